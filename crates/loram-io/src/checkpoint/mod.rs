@@ -1,0 +1,235 @@
+//! Weights of a model folder, memory-mapped: `model.safetensors`, or shards with `model.safetensors.index.json`.
+
+mod dtype;
+mod header;
+mod index;
+mod tensor;
+mod writer;
+
+pub use dtype::DType;
+pub use header::{Header, HeaderProblem, MAX_HEADER, TensorInfo, parse_header};
+pub use index::{IndexProblem, parse_index};
+pub use tensor::TensorRef;
+pub use writer::{SafetensorsWriter, TensorSpec, pt_metadata, write_safetensors};
+
+use crate::{Error, Result};
+use memmap2::Mmap;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+#[cfg(target_endian = "big")]
+compile_error!("safetensors files are little-endian and read in place: big-endian machines are not supported");
+
+/// File name of an unsharded model.
+pub const SINGLE_FILE: &str = "model.safetensors";
+/// File name of the index of a sharded model.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
+
+/// One safetensors file of a checkpoint.
+#[derive(Debug)]
+pub struct Shard {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its name relative to the model folder, e.g. `model-00001-of-00003.safetensors`.
+    pub name: String,
+    /// `__metadata__` of its header.
+    pub metadata: BTreeMap<String, String>,
+    /// Its tensors in the order of their bytes.
+    pub tensors: Vec<Arc<TensorInfo>>,
+    map: Arc<Mmap>,
+}
+
+impl Shard {
+    fn open(path: PathBuf, name: String) -> Result<Shard> {
+        let file = std::fs::File::open(&path).map_err(|e| Error::io("read", &path, e))?;
+        let length = file.metadata().map_err(|e| Error::io("read", &path, e))?.len();
+        let problem = |problem| Error::Header { file: path.clone(), problem };
+        if length < 10 {
+            return Err(problem(HeaderProblem::Truncated { found: length as usize }));
+        }
+        // SAFETY: read-only mapping; that the file is not truncated while it is open is documented at `TensorRef`
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("map", &path, e))?;
+        let header = parse_header(&map).map_err(problem)?;
+        let tensors = header.tensors.into_iter().map(Arc::new).collect();
+        Ok(Shard { path, name, metadata: header.metadata, tensors, map: Arc::new(map) })
+    }
+
+    /// Its tensors in the order of their bytes.
+    pub fn tensors(&self) -> impl Iterator<Item = TensorRef> + '_ {
+        self.tensors.iter().map(|t| TensorRef { map: self.map.clone(), info: t.clone() })
+    }
+}
+
+/// The weights of a model folder. Opening maps the files and checks headers and index; no weight is read.
+#[derive(Debug)]
+pub struct Checkpoint {
+    root: PathBuf,
+    shards: Vec<Shard>,
+    /// name → (shard, tensor in it)
+    by_name: BTreeMap<String, (usize, usize)>,
+    sharded: bool,
+}
+
+impl Checkpoint {
+    /// Opens a model folder: `model.safetensors` if there is one, else the shards of `model.safetensors.index.json`.
+    ///
+    /// Errors name the file and the rule it breaks; pickled checkpoints are never opened.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Checkpoint> {
+        let dir = dir.as_ref();
+        if !dir.exists() {
+            return Err(Error::NotFound { path: dir.into(), what: "no such model folder".into() });
+        }
+        if dir.is_file() {
+            return if dir.extension().is_some_and(|e| e == "safetensors") {
+                Checkpoint::open_file(dir)
+            } else {
+                Err(Error::NotFound { path: dir.into(), what: "is a file; expected a model folder".into() })
+            };
+        }
+        let single = dir.join(SINGLE_FILE);
+        if single.exists() {
+            return Checkpoint::open_file(&single);
+        }
+        let index = dir.join(INDEX_FILE);
+        if index.exists() {
+            return Checkpoint::open_sharded(dir, &index);
+        }
+        Err(Error::Checkpoint { path: dir.into(), what: no_safetensors(dir) })
+    }
+
+    /// Opens one safetensors file, whatever its name.
+    pub fn open_file(path: impl AsRef<Path>) -> Result<Checkpoint> {
+        let path = path.as_ref();
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let root = path.parent().unwrap_or(Path::new(".")).to_path_buf();
+        let shard = Shard::open(path.to_path_buf(), name)?;
+        let by_name = shard.tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), (0, i))).collect();
+        Ok(Checkpoint { root, shards: vec![shard], by_name, sharded: false })
+    }
+
+    fn open_sharded(dir: &Path, index: &Path) -> Result<Checkpoint> {
+        let text = std::fs::read_to_string(index).map_err(|e| Error::io("read", index, e))?;
+        let problem = |problem| Error::Index { file: index.to_path_buf(), problem };
+        let map = parse_index(&text).map_err(problem)?;
+
+        let mut files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (tensor, file) in &map {
+            files.entry(file).or_default().push(tensor);
+        }
+        let mut shards = Vec::new();
+        for (file, tensors) in &files {
+            let path = dir.join(file);
+            if !path.exists() {
+                let (tensors, example) = (tensors.len(), tensors[0].to_string());
+                return Err(problem(IndexProblem::MissingShard { file: file.to_string(), tensors, example }));
+            }
+            shards.push(Shard::open(path, file.to_string())?);
+        }
+        let mut by_name: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        for (s, shard) in shards.iter().enumerate() {
+            for (i, t) in shard.tensors.iter().enumerate() {
+                match map.get(&t.name) {
+                    Some(file) if *file != shard.name => continue,
+                    Some(_) => {}
+                    None => {
+                        if let Some(&(first, _)) = by_name.get(&t.name) {
+                            let (tensor, first) = (t.name.clone(), shards[first].name.clone());
+                            let second = shard.name.clone();
+                            return Err(problem(IndexProblem::TwoShards { tensor, first, second }));
+                        }
+                    }
+                }
+                by_name.insert(t.name.clone(), (s, i));
+            }
+        }
+        if let Some((tensor, file)) = map.iter().find(|(tensor, _)| !by_name.contains_key(*tensor)) {
+            return Err(problem(IndexProblem::MissingTensor { tensor: tensor.clone(), file: file.clone() }));
+        }
+        Ok(Checkpoint { root: dir.to_path_buf(), shards, by_name, sharded: true })
+    }
+
+    /// The model folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// True when the folder has an index and shards.
+    pub fn is_sharded(&self) -> bool {
+        self.sharded
+    }
+
+    /// Tensor names in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> + '_ {
+        self.by_name.keys().map(String::as_str)
+    }
+
+    /// Number of tensors.
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// True when there is no tensor at all.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// True when a tensor of this name is there.
+    pub fn contains(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// What the header says about a tensor.
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.by_name.get(name).map(|&(s, i)| &*self.shards[s].tensors[i])
+    }
+
+    /// A tensor by name; the error for a missing one lists similar names.
+    pub fn tensor(&self, name: &str) -> Result<TensorRef> {
+        match self.by_name.get(name) {
+            Some(&(s, i)) => Ok(TensorRef { map: self.shards[s].map.clone(), info: self.shards[s].tensors[i].clone() }),
+            None => {
+                let near = self.names().map(|n| (strsim::jaro_winkler(n, name), n)).max_by(|a, b| a.0.total_cmp(&b.0));
+                let hint = near.map(|(_, n)| format!("; the nearest name is `{n}`")).unwrap_or_default();
+                Err(Error::NoTensor { path: self.root.clone(), name: name.to_string(), hint })
+            }
+        }
+    }
+
+    /// The safetensors files, in alphabetical order.
+    pub fn files(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// Bytes of all tensors.
+    pub fn total_bytes(&self) -> u64 {
+        self.by_name.values().map(|&(s, i)| self.shards[s].tensors[i].bytes as u64).sum()
+    }
+}
+
+/// Why a folder without safetensors files cannot be opened, and what to do.
+fn no_safetensors(dir: &Path) -> String {
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .map(|d| d.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
+        .unwrap_or_default();
+    names.sort();
+    let find = |suffixes: &[&str]| names.iter().find(|n| suffixes.iter().any(|s| n.ends_with(s)));
+    if names.iter().any(|n| n == "adapter_model.safetensors" || n == "adapter_model.bin") {
+        return "is an adapter folder, not a model: give the base model here and this folder as the adapter".into();
+    }
+    if let Some(pickle) = find(&[".bin", ".bin.index.json", ".pt", ".pth", ".ckpt"]) {
+        return format!(
+            "holds `{pickle}` but no safetensors: pickled files can run code and are never loaded; convert once with \
+             `python -c \"from transformers import AutoModel as M; m = M.from_pretrained('{d}'); m.save_pretrained('{d}')\"` \
+             (AutoModelForCausalLM for a language model), or take a revision of the model that has safetensors",
+            d = dir.display()
+        );
+    }
+    if let Some(gguf) = find(&[".gguf"]) {
+        return format!("holds `{gguf}` but no safetensors: GGUF files are not read here, take the original model");
+    }
+    if let Some(other) = find(&[".safetensors"]) {
+        return format!("holds `{other}`, but neither `{SINGLE_FILE}` nor `{INDEX_FILE}`: the index is missing");
+    }
+    format!("holds neither `{SINGLE_FILE}` nor `{INDEX_FILE}`: not a model folder")
+}

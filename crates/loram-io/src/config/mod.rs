@@ -1,0 +1,145 @@
+//! `config.json` of every supported family, as transformers 4 and transformers 5 write it.
+
+mod decoder;
+mod encoder;
+mod fields;
+mod generation;
+mod head;
+mod names;
+mod rope;
+
+pub use decoder::{DECODER_FAMILIES, DecoderConfig, LayerKind};
+pub use encoder::{ENCODER_FAMILIES, EncoderConfig};
+pub use generation::GenerationConfig;
+pub use head::{Activation, Head, Labels, ProblemType};
+pub use names::TensorNames;
+pub use rope::{RopeConfig, RopeScaling};
+
+use crate::{Error, Result};
+use fields::Fields;
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// File name of the model configuration.
+pub const CONFIG_FILE: &str = "config.json";
+
+/// The configuration of a supported model.
+#[derive(Debug, Clone)]
+pub enum ModelConfig {
+    /// A decoder-only language model.
+    Decoder(DecoderConfig),
+    /// A bidirectional encoder.
+    Encoder(EncoderConfig),
+}
+
+impl ModelConfig {
+    /// Reads `config.json` of a model folder. Errors name the field; an unsupported `model_type` is named together with
+    /// the supported ones.
+    pub fn load(dir: impl AsRef<Path>) -> Result<ModelConfig> {
+        let path = dir.as_ref().join(CONFIG_FILE);
+        ModelConfig::parse(read_object(&path)?, &path)
+    }
+
+    /// The configuration in a JSON object; `path` is used in errors.
+    pub fn parse(raw: Map<String, Value>, path: &Path) -> Result<ModelConfig> {
+        let f = Fields { map: &raw, path, prefix: "" };
+        let supported = || [&DECODER_FAMILIES[..], &ENCODER_FAMILIES[..]].concat().join(", ");
+        let family = match f.opt_str("model_type")? {
+            Some(t) => t,
+            None => return Err(f.error("model_type", format!("is missing; supported: {}", supported()))),
+        };
+        if let Some(q) = f.get("quantization_config") {
+            let method = q.get("quant_method").and_then(Value::as_str).unwrap_or("unknown method");
+            let what = format!("quantised weights ({method}) are not supported: use the unquantised model");
+            return Err(f.error("quantization_config", what));
+        }
+        let decoder = DECODER_FAMILIES.contains(&family);
+        if !decoder && !ENCODER_FAMILIES.contains(&family) {
+            let why = if family.contains("moe") || family == "mixtral" {
+                " (mixture of experts)"
+            } else if ["vision_config", "text_config", "audio_config"].iter().any(|k| f.get(k).is_some()) {
+                " (multimodal)"
+            } else {
+                ""
+            };
+            let what = format!("architecture `{family}`{why} is not supported; supported: {}", supported());
+            return Err(f.error("model_type", what));
+        }
+        for part in ["vision_config", "text_config", "audio_config"] {
+            if f.get(part).is_some() {
+                return Err(f.error(part, "multimodal models are not supported"));
+            }
+        }
+        if decoder {
+            decoder::parse(&f, family).map(ModelConfig::Decoder)
+        } else {
+            encoder::parse(&f, family).map(ModelConfig::Encoder)
+        }
+    }
+
+    /// `model_type`.
+    pub fn family(&self) -> &str {
+        match self {
+            ModelConfig::Decoder(c) => &c.family,
+            ModelConfig::Encoder(c) => &c.family,
+        }
+    }
+
+    /// Width of the model.
+    pub fn hidden_size(&self) -> usize {
+        match self {
+            ModelConfig::Decoder(c) => c.hidden_size,
+            ModelConfig::Encoder(c) => c.hidden_size,
+        }
+    }
+
+    /// Rows of the token embedding.
+    pub fn vocab_size(&self) -> usize {
+        match self {
+            ModelConfig::Decoder(c) => c.vocab_size,
+            ModelConfig::Encoder(c) => c.vocab_size,
+        }
+    }
+
+    /// Longest input in tokens that the model is made for.
+    pub fn max_length(&self) -> usize {
+        match self {
+            ModelConfig::Decoder(c) => c.max_position_embeddings,
+            ModelConfig::Encoder(c) => c.max_length(),
+        }
+    }
+
+    /// What the checkpoint has on top.
+    pub fn head(&self) -> &Head {
+        match self {
+            ModelConfig::Decoder(c) => &c.head,
+            ModelConfig::Encoder(c) => &c.head,
+        }
+    }
+
+    /// Labels of the head.
+    pub fn labels(&self) -> &Labels {
+        match self {
+            ModelConfig::Decoder(c) => &c.labels,
+            ModelConfig::Encoder(c) => &c.labels,
+        }
+    }
+
+    /// The file as it was read.
+    pub fn raw(&self) -> &Map<String, Value> {
+        match self {
+            ModelConfig::Decoder(c) => &c.raw,
+            ModelConfig::Encoder(c) => &c.raw,
+        }
+    }
+}
+
+/// Reads a JSON file that holds an object.
+pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(Error::json(path, "expected a JSON object")),
+        Err(e) => Err(Error::json(path, format!("not valid JSON: {e}"))),
+    }
+}
