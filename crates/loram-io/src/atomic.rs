@@ -123,7 +123,8 @@ impl AtomicDir {
     /// kept; if a move fails half-way, the old files are put back.
     pub fn commit(self) -> Result<()> {
         let AtomicDir { temp, target } = self;
-        if !target.exists() {
+        let empty = fs::read_dir(&target).is_ok_and(|mut d| d.next().is_none());
+        if empty || !target.exists() {
             let from = temp.keep();
             if let Err(e) = fs::rename(&from, &target) {
                 let _ = fs::remove_dir_all(&from);

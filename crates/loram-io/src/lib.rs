@@ -5,6 +5,8 @@ pub mod atomic;
 pub mod checkpoint;
 pub mod config;
 pub mod error;
+pub mod hub;
+pub mod merge;
 #[doc(hidden)]
 pub mod testing;
 

@@ -1,0 +1,84 @@
+//! Where Hugging Face keeps its files on this machine, and which snapshots are there.
+
+use super::HubOptions;
+use std::path::{Path, PathBuf};
+
+/// Folder of the hub cache from the environment: `HF_HUB_CACHE`, else `$HF_HOME/hub`, else
+/// `$XDG_CACHE_HOME/huggingface/hub`, else `~/.cache/huggingface/hub`.
+pub(super) fn cache_dir(env: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+    for name in ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"] {
+        if let Some(dir) = env(name) {
+            return dir.into();
+        }
+    }
+    hf_home(env).join("hub")
+}
+
+fn hf_home(env: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+    if let Some(home) = env("HF_HOME") {
+        return home.into();
+    }
+    let cache = env("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(env("HOME").or_else(|| env("USERPROFILE"))?).join(".cache")));
+    cache.unwrap_or_else(|| PathBuf::from(".cache")).join("huggingface")
+}
+
+/// `HF_TOKEN`, else the file that `hf auth login` writes.
+pub(super) fn token(env: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let direct = env("HF_TOKEN").or_else(|| env("HUGGING_FACE_HUB_TOKEN"));
+    let file = || {
+        let path = env("HF_TOKEN_PATH").map(PathBuf::from).unwrap_or_else(|| hf_home(env).join("token"));
+        std::fs::read_to_string(path).ok()
+    };
+    direct.or_else(file).map(|t| t.trim().to_string()).filter(|t| !t.is_empty())
+}
+
+/// `models--org--name` in the cache.
+pub(super) fn repo_dir(opts: &HubOptions, id: &str) -> PathBuf {
+    opts.cache_dir.join(format!("models--{}", id.replace('/', "--")))
+}
+
+/// What the cache has of a model at a revision.
+pub(super) enum Cached {
+    /// Everything that is needed.
+    Complete(PathBuf),
+    /// A snapshot in which this file is missing.
+    Partial { missing: String },
+    /// Nothing for this revision.
+    Absent,
+}
+
+/// Looks a revision (branch, tag or commit) up.
+pub(super) fn find(opts: &HubOptions, id: &str) -> Cached {
+    let repo = repo_dir(opts, id);
+    let revision = opts.revision();
+    let commit = std::fs::read_to_string(repo.join("refs").join(revision)).map(|c| c.trim().to_string());
+    let snapshot = repo.join("snapshots").join(commit.as_deref().unwrap_or(revision));
+    if !snapshot.is_dir() {
+        return Cached::Absent;
+    }
+    match missing_file(&snapshot) {
+        None => Cached::Complete(snapshot),
+        Some(missing) => Cached::Partial { missing },
+    }
+}
+
+/// The first file that a model or adapter folder lacks to be usable.
+pub(super) fn missing_file(dir: &Path) -> Option<String> {
+    let has = |name: &str| dir.join(name).exists();
+    if has("adapter_config.json") {
+        return (!has("adapter_model.safetensors")).then(|| "adapter_model.safetensors".into());
+    }
+    if !has("config.json") {
+        return Some("config.json".into());
+    }
+    if has("model.safetensors") {
+        return None;
+    }
+    let Ok(index) = std::fs::read_to_string(dir.join("model.safetensors.index.json")) else {
+        return Some("model.safetensors".into());
+    };
+    // a damaged index is reported when the checkpoint is opened
+    let shards = crate::checkpoint::parse_index(&index).unwrap_or_default();
+    shards.into_values().find(|s| !has(s))
+}

@@ -1,0 +1,308 @@
+//! A model with changed weights, written as a Hugging Face folder: same shards, same order of tensors, same dtypes, all
+//! other files copied. Weights are streamed: one tensor is in memory at a time. Arithmetic is f32, rounded once.
+
+use crate::atomic::{self, AtomicDir};
+use crate::checkpoint::{DType, INDEX_FILE, SafetensorsWriter, TensorRef, TensorSpec};
+use crate::config::{CONFIG_FILE, TensorNames};
+use crate::{Checkpoint, Error, ModelConfig, Result};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the changes come from. Tensors are named as in the task model (`bert.encoder.…`, `model.layers.…`), whatever
+/// prefix the checkpoint uses.
+pub trait MergeSource {
+    /// Names of all tensors that change or are new, e.g. `model.layers.0.self_attn.q_proj.weight`.
+    fn targets(&self) -> Vec<String>;
+
+    /// Changes a tensor in place; `values` is row-major with this shape.
+    fn apply(&mut self, name: &str, shape: &[usize], values: &mut [f32]) -> Result<()>;
+
+    /// Shape and values of a target that the checkpoint does not hold (a trained head on a base model); `None` when this
+    /// source has no values of its own for it.
+    fn new_tensor(&self, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
+        let _ = name;
+        None
+    }
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergeReport {
+    /// Tensors that were changed.
+    pub changed: usize,
+    /// Tensors copied byte for byte.
+    pub copied: usize,
+    /// Tensors that the original did not hold.
+    pub added: Vec<String>,
+    /// Bytes of all weights.
+    pub bytes: u64,
+    /// True when an output layer shared with the embedding had to be written apart from it.
+    pub untied: bool,
+}
+
+const LM_HEAD: &str = "lm_head.weight";
+
+/// Writes the folder `out` (which must be absent or empty) from `ckpt` with the changes of `source`.
+///
+/// `config_updates` are set in the `config.json` of the result, e.g. `architectures` and `id2label` when a head is added.
+/// Disk space is checked first and the folder appears only when it is complete. Errors: a target that the model does not
+/// have, a changed weight that is not finite or does not fit its dtype, the disk.
+pub fn write_merged(
+    ckpt: &Checkpoint,
+    cfg: Option<&ModelConfig>,
+    out: &Path,
+    config_updates: &Map<String, Value>,
+    source: &mut dyn MergeSource,
+) -> Result<MergeReport> {
+    if fs::read_dir(out).is_ok_and(|mut d| d.next().is_some()) {
+        let what = "exists and is not empty: choose another folder, or remove it first".into();
+        return Err(Error::NotFound { path: out.into(), what });
+    }
+    let plan = Plan::new(ckpt, cfg, source)?;
+    let others = other_files(ckpt.root())?;
+    let copies: u64 = others.iter().filter_map(|f| fs::metadata(ckpt.root().join(f)).ok()).map(|m| m.len()).sum();
+    atomic::ensure_space(out, plan.bytes() + copies + (1 << 20))?;
+
+    let dir = AtomicDir::create(out)?;
+    let mut report = MergeReport {
+        changed: 0,
+        copied: 0,
+        added: plan.added.iter().map(|a| a.name.clone()).collect(),
+        bytes: plan.bytes(),
+        untied: plan.untied,
+    };
+    for (file, tensors) in &plan.files {
+        write_shard(&dir.path().join(file), ckpt, &plan, file, tensors, source, &mut report)?;
+    }
+    if ckpt.is_sharded() {
+        atomic::write_json(dir.path().join(INDEX_FILE), &plan.index(ckpt)?)?;
+    }
+    for file in &others {
+        let from = ckpt.root().join(file);
+        // read and written, not copied: a read-only original must not make a read-only result
+        let bytes = fs::read(&from).map_err(|e| Error::io("read", &from, e))?;
+        atomic::write_bytes(dir.path().join(file), &bytes)?;
+    }
+    if !config_updates.is_empty() || plan.untied {
+        let path = ckpt.root().join(CONFIG_FILE);
+        let mut config = if path.exists() { crate::config::read_object(&path)? } else { Map::new() };
+        if plan.untied {
+            config.insert("tie_word_embeddings".into(), json!(false));
+        }
+        config.extend(config_updates.clone());
+        atomic::write_json(dir.path().join(CONFIG_FILE), &config)?;
+    }
+    dir.commit()?;
+    Ok(report)
+}
+
+/// A tensor of the result.
+struct Item {
+    /// Its name in the result.
+    name: String,
+    /// Its name in the task model.
+    path: String,
+    /// The original.
+    from: TensorRef,
+    changes: bool,
+}
+
+/// A tensor that the original does not hold.
+struct Added {
+    name: String,
+    spec: TensorSpec,
+    /// Starts as this tensor (an output layer that was tied) or as the source's own values.
+    from: Option<TensorRef>,
+    values: Option<Vec<f32>>,
+    changes: bool,
+}
+
+struct Plan {
+    files: BTreeMap<String, Vec<Item>>,
+    /// Written at the end of the last file.
+    added: Vec<Added>,
+    untied: bool,
+}
+
+impl Plan {
+    fn new(ckpt: &Checkpoint, cfg: Option<&ModelConfig>, source: &dyn MergeSource) -> Result<Plan> {
+        let mut targets: BTreeSet<String> = source.targets().into_iter().collect();
+        let names = cfg.map(|cfg| TensorNames::find(ckpt, cfg)).transpose()?;
+        let path = |stored: &str| names.as_ref().map_or(stored.to_string(), |n| n.path(stored));
+
+        let mut files: BTreeMap<String, Vec<Item>> = BTreeMap::new();
+        for shard in ckpt.files() {
+            let items = files.entry(shard.name.clone()).or_default();
+            // a shard may repeat a tensor that the index places elsewhere: only the one that counts is written
+            for from in shard.tensors().filter(|t| ckpt.info(t.name()).is_some_and(|i| std::ptr::eq(i, &*t.info))) {
+                let path = path(from.name());
+                items.push(Item { name: from.name().to_string(), changes: targets.remove(&path), path, from });
+            }
+        }
+        let mut plan = Plan { files, added: Vec::new(), untied: false };
+        plan.untie(cfg, names.as_ref(), ckpt, &mut targets)?;
+        for path in targets {
+            let Some((shape, values)) = source.new_tensor(&path) else {
+                let hint = "; the changes are for another model".to_string();
+                return Err(Error::NoTensor { path: ckpt.root().into(), name: path, hint });
+            };
+            let spec = TensorSpec { name: path.clone(), dtype: plan.dtype(), shape };
+            plan.added.push(Added { name: path, spec, from: None, values: Some(values), changes: false });
+        }
+        // a head is found by transformers only when the backbone carries its prefix
+        if plan.added.iter().any(|a| a.values.is_some()) {
+            for item in plan.files.values_mut().flatten() {
+                item.name.clone_from(&item.path);
+            }
+        }
+        Ok(plan)
+    }
+
+    /// When the output layer shares the embedding's weight and only one of them changes, they must be written apart.
+    fn untie(
+        &mut self,
+        cfg: Option<&ModelConfig>,
+        names: Option<&TensorNames>,
+        ckpt: &Checkpoint,
+        targets: &mut BTreeSet<String>,
+    ) -> Result<()> {
+        let (Some(ModelConfig::Decoder(c)), Some(names)) = (cfg, names) else { return Ok(()) };
+        let embedding = "model.embed_tokens.weight";
+        let embedding_changes = self.files.values().flatten().any(|i| i.changes && i.path == embedding);
+        let head_changes = targets.contains(LM_HEAD);
+        if !c.tie_word_embeddings || ckpt.contains(LM_HEAD) || !(embedding_changes || head_changes) {
+            return Ok(());
+        }
+        targets.remove(LM_HEAD);
+        let from = ckpt.tensor(&names.stored(embedding))?;
+        let spec = TensorSpec::new(LM_HEAD, from.dtype(), from.shape());
+        self.added.push(Added { name: LM_HEAD.into(), spec, from: Some(from), values: None, changes: head_changes });
+        self.untied = true;
+        Ok(())
+    }
+
+    /// The dtype of the model, for tensors that it gets in addition.
+    fn dtype(&self) -> DType {
+        let floats = self.files.values().flatten().map(|i| i.from.dtype()).filter(|d| d.is_float());
+        let mut floats: Vec<DType> = floats.collect();
+        floats.sort_by_key(|d| d.name());
+        let count = |d: DType| floats.iter().filter(|x| **x == d).count();
+        floats.iter().copied().max_by_key(|d| count(*d)).unwrap_or(DType::F32)
+    }
+
+    fn bytes(&self) -> u64 {
+        let old: usize = self.files.values().flatten().map(|i| i.from.bytes().len()).sum();
+        let new: usize = self.added.iter().filter_map(|a| a.spec.dtype.bytes_for(&a.spec.shape)).sum();
+        (old + new) as u64
+    }
+
+    fn last_file(&self) -> &str {
+        self.files.last_key_value().map_or("", |(f, _)| f)
+    }
+
+    fn index(&self, ckpt: &Checkpoint) -> Result<Value> {
+        let old = crate::config::read_object(&ckpt.root().join(INDEX_FILE))?;
+        let mut metadata = old.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+        metadata.insert("total_size".into(), json!(self.bytes()));
+        let mut map: BTreeMap<&str, &str> = BTreeMap::new();
+        for (file, items) in &self.files {
+            map.extend(items.iter().map(|i| (i.name.as_str(), file.as_str())));
+        }
+        map.extend(self.added.iter().map(|a| (a.name.as_str(), self.last_file())));
+        Ok(json!({ "metadata": metadata, "weight_map": map }))
+    }
+}
+
+fn write_shard(
+    to: &Path,
+    ckpt: &Checkpoint,
+    plan: &Plan,
+    file: &str,
+    items: &[Item],
+    source: &mut dyn MergeSource,
+    report: &mut MergeReport,
+) -> Result<()> {
+    let last = file == plan.last_file();
+    let added = if last { &plan.added[..] } else { &[] };
+    let specs = items.iter().map(|i| TensorSpec::new(&i.name, i.from.dtype(), i.from.shape()));
+    let specs = specs.chain(added.iter().map(|a| a.spec.clone())).collect();
+    let mut metadata = ckpt.files().iter().find(|s| s.name == file).map(|s| s.metadata.clone()).unwrap_or_default();
+    metadata.entry("format".into()).or_insert("pt".into());
+
+    let mut writer = SafetensorsWriter::create(to, &metadata, specs)?;
+    for item in items {
+        if item.changes {
+            let mut values = item.from.to_f32()?;
+            change(source, &item.path, item.from.shape(), &mut values)?;
+            writer.put_f32(&item.name, &values)?;
+            report.changed += 1;
+        } else {
+            writer.put(&item.name, item.from.bytes())?;
+            report.copied += 1;
+        }
+        item.from.release();
+    }
+    for a in added {
+        match (&a.from, &a.values) {
+            (Some(from), _) if a.changes => {
+                let mut values = from.to_f32()?;
+                change(source, &a.name, from.shape(), &mut values)?;
+                writer.put_f32(&a.name, &values)?;
+            }
+            (Some(from), _) => writer.put(&a.name, from.bytes())?,
+            (None, values) => writer.put_f32(&a.name, values.as_deref().unwrap_or_default())?,
+        }
+    }
+    writer.finish()
+}
+
+fn change(source: &mut dyn MergeSource, path: &str, shape: &[usize], values: &mut [f32]) -> Result<()> {
+    source.apply(path, shape, values)?;
+    match values.iter().any(|v| !v.is_finite()) {
+        true => Err(Error::Tensor { name: path.into(), what: "NaN or infinite after merging".into() }),
+        false => Ok(()),
+    }
+}
+
+/// Everything in a model folder but weights, caches and hidden files; relative paths.
+fn other_files(root: &Path) -> Result<Vec<PathBuf>> {
+    const WEIGHTS: [&str; 12] = [
+        ".safetensors",
+        ".bin",
+        ".pt",
+        ".pth",
+        ".ckpt",
+        ".gguf",
+        ".h5",
+        ".msgpack",
+        ".onnx",
+        ".onnx_data",
+        ".ot",
+        ".index.json",
+    ];
+    fn walk(root: &Path, below: &Path, out: &mut Vec<PathBuf>) -> std::io::Result<()> {
+        for entry in fs::read_dir(root.join(below))? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let path = below.join(&name);
+            if name.starts_with('.') || WEIGHTS.iter().any(|w| name.ends_with(w)) {
+                continue;
+            }
+            // follows links: files in the hub cache are links
+            if root.join(&path).is_dir() {
+                if below.as_os_str().is_empty() && !entry.file_type()?.is_symlink() {
+                    walk(root, &path, out)?;
+                }
+            } else {
+                out.push(path);
+            }
+        }
+        Ok(())
+    }
+    let mut out = Vec::new();
+    walk(root, Path::new(""), &mut out).map_err(|e| Error::io("read", root, e))?;
+    out.sort();
+    Ok(out)
+}
