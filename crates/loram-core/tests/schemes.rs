@@ -1,0 +1,158 @@
+//! Every scheme against its definition.
+
+use loram_core::*;
+
+fn plan(n: usize, m: usize, r: usize, scaling: f64) -> LayerPlan {
+    LayerPlan { path: "model.layers.0.q_proj".into(), n, m, r, lora_alpha: scaling * r as f64, scaling }
+}
+
+fn weight(n: usize, m: usize) -> Vec<f32> {
+    // a spectrum with gaps, so that singular vectors are well defined
+    let mut w: Vec<f32> = (0..n * m).map(|i| ((i * 7919 % 1009) as f32 / 1009.0 - 0.5) * 0.2).collect();
+    for k in 0..n.min(m) {
+        w[k * m + k] += 3.0 / (k + 1) as f32;
+    }
+    w
+}
+
+fn start(name: &str, n: usize, m: usize, r: usize, s: f64) -> Start {
+    let w = weight(n, m);
+    let spec = SchemeSpec::parse(name, &SchemeOptions::default()).unwrap();
+    initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, r, s), 3).unwrap()
+}
+
+fn product(st: &Start, n: usize, m: usize, r: usize, s: f64) -> Vec<f32> {
+    let mut p = vec![0.0; n * m];
+    add_product(&mut p, &st.a, &st.b, m, r, s);
+    p
+}
+
+fn norm(x: &[f32]) -> f64 {
+    x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()
+}
+
+#[test]
+fn golden_case() {
+    let w: Vec<f32> = (0..12).map(|i| (i + 1) as f32 / 10.0).collect();
+    let w = MatRef { data: &w, rows: 4, cols: 3 };
+    for (statistic, beta) in [(GainStatistic::SecondMoment, 1.1966470992), (GainStatistic::Variance, 0.9560622006)] {
+        let options = SchemeOptions { gain_statistic: statistic, ..Default::default() };
+        let spec = SchemeSpec::parse("loram", &options).unwrap();
+        let st = initialize(&spec, w, &plan(4, 3, 2, 1.0), 0).unwrap();
+        assert!((st.recipe.gain.unwrap() - 0.63092975).abs() < 1e-8);
+        assert!((st.recipe.beta.unwrap() - beta).abs() < 1e-7, "{:?}", st.recipe.beta);
+        assert!((f64::from(st.b[0]) - beta * 0.37174803).abs() < 1e-7);
+        assert!((f64::from(st.a[1]) - beta * std::f64::consts::FRAC_1_SQRT_2).abs() < 1e-7);
+        assert_eq!(from_recipe(&st.recipe).unwrap(), (st.a, st.b), "bit for bit from the recipe");
+    }
+}
+
+#[test]
+fn loram_takes_its_share_of_the_magnitude() {
+    let (n, m) = (24, 40);
+    let w = weight(n, m);
+    for basis in [Basis::Dst, Basis::Dct, Basis::RandomOrthogonal, Basis::Gaussian] {
+        for gain in [Gain::Log, Gain::LogHalf, Gain::Exact, Gain::Sketch, Gain::Value(0.3)] {
+            let options = SchemeOptions { basis, gain, ..Default::default() };
+            let spec = SchemeSpec::parse("loram", &options).unwrap();
+            let st = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, 6, 2.0), 1).unwrap();
+            let nu = magnitude::nu_product(&st.a, &st.b, n, m, 6);
+            let want = st.recipe.gain.unwrap() * magnitude::nu(&w);
+            assert!((nu / want - 1.0).abs() < 1e-5, "{basis:?} {:?}: {nu} {want}", spec.options.gain);
+            assert_eq!(from_recipe(&st.recipe).unwrap(), (st.a, st.b));
+        }
+    }
+}
+
+#[test]
+fn tracking_has_the_magnitude_of_the_other_scheme() {
+    let options = SchemeOptions { gain: Gain::parse("track:pissa").unwrap(), ..Default::default() };
+    let (n, m, r, s) = (20, 30, 4, 2.0);
+    let w = weight(n, m);
+    let spec = SchemeSpec::parse("loram", &options).unwrap();
+    let st = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, r, s), 1).unwrap();
+    let pissa = start("pissa", n, m, r, s);
+    let of = |x: &Start| magnitude::nu_product(&x.a, &x.b, n, m, r);
+    assert!((of(&st) / of(&pissa) - 1.0).abs() < 1e-5);
+    assert!(Gain::parse("track:lora").is_err() && Gain::parse("1.5").is_err() && Gain::parse("nope").is_err());
+}
+
+#[test]
+fn sketch_is_closer_to_the_exact_gain_than_the_logarithm() {
+    let (n, m, r) = (48, 64, 8);
+    let w = weight(n, m);
+    let gain = |g| {
+        let spec = SchemeSpec::parse("loram", &SchemeOptions { gain: g, ..Default::default() }).unwrap();
+        let st = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, r, 1.0), 1).unwrap();
+        st.recipe.gain.unwrap()
+    };
+    let (exact, sketch, log) = (gain(Gain::Exact), gain(Gain::Sketch), gain(Gain::Log));
+    assert!((sketch - exact).abs() < (log - exact).abs() / 4.0, "exact {exact} sketch {sketch} log {log}");
+}
+
+#[test]
+fn pissa_removes_the_first_triples_and_milora_the_last() {
+    let (n, m, r, s) = (12, 9, 3, 0.5);
+    let w = weight(n, m);
+    let mut kept = [0.0; 3];
+    for (i, name) in ["pissa", "milora", "pissa_niter_16"].into_iter().enumerate() {
+        let st = start(name, n, m, r, s);
+        assert!(st.changes_base);
+        let mut rest = w.clone();
+        add_product(&mut rest, &st.a, &st.b, m, r, -s);
+        kept[i] = norm(&rest);
+        // s·BA is an orthogonal part of W: Pythagoras
+        let taken = norm(&product(&st, n, m, r, s));
+        assert!((taken.powi(2) + kept[i].powi(2) - norm(&w).powi(2)).abs() < 1e-4, "{name}");
+    }
+    assert!(kept[0] < 0.5 * kept[1] && (kept[0] - kept[2]).abs() < 1e-4, "{kept:?}");
+}
+
+#[test]
+fn olora_leaves_the_rows_below() {
+    let (n, m, r) = (8, 6, 6);
+    let st = start("olora", n, m, r, 1.0);
+    let w = weight(n, m);
+    let p = product(&st, n, m, r, 1.0);
+    assert!(p.iter().zip(&w).all(|(p, w)| (p - w).abs() < 1e-5), "at full rank QR is W");
+    for i in 0..r {
+        for j in 0..r {
+            let dot: f32 = (0..n).map(|k| st.b[k * r + i] * st.b[k * r + j]).sum();
+            assert!((dot - f32::from(u8::from(i == j))).abs() < 1e-5);
+        }
+    }
+}
+
+#[test]
+fn starts_at_zero_have_no_product() {
+    for name in ["lora", "gaussian", "orthogonal"] {
+        let st = start(name, 10, 14, 4, 2.0);
+        assert!(!st.changes_base);
+        assert!(norm(&product(&st, 10, 14, 4, 1.0)) < 1e-6, "{name}");
+        assert!(norm(&st.a) > 0.1);
+    }
+    let st = start("lora", 40, 400, 16, 1.0);
+    let var = magnitude::nu(&st.a) * 3.0 * 400.0;
+    assert!((var - 1.0).abs() < 0.05, "variance 1/(3m), found {var}");
+    let st = start("gaussian", 40, 400, 16, 1.0);
+    assert!((magnitude::nu(&st.a) * 256.0 - 1.0).abs() < 0.05);
+}
+
+#[test]
+fn edges() {
+    let one = start("loram", 5, 7, 1, 1.0);
+    assert!((one.recipe.gain.unwrap() - 2f64.ln() / 5f64.ln()).abs() < 1e-12, "r = 1 is not dead");
+    let spec = SchemeSpec::parse("loram", &Default::default()).unwrap();
+    let bad = vec![f32::NAN; 12];
+    let e = initialize(&spec, MatRef { data: &bad, rows: 4, cols: 3 }, &plan(4, 3, 2, 1.0), 0).unwrap_err();
+    assert!(e.to_string().contains("q_proj") && e.to_string().contains("NaN"), "{e}");
+    let w = weight(4, 3);
+    assert!(initialize(&spec, MatRef { data: &w, rows: 4, cols: 3 }, &plan(4, 3, 4, 1.0), 0).is_err());
+    let odd = SchemeSpec::parse("orthogonal", &Default::default()).unwrap();
+    assert!(initialize(&odd, MatRef { data: &w, rows: 4, cols: 3 }, &plan(4, 3, 3, 1.0), 0).is_err());
+    let e = SchemeSpec::parse("pisa", &Default::default()).unwrap_err().to_string();
+    assert!(e.contains("did you mean `pissa`"), "{e}");
+    let zero = vec![0.0; 12];
+    let st = initialize(&spec, MatRef { data: &zero, rows: 4, cols: 3 }, &plan(4, 3, 2, 1.0), 0).unwrap();
+    assert_eq!(norm(&st.a), 0.0, "a zero weight gives a zero start, not NaN");
+}
