@@ -1,1 +1,24 @@
-//! placeholder
+//! Transformers with LoRA adapters: every operation with a forward and a backward pass of its own, no autograd tape.
+//!
+//! - [`kernels`]: the arithmetic, on slices, usable on their own;
+//! - [`Tensor`], [`Weight`], [`Params`]: pooled activations, frozen weights in their stored type, trained tensors;
+//! - [`Model`]: decoders and encoders of the Hugging Face families with adapters, losses, gradients and generation.
+
+mod batch;
+mod error;
+pub mod kernels;
+mod linear;
+mod model;
+mod ops;
+mod param;
+mod pool;
+mod tensor;
+mod weight;
+
+pub use batch::{Batch, BatchLoss, EvalOut, Targets};
+pub use error::{Error, Result};
+pub use kernels::cross_entropy::IGNORE;
+pub use model::{Generator, LoadOptions, Lora, Model, Task};
+pub use param::{Param, ParamKind, Params};
+pub use tensor::{Compute, Element, Tensor};
+pub use weight::Weight;

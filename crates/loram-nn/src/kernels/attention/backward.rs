@@ -1,0 +1,245 @@
+//! The backward pass: scores are computed again, tile by tile.
+
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::super::{
+    Real,
+    micro::{Tile, product},
+    par::{GRAIN, Shared, for_units, with_scratch},
+    simd::dot,
+};
+use super::{AttnShape, BK, BQ, blocks, documents, forward::finite, transpose};
+
+/// Gradients of [`super::attention`]: `dq`, `dk`, `dv` are overwritten. `o` and `lse` are what the forward pass gave, `d_o`
+/// is the gradient of o. With P = exp(scale·q·kᵀ − lse) and δ = Σ d_o·o per query:
+/// dv = Pᵀ·d_o, dS = scale·P∘(d_o·vᵀ − δ), dq = dS·k, dk = dSᵀ·q.
+#[allow(clippy::too_many_arguments)]
+pub fn attention_backward<T: Real>(
+    q: &[T],
+    k: &[T],
+    v: &[T],
+    o: &[T],
+    lse: &[T],
+    d_o: &[T],
+    dq: &mut [T],
+    dk: &mut [T],
+    dv: &mut [T],
+    lengths: &[usize],
+    shape: &AttnShape,
+) {
+    let tokens: usize = lengths.iter().sum();
+    let (qw, kw) = (tokens * shape.q_width(), tokens * shape.kv_width());
+    assert_eq!((q.len(), o.len(), d_o.len(), dq.len()), (qw, qw, qw, qw), "attention_backward: {tokens} tokens");
+    assert_eq!((k.len(), v.len(), dk.len(), dv.len()), (kw, kw, kw, kw), "attention_backward: {tokens} tokens");
+    assert_eq!(lse.len(), tokens * shape.heads, "attention_backward: {tokens} tokens");
+    let all = All { shape, q, k, v, o, lse, d_o, dq: Shared::new(dq), dk: Shared::new(dk), dv: Shared::new(dv) };
+    let group = shape.group();
+    let threads = rayon::current_num_threads();
+
+    // Work in tile products. Whole key heads do 5 per tile; when they are too few or too uneven for the threads, the
+    // gradients of keys and of queries are computed apart, with 7. Each element gets its sums in the same order either way.
+    let costs: Vec<usize> =
+        lengths.iter().flat_map(|&n| std::iter::repeat_n(5 * n * n * group, shape.kv_heads)).collect();
+    let total: usize = costs.iter().sum();
+    let mut load = vec![0; threads];
+    for &c in &costs {
+        if let Some(least) = load.iter_mut().min() {
+            *least += c;
+        }
+    }
+    let whole = threads == 1 || load.iter().max().is_none_or(|&l| l <= total * 7 / (5 * threads));
+    let mut units = Vec::new();
+    for doc in documents(lengths) {
+        let n = doc.len();
+        for kv_head in 0..shape.kv_heads {
+            let heads = kv_head * group..(kv_head + 1) * group;
+            let base = Unit { doc: doc.clone(), kv_head, heads: heads.clone(), queries: 0..n, keys: 0..n, dq: true, dkv: true };
+            if whole {
+                units.push(base);
+                continue;
+            }
+            // several blocks of keys together share the transposing of queries
+            let chunk = n.div_ceil(4 * threads).next_multiple_of(BK).clamp(BK, 8 * BK);
+            for keys in blocks(0..n, chunk, n) {
+                units.push(Unit { keys, dq: false, ..base.clone() });
+            }
+            for head in heads {
+                for queries in blocks(0..n, BQ, n) {
+                    units.push(Unit { heads: head..head + 1, queries, dkv: false, ..base.clone() });
+                }
+            }
+        }
+    }
+    let grain = (units.len() * GRAIN).div_ceil((total * shape.head_dim / 16).max(1));
+    for_units(units.len(), grain, |u| {
+        let d = shape.head_dim;
+        with_scratch(2 * BQ * d + 2 * BK * BQ + 2 * BQ, |scratch| {
+            pulp::Arch::new().dispatch(Run { all: &all, unit: units[u].clone(), scratch });
+        });
+    });
+}
+
+struct All<'a, T> {
+    shape: &'a AttnShape,
+    q: &'a [T],
+    k: &'a [T],
+    v: &'a [T],
+    o: &'a [T],
+    lse: &'a [T],
+    d_o: &'a [T],
+    dq: Shared<'a, T>,
+    dk: Shared<'a, T>,
+    dv: Shared<'a, T>,
+}
+
+/// A part of the work that writes to places of its own: dk and dv of `keys` in `kv_head` and/or dq of `queries` in `heads`.
+#[derive(Clone)]
+struct Unit {
+    doc: Range<usize>,
+    kv_head: usize,
+    heads: Range<usize>,
+    queries: Range<usize>,
+    keys: Range<usize>,
+    dq: bool,
+    dkv: bool,
+}
+
+struct Run<'a, 'b, T> {
+    all: &'a All<'a, T>,
+    unit: Unit,
+    scratch: &'b mut [T],
+}
+
+impl<T: Real> WithSimd for Run<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Run { all, unit, scratch } = self;
+        let shape = all.shape;
+        let (d, qs, ks, len) = (shape.head_dim, shape.q_width(), shape.kv_width(), unit.doc.len());
+        let scale = T::from_f64(shape.scale);
+        let (qt, rest) = scratch.split_at_mut(BQ * d);
+        let (gt, rest) = rest.split_at_mut(BQ * d);
+        let (p, rest) = rest.split_at_mut(BK * BQ);
+        let (ds, rest) = rest.split_at_mut(BK * BQ);
+        let (lse, delta) = rest.split_at_mut(BQ);
+        let kv_at = |j: usize| (unit.doc.start + j) * ks + unit.kv_head * d;
+        if unit.dkv {
+            for j in unit.keys.clone() {
+                // SAFETY: keys of this unit only
+                unsafe {
+                    all.dk.slice(kv_at(j)..kv_at(j) + d).fill(T::ZERO);
+                    all.dv.slice(kv_at(j)..kv_at(j) + d).fill(T::ZERO);
+                }
+            }
+        }
+        for head in unit.heads.clone() {
+            for queries in blocks(unit.queries.clone(), BQ, len) {
+                let q_at = |i: usize| (unit.doc.start + i) * qs + head * d;
+                let seen = shape.keys_of(queries.clone(), len);
+                let seen = seen.start.max(unit.keys.start)..seen.end.min(unit.keys.end);
+                if unit.dq && seen.is_empty() {
+                    for i in queries.clone() {
+                        // SAFETY: queries of this unit only
+                        unsafe { all.dq.slice(q_at(i)..q_at(i) + d).fill(T::ZERO) };
+                    }
+                }
+                if seen.is_empty() {
+                    continue;
+                }
+                let n = queries.len();
+                let width = n.next_multiple_of(size_of::<T::Vector<S>>() / size_of::<T>()).min(BQ);
+                let (q, g) = (all.q[q_at(queries.start)..].as_ptr(), all.d_o[q_at(queries.start)..].as_ptr());
+                // SAFETY: `n` rows of the document
+                unsafe {
+                    transpose(q, qs, n, d, width, scale, qt);
+                    transpose(g, qs, n, d, width, T::ONE, gt);
+                }
+                for (i, at) in queries.clone().enumerate() {
+                    let row = q_at(at)..q_at(at) + d;
+                    delta[i] = dot(&all.d_o[row.clone()], &all.o[row]);
+                    lse[i] = finite(all.lse[(unit.doc.start + at) * shape.heads + head]);
+                }
+                lse[n..].fill(T::ZERO);
+                delta[n..].fill(T::ZERO);
+                let mut started = false;
+                for keys in blocks(seen, BK, len) {
+                    let m = keys.len();
+                    let (k, v) = (all.k[kv_at(keys.start)..].as_ptr(), all.v[kv_at(keys.start)..].as_ptr());
+                    let (pp, dsp) = (p.as_mut_ptr(), ds.as_mut_ptr());
+                    // (keys × queries) from rows of keys and transposed queries
+                    let scores = |a, b: &[T], c| Tile {
+                        m,
+                        n: width,
+                        k: d,
+                        a,
+                        ars: ks,
+                        acs: 1,
+                        b: b.as_ptr(),
+                        ldb: BQ,
+                        c,
+                        ldc: BQ,
+                        accumulate: false,
+                    };
+                    // (keys × d) from a tile and rows of queries
+                    let to_keys = |a: *mut T, b, c| Tile {
+                        m,
+                        n: d,
+                        k: n,
+                        a: a.cast_const(),
+                        ars: BQ,
+                        acs: 1,
+                        b,
+                        ldb: qs,
+                        c,
+                        ldc: ks,
+                        accumulate: true,
+                    };
+                    // SAFETY: all within the document's rows of this head; outputs belong to this unit
+                    unsafe {
+                        product(simd, scores(k, qt, pp));
+                        product(simd, scores(v, gt, dsp));
+                        let (p, ds) = (&mut p[..m * BQ], &mut ds[..m * BQ]);
+                        shape.mask(p, keys.clone(), queries.clone());
+                        soften(p, ds, &lse[..width], &delta[..width], scale);
+                        if unit.dkv {
+                            product(simd, to_keys(pp, g, all.dv.ptr(kv_at(keys.start))));
+                            product(simd, to_keys(dsp, q, all.dk.ptr(kv_at(keys.start))));
+                        }
+                        if unit.dq {
+                            let to_queries = Tile {
+                                m: n,
+                                n: d,
+                                k: m,
+                                a: dsp.cast_const(),
+                                ars: 1,
+                                acs: BQ,
+                                b: k,
+                                ldb: ks,
+                                c: all.dq.ptr(q_at(queries.start)),
+                                ldc: qs,
+                                accumulate: started,
+                            };
+                            product(simd, to_queries);
+                        }
+                    }
+                    started = true;
+                }
+            }
+        }
+    }
+}
+
+/// Scores `p` become probabilities, and `ds` (d_o·vᵀ) the gradient of the scores.
+#[inline(always)]
+fn soften<T: Real>(p: &mut [T], ds: &mut [T], lse: &[T], delta: &[T], scale: T) {
+    for (p, ds) in p.chunks_exact_mut(BQ).zip(ds.chunks_exact_mut(BQ)) {
+        for (((p, ds), &lse), &delta) in p.iter_mut().zip(ds).zip(lse).zip(delta) {
+            *p = (*p - lse).exp();
+            *ds = *p * (*ds - delta) * scale;
+        }
+    }
+}

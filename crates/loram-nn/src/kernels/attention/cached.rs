@@ -1,0 +1,81 @@
+//! Decoding: a few new queries against all keys and values so far.
+
+use super::super::{
+    Real,
+    par::{GRAIN, Shared, for_units, with_scratch},
+    simd::{dot, exp_sum, max, simd},
+};
+use super::{AttnShape, BQ, blocks, forward::Block};
+
+/// Up to so many queries are done one by one: a tile would be mostly padding.
+const FEW: usize = 4;
+
+/// o (nq × heads·d) for the last nq positions of a document whose keys and values (kv_len × kv_heads·d, those of the
+/// queries included) are given; mask as in [`super::attention`].
+pub fn attention_cached<T: Real>(q: &[T], k_cache: &[T], v_cache: &[T], o: &mut [T], shape: &AttnShape) {
+    let (qw, kw, d) = (shape.q_width(), shape.kv_width(), shape.head_dim);
+    let group = shape.group();
+    if qw == 0 || q.is_empty() {
+        return;
+    }
+    let (nq, keys) = (q.len() / qw, k_cache.len() / kw);
+    assert_eq!(
+        (q.len(), o.len(), k_cache.len(), v_cache.len()),
+        (nq * qw, nq * qw, keys * kw, keys * kw),
+        "attention_cached"
+    );
+    assert!(nq <= keys, "{nq} queries among {keys} keys");
+    let first = keys - nq;
+    let out = Shared::new(o);
+    if nq > FEW {
+        let per_head = nq.div_ceil(BQ);
+        let grain = GRAIN.div_ceil((BQ.min(nq) * keys * d / 8).max(1));
+        for_units(shape.heads * per_head, grain, |u| {
+            let head = u / per_head;
+            let Some(queries) = blocks(0..nq, BQ, nq).nth(u % per_head) else { return };
+            let at = queries.start * qw + head * d;
+            let block = Block {
+                shape,
+                keys,
+                position: first + queries.start,
+                queries: queries.len(),
+                q: q[at..].as_ptr(),
+                k: k_cache[head / group * d..].as_ptr(),
+                v: v_cache[head / group * d..].as_ptr(),
+                o: out.ptr(at),
+                lse: None,
+            };
+            // SAFETY: lengths were checked; units write to different rows or heads
+            unsafe { block.run() }
+        });
+        return;
+    }
+    for_units(shape.heads * nq, (GRAIN / (keys * d).max(1)).max(1), |u| {
+        let (head, i) = (u / nq, u % nq);
+        let at = i * qw + head * d;
+        // SAFETY: one row of one head per unit
+        let o = unsafe { out.slice(at..at + d) };
+        let seen = shape.keys_of(first + i..first + i + 1, keys);
+        let start = head / group * d;
+        with_scratch(seen.len(), |scores: &mut [T]| {
+            simd(
+                #[inline(always)]
+                || {
+                    let q = &q[at..at + d];
+                    for (s, j) in scores.iter_mut().zip(seen.clone()) {
+                        *s = dot(q, &k_cache[j * kw + start..j * kw + start + d]) * T::from_f64(shape.scale);
+                    }
+                    let top = max(scores);
+                    let total = exp_sum(scores, top);
+                    o.fill(T::ZERO);
+                    for (&p, j) in scores.iter().zip(seen) {
+                        let p = p / total;
+                        for (o, &v) in o.iter_mut().zip(&v_cache[j * kw + start..j * kw + start + d]) {
+                            *o = v.mul_add(p, *o);
+                        }
+                    }
+                },
+            );
+        });
+    });
+}

@@ -1,0 +1,234 @@
+//! A linear layer with what LoRA adds to it.
+
+use crate::kernels::elementwise::{add_bias, bias_grad, dropout_backward, dropout_forward};
+use crate::kernels::gemm::{Term, gemm};
+use crate::param::{ParamId, Params};
+use crate::tensor::{Element, Tensor, typed};
+use crate::weight::Weight;
+
+/// A tensor that is either frozen or trained.
+#[derive(Debug)]
+pub(crate) enum Source<F> {
+    Frozen(F),
+    Param(ParamId),
+}
+
+/// Vectors (biases, norm weights) are small: frozen ones are held in the number type of the computation.
+pub(crate) type Vector = Source<Tensor>;
+
+impl Vector {
+    pub fn get<'a>(&'a self, params: &'a Params) -> &'a Tensor {
+        match self {
+            Source::Frozen(t) => t,
+            Source::Param(id) => params.value(*id),
+        }
+    }
+
+    pub fn param(&self) -> Option<ParamId> {
+        match self {
+            Source::Frozen(_) => None,
+            Source::Param(id) => Some(*id),
+        }
+    }
+}
+
+/// y = x·Wᵀ + bias + s·dropout(x)·Aᵀ·Bᵀ − s·x·A₀ᵀ·B₀ᵀ (2106.09685; the last term is the frozen start of 2507.06558 on a
+/// base that must not change). W: (n, m).
+#[derive(Debug)]
+pub(crate) struct Linear {
+    pub path: String,
+    pub n: usize,
+    pub m: usize,
+    pub weight: Source<Weight>,
+    pub bias: Option<Vector>,
+    pub lora: Option<Lora>,
+}
+
+/// A factor of an adapter: trained or not.
+#[derive(Debug)]
+pub(crate) struct Lora {
+    pub a: Vector,
+    pub b: Vector,
+    pub scaling: f64,
+    pub dropout: f64,
+    /// `(A₀, B₀)`.
+    pub start: Option<(Tensor, Tensor)>,
+    /// Distinguishes this layer's dropout masks from those of other layers.
+    pub index: u64,
+}
+
+/// What the backward pass of a linear layer needs beside its input.
+#[derive(Debug, Default)]
+pub(crate) struct LinearSaved {
+    /// dropout(x)·Aᵀ, (t, r).
+    h: Option<Tensor>,
+}
+
+impl Lora {
+    fn seed(&self, step: u64) -> u64 {
+        // SplitMix64's increment keeps the streams of neighbouring layers apart
+        step ^ self.index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    /// dropout(x), or `None` when there is no dropout in this pass.
+    fn dropped(&self, x: &Tensor, step: Option<u64>) -> Option<Tensor> {
+        let step = step.filter(|_| self.dropout > 0.0)?;
+        let mut out = Tensor::scratch(x.compute(), x.rows(), x.cols());
+        typed!(x, T, dropout_forward::<T>(x.as_slice(), out.as_mut_slice(), self.dropout, self.seed(step), 0));
+        Some(out)
+    }
+}
+
+/// a·bᵀ as a new tensor.
+fn times_t(a: &Tensor, b: &Tensor) -> Tensor {
+    let mut out = Tensor::scratch(a.compute(), a.rows(), b.rows());
+    typed!(a, T, gemm::<T>(out.view_mut(), false, T::ONE, a.view(), b.view().t()));
+    out
+}
+
+/// s·a·b as a new tensor.
+fn times(s: f64, a: &Tensor, b: &Tensor) -> Tensor {
+    let mut out = Tensor::scratch(a.compute(), a.rows(), b.cols());
+    typed!(a, T, gemm::<T>(out.view_mut(), false, T::from_f64(s), a.view(), b.view()));
+    out
+}
+
+/// out += aᵀ·b.
+fn add_t_times(out: &mut Tensor, a: &Tensor, b: &Tensor) {
+    typed!(a, T, gemm::<T>(out.view_mut(), true, T::ONE, a.view().t(), b.view()));
+}
+
+impl Linear {
+    pub fn frozen(path: String, weight: Weight) -> Linear {
+        let (n, m) = (weight.rows(), weight.cols());
+        Linear { path, n, m, weight: Source::Frozen(weight), bias: None, lora: None }
+    }
+
+    /// Whether any of its own parameters is trained.
+    pub fn trains(&self) -> bool {
+        let vector = |v: &Vector| v.param().is_some();
+        matches!(self.weight, Source::Param(_))
+            || self.bias.as_ref().is_some_and(vector)
+            || self.lora.as_ref().is_some_and(|l| vector(&l.a) || vector(&l.b))
+    }
+
+    /// x (t, m) → (t, n).
+    pub fn forward(&self, params: &Params, x: &Tensor, step: Option<u64>) -> (Tensor, LinearSaved) {
+        let mut y = Tensor::scratch(x.compute(), x.rows(), self.n);
+        let saved = self.forward_into(params, x, &mut y, false, step);
+        (y, saved)
+    }
+
+    /// y (t, n) = (accumulate ? y : 0) + layer(x). `step` seeds the dropout of a training step; `None`: no dropout.
+    pub fn forward_into(
+        &self,
+        params: &Params,
+        x: &Tensor,
+        y: &mut Tensor,
+        accumulate: bool,
+        step: Option<u64>,
+    ) -> LinearSaved {
+        let mut h = None;
+        let mut start = None;
+        if let Some(lora) = &self.lora {
+            let dropped = lora.dropped(x, step);
+            h = Some((times_t(dropped.as_ref().unwrap_or(x), lora.a.get(params)), lora.b.get(params), lora.scaling));
+            start = lora.start.as_ref().map(|(a0, b0)| (times_t(x, a0), b0, -lora.scaling));
+        }
+        typed!(x, T, {
+            let extra: Vec<_> = [&h, &start]
+                .into_iter()
+                .flatten()
+                .map(|(h, b, s)| Term { alpha: T::from_f64(*s), a: h.view::<T>(), b: b.view::<T>().t() })
+                .collect();
+            match &self.weight {
+                Source::Frozen(w) => w.product_t(x.view(), y.view_mut(), accumulate, &extra),
+                Source::Param(id) => {
+                    let w = Term { alpha: T::ONE, a: x.view(), b: params.value(*id).view::<T>().t() };
+                    let terms: Vec<_> = std::iter::once(w).chain(extra).collect();
+                    crate::kernels::gemm::gemm_sum(y.view_mut(), accumulate, &terms);
+                }
+            }
+            if let Some(bias) = &self.bias {
+                add_bias::<T>(y.as_mut_slice(), bias.get(params).as_slice(), x.rows(), self.n);
+            }
+        });
+        LinearSaved { h: h.map(|h| h.0) }
+    }
+
+    /// Adds to the gradients of this layer's parameters, and to dx (t, m) where asked:
+    /// dx = (accumulate ? dx : 0) + dy·W + …, never forming an n × m matrix unless W itself is trained.
+    pub fn backward(
+        &self,
+        params: &mut Params,
+        x: &Tensor,
+        saved: &LinearSaved,
+        dy: &Tensor,
+        dx: Option<(&mut Tensor, bool)>,
+        step: Option<u64>,
+    ) {
+        let mut dh = None;
+        let mut dh0 = None;
+        if let Some(lora) = &self.lora {
+            let g = times(lora.scaling, dy, lora.b.get(params));
+            if let (Some(id), Some(h)) = (lora.b.param(), &saved.h) {
+                let grad = params.grad_mut(id);
+                typed!(dy, T, {
+                    let s = T::from_f64(lora.scaling);
+                    gemm::<T>(grad.view_mut(), true, s, dy.view().t(), h.view());
+                });
+            }
+            if let Some(id) = lora.a.param() {
+                let dropped = lora.dropped(x, step);
+                add_t_times(params.grad_mut(id), &g, dropped.as_ref().unwrap_or(x));
+            }
+            dh = Some(g);
+            dh0 = lora.start.as_ref().map(|(_, b0)| times(-lora.scaling, dy, b0));
+        }
+        if let Source::Param(id) = self.weight {
+            add_t_times(params.grad_mut(id), dy, x);
+        }
+        if let Some(id) = self.bias.as_ref().and_then(Vector::param) {
+            let grad = params.grad_mut(id);
+            typed!(dy, T, bias_grad::<T>(dy.as_slice(), grad.as_mut_slice(), dy.rows(), self.n));
+        }
+        let Some((dx, accumulate)) = dx else { return };
+        typed!(dy, T, self.input_gradient::<T>(params, dy, &dh, &dh0, dx, accumulate, step));
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn input_gradient<T: Element>(
+        &self,
+        params: &Params,
+        dy: &Tensor,
+        dh: &Option<Tensor>,
+        dh0: &Option<Tensor>,
+        dx: &mut Tensor,
+        accumulate: bool,
+        step: Option<u64>,
+    ) {
+        let mut extra: Vec<Term<'_, T>> = Vec::new();
+        let mut through_dropout = None;
+        if let (Some(lora), Some(dh)) = (&self.lora, dh) {
+            let a = lora.a.get(params);
+            match step.filter(|_| lora.dropout > 0.0) {
+                None => extra.push(Term { alpha: T::ONE, a: dh.view(), b: a.view() }),
+                Some(step) => through_dropout = Some((times(1.0, dh, a), lora.dropout, lora.seed(step))),
+            }
+            if let (Some(dh0), Some((a0, _))) = (dh0, &lora.start) {
+                extra.push(Term { alpha: T::ONE, a: dh0.view(), b: a0.view() });
+            }
+        }
+        match &self.weight {
+            Source::Frozen(w) => w.product(dy.view(), dx.view_mut(), accumulate, &extra),
+            Source::Param(id) => {
+                let w = Term { alpha: T::ONE, a: dy.view(), b: params.value(*id).view() };
+                extra.insert(0, w);
+                crate::kernels::gemm::gemm_sum(dx.view_mut(), accumulate, &extra);
+            }
+        }
+        if let Some((d, p, seed)) = through_dropout {
+            dropout_backward::<T>(d.as_slice(), dx.as_mut_slice(), p, seed, 0, true);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Bidirectional encoders.
+
+use super::decoder::act;
+use super::encoder_block::EncoderBlock;
+use super::load::Loader;
+use super::stack::{Part, Pass, Table};
+use crate::batch::Batch;
+use crate::kernels::attention::AttnShape;
+use crate::linear::Linear;
+use crate::ops::{Norm, NormSaved};
+use crate::param::Params;
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+use loram_io::EncoderConfig;
+
+/// Embeddings and blocks.
+pub(crate) struct Encoder {
+    words: Table,
+    positions: Table,
+    /// Segments; DistilBERT has none.
+    types: Option<Table>,
+    norm: Norm,
+    pub blocks: Vec<EncoderBlock>,
+    position_offset: usize,
+    max_length: usize,
+    hidden: usize,
+}
+
+/// Activations of the embedding layer.
+pub(crate) struct EmbedSaved {
+    sum: Tensor,
+    norm: NormSaved,
+}
+
+/// Module names of a family within its backbone.
+struct Names {
+    backbone: &'static str,
+    layer: &'static str,
+    q: &'static str,
+    k: &'static str,
+    v: &'static str,
+    o: &'static str,
+    attention_norm: &'static str,
+    up: &'static str,
+    down: &'static str,
+    output_norm: &'static str,
+}
+
+const BERT: Names = Names {
+    backbone: "bert",
+    layer: "encoder.layer",
+    q: "attention.self.query",
+    k: "attention.self.key",
+    v: "attention.self.value",
+    o: "attention.output.dense",
+    attention_norm: "attention.output.LayerNorm",
+    up: "intermediate.dense",
+    down: "output.dense",
+    output_norm: "output.LayerNorm",
+};
+const ROBERTA: Names = Names { backbone: "roberta", ..BERT };
+const DISTILBERT: Names = Names {
+    backbone: "distilbert",
+    layer: "transformer.layer",
+    q: "attention.q_lin",
+    k: "attention.k_lin",
+    v: "attention.v_lin",
+    o: "attention.out_lin",
+    attention_norm: "sa_layer_norm",
+    up: "ffn.lin1",
+    down: "ffn.lin2",
+    output_norm: "output_layer_norm",
+};
+
+impl Encoder {
+    pub fn load(cfg: &EncoderConfig, l: &Loader<'_>) -> Result<Encoder> {
+        let names = match cfg.family.as_str() {
+            "bert" => BERT,
+            "distilbert" => DISTILBERT,
+            _ => ROBERTA,
+        };
+        let (hidden, inner, eps) = (cfg.hidden_size, cfg.intermediate_size, cfg.layer_norm_eps);
+        let mut blocks = Vec::with_capacity(cfg.num_layers);
+        for i in 0..cfg.num_layers {
+            let at = |name: &str| format!("{}.{}.{i}.{name}", names.backbone, names.layer);
+            let square = |name: &str| l.linear(at(name), hidden, hidden, true);
+            blocks.push(EncoderBlock {
+                q: square(names.q)?,
+                k: square(names.k)?,
+                v: square(names.v)?,
+                o: square(names.o)?,
+                attention_norm: l.layer_norm(at(names.attention_norm), hidden, eps)?,
+                up: l.linear(at(names.up), inner, hidden, true)?,
+                down: l.linear(at(names.down), hidden, inner, true)?,
+                output_norm: l.layer_norm(at(names.output_norm), hidden, eps)?,
+                act: act(cfg.hidden_act),
+                shape: AttnShape {
+                    heads: cfg.num_heads,
+                    kv_heads: cfg.num_heads,
+                    head_dim: cfg.head_dim(),
+                    scale: 1.0 / (cfg.head_dim() as f64).sqrt(),
+                    causal: false,
+                    window: None,
+                },
+            });
+        }
+        let at = |name: &str| format!("{}.embeddings.{name}", names.backbone);
+        Ok(Encoder {
+            words: l.table(at("word_embeddings"), cfg.vocab_size, hidden)?,
+            positions: l.table(at("position_embeddings"), cfg.max_position_embeddings, hidden)?,
+            types: match cfg.type_vocab_size {
+                0 => None,
+                n => Some(l.table(at("token_type_embeddings"), n, hidden)?),
+            },
+            norm: l.layer_norm(at("LayerNorm"), hidden, eps)?,
+            blocks,
+            position_offset: cfg.position_offset,
+            max_length: cfg.max_length(),
+            hidden,
+        })
+    }
+
+    pub fn pass<'a>(&self, lengths: &'a [usize], positions: &'a [u32], step: Option<u64>) -> Pass<'a> {
+        Pass { lengths, positions, step, rope: Vec::new() }
+    }
+
+    fn rows(&self, batch: &Batch, positions: &[u32]) -> (Vec<u32>, Vec<u32>) {
+        let positions = positions.iter().map(|p| p + self.position_offset as u32).collect();
+        let types = match batch.token_types.is_empty() {
+            true => vec![0; batch.tokens.len()],
+            false => batch.token_types.clone(),
+        };
+        (positions, types)
+    }
+
+    /// norm(word + position + segment).
+    pub fn embed(&self, params: &Params, batch: &Batch, positions: &[u32]) -> Result<(Tensor, EmbedSaved)> {
+        if let Some(&length) = batch.lengths.iter().find(|&&n| n > self.max_length) {
+            return Err(Error::TooLong { length, max: self.max_length });
+        }
+        let (positions, types) = self.rows(batch, positions);
+        let mut sum = Tensor::scratch(self.norm.weight.get(params).compute(), batch.tokens.len(), self.hidden);
+        self.words.rows(params, &batch.tokens, &mut sum, false)?;
+        self.positions.rows(params, &positions, &mut sum, true)?;
+        if let Some(table) = &self.types {
+            table.rows(params, &types, &mut sum, true)?;
+        }
+        let (x, norm) = self.norm.forward(params, &sum);
+        Ok((x, EmbedSaved { sum, norm }))
+    }
+
+    pub fn embed_backward(
+        &self,
+        params: &mut Params,
+        batch: &Batch,
+        positions: &[u32],
+        saved: &EmbedSaved,
+        dx: &Tensor,
+    ) -> Result<()> {
+        let mut d = Tensor::scratch(dx.compute(), dx.rows(), dx.cols());
+        self.norm.backward(params, &saved.sum, &saved.norm, dx, &mut d, false);
+        let (positions, types) = self.rows(batch, positions);
+        self.words.rows_backward(params, &batch.tokens, &d)?;
+        self.positions.rows_backward(params, &positions, &d)?;
+        self.types.iter().try_for_each(|t| t.rows_backward(params, &types, &d))
+    }
+
+    /// Whether anything below the blocks is trained.
+    pub fn embedding_trains(&self) -> bool {
+        self.words.trains()
+            || self.positions.trains()
+            || self.types.as_ref().is_some_and(Table::trains)
+            || self.norm.trains()
+    }
+
+    pub fn linears(&self) -> Vec<&Linear> {
+        self.blocks.iter().flat_map(|b| b.linears()).collect()
+    }
+
+    pub fn parts(&mut self) -> Vec<Part<'_>> {
+        let mut parts = vec![Part::Table(&mut self.words), Part::Table(&mut self.positions)];
+        parts.extend(self.types.as_mut().map(Part::Table));
+        parts.push(Part::Norm(&mut self.norm));
+        parts.extend(self.blocks.iter_mut().flat_map(|b| b.parts()));
+        parts
+    }
+}

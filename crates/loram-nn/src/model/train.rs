@@ -1,0 +1,93 @@
+//! Passes over a batch.
+
+use super::head::Backward;
+use super::{Backbone, Model, stack};
+use crate::batch::{Batch, BatchLoss, EvalOut};
+use crate::tensor::Tensor;
+use crate::{Result, pool};
+
+impl Model {
+    /// Adds d(`loss_scale`·Σ loss)/dθ of a batch to the gradients of all parameters θ. `loss_scale` is 1/(tokens or
+    /// documents that count in the whole optimiser step) for a mean; `step_seed` draws the dropout.
+    pub fn forward_backward(&mut self, batch: &Batch, loss_scale: f64, step_seed: u64) -> Result<BatchLoss> {
+        batch.check()?;
+        let positions = batch.positions();
+        let step = Some(step_seed);
+        let checkpointing = self.options.gradient_checkpointing;
+        let params = &mut self.params;
+        let how = |through| Backward { scale: loss_scale, through, step: step_seed };
+        let loss = match &self.backbone {
+            Backbone::Decoder(d) => {
+                let pass = d.pass(&batch.lengths, &positions, step);
+                let below = d.embed.trains();
+                let x = d.embed(params, batch)?;
+                let (x, tape) = stack::forward(&d.blocks, params, x, &pass, true, below, checkpointing);
+                let (h, saved) = d.norm.forward(params, &x);
+                let through = !tape.is_empty() || below || d.norm.trains();
+                let out = self.head.loss(params, &h, batch, &how(through))?;
+                drop(h);
+                if let Some(dh) = out.d_hidden {
+                    let mut dx = Tensor::scratch(x.compute(), x.rows(), x.cols());
+                    d.norm.backward(params, &x, &saved, &dh, &mut dx, false);
+                    drop((x, dh));
+                    if let Some(dx) = stack::backward(&d.blocks, params, tape, dx, &pass, below)
+                        && below
+                    {
+                        d.embed_backward(params, batch, &dx)?;
+                    }
+                }
+                out.loss
+            }
+            Backbone::Encoder(e) => {
+                let pass = e.pass(&batch.lengths, &positions, step);
+                let below = e.embedding_trains();
+                let (x, embedded) = e.embed(params, batch, &positions)?;
+                let (x, tape) = stack::forward(&e.blocks, params, x, &pass, true, below, checkpointing);
+                let out = self.head.loss(params, &x, batch, &how(!tape.is_empty() || below))?;
+                if let Some(dh) = out.d_hidden
+                    && let Some(dx) = stack::backward(&e.blocks, params, tape, dh, &pass, below)
+                    && below
+                {
+                    e.embed_backward(params, batch, &positions, &embedded, &dx)?;
+                }
+                out.loss
+            }
+        };
+        pool::end_of_step();
+        Ok(loss)
+    }
+
+    /// Final hidden states (t, hidden), after the last norm.
+    fn hidden(&self, batch: &Batch) -> Result<Tensor> {
+        batch.check()?;
+        let positions = batch.positions();
+        let params = &self.params;
+        Ok(match &self.backbone {
+            Backbone::Decoder(d) => {
+                let pass = d.pass(&batch.lengths, &positions, None);
+                let x = d.embed(params, batch)?;
+                let (x, _) = stack::forward(&d.blocks, params, x, &pass, false, false, false);
+                d.norm.forward(params, &x).0
+            }
+            Backbone::Encoder(e) => {
+                let pass = e.pass(&batch.lengths, &positions, None);
+                let (x, _) = e.embed(params, batch, &positions)?;
+                stack::forward(&e.blocks, params, x, &pass, false, false, false).0
+            }
+        })
+    }
+
+    /// Loss of a batch, and for heads their outputs.
+    pub fn evaluate(&self, batch: &Batch) -> Result<EvalOut> {
+        let hidden = self.hidden(batch)?;
+        let out = self.head.evaluate(&self.params, &hidden, batch)?;
+        pool::end_of_step();
+        Ok(EvalOut { loss: out.loss, logits: out.logits })
+    }
+
+    /// Outputs of the head, row-major: (tokens, vocabulary) for a language model, (documents, outputs) otherwise.
+    pub fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
+        let hidden = self.hidden(batch)?;
+        Ok(self.head.logits(&self.params, &hidden, batch)?.to_f32_vec())
+    }
+}

@@ -1,0 +1,100 @@
+//! What training changes.
+
+use crate::tensor::Tensor;
+
+/// The part that a parameter plays, for learning rates and files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParamKind {
+    /// `A` of an adapter, `(r, in_features)`.
+    LoraA,
+    /// `B` of an adapter, `(out_features, r)`.
+    LoraB,
+    /// A weight or bias of a module that is trained whole beside the adapters (`modules_to_save`).
+    Saved,
+    /// A weight of the base model in full fine-tuning.
+    Base,
+}
+
+/// Place of a parameter in [`Params`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ParamId(pub(crate) usize);
+
+/// A trainable tensor with its gradient.
+#[derive(Debug)]
+pub struct Param {
+    /// `<module path>.lora_A.weight`, `<module path>.lora_B.weight`, `<module path>.weight` or `<module path>.bias`.
+    pub name: String,
+    /// Its part.
+    pub kind: ParamKind,
+    /// Dimensions; the tensors see a vector as one row.
+    pub shape: Vec<usize>,
+    /// Its value.
+    pub value: Tensor,
+    /// The gradient that was collected since [`Params::zero_grads`].
+    pub grad: Tensor,
+    /// False for biases and norm weights, which weight decay leaves alone.
+    pub decay: bool,
+}
+
+/// All parameters of a model, in a fixed order.
+#[derive(Debug, Default)]
+pub struct Params {
+    list: Vec<Param>,
+}
+
+impl Params {
+    pub(crate) fn add(&mut self, name: String, kind: ParamKind, shape: &[usize], value: Tensor) -> ParamId {
+        let grad = Tensor::zeros(value.compute(), value.rows(), value.cols());
+        let decay = shape.len() > 1;
+        self.list.push(Param { name, kind, shape: shape.to_vec(), value, grad, decay });
+        ParamId(self.list.len() - 1)
+    }
+
+    pub(crate) fn value(&self, id: ParamId) -> &Tensor {
+        &self.list[id.0].value
+    }
+
+    pub(crate) fn grad_mut(&mut self, id: ParamId) -> &mut Tensor {
+        &mut self.list[id.0].grad
+    }
+
+    /// Number of parameter tensors.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// True when nothing is trainable.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Number of trainable elements.
+    pub fn count(&self) -> usize {
+        self.list.iter().map(|p| p.value.len()).sum()
+    }
+
+    /// All, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Param> {
+        self.list.iter()
+    }
+
+    /// All, in order, to change.
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Param> {
+        self.list.iter_mut()
+    }
+
+    /// The parameter of that name.
+    pub fn get(&self, name: &str) -> Option<&Param> {
+        self.list.iter().find(|p| p.name == name)
+    }
+
+    /// The parameter of that name, to change.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Param> {
+        self.list.iter_mut().find(|p| p.name == name)
+    }
+
+    /// Sets all gradients to 0.
+    pub fn zero_grads(&mut self) {
+        self.list.iter_mut().for_each(|p| p.grad.fill_zero());
+    }
+}

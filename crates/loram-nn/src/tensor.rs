@@ -1,0 +1,271 @@
+//! Matrices of activations and parameters.
+
+use crate::kernels::Real;
+use crate::kernels::gemm::{View, ViewMut};
+use crate::pool;
+
+/// Number type of activations, parameters and gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compute {
+    /// Single precision: training and inference.
+    #[default]
+    F32,
+    /// Double precision: checks of gradients and of equivalences.
+    F64,
+}
+
+/// A number type that tensors can hold.
+pub trait Element: Real {
+    #[doc(hidden)]
+    fn free() -> &'static pool::Free<Self>;
+    #[doc(hidden)]
+    fn wrap(buffer: Vec<Self>) -> Storage;
+    #[doc(hidden)]
+    fn slice(storage: &Storage) -> &[Self];
+    #[doc(hidden)]
+    fn slice_mut(storage: &mut Storage) -> &mut [Self];
+}
+
+/// The memory of a tensor, by number type.
+#[derive(Debug)]
+#[doc(hidden)]
+pub enum Storage {
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+}
+
+macro_rules! element {
+    ($t:ty, $variant:ident) => {
+        impl Element for $t {
+            fn free() -> &'static pool::Free<$t> {
+                static FREE: pool::Free<$t> = pool::Free::new();
+                &FREE
+            }
+            fn wrap(buffer: Vec<$t>) -> Storage {
+                Storage::$variant(buffer)
+            }
+            fn slice(storage: &Storage) -> &[$t] {
+                match storage {
+                    Storage::$variant(v) => v,
+                    _ => panic!("tensor does not hold {}", <$t as Real>::NAME),
+                }
+            }
+            fn slice_mut(storage: &mut Storage) -> &mut [$t] {
+                match storage {
+                    Storage::$variant(v) => v,
+                    _ => panic!("tensor does not hold {}", <$t as Real>::NAME),
+                }
+            }
+        }
+    };
+}
+element!(f32, F32);
+element!(f64, F64);
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        match self {
+            Storage::F32(v) => pool::give(std::mem::take(v)),
+            Storage::F64(v) => pool::give(std::mem::take(v)),
+        }
+    }
+}
+
+/// Runs a block with the type alias `$T` set to the number type of a tensor.
+macro_rules! typed {
+    ($tensor:expr, $T:ident, $body:expr) => {{
+        #[allow(unused_imports)]
+        use $crate::kernels::Real as _;
+        match $tensor.compute() {
+            $crate::tensor::Compute::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::tensor::Compute::F64 => {
+                type $T = f64;
+                $body
+            }
+        }
+    }};
+}
+pub(crate) use typed;
+
+/// A row-major matrix `rows × cols` in pooled memory. A vector has one row.
+#[derive(Debug)]
+pub struct Tensor {
+    rows: usize,
+    cols: usize,
+    storage: Storage,
+}
+
+impl Tensor {
+    /// A matrix whose elements are unspecified (left over from an earlier use): for outputs that are written whole.
+    pub fn scratch(compute: Compute, rows: usize, cols: usize) -> Tensor {
+        let storage = match compute {
+            Compute::F32 => f32::wrap(pool::take(rows * cols)),
+            Compute::F64 => f64::wrap(pool::take(rows * cols)),
+        };
+        Tensor { rows, cols, storage }
+    }
+
+    /// A matrix of zeros.
+    pub fn zeros(compute: Compute, rows: usize, cols: usize) -> Tensor {
+        let mut t = Tensor::scratch(compute, rows, cols);
+        t.fill_zero();
+        t
+    }
+
+    /// A matrix of the given row-major values, converted to the number type.
+    pub fn from_f32(compute: Compute, rows: usize, cols: usize, values: &[f32]) -> Tensor {
+        assert_eq!(values.len(), rows * cols, "values of a {rows}×{cols} matrix");
+        let mut t = Tensor::scratch(compute, rows, cols);
+        t.copy_from_f32(values);
+        t
+    }
+
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.rows * self.cols
+    }
+
+    /// True for a matrix without elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number type.
+    pub fn compute(&self) -> Compute {
+        match self.storage {
+            Storage::F32(_) => Compute::F32,
+            Storage::F64(_) => Compute::F64,
+        }
+    }
+
+    /// The elements, row-major. Panics when the tensor holds another number type.
+    pub fn as_slice<T: Element>(&self) -> &[T] {
+        &T::slice(&self.storage)[..self.rows * self.cols]
+    }
+
+    /// The elements, row-major, to write. Panics when the tensor holds another number type.
+    pub fn as_mut_slice<T: Element>(&mut self) -> &mut [T] {
+        let len = self.rows * self.cols;
+        &mut T::slice_mut(&mut self.storage)[..len]
+    }
+
+    /// The elements of a single-precision tensor.
+    pub fn f32s(&self) -> &[f32] {
+        self.as_slice()
+    }
+
+    /// The elements of a single-precision tensor, to write.
+    pub fn f32s_mut(&mut self) -> &mut [f32] {
+        self.as_mut_slice()
+    }
+
+    /// A copy of the elements in single precision.
+    pub fn to_f32_vec(&self) -> Vec<f32> {
+        typed!(self, T, self.as_slice::<T>().iter().map(|x| x.to_f32()).collect())
+    }
+
+    /// A copy of the elements in double precision.
+    pub fn to_f64_vec(&self) -> Vec<f64> {
+        typed!(self, T, self.as_slice::<T>().iter().map(|x| x.to_f64()).collect())
+    }
+
+    /// Overwrites the elements with converted ones.
+    pub fn copy_from_f32(&mut self, values: &[f32]) {
+        typed!(self, T, {
+            for (d, &s) in self.as_mut_slice::<T>().iter_mut().zip(values) {
+                *d = T::from_f32(s);
+            }
+        })
+    }
+
+    /// Sets every element to 0.
+    pub fn fill_zero(&mut self) {
+        typed!(self, T, self.as_mut_slice::<T>().fill(T::ZERO))
+    }
+
+    /// Changes the shape; the number of elements stays.
+    pub fn reshape(mut self, rows: usize, cols: usize) -> Tensor {
+        assert_eq!(self.len(), rows * cols, "reshape {}×{} to {rows}×{cols}", self.rows, self.cols);
+        (self.rows, self.cols) = (rows, cols);
+        self
+    }
+
+    /// Appends rows; the memory at least doubles when it has to grow.
+    pub fn push_rows(&mut self, more: &Tensor) {
+        assert_eq!(self.cols, more.cols, "rows of another width");
+        let (used, need) = (self.len(), self.len() + more.len());
+        typed!(more, T, {
+            if T::slice(&self.storage).len() < need {
+                let mut grown = T::wrap(pool::take(need.max(2 * used)));
+                T::slice_mut(&mut grown)[..used].copy_from_slice(self.as_slice::<T>());
+                self.storage = grown;
+            }
+            self.rows += more.rows;
+            self.as_mut_slice::<T>()[used..].copy_from_slice(more.as_slice::<T>());
+        });
+    }
+
+    /// Keeps the first `rows` rows.
+    pub fn truncate_rows(&mut self, rows: usize) {
+        self.rows = self.rows.min(rows);
+    }
+
+    /// A matrix of the given rows of this one.
+    pub fn gather_rows(&self, index: &[usize]) -> Tensor {
+        let mut out = Tensor::scratch(self.compute(), index.len(), self.cols);
+        let cols = self.cols;
+        typed!(self, T, {
+            let (src, dst) = (self.as_slice::<T>(), out.as_mut_slice::<T>());
+            for (d, &i) in dst.chunks_exact_mut(cols.max(1)).zip(index) {
+                d.copy_from_slice(&src[i * cols..][..cols]);
+            }
+        });
+        out
+    }
+
+    /// Adds the rows of `from` to the given rows of this one.
+    pub fn add_rows(&mut self, index: &[usize], from: &Tensor) {
+        let cols = self.cols;
+        typed!(self, T, {
+            let src = from.as_slice::<T>();
+            let dst = self.as_mut_slice::<T>();
+            for (s, &i) in src.chunks_exact(cols.max(1)).zip(index) {
+                for (d, &s) in dst[i * cols..][..cols].iter_mut().zip(s) {
+                    *d += s;
+                }
+            }
+        });
+    }
+
+    /// The matrix as a gemm operand.
+    pub(crate) fn view<T: Element>(&self) -> View<'_, T> {
+        View::new(self.as_slice(), self.rows, self.cols)
+    }
+
+    /// The matrix as a gemm result.
+    pub(crate) fn view_mut<T: Element>(&mut self) -> ViewMut<'_, T> {
+        let (rows, cols) = (self.rows, self.cols);
+        ViewMut::new(self.as_mut_slice(), rows, cols)
+    }
+}
+
+impl Clone for Tensor {
+    fn clone(&self) -> Tensor {
+        let mut out = Tensor::scratch(self.compute(), self.rows, self.cols);
+        typed!(self, T, out.as_mut_slice::<T>().copy_from_slice(self.as_slice::<T>()));
+        out
+    }
+}
