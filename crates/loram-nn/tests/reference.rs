@@ -1,0 +1,293 @@
+//! Logits, losses and gradients of every family against transformers and PEFT (`fixtures/make.py`).
+
+use loram_io::Checkpoint;
+use loram_io::ModelConfig;
+use loram_nn::*;
+use std::path::PathBuf;
+
+fn fixtures() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
+}
+
+struct Reference {
+    tensors: std::collections::HashMap<String, (Vec<usize>, Vec<f64>)>,
+    info: serde_json::Value,
+}
+
+impl Reference {
+    fn read(name: &str) -> Reference {
+        let dir = fixtures().join("ref");
+        let bytes = std::fs::read(dir.join(format!("{name}.safetensors"))).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let tensors = file
+            .iter()
+            .map(|(k, t)| {
+                let values = match t.dtype() {
+                    safetensors::Dtype::F32 => {
+                        t.data().chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
+                    }
+                    safetensors::Dtype::I64 => {
+                        t.data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect()
+                    }
+                    other => panic!("{other:?}"),
+                };
+                (k.to_string(), (t.shape().to_vec(), values))
+            })
+            .collect();
+        let info = serde_json::from_str(&std::fs::read_to_string(dir.join(format!("{name}.json"))).unwrap()).unwrap();
+        Reference { tensors, info }
+    }
+
+    fn get(&self, name: &str) -> &[f64] {
+        &self.tensors[name].1
+    }
+
+    fn f32s(&self, name: &str) -> Vec<f32> {
+        self.get(name).iter().map(|&x| x as f32).collect()
+    }
+
+    fn task(&self) -> Task {
+        match self.info["task"].as_str().unwrap() {
+            "causal-lm" => Task::CausalLm,
+            "regression" => Task::Regression,
+            _ => Task::Classification { num_labels: self.info["num_labels"].as_u64().unwrap() as usize },
+        }
+    }
+
+    fn batch(&self) -> Batch {
+        let whole = |n: &str| self.tensors.get(n).map(|t| t.1.iter().map(|&x| x as i64).collect::<Vec<_>>());
+        let targets = match self.task() {
+            Task::CausalLm => Targets::None,
+            Task::Regression => Targets::Value(self.f32s("targets")),
+            _ => Targets::Class(whole("targets").unwrap().into_iter().map(|c| c as usize).collect()),
+        };
+        Batch {
+            tokens: whole("input_ids").unwrap().into_iter().map(|t| t as u32).collect(),
+            lengths: whole("lengths").unwrap().into_iter().map(|n| n as usize).collect(),
+            labels: whole("labels").unwrap_or_default(),
+            token_types: whole("token_types").unwrap_or_default().into_iter().map(|t| t as u32).collect(),
+            targets,
+        }
+    }
+
+    /// Paths with an adapter and their shapes (n, m).
+    fn layers(&self) -> Vec<(String, usize, usize)> {
+        let mut paths: Vec<_> =
+            self.tensors.keys().filter_map(|k| Some(k.strip_prefix("lora.")?.strip_suffix(".A")?.to_string())).collect();
+        paths.sort();
+        let shape = |p: &str| (self.tensors[&format!("lora.{p}.B")].0[0], self.tensors[&format!("lora.{p}.A")].0[1]);
+        paths.into_iter().map(|p| (p.clone(), shape(&p).0, shape(&p).1)).collect()
+    }
+
+    fn model(&self, name: &str, compute: Compute, gradient_checkpointing: bool) -> Model {
+        let dir = fixtures().join("models").join(name);
+        let ckpt = Checkpoint::open(&dir).unwrap();
+        let cfg = ModelConfig::load(&dir).unwrap();
+        let options = LoadOptions { compute, gradient_checkpointing, ..LoadOptions::new(self.task()) };
+        Model::load(&ckpt, &cfg, &options).unwrap()
+    }
+
+    fn attach(&self, model: &mut Model, start: bool) {
+        let r = self.info["r"].as_u64().unwrap() as usize;
+        let scaling = self.info["lora_alpha"].as_f64().unwrap() / r as f64;
+        for (path, n, m) in self.layers() {
+            let (a, b) = (self.f32s(&format!("lora.{path}.A")), self.f32s(&format!("lora.{path}.B")));
+            let start = start.then(|| (vec![0.25; r * m], vec![-0.125; n * r]));
+            let lora = Lora { a, b, r, scaling, dropout: 0.0, train_a: true, train_b: true, start };
+            model.attach(&path, lora).unwrap();
+        }
+    }
+}
+
+/// Largest difference relative to the largest value.
+fn worst(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let scale = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    found.iter().zip(expected).fold(0.0f64, |m, (a, b)| m.max((a - b).abs())) / scale
+}
+
+fn doubles(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| f64::from(x)).collect()
+}
+
+fn check(name: &str) {
+    let reference = Reference::read(name);
+    let batch = reference.batch();
+    for compute in [Compute::F32, Compute::F64] {
+        let mut model = reference.model(name, compute, false);
+        let base = worst(&doubles(&model.logits(&batch).unwrap()), reference.get("logits"));
+        reference.attach(&mut model, false);
+        let adapted = worst(&doubles(&model.logits(&batch).unwrap()), reference.get("adapter_logits"));
+
+        let eval = model.evaluate(&batch).unwrap().loss;
+        model.forward_backward(&batch, 1.0 / eval.counted as f64, 0).unwrap();
+        let loss = (eval.loss_sum / eval.counted as f64 / reference.get("loss")[0] - 1.0).abs();
+        let mut grads: f64 = 0.0;
+        for p in model.params().iter() {
+            let key = format!("grad.{}", p.name.replace(".lora_", ".").replace(".weight", ""));
+            grads = grads.max(worst(&p.grad.to_f64_vec(), reference.get(&key)));
+        }
+        assert_eq!(model.params().len(), 2 * reference.layers().len());
+        println!("{name} {compute:?}: logits {base:.1e}, with adapter {adapted:.1e}, loss {loss:.1e}, gradients {grads:.1e}");
+        assert!(base < 1e-4 && adapted < 1e-4 && loss < 1e-5 && grads < 1e-4, "{name}");
+
+        // recomputation gives exactly the same gradients
+        let mut again = reference.model(name, compute, true);
+        reference.attach(&mut again, false);
+        again.forward_backward(&batch, 1.0 / eval.counted as f64, 0).unwrap();
+        for (p, q) in model.params().iter().zip(again.params().iter()) {
+            assert_eq!(p.grad.to_f64_vec(), q.grad.to_f64_vec(), "{}", p.name);
+        }
+    }
+}
+
+macro_rules! families {
+    ($($test:ident $name:literal)*) => { $(#[test] fn $test() { check($name) })* };
+}
+families! {
+    llama "llama"
+    llama_untied_with_biases "llama-untied"
+    llama_sharded_bf16 "llama-sharded"
+    llama_f16 "llama-f16"
+    llama3_rope "llama3"
+    linear_rope_in_transformers_4_form "llama-linear"
+    dynamic_rope "llama-dynamic"
+    yarn_rope "llama-yarn"
+    mistral_sliding_window "mistral"
+    qwen2 "qwen2"
+    qwen3 "qwen3"
+    smollm3 "smollm3"
+    bert "bert"
+    bert_regression "bert-regression"
+    roberta "roberta"
+    distilbert "distilbert"
+}
+
+/// A frozen start subtracted as a branch is the same as one taken off the weight, in values and gradients.
+#[test]
+fn start_as_branch_or_in_the_weight() {
+    let reference = Reference::read("qwen2");
+    let batch = reference.batch();
+    let mut branch = reference.model("qwen2", Compute::F64, false);
+    reference.attach(&mut branch, true);
+    let mut residual = reference.model("qwen2", Compute::F64, false);
+    let r = reference.info["r"].as_u64().unwrap() as usize;
+    let s = reference.info["lora_alpha"].as_f64().unwrap() / r as f64;
+    for (path, n, m) in reference.layers() {
+        residual.subtract_product(&path, &vec![0.25; r * m], &vec![-0.125; n * r], s).unwrap();
+    }
+    reference.attach(&mut residual, false);
+    let [x, y] = [&mut branch, &mut residual].map(|m| {
+        m.forward_backward(&batch, 0.1, 0).unwrap();
+        (doubles(&m.logits(&batch).unwrap()), m.params().iter().map(|p| p.grad.to_f64_vec()).collect::<Vec<_>>())
+    });
+    assert!(worst(&x.0, &y.0) < 1e-5);
+    for (g, h) in x.1.iter().zip(&y.1) {
+        // the changed weight is rounded to f32
+        assert!(worst(g, h) < 1e-4, "{}", worst(g, h));
+    }
+}
+
+/// Gradients of every parameter in full fine-tuning against central differences, in double precision.
+#[test]
+fn full_fine_tuning_gradients() {
+    for name in ["llama-untied", "qwen3", "bert", "roberta", "distilbert"] {
+        let reference = Reference::read(name);
+        let batch = reference.batch();
+        let mut model = reference.model(name, Compute::F64, false);
+        model.train_everything();
+        model.forward_backward(&batch, 1.0, 0).unwrap();
+        let names: Vec<String> = model.params().iter().map(|p| p.name.clone()).collect();
+        for param in names {
+            let grad = model.params().get(&param).unwrap().grad.to_f64_vec();
+            // the entry with the largest gradient, and one more
+            let largest = (0..grad.len()).max_by(|&i, &j| grad[i].abs().total_cmp(&grad[j].abs())).unwrap();
+            for i in [largest, grad.len() / 3] {
+                let mut at = |d: f64| {
+                    let value = model.params_mut().get_mut(&param).unwrap();
+                    let slot = &mut value.value.as_mut_slice::<f64>()[i];
+                    let before = *slot;
+                    *slot += d;
+                    let loss = model.evaluate(&batch).unwrap().loss.loss_sum;
+                    model.params_mut().get_mut(&param).unwrap().value.as_mut_slice::<f64>()[i] = before;
+                    loss
+                };
+                let numeric = (at(1e-5) - at(-1e-5)) / 2e-5;
+                let tolerance = 1e-6 * (1.0 + grad[largest].abs());
+                assert!((numeric - grad[i]).abs() < tolerance, "{name} {param}[{i}]: {numeric} {}", grad[i]);
+            }
+        }
+    }
+}
+
+/// Token by token with a cache is the same as all at once.
+#[test]
+fn generation_with_a_cache() {
+    for name in ["llama", "mistral", "qwen3", "smollm3", "llama-yarn", "llama-sharded"] {
+        let reference = Reference::read(name);
+        let model = reference.model(name, Compute::F32, false);
+        let tokens: Vec<u32> = reference.batch().tokens[8..31].to_vec();
+        let batch = Batch { lengths: vec![tokens.len()], tokens: tokens.clone(), ..Default::default() };
+        let all = doubles(&model.logits(&batch).unwrap());
+        let vocab = all.len() / tokens.len();
+        let mut text = model.generator().unwrap();
+        let mut at = 0;
+        for n in [5, 1, 1, 7, 1, 8] {
+            let found = doubles(&text.feed(&tokens[at..at + n]).unwrap());
+            at += n;
+            let w = worst(&found, &all[(at - 1) * vocab..at * vocab]);
+            assert!(w < 1e-4, "{name} after {at}: {w}");
+        }
+        text.truncate(5);
+        let w = worst(&doubles(&text.feed(&tokens[5..6]).unwrap()), &all[5 * vocab..6 * vocab]);
+        assert!(w < 1e-4, "{name} after going back: {w}");
+    }
+}
+
+/// The same bits for any number of threads.
+#[test]
+fn threads_do_not_change_gradients() {
+    let reference = Reference::read("llama");
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut model = reference.model("llama", Compute::F32, false);
+            reference.attach(&mut model, false);
+            let loss = model.forward_backward(&reference.batch(), 1.0, 3).unwrap();
+            (loss.loss_sum, model.params().iter().map(|p| p.grad.to_f32_vec()).collect::<Vec<_>>())
+        })
+    };
+    let one = run(1);
+    assert!(one == run(2) && one == run(3));
+}
+
+/// modules_to_save trains a whole module and nothing else.
+#[test]
+fn saved_modules() {
+    let reference = Reference::read("roberta");
+    let mut model = reference.model("roberta", Compute::F32, false);
+    let paths = model.save_module("classifier").unwrap();
+    assert_eq!(paths, ["classifier.dense", "classifier.out_proj"]);
+    let names: Vec<_> = model.params().iter().map(|p| (p.name.clone(), p.kind)).collect();
+    assert_eq!(names.len(), 4);
+    assert_eq!(names[1], ("classifier.dense.bias".to_string(), ParamKind::Saved));
+    assert!(model.save_module("nothing").is_err());
+}
+
+#[test]
+fn wrong_input_is_an_error() {
+    let reference = Reference::read("bert");
+    let mut model = reference.model("bert", Compute::F32, false);
+    let mut batch = reference.batch();
+    batch.tokens[2] = 5000;
+    assert!(model.evaluate(&batch).unwrap_err().to_string().contains("token id 5000"));
+    let mut batch = reference.batch();
+    batch.targets = Targets::Class(vec![0, 1, 2, 3]);
+    assert!(model.evaluate(&batch).unwrap_err().to_string().contains("label 3"));
+    let batch = Batch { tokens: vec![4; 41], lengths: vec![41], ..Default::default() };
+    assert!(model.logits(&batch).unwrap_err().to_string().contains("41"));
+    assert!(model.generator().is_err());
+    let lora = Lora { a: vec![], b: vec![], r: 1, scaling: 1.0, dropout: 0.0, train_a: true, train_b: true, start: None };
+    assert!(model.attach("bert.encoder.layer.0.attention.self.query", lora.clone()).unwrap_err().exit_code() == 2);
+    assert!(model.attach("nowhere", lora).unwrap_err().to_string().contains("nowhere"));
+}
