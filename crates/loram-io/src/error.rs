@@ -111,6 +111,9 @@ pub enum Error {
         /// What was tried and what to do.
         what: String,
     },
+    /// An error of the mathematics crate.
+    #[error(transparent)]
+    Core(#[from] loram_core::Error),
     /// Wrong use of an option or function.
     #[error("{0}")]
     Usage(String),
@@ -121,6 +124,7 @@ impl Error {
     pub fn exit_code(&self) -> i32 {
         match self {
             Error::Io { .. } | Error::NoSpace { .. } => 1,
+            Error::Core(e) => e.exit_code(),
             _ => 2,
         }
     }

@@ -78,9 +78,12 @@ fn head(cfg: &ModelConfig) -> Vec<(&'static str, usize, usize)> {
     }
 }
 
-/// Modules that PEFT's `all-linear` leaves out: the output layer of a language model, or a head that is one layer.
+/// Modules that PEFT's `all-linear` leaves out: the output layer of a language model, and all layers of a classification
+/// head, which are trained whole (`modules_to_save`). PEFT finds the latter by the end of their name, so that
+/// DistilBERT's `pre_classifier` counts too.
 fn is_output(path: &str) -> bool {
-    matches!(path, "lm_head" | "score" | "classifier" | "embed_out" | "output")
+    let top = path.split('.').next().unwrap_or(path);
+    matches!(path, "lm_head" | "embed_out") || matches!(top, "score" | "classifier" | "pre_classifier")
 }
 
 /// GPT-2 and its relatives store `Conv1D` weights as `(in, out)`; used as a linear layer they would be silently wrong.

@@ -109,6 +109,27 @@ impl ModelConfig {
         }
     }
 
+    /// The class name in `architectures` of this family with a head, e.g. `BertForSequenceClassification`.
+    pub fn class_name(&self, head: &Head) -> String {
+        let stem = match self.family() {
+            "llama" => "Llama",
+            "mistral" => "Mistral",
+            "qwen2" => "Qwen2",
+            "qwen3" => "Qwen3",
+            "smollm3" => "SmolLM3",
+            "roberta" => "Roberta",
+            "xlm-roberta" => "XLMRoberta",
+            "distilbert" => "DistilBert",
+            _ => "Bert",
+        };
+        match head {
+            Head::Base => format!("{stem}Model"),
+            Head::CausalLm => format!("{stem}ForCausalLM"),
+            Head::SequenceClassification => format!("{stem}ForSequenceClassification"),
+            Head::Other(name) => name.clone(),
+        }
+    }
+
     /// What the checkpoint has on top.
     pub fn head(&self) -> &Head {
         match self {

@@ -1,0 +1,54 @@
+//! The model card, `README.md`: what the adapter is and how it is loaded.
+
+use super::{Adapter, AdapterForm};
+use serde_json::json;
+use std::fmt::Write;
+
+/// The text of the card.
+pub(super) fn render(adapter: &Adapter) -> String {
+    let base = adapter.base_model.as_deref().unwrap_or("");
+    let (pipeline, auto) = match adapter.task_type.as_deref() {
+        Some("SEQ_CLS") => ("text-classification", "AutoModelForSequenceClassification"),
+        _ => ("text-generation", "AutoModelForCausalLM"),
+    };
+    let native = adapter.form() == AdapterForm::Native;
+    // a JSON string is a YAML string too, whatever characters it holds
+    let tag = json!(format!("base_model:adapter:{base}"));
+    let mut s = format!(
+        "---\nbase_model: {}\nlibrary_name: peft\npipeline_tag: {pipeline}\ntags:\n- {tag}\n- lora\n- loram\n---\n\n\
+         # LoRA adapter\n\n",
+        json!(base)
+    );
+    let ranks: std::collections::BTreeSet<usize> = adapter.layers.values().map(|l| l.r).collect();
+    let ranks: Vec<String> = ranks.iter().map(usize::to_string).collect();
+    let _ = writeln!(s, "- Base model: `{base}`");
+    let _ = writeln!(s, "- Adapted layers: {}, rank {}", adapter.layers.len(), ranks.join(", "));
+    if !adapter.saved.is_empty() {
+        let names: Vec<&str> = adapter.saved.keys().map(String::as_str).collect();
+        let _ = writeln!(s, "- Tensors trained whole: `{}`", names.join("`, `"));
+    }
+    if let Some(recipe) = &adapter.recipe {
+        let _ = writeln!(s, "- Start: `{}`, seed {} (`loram.json`)", recipe.scheme, recipe.seed);
+    }
+    s.push('\n');
+    if native {
+        s.push_str(
+            "**This adapter is in native form and does not fit the base model as it is.** Its factors did not start at \
+             B·A = 0: it belongs to the base with the product of the start subtracted, which `loram` makes again from \
+             `loram.json`. PEFT refuses to load it (its `init_lora_weights` is none that PEFT knows); programs that do not \
+             look at that field would compute wrong results. For all of them make a plain adapter of it first, with \
+             `loram convert`.\n",
+        );
+    } else {
+        let _ = write!(
+            s,
+            "It is a plain LoRA adapter and loads onto the unchanged base model:\n\n```python\n\
+             from peft import PeftModel\nfrom transformers import {auto}\n\n\
+             model = {auto}.from_pretrained({})\nmodel = PeftModel.from_pretrained(model, \"THIS_FOLDER\")\n```\n",
+            json!(base)
+        );
+    }
+    let _ =
+        write!(s, "\n### Framework versions\n\n- loram {}\n- PEFT 0.21.0 (file layout)\n", env!("CARGO_PKG_VERSION"));
+    s
+}

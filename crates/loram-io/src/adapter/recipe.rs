@@ -1,0 +1,141 @@
+//! `loram.json`: how an adapter was started, so that its start can be made again bit for bit, and which base it fits.
+
+use crate::config::TensorNames;
+use crate::{Checkpoint, Error, Result};
+use loram_core::{LayerRecipe, SchemeOptions};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// File name of the recipe.
+pub const RECIPE_FILE: &str = "loram.json";
+
+/// Whether an adapter loads onto the untouched base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AdapterForm {
+    /// The update is `s·B·A`: PEFT's meaning.
+    Plain,
+    /// The update is `s·(B·A − B₀·A₀)`, with the start given by the recipe.
+    Native,
+}
+
+/// The recipe file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Version of this file's layout: 1.
+    pub format: u32,
+    /// Version of the program that wrote it.
+    pub loram_version: String,
+    /// How the factors beside this file are meant.
+    pub form: AdapterForm,
+    /// Canonical name of the scheme.
+    pub scheme: String,
+    /// The scheme's options, as its configuration keys.
+    #[serde(default)]
+    pub options: SchemeOptions,
+    /// Seed of the start.
+    pub seed: u64,
+    /// What makes each layer's start again, by module path.
+    pub layers: BTreeMap<String, LayerRecipe>,
+    /// The base that the adapter was started on; `None` when it is not known.
+    #[serde(default)]
+    pub base: Option<Fingerprint>,
+}
+
+impl Recipe {
+    /// A recipe of the current version.
+    pub fn new(form: AdapterForm, scheme: impl Into<String>, seed: u64) -> Recipe {
+        Recipe {
+            format: 1,
+            loram_version: env!("CARGO_PKG_VERSION").into(),
+            form,
+            scheme: scheme.into(),
+            options: SchemeOptions::default(),
+            seed,
+            layers: BTreeMap::new(),
+            base: None,
+        }
+    }
+
+    /// Reads `loram.json`. Errors: not JSON, a missing or malformed key, a newer layout.
+    pub fn read(path: &Path) -> Result<Recipe> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let recipe: Recipe =
+            serde_json::from_str(&text).map_err(|e| Error::json(path, format!("no valid recipe: {e}")))?;
+        match recipe.format {
+            1 => Ok(recipe),
+            n => Err(Error::json(
+                path,
+                format!("recipe layout {n} is newer than this program, which reads 1: update it"),
+            )),
+        }
+    }
+}
+
+/// Identifies the weights that an adapter was started on, per adapted layer.
+///
+/// Each entry is the first 16 hexadecimal digits of the SHA-256 of dtype, shape and 64 evenly spaced blocks of 4 KiB
+/// (all bytes of tensors up to 256 KiB). It tells another model, another fine-tuning, another dtype or a residual base
+/// apart and reads 60 MB of a model with 224 layers; it does not guard against somebody who forges weights.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// `sha256-blocks`.
+    pub algorithm: String,
+    /// Digest by module path.
+    pub layers: BTreeMap<String, String>,
+}
+
+const ALGORITHM: &str = "sha256-blocks";
+const BLOCK: usize = 4096;
+const BLOCKS: usize = 64;
+
+impl Fingerprint {
+    /// The fingerprint of these layers of a checkpoint; `names` translates module paths when given.
+    pub fn of<'a>(
+        ckpt: &Checkpoint,
+        names: Option<&TensorNames>,
+        paths: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Fingerprint> {
+        let mut layers = BTreeMap::new();
+        for path in paths {
+            let name = format!("{path}.weight");
+            let tensor = ckpt.tensor(&names.map_or(name.clone(), |n| n.stored(&name)))?;
+            let mut hash = Sha256::new();
+            hash.update(format!("{} {:?}\n", tensor.dtype(), tensor.shape()));
+            let bytes = tensor.bytes();
+            if bytes.len() <= BLOCK * BLOCKS {
+                hash.update(bytes);
+            } else {
+                for i in 0..BLOCKS {
+                    let at = (bytes.len() - BLOCK) / (BLOCKS - 1) * i;
+                    hash.update(&bytes[at..at + BLOCK]);
+                }
+            }
+            let digest = hash.finalize();
+            layers.insert(path.to_string(), digest[..8].iter().map(|b| format!("{b:02x}")).collect());
+        }
+        Ok(Fingerprint { algorithm: ALGORITHM.into(), layers })
+    }
+
+    /// An error that names the first layer that differs when `ckpt` is not the base of this fingerprint.
+    pub fn verify(&self, ckpt: &Checkpoint, names: Option<&TensorNames>) -> Result<()> {
+        if self.algorithm != ALGORITHM {
+            return Err(Error::Usage(format!("unknown fingerprint `{}` in {RECIPE_FILE}", self.algorithm)));
+        }
+        let found = Fingerprint::of(ckpt, names, self.layers.keys().map(String::as_str))?;
+        let differs = self.layers.iter().find(|(path, digest)| found.layers.get(*path) != Some(digest));
+        match differs {
+            None => Ok(()),
+            Some((path, digest)) => Err(Error::Tensor {
+                name: format!("{path}.weight"),
+                what: format!(
+                    "the adapter was started on other weights (fingerprint {digest}, this model has {}): use its base \
+                     model, in the same dtype",
+                    found.layers.get(path).map_or("none", String::as_str)
+                ),
+            }),
+        }
+    }
+}
