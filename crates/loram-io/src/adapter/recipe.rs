@@ -42,6 +42,9 @@ pub struct Recipe {
     /// The base that the adapter was started on; `None` when it is not known.
     #[serde(default)]
     pub base: Option<Fingerprint>,
+    /// Labels of the head, by id, when the adapter classifies; PEFT's files have no place for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<String>>,
 }
 
 impl Recipe {
@@ -56,6 +59,7 @@ impl Recipe {
             seed,
             layers: BTreeMap::new(),
             base: None,
+            labels: None,
         }
     }
 
