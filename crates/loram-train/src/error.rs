@@ -1,0 +1,87 @@
+//! Errors of this crate.
+
+use loram_io::error::human_bytes;
+use std::path::PathBuf;
+
+/// What can go wrong in a training run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A key of the configuration, or keys that do not go together.
+    #[error("{0}")]
+    Config(String),
+    /// A file.
+    #[error(transparent)]
+    Io(#[from] loram_io::Error),
+    /// The adapter's settings.
+    #[error(transparent)]
+    Core(#[from] loram_core::Error),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] loram_nn::Error),
+    /// The data, where they do not fit the model or the task.
+    #[error("{0}")]
+    Data(String),
+    /// The output folder is in use.
+    #[error(
+        "{path} exists and is not empty: give another output_dir, resume with resume_from_checkpoint: auto, or set \
+         overwrite_output_dir: true",
+        path = path.display()
+    )]
+    OutputExists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A checkpoint that cannot be continued.
+    #[error("{path}: {what}", path = path.display())]
+    Checkpoint {
+        /// The checkpoint folder.
+        path: PathBuf,
+        /// Found and expected.
+        what: String,
+    },
+    /// The loss or a gradient is no number.
+    #[error("step {step}: the {what} is {value} (learning rate {lr:e}); {hint}. Nothing was overwritten: {last}")]
+    NotFinite {
+        /// Step in which it happened.
+        step: usize,
+        /// "loss" or "gradient of …".
+        what: String,
+        /// The value.
+        value: f64,
+        /// Learning rate of the step.
+        lr: f64,
+        /// The likely cause.
+        hint: String,
+        /// The last checkpoint.
+        last: String,
+    },
+    /// The estimate exceeds what is free.
+    #[error(
+        "not enough memory: this run needs about {needed}, {free} are free; {hint} (memory_check: warn goes on all the same)",
+        needed = human_bytes(*needed), free = human_bytes(*free)
+    )]
+    Memory {
+        /// Estimated bytes.
+        needed: u64,
+        /// Free bytes.
+        free: u64,
+        /// What would help most.
+        hint: String,
+    },
+}
+
+/// Result with this crate's error.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Exit code for a program: 2 when the user's input is wrong, 1 when the work failed while running.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Error::Io(e) => e.exit_code(),
+            Error::Core(e) => e.exit_code(),
+            Error::Model(e) => e.exit_code(),
+            Error::NotFinite { .. } | Error::Memory { .. } => 1,
+            Error::Config(_) | Error::Data(_) | Error::OutputExists { .. } | Error::Checkpoint { .. } => 2,
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Figures of an evaluation.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The figures of an evaluation; those that the task does not have are absent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Mean loss in nats per counted token, or per example for heads (squared error for regression).
+    pub loss: f64,
+    /// e^loss, for language models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<f64>,
+    /// Share of counted tokens whose largest logit was right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_accuracy: Option<f64>,
+    /// Counted tokens, for language models; all tokens for heads.
+    pub tokens: u64,
+    /// Examples.
+    pub examples: u64,
+    /// Share of examples with the right label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// F1 of label 1 with two labels, the mean over labels with more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub f1: Option<f64>,
+    /// Matthews correlation coefficient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matthews_correlation: Option<f64>,
+    /// Pearson correlation; absent where it is not defined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pearson: Option<f64>,
+    /// Spearman rank correlation; absent where it is not defined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spearmanr: Option<f64>,
+    /// Mean squared error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mse: Option<f64>,
+}
+
+impl Metrics {
+    /// All figures by name.
+    pub fn values(&self) -> BTreeMap<String, f64> {
+        let all = [
+            ("loss", Some(self.loss)),
+            ("perplexity", self.perplexity),
+            ("token_accuracy", self.token_accuracy),
+            ("accuracy", self.accuracy),
+            ("f1", self.f1),
+            ("matthews_correlation", self.matthews_correlation),
+            ("pearson", self.pearson),
+            ("spearmanr", self.spearmanr),
+            ("mse", self.mse),
+        ];
+        all.into_iter().filter_map(|(k, v)| Some((k.to_string(), v?))).collect()
+    }
+
+    /// A figure by name, with or without `eval_`.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.values().get(name.strip_prefix("eval_").unwrap_or(name)).copied()
+    }
+}
+
+/// Share of equal pairs.
+pub fn accuracy(predicted: &[usize], actual: &[usize]) -> f64 {
+    let right = predicted.iter().zip(actual).filter(|(p, a)| p == a).count();
+    right as f64 / actual.len().max(1) as f64
+}
+
+fn f1_of(label: usize, predicted: &[usize], actual: &[usize]) -> f64 {
+    let count = |p: bool, a: bool| {
+        predicted.iter().zip(actual).filter(|&(&x, &y)| (x == label) == p && (y == label) == a).count() as f64
+    };
+    let (hit, false_alarm, missed) = (count(true, true), count(true, false), count(false, true));
+    let denominator = 2.0 * hit + false_alarm + missed;
+    if denominator == 0.0 { 0.0 } else { 2.0 * hit / denominator }
+}
+
+/// F1 of label 1 where there are two labels (`sklearn.metrics.f1_score`), else the unweighted mean over the labels that
+/// occur (`average="macro"`); 0 where it is not defined.
+pub fn f1(predicted: &[usize], actual: &[usize], labels: usize) -> f64 {
+    if labels <= 2 {
+        return f1_of(1, predicted, actual);
+    }
+    let present: BTreeSet<usize> = predicted.iter().chain(actual).copied().collect();
+    present.iter().map(|&l| f1_of(l, predicted, actual)).sum::<f64>() / present.len().max(1) as f64
+}
+
+/// Matthews correlation for any number of labels (R_K of Gorodkin 2004, as `sklearn.metrics.matthews_corrcoef`); 0 where
+/// it is not defined.
+pub fn matthews(predicted: &[usize], actual: &[usize]) -> f64 {
+    let n = actual.len() as f64;
+    let right = predicted.iter().zip(actual).filter(|(p, a)| p == a).count() as f64;
+    let counts = |v: &[usize]| {
+        let mut c: BTreeMap<usize, f64> = BTreeMap::new();
+        v.iter().for_each(|&x| *c.entry(x).or_default() += 1.0);
+        c
+    };
+    let (p, a) = (counts(predicted), counts(actual));
+    let both: f64 = p.iter().map(|(k, x)| x * a.get(k).copied().unwrap_or(0.0)).sum();
+    let squares = |c: &BTreeMap<usize, f64>| c.values().map(|x| x * x).sum::<f64>();
+    let denominator = ((n * n - squares(&p)) * (n * n - squares(&a))).sqrt();
+    if denominator == 0.0 { 0.0 } else { (right * n - both) / denominator }
+}
+
+/// Pearson correlation; `None` when a side is constant or there are fewer than two values.
+pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
+    let n = x.len() as f64;
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / n;
+    let (mx, my) = (mean(x), mean(y));
+    let (mut xy, mut xx, mut yy) = (0.0, 0.0, 0.0);
+    for (a, b) in x.iter().zip(y) {
+        xy += (a - mx) * (b - my);
+        xx += (a - mx) * (a - mx);
+        yy += (b - my) * (b - my);
+    }
+    (x.len() > 1 && xx > 0.0 && yy > 0.0).then(|| (xy / (xx.sqrt() * yy.sqrt())).clamp(-1.0, 1.0))
+}
+
+/// Spearman rank correlation, ties with their mean rank (`scipy.stats.spearmanr`).
+pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
+    pearson(&ranks(x), &ranks(y))
+}
+
+fn ranks(v: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..v.len()).collect();
+    order.sort_by(|&i, &j| v[i].total_cmp(&v[j]));
+    let mut out = vec![0.0; v.len()];
+    let mut start = 0;
+    while start < order.len() {
+        let mut end = start + 1;
+        while end < order.len() && v[order[end]] == v[order[start]] {
+            end += 1;
+        }
+        let rank = (start + end - 1) as f64 / 2.0 + 1.0;
+        order[start..end].iter().for_each(|&i| out[i] = rank);
+        start = end;
+    }
+    out
+}
+
+/// Mean of squared differences.
+pub fn mse(x: &[f64], y: &[f64]) -> f64 {
+    x.iter().zip(y).map(|(a, b)| (a - b) * (a - b)).sum::<f64>() / x.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values made by tests/reference.py with sklearn and scipy.
+    #[derive(Deserialize)]
+    struct Reference {
+        predicted: Vec<usize>,
+        actual: Vec<usize>,
+        labels: usize,
+        accuracy: f64,
+        f1: f64,
+        matthews: f64,
+    }
+    #[derive(Deserialize)]
+    struct Pairs {
+        x: Vec<f64>,
+        y: Vec<f64>,
+        pearson: f64,
+        spearman: f64,
+        mse: f64,
+    }
+    #[derive(Deserialize)]
+    struct File {
+        classes: Vec<Reference>,
+        numbers: Vec<Pairs>,
+    }
+
+    fn close(found: f64, expected: f64, what: &str) {
+        assert!((found - expected).abs() < 1e-12, "{what}: {found}, expected {expected}");
+    }
+
+    #[test]
+    fn figures_are_those_of_sklearn_and_scipy() {
+        let file: File = serde_json::from_str(include_str!("../tests/reference/metrics.json")).unwrap();
+        assert!(file.classes.len() >= 5 && file.numbers.len() >= 3);
+        for c in &file.classes {
+            close(accuracy(&c.predicted, &c.actual), c.accuracy, "accuracy");
+            close(f1(&c.predicted, &c.actual, c.labels), c.f1, "f1");
+            close(matthews(&c.predicted, &c.actual), c.matthews, "matthews");
+        }
+        for n in &file.numbers {
+            close(pearson(&n.x, &n.y).unwrap(), n.pearson, "pearson");
+            close(spearman(&n.x, &n.y).unwrap(), n.spearman, "spearman");
+            close(mse(&n.x, &n.y), n.mse, "mse");
+        }
+    }
+
+    #[test]
+    fn undefined_figures() {
+        assert_eq!(pearson(&[1.0, 1.0], &[1.0, 2.0]), None);
+        assert_eq!(spearman(&[1.0], &[1.0]), None);
+        assert_eq!(matthews(&[0, 0], &[0, 1]), 0.0);
+        assert_eq!(f1(&[0, 0], &[0, 0], 2), 0.0);
+    }
+
+    #[test]
+    fn names_with_and_without_prefix() {
+        let m = Metrics { loss: 1.5, accuracy: Some(0.5), ..Metrics::default() };
+        assert_eq!((m.get("eval_accuracy"), m.get("loss"), m.get("f1")), (Some(0.5), Some(1.5), None));
+    }
+}

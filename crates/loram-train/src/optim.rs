@@ -1,0 +1,329 @@
+//! Optimisers over the parameters of a model, and clipping of their gradients.
+
+use crate::config::{OptimKind, TrainConfig};
+use crate::{Error, Result};
+use loram_nn::kernels::optim::{AdamW, Sgd, adamw_step, sgd_step};
+use loram_nn::{Compute, Element, Param, ParamKind, Tensor};
+use std::collections::BTreeMap;
+
+/// AdamW or SGD with the formulas of `torch.optim`, and LoRA+'s learning rates (2402.12354).
+#[derive(Debug)]
+pub struct Optimizer {
+    kind: OptimKind,
+    adam: AdamW,
+    momentum: f64,
+    ratio: f64,
+    /// Per parameter: first and second moment for AdamW, the momentum buffer for SGD, nothing for SGD without.
+    state: Vec<Vec<Tensor>>,
+    steps: u64,
+}
+
+/// Names of the state tensors, as torch has them.
+const ADAM_STATE: [&str; 2] = ["exp_avg", "exp_avg_sq"];
+const SGD_STATE: [&str; 1] = ["momentum_buffer"];
+
+impl Optimizer {
+    /// An optimiser at its first step.
+    pub fn new<'a>(config: &TrainConfig, params: impl IntoIterator<Item = &'a Param>) -> Optimizer {
+        let mut new = Optimizer {
+            kind: config.optim,
+            adam: AdamW {
+                lr: config.learning_rate,
+                beta1: config.adam_beta1,
+                beta2: config.adam_beta2,
+                eps: config.adam_epsilon,
+                weight_decay: config.weight_decay,
+            },
+            momentum: config.momentum,
+            ratio: config.loraplus_lr_ratio.unwrap_or(1.0),
+            state: Vec::new(),
+            steps: 0,
+        };
+        let names = new.state_names().len();
+        let zeros = |p: &Param| Tensor::zeros(p.value.compute(), p.value.rows(), p.value.cols());
+        new.state = params.into_iter().map(|p| (0..names).map(|_| zeros(p)).collect()).collect();
+        new
+    }
+
+    fn state_names(&self) -> &'static [&'static str] {
+        match self.kind {
+            OptimKind::AdamW => &ADAM_STATE,
+            OptimKind::Sgd if self.momentum > 0.0 => &SGD_STATE,
+            OptimKind::Sgd => &[],
+        }
+    }
+
+    /// Steps made so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Bytes of its state.
+    pub fn bytes(&self) -> usize {
+        let width = |t: &Tensor| if t.compute() == Compute::F32 { 4 } else { 8 };
+        self.state.iter().flatten().map(|t| t.len() * width(t)).sum()
+    }
+
+    /// Learning rate of a parameter: LoRA+ gives B, and vectors as PEFT's `create_loraplus_optimizer` has it, `ratio` times
+    /// the rate of the rest.
+    fn rate(&self, param: &Param, lr: f64) -> f64 {
+        match param.kind == ParamKind::LoraB || param.shape.len() == 1 {
+            true => lr * self.ratio,
+            false => lr,
+        }
+    }
+
+    /// One step at learning rate `lr` from the gradients that the parameters hold.
+    pub fn step<'a>(&mut self, params: impl IntoIterator<Item = &'a mut Param>, lr: f64) {
+        self.steps += 1;
+        let mut state = std::mem::take(&mut self.state);
+        for (param, state) in params.into_iter().zip(&mut state) {
+            match param.value.compute() {
+                Compute::F32 => self.step_one::<f32>(param, state, lr),
+                Compute::F64 => self.step_one::<f64>(param, state, lr),
+            }
+        }
+        self.state = state;
+    }
+
+    fn step_one<T: Element>(&self, param: &mut Param, state: &mut [Tensor], lr: f64) {
+        let lr = self.rate(param, lr);
+        let weight_decay = if param.decay { self.adam.weight_decay } else { 0.0 };
+        let grad = param.grad.as_slice::<T>();
+        let value = param.value.as_mut_slice::<T>();
+        match (self.kind, state) {
+            (OptimKind::AdamW, [m, v]) => {
+                let how = AdamW { lr, weight_decay, ..self.adam };
+                adamw_step(value, grad, m.as_mut_slice::<T>(), v.as_mut_slice(), &how, self.steps);
+            }
+            (_, state) => {
+                let how = Sgd { lr, momentum: self.momentum, dampening: 0.0, nesterov: false, weight_decay };
+                sgd_step(value, grad, state.first_mut().map(|b| b.as_mut_slice::<T>()), &how, self.steps);
+            }
+        }
+    }
+
+    /// The state by name, `<parameter>.exp_avg` and so on, with its shape.
+    pub fn state<'a>(&self, params: impl IntoIterator<Item = &'a Param>) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+        let mut out = Vec::new();
+        for (p, tensors) in params.into_iter().zip(&self.state) {
+            for (name, t) in self.state_names().iter().zip(tensors) {
+                out.push((format!("{}.{name}", p.name), p.shape.clone(), t.to_f32_vec()));
+            }
+        }
+        out
+    }
+
+    /// Puts a saved state back after `steps` steps. The error names what is missing or has another size.
+    pub fn restore<'a>(
+        &mut self,
+        params: impl IntoIterator<Item = &'a Param>,
+        steps: u64,
+        saved: &BTreeMap<String, Vec<f32>>,
+    ) -> std::result::Result<(), String> {
+        let names = self.state_names();
+        for (param, state) in params.into_iter().zip(&mut self.state) {
+            for (name, tensor) in names.iter().zip(state) {
+                let key = format!("{}.{name}", param.name);
+                match saved.get(&key) {
+                    Some(values) if values.len() == tensor.len() => tensor.copy_from_f32(values),
+                    Some(values) => {
+                        return Err(format!("`{key}` has {} values, expected {}", values.len(), tensor.len()));
+                    }
+                    None => return Err(format!("the optimiser state lacks `{key}`")),
+                }
+            }
+        }
+        self.steps = steps;
+        Ok(())
+    }
+}
+
+/// Σx² in f64, the same for any number of threads.
+fn squares(t: &Tensor) -> f64 {
+    match t.compute() {
+        Compute::F32 => loram_core::magnitude::sums(t.f32s()).1,
+        Compute::F64 => t.as_slice::<f64>().iter().map(|x| x * x).sum(),
+    }
+}
+
+/// Norm of all gradients together.
+pub fn grad_norm<'a>(params: impl IntoIterator<Item = &'a Param>) -> f64 {
+    params.into_iter().map(|p| squares(&p.grad)).sum::<f64>().sqrt()
+}
+
+/// Scales all gradients so that their norm is at most `max_norm`, as `torch.nn.utils.clip_grad_norm_` does:
+/// g ← g·min(1, max_norm/(norm + 1e-6)). 0 means no limit.
+pub fn clip<'a>(params: impl IntoIterator<Item = &'a mut Param>, norm: f64, max_norm: f64) {
+    if max_norm == 0.0 {
+        return;
+    }
+    let factor = max_norm / (norm + 1e-6);
+    if factor >= 1.0 {
+        return;
+    }
+    fn scale<T: Element>(t: &mut Tensor, factor: f64) {
+        let factor = T::from_f64(factor);
+        t.as_mut_slice::<T>().iter_mut().for_each(|x| *x *= factor);
+    }
+    for p in params {
+        match p.grad.compute() {
+            Compute::F32 => scale::<f32>(&mut p.grad, factor),
+            Compute::F64 => scale::<f64>(&mut p.grad, factor),
+        }
+    }
+}
+
+/// An error when the loss or the norm of the gradients is no number.
+pub(crate) fn check_finite(params: &[&Param], loss: f64, norm: f64, step: usize, lr: f64, last: &str) -> Result<()> {
+    if loss.is_finite() && norm.is_finite() {
+        return Ok(());
+    }
+    let bad_weight = params.iter().find(|p| !squares(&p.value).is_finite());
+    let (what, value, hint) = match (bad_weight, loss.is_finite()) {
+        (Some(p), _) => {
+            ("loss".to_string(), loss, format!("`{}` is no longer finite: the learning rate is too high", p.name))
+        }
+        (None, false) if step <= 1 => {
+            ("loss".into(), loss, "in the first step: look for damaged weights or an example without content".into())
+        }
+        (None, false) => ("loss".into(), loss, "the run diverged: lower learning_rate or raise warmup_ratio".into()),
+        (None, true) => {
+            let bad = params.iter().find(|p| !squares(&p.grad).is_finite());
+            let name = bad.map_or("the parameters", |p| p.name.as_str());
+            let hint = "the run diverged: lower learning_rate or max_grad_norm".into();
+            (format!("gradient of {name}"), norm, hint)
+        }
+    };
+    Err(Error::NotFinite { step, what, value, lr, hint, last: last.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loram_io::Checkpoint;
+    use std::path::Path;
+
+    const NAMES: [(&str, ParamKind); 4] = [
+        ("lora_A", ParamKind::LoraA),
+        ("lora_B", ParamKind::LoraB),
+        ("weight", ParamKind::Saved),
+        ("bias", ParamKind::Saved),
+    ];
+
+    fn reference() -> Checkpoint {
+        Checkpoint::open_file(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/optim.safetensors")).unwrap()
+    }
+
+    fn values(file: &Checkpoint, name: &str) -> Vec<f32> {
+        file.tensor(name).unwrap().to_f32().unwrap()
+    }
+
+    fn params(file: &Checkpoint) -> Vec<Param> {
+        let make = |&(name, kind): &(&str, ParamKind)| {
+            let t = file.tensor(&format!("start.{name}")).unwrap();
+            let shape = t.shape().to_vec();
+            let cols = *shape.last().unwrap();
+            let value = Tensor::from_f32(Compute::F32, t.len() / cols, cols, &t.to_f32().unwrap());
+            let grad = Tensor::zeros(Compute::F32, t.len() / cols, cols);
+            let decay = shape.len() > 1;
+            Param { name: name.into(), kind, shape, value, grad, decay }
+        };
+        NAMES.iter().map(make).collect()
+    }
+
+    /// Six steps on Σ c·(p − t)², as tests/reference.py does them in torch.
+    fn run(config: &TrainConfig, file: &Checkpoint, max_norm: f64) -> (Vec<Param>, Vec<f64>) {
+        let mut params = params(file);
+        let mut optimizer = Optimizer::new(config, &params);
+        let mut norms = Vec::new();
+        for _ in 0..6 {
+            for p in &mut params {
+                let (c, t) = (values(file, &format!("curve.{}", p.name)), values(file, &format!("target.{}", p.name)));
+                let g: Vec<f32> =
+                    p.value.f32s().iter().zip(c.iter().zip(&t)).map(|(p, (c, t))| 2.0 * c * (p - t)).collect();
+                p.grad.copy_from_f32(&g);
+            }
+            let norm = grad_norm(&params);
+            norms.push(norm);
+            clip(&mut params, norm, max_norm);
+            optimizer.step(&mut params, config.learning_rate);
+        }
+        (params, norms)
+    }
+
+    fn compare(name: &str, config: &TrainConfig, max_norm: f64) -> Vec<f64> {
+        let file = reference();
+        let (params, norms) = run(config, &file, max_norm);
+        for p in &params {
+            let expected = values(&file, &format!("{name}.{}", p.name));
+            for (f, e) in p.value.f32s().iter().zip(&expected) {
+                assert!((f - e).abs() <= 2e-6 * e.abs().max(1.0), "{name} {}: {f}, torch has {e}", p.name);
+            }
+        }
+        norms
+    }
+
+    #[test]
+    fn steps_are_those_of_torch_and_peft() {
+        let base = TrainConfig { learning_rate: 0.05, ..TrainConfig::default() };
+        let adamw =
+            TrainConfig { weight_decay: 0.1, adam_beta1: 0.8, adam_beta2: 0.95, adam_epsilon: 1e-6, ..base.clone() };
+        compare("adamw", &adamw, 0.0);
+        let plus = TrainConfig { weight_decay: 0.1, loraplus_lr_ratio: Some(4.0), ..base.clone() };
+        compare("loraplus", &plus, 0.0);
+        let sgd = TrainConfig { optim: OptimKind::Sgd, ..base };
+        compare("sgd", &TrainConfig { weight_decay: 0.1, ..sgd.clone() }, 0.0);
+        compare("momentum", &TrainConfig { momentum: 0.9, ..sgd.clone() }, 0.0);
+        let norms = compare("clipped", &sgd, 1.5);
+        let runs: serde_json::Value = serde_json::from_str(include_str!("../tests/reference/optim.json")).unwrap();
+        let expected = runs.as_array().unwrap().iter().find(|r| r["name"] == "clipped").unwrap()["norms"].clone();
+        for (n, e) in norms.iter().zip(expected.as_array().unwrap()) {
+            assert!((n - e.as_f64().unwrap()).abs() < 1e-5, "{n} {e}");
+        }
+    }
+
+    #[test]
+    fn state_goes_through_a_file_and_back() {
+        let file = reference();
+        let config = TrainConfig::default();
+        let mut params = params(&file);
+        params.iter_mut().for_each(|p| p.grad.f32s_mut().fill(0.5));
+        let mut first = Optimizer::new(&config, &params);
+        first.step(&mut params, 1e-3);
+        let saved: BTreeMap<_, _> = first.state(&params).into_iter().map(|(n, _, v)| (n, v)).collect();
+        assert_eq!(saved.len(), 8);
+        let mut second = Optimizer::new(&config, &params);
+        second.restore(&params, 1, &saved).unwrap();
+        let bits = |ps: &[Param]| ps.iter().flat_map(|p| p.value.to_f32_vec()).map(f32::to_bits).collect::<Vec<_>>();
+        let mut copy: Vec<Param> = params
+            .iter()
+            .map(|p| Param {
+                name: p.name.clone(),
+                kind: p.kind,
+                shape: p.shape.clone(),
+                value: p.value.clone(),
+                grad: p.grad.clone(),
+                decay: p.decay,
+            })
+            .collect();
+        first.step(&mut params, 1e-3);
+        second.step(&mut copy, 1e-3);
+        assert_eq!(bits(&params), bits(&copy));
+        let e = second.restore(&params, 1, &BTreeMap::new()).unwrap_err();
+        assert!(e.contains("lora_A.exp_avg"), "{e}");
+    }
+
+    #[test]
+    fn numbers_that_are_none_stop_with_a_reason() {
+        let file = reference();
+        let mut params = params(&file);
+        params[1].grad.f32s_mut()[0] = f32::NAN;
+        let list: Vec<&Param> = params.iter().collect();
+        let e = check_finite(&list, 1.0, f64::NAN, 7, 1e-2, "no checkpoint yet").unwrap_err().to_string();
+        assert!(e.contains("step 7") && e.contains("lora_B") && e.contains("1e-2"), "{e}");
+        let e = check_finite(&list, f64::INFINITY, 1.0, 1, 1e-2, "none").unwrap_err().to_string();
+        assert!(e.contains("first step"), "{e}");
+        assert!(check_finite(&list, 1.0, 2.0, 1, 1e-2, "none").is_ok());
+    }
+}
