@@ -1,0 +1,134 @@
+"""What transformers and PEFT say: losses, logits and greedy tokens of model folders, one text at a time and unpadded.
+
+Used by live_compare.py. Everything is computed in f32, whatever the checkpoint's dtype."""
+import gc, json, os, shutil
+import torch
+import transformers as tf
+from peft import PeftModel
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+torch.set_num_threads(2)
+tf.logging.set_verbosity_error()
+tf.utils.logging.disable_progress_bar()
+
+DECODERS = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
+# family -> words of the special tokens by id; every other id i is the word `w<i>`
+SPECIALS = {"bert": ["<pad>", "<cls>", "<sep>"], "distilbert": ["<pad>", "<cls>", "<sep>"],
+            "roberta": ["<cls>", "<pad>", "<sep>"]}
+
+
+def family(folder):
+    with open(os.path.join(folder, "config.json")) as f:
+        return json.load(f)["model_type"]
+
+
+def is_decoder(folder):
+    return family(folder) in DECODERS
+
+
+def with_tokenizer(folder, out):
+    """A copy of a fixture with a tokenizer of one token per word, so that the program can read texts for it."""
+    shutil.copytree(folder, out)
+    with open(os.path.join(folder, "config.json")) as f:
+        vocab_size = json.load(f)["vocab_size"]
+    decoder = is_decoder(folder)
+    words = ["<pad>", "<s>", "</s>"] if decoder else SPECIALS[family(folder)]
+    vocab = {w: i for i, w in enumerate(words)}
+    vocab.update({f"w{i}": i for i in range(len(words), vocab_size - 1)})
+    vocab["<unk>"] = vocab_size - 1
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    settings = {"pad_token": "<pad>", "unk_token": "<unk>", "tokenizer_class": "PreTrainedTokenizerFast"}
+    if decoder:
+        settings.update(bos_token="<s>", eos_token="</s>")
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", vocab["<s>"])])
+    else:
+        settings.update(cls_token="<cls>", sep_token="<sep>")
+        second = "$B:0 <sep>:0" if family(folder) != "bert" else "$B:1 <sep>:1"  # the others know one segment
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<cls> $A <sep>", pair=f"<cls> $A <sep> {second}",
+            special_tokens=[(w, vocab[w]) for w in ("<cls>", "<sep>")])
+    tokenizer.save(os.path.join(out, "tokenizer.json"))
+    with open(os.path.join(out, "tokenizer_config.json"), "w") as f:
+        json.dump(settings, f)
+    return out
+
+
+def load(folder, adapter=None, num_labels=None):
+    kind = tf.AutoModelForCausalLM if is_decoder(folder) else tf.AutoModelForSequenceClassification
+    extra = {"num_labels": num_labels} if num_labels else {}
+    model = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager", **extra)
+    if adapter:
+        model = PeftModel.from_pretrained(model, adapter)
+    return model.eval()
+
+
+def examples(folder, records, labels=()):
+    """Tokens and labels of records as trainers make them: special tokens, EOS at the end, prompts do not count."""
+    tokenizer = tf.AutoTokenizer.from_pretrained(folder)
+    out = []
+    for r in records:
+        if "label" in r:
+            e = tokenizer(r["text"], r.get("text_pair"), return_token_type_ids=True)
+            target = labels.index(r["label"]) if labels else float(r["label"])
+            out.append((e["input_ids"], e["token_type_ids"] if family(folder) == "bert" else None, target))
+            continue
+        prompt = r.get("prompt", "")
+        e = tokenizer(prompt + r.get("completion", r.get("text", "")), return_offsets_mapping=True)
+        ids, counted = list(e["input_ids"]), [o[1] > len(prompt) or not prompt for o in e["offset_mapping"]]
+        if ids[-1] != tokenizer.eos_token_id:
+            ids, counted = ids + [tokenizer.eos_token_id], counted + [True]
+        out.append((ids, None, [i if c else -100 for i, c in zip(ids, counted)]))
+    # ascending: transformers keeps the longest length it has seen in dynamic rotary scaling
+    return sorted(out, key=lambda e: len(e[0]))
+
+
+def logits(model, batch):
+    out = []
+    with torch.no_grad():
+        for ids, types, _ in batch:
+            extra = {} if types is None else {"token_type_ids": torch.tensor([types])}
+            out.append(model(input_ids=torch.tensor([ids]), **extra).logits[0])
+    return out
+
+
+def loss(model, batch):
+    """Mean over counted tokens, or over texts for heads: cross-entropy, or squared error where the target is a number."""
+    total, counted = 0.0, 0
+    for (_, _, target), got in zip(batch, logits(model, batch)):
+        if isinstance(target, float):
+            total, counted = total + (got[0].item() - target) ** 2, counted + 1
+        elif isinstance(target, int):
+            total, counted = total + torch.nn.functional.cross_entropy(got, torch.tensor(target)).item(), counted + 1
+        else:
+            y = torch.tensor(target[1:])
+            total += torch.nn.functional.cross_entropy(got[:-1].double(), y, ignore_index=-100, reduction="sum").item()
+            counted += int((y != -100).sum())
+    return total / counted
+
+
+def greedy(model, folder, prompt, new):
+    tokenizer = tf.AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+    with torch.no_grad():
+        got = model.generate(**ids, do_sample=False, max_new_tokens=new)
+    return got[0, ids["input_ids"].shape[1] :].tolist()
+
+
+def merged_like(model, folder):
+    """PEFT's merged weights in f32, rounded once to the dtype that the checkpoint has."""
+    with open(os.path.join(folder, "config.json")) as f:
+        config = json.load(f)
+    dtype = getattr(torch, config.get("dtype") or config.get("torch_dtype") or "float32")
+    merged = model.merge_and_unload()
+    with torch.no_grad():
+        for p in merged.parameters():
+            p.copy_(p.to(dtype).float())
+    gc.collect()
+    return merged, dtype
+
+
+def worst(found, expected):
+    """Largest difference relative to the largest value."""
+    scale = max(x.abs().max().item() for x in expected)
+    return max((a - b).abs().max().item() for a, b in zip(found, expected)) / scale
