@@ -114,6 +114,14 @@ pub enum Error {
     /// An error of the mathematics crate.
     #[error(transparent)]
     Core(#[from] loram_core::Error),
+    /// A record that cannot be read or used.
+    #[error("{at}: {what}")]
+    Data {
+        /// File and line.
+        at: String,
+        /// What was found and what was expected.
+        what: String,
+    },
     /// Wrong use of an option or function.
     #[error("{0}")]
     Usage(String),

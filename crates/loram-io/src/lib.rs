@@ -3,17 +3,24 @@
 
 pub mod adapter;
 pub mod atomic;
+pub mod chat;
 pub mod checkpoint;
 pub mod config;
+pub mod data;
 pub mod error;
 pub mod hub;
+pub mod init;
+pub mod inspect;
 mod linear;
 pub mod merge;
 #[doc(hidden)]
 pub mod testing;
+pub mod tokenizer;
+pub mod verify;
 
 pub use adapter::{Adapter, AdapterForm, LoraWeights};
 pub use checkpoint::{Checkpoint, DType, TensorRef};
 pub use config::{DecoderConfig, EncoderConfig, ModelConfig};
 pub use error::{Error, Result};
 pub use linear::linear_modules;
+pub use tokenizer::TextTokenizer;

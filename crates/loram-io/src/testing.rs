@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The folder of shared models and data: `$LORAM_SHARED`, else `shared` next to the repository. `None` (with a printed
-/// reason) when it is absent: such tests skip.
+/// reason) when it is absent: such tests skip, or fail where `LORAM_REQUIRE_SHARED` is 1.
 pub fn shared_dir() -> Option<PathBuf> {
     let dir = match std::env::var_os("LORAM_SHARED") {
         Some(dir) => PathBuf::from(dir),
@@ -12,6 +12,8 @@ pub fn shared_dir() -> Option<PathBuf> {
     if dir.is_dir() {
         return Some(dir);
     }
+    let required = std::env::var_os("LORAM_REQUIRE_SHARED").is_some_and(|v| v == "1");
+    assert!(!required, "no folder {}, and LORAM_REQUIRE_SHARED is 1", dir.display());
     eprintln!("skipped: no folder {} (set LORAM_SHARED)", dir.display());
     None
 }

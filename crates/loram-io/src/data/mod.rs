@@ -1,0 +1,10 @@
+//! Training data: records in the formats that people have, and examples made of tokens.
+
+pub mod demo;
+mod format;
+mod prepare;
+mod read;
+
+pub use format::{Format, Record, Body, Labels, Label};
+pub use prepare::{Example, PrepareReport, Preparer, Span, Target};
+pub use read::{DataSpec, load_records};

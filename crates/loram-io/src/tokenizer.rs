@@ -1,0 +1,238 @@
+//! Tokenizers of Hugging Face folders, through the `tokenizers` crate.
+
+use crate::config::CONFIG_FILE;
+use crate::{Error, Result};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+
+/// A tokenizer with what its folder says about special tokens and chats.
+#[derive(Clone)]
+pub struct TextTokenizer {
+    inner: Tokenizer,
+    dir: PathBuf,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    pad: Option<u32>,
+    special: Map<String, Value>,
+    chat_template: Option<String>,
+    max_length: Option<usize>,
+}
+
+/// Token ids with the byte range of the text that each came from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Encoded {
+    /// Ids.
+    pub ids: Vec<u32>,
+    /// Start and end in bytes; empty for special tokens that were added.
+    pub offsets: Vec<(usize, usize)>,
+    /// Segment per token.
+    pub type_ids: Vec<u32>,
+}
+
+impl TextTokenizer {
+    /// Reads `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and the chat template of a model
+    /// folder. Truncation and padding that `tokenizer.json` may ask for are switched off.
+    pub fn load(dir: impl AsRef<Path>) -> Result<TextTokenizer> {
+        let dir = dir.as_ref();
+        let path = dir.join("tokenizer.json");
+        if !path.is_file() {
+            let slow = ["tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"];
+            let found: Vec<_> = slow.into_iter().filter(|f| dir.join(f).exists()).collect();
+            let hint = match found.is_empty() {
+                true => "copy it from the model's page, or give the folder that has it".to_string(),
+                false => format!(
+                    "there is only {}: load it once with transformers' AutoTokenizer and call save_pretrained",
+                    found.join(", ")
+                ),
+            };
+            return Err(Error::NotFound { path, what: format!("no tokenizer here; {hint}") });
+        }
+        let mut inner =
+            Tokenizer::from_file(&path).map_err(|e| Error::json(&path, format!("no valid tokenizer: {e}")))?;
+        inner.with_truncation(None).map_err(|e| Error::json(&path, e.to_string()))?;
+        inner.with_padding(None);
+        let settings = optional_object(&dir.join("tokenizer_config.json"))?;
+        let mut special = optional_object(&dir.join("special_tokens_map.json"))?;
+        special.extend(settings.iter().filter(|(k, v)| k.ends_with("_token") && !v.is_null()).map(|(k, v)| (k.clone(), v.clone())));
+        let config = optional_object(&dir.join(CONFIG_FILE))?;
+        let id = |key: &str| {
+            let named = special.get(key).and_then(token_text).and_then(|t| inner.token_to_id(t));
+            let first = |v: &Value| v.as_u64().or_else(|| v.as_array()?.first()?.as_u64());
+            named.or_else(|| config.get(&format!("{key}_id")).and_then(first).map(|i| i as u32))
+        };
+        let (bos, eos, pad) = (id("bos_token"), id("eos_token"), id("pad_token"));
+        Ok(TextTokenizer {
+            bos,
+            eos,
+            pad,
+            chat_template: chat_template(dir, &settings)?,
+            // transformers writes 1e30 for "no limit"
+            max_length: settings.get("model_max_length").and_then(Value::as_f64).filter(|&n| n < 1e9).map(|n| n as usize),
+            special,
+            dir: dir.to_path_buf(),
+            inner,
+        })
+    }
+
+    /// The folder it came from.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// First token of a text, if the model has one.
+    pub fn bos_id(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// End of a text.
+    pub fn eos_id(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// Padding.
+    pub fn pad_id(&self) -> Option<u32> {
+        self.pad
+    }
+
+    /// The text of a special token, e.g. `eos_token`.
+    pub fn special(&self, key: &str) -> Option<&str> {
+        self.special.get(key).and_then(token_text)
+    }
+
+    /// Special tokens by key, for templates.
+    pub(crate) fn specials(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.special.iter().filter_map(|(k, v)| Some((k.as_str(), token_text(v)?)))
+    }
+
+    /// The model's chat template (Jinja).
+    pub fn chat_template(&self) -> Option<&str> {
+        self.chat_template.as_deref()
+    }
+
+    /// `model_max_length`, where it is a limit.
+    pub fn max_length(&self) -> Option<usize> {
+        self.max_length
+    }
+
+    /// Number of tokens, added ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The id of a token.
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// Ids of a text; `special` adds what the model expects around it ([CLS], BOS, …).
+    pub fn encode(&self, text: &str, special: bool) -> Result<Encoded> {
+        self.wrap(self.inner.encode(text, special))
+    }
+
+    /// Ids of one or two texts with special tokens, cut to `max_length` (the longer text first), as encoders want them.
+    pub fn encode_cut(&self, text: &str, pair: Option<&str>, max_length: usize) -> Result<(Encoded, bool)> {
+        let mut cut = self.inner.clone();
+        let how = TruncationParams {
+            max_length,
+            strategy: TruncationStrategy::LongestFirst,
+            stride: 0,
+            direction: TruncationDirection::Right,
+        };
+        cut.with_truncation(Some(how)).map_err(|e| Error::Usage(format!("max_length {max_length}: {e}")))?;
+        let run = |t: &Tokenizer| match pair {
+            Some(p) => t.encode((text, p), true),
+            None => t.encode(text, true),
+        };
+        let encoding = run(&cut).map_err(|e| self.error(e))?;
+        let truncated = !encoding.get_overflowing().is_empty();
+        Ok((self.wrap(Ok(encoding))?, truncated))
+    }
+
+    fn wrap(&self, e: tokenizers::Result<tokenizers::Encoding>) -> Result<Encoded> {
+        let e = e.map_err(|e| self.error(e))?;
+        Ok(Encoded {
+            ids: e.get_ids().to_vec(),
+            offsets: e.get_offsets().to_vec(),
+            type_ids: e.get_type_ids().to_vec(),
+        })
+    }
+
+    fn error(&self, e: tokenizers::Error) -> Error {
+        Error::json(&self.dir.join("tokenizer.json"), format!("cannot tokenise: {e}"))
+    }
+
+    /// The text of ids.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        self.inner.decode(ids, skip_special).map_err(|e| self.error(e))
+    }
+
+    /// A decoder for ids that come one at a time.
+    pub fn stream(&self) -> StreamDecoder<'_> {
+        StreamDecoder { tokenizer: self, ids: Vec::new(), printed: 0, from: 0 }
+    }
+}
+
+/// Turns ids into text as they come, holding back what is not yet a whole character.
+pub struct StreamDecoder<'a> {
+    tokenizer: &'a TextTokenizer,
+    ids: Vec<u32>,
+    /// Ids whose text has been given out.
+    printed: usize,
+    /// First id that still counts as context for spaces.
+    from: usize,
+}
+
+impl StreamDecoder<'_> {
+    /// Adds an id; gives the text that became certain.
+    pub fn push(&mut self, id: u32) -> Result<String> {
+        self.ids.push(id);
+        let before = self.tokenizer.decode(&self.ids[self.from..self.printed], true)?;
+        let now = self.tokenizer.decode(&self.ids[self.from..], true)?;
+        // a replacement character at the end is the first half of something
+        if now.len() <= before.len() || now.ends_with('\u{fffd}') {
+            return Ok(String::new());
+        }
+        let new = now.strip_prefix(&before).unwrap_or(&now).to_string();
+        self.from = self.printed;
+        self.printed = self.ids.len();
+        Ok(new)
+    }
+
+    /// What was held back.
+    pub fn finish(self) -> Result<String> {
+        let before = self.tokenizer.decode(&self.ids[self.from..self.printed], true)?;
+        let now = self.tokenizer.decode(&self.ids[self.from..], true)?;
+        Ok(now.strip_prefix(&before).unwrap_or_default().to_string())
+    }
+}
+
+/// A token in a configuration: a string, or an object with its `content`.
+fn token_text(v: &Value) -> Option<&str> {
+    v.as_str().or_else(|| v.get("content")?.as_str())
+}
+
+fn optional_object(path: &Path) -> Result<Map<String, Value>> {
+    match path.is_file() {
+        true => crate::config::read_object(path),
+        false => Ok(Map::new()),
+    }
+}
+
+/// `chat_template.jinja`, or `chat_template` in the settings: a string, or a list with one called `default`.
+fn chat_template(dir: &Path, settings: &Map<String, Value>) -> Result<Option<String>> {
+    let file = dir.join("chat_template.jinja");
+    if file.is_file() {
+        return std::fs::read_to_string(&file).map(Some).map_err(|e| Error::io("read", &file, e));
+    }
+    let json = optional_object(&dir.join("chat_template.json"))?;
+    Ok(match settings.get("chat_template").or(json.get("chat_template")) {
+        Some(Value::String(s)) => Some(s.clone()),
+        Some(Value::Array(list)) => {
+            let named = |t: &&Value| t.get("name").and_then(Value::as_str) == Some("default");
+            let one = list.iter().find(named).or(list.first());
+            one.and_then(|t| t.get("template")?.as_str()).map(str::to_string)
+        }
+        _ => None,
+    })
+}
