@@ -118,7 +118,7 @@ def compare_adapter(c, case, ref, adapter, name):
     moved = f"loss {base:.4f} -> {expected:.4f}"
     c.row("adapter in PEFT", name, apart(c.eval_loss(case.folder, case.data, adapter), expected), note=moved)
     merged = c.path(f"merged-{name}")
-    c.run("merge", "--model", case.folder, "--adapter", adapter, "-o", merged)
+    c.run("merge", "--model", case.folder, "--adapter", adapter, "--output", merged)
     theirs, dtype = ref.merged_like(model, case.folder)
     limit = LIMIT if dtype is ref.torch.float32 else LIMIT_16BIT
     ours = ref.logits(ref.load(merged), case.examples)
@@ -129,7 +129,7 @@ def compare_adapter(c, case, ref, adapter, name):
 def compare_native(c, case, ref):
     native = train(c, case, "loram", "--set", "adapter_format=native")
     plain = c.path(f"converted-{case.name}")
-    c.run("convert", "--adapter", native, "-o", plain, "--to", "plain")
+    c.run("convert", native, "--output", plain, "--to", "plain")
     expected = ref.loss(ref.load(case.folder, plain, case.num_labels), case.examples)
     c.row("native, converted, in PEFT", case.name, apart(c.eval_loss(case.folder, case.data, plain), expected))
     c.row("native itself", case.name, apart(c.eval_loss(case.folder, case.data, native), expected))
