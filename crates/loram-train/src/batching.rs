@@ -1,7 +1,7 @@
 //! From examples to batches: order, packing, and lists of lengths instead of padding.
 
 use loram_io::data::{Example, Target};
-use loram_nn::{Batch, IGNORE, Targets};
+use loram_nn::{Batch, Targets};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -105,14 +105,6 @@ pub fn eval_batches(lengths: &[usize], max_examples: usize, max_tokens: usize) -
     out
 }
 
-/// Targets that count in an example: tokens after the first whose mask is set, or 1 for heads.
-pub fn counted(example: &Example) -> usize {
-    match example.target {
-        Some(_) => 1,
-        None => example.loss_mask.iter().skip(1).filter(|&&m| m).count(),
-    }
-}
-
 /// Examples one after another. For language models the label of a token is the next token where that counts.
 pub fn batch<'a>(examples: impl IntoIterator<Item = &'a Example>) -> Batch {
     let mut b = Batch::default();
@@ -123,12 +115,7 @@ pub fn batch<'a>(examples: impl IntoIterator<Item = &'a Example>) -> Batch {
         b.tokens.extend_from_slice(&e.input_ids);
         types |= !e.token_type_ids.is_empty();
         match &e.target {
-            None => {
-                let next = e.input_ids.iter().zip(&e.loss_mask).skip(1);
-                b.labels.extend(next.map(|(&id, &counts)| if counts { i64::from(id) } else { IGNORE }));
-                // nothing follows the last token
-                b.labels.extend((!e.input_ids.is_empty()).then_some(IGNORE));
-            }
+            None => b.labels.extend(e.labels()),
             Some(Target::Class(c)) => classes.push(*c),
             Some(Target::Value(v)) => values.push(*v),
         }
@@ -149,6 +136,7 @@ pub fn batch<'a>(examples: impl IntoIterator<Item = &'a Example>) -> Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use loram_nn::IGNORE;
 
     fn lm(ids: &[u32], mask: &[bool]) -> Example {
         Example { input_ids: ids.to_vec(), loss_mask: mask.to_vec(), ..Example::default() }
@@ -208,7 +196,6 @@ mod tests {
         assert_eq!(b.lengths, [3, 2]);
         assert_eq!(b.labels, [IGNORE, 7, IGNORE, 9, IGNORE]);
         assert!(b.token_types.is_empty() && b.targets == Targets::None && b.check().is_ok());
-        assert_eq!(counted(&lm(&[8, 9], &[true, true])), 1);
     }
 
     #[test]

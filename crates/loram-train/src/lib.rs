@@ -1,16 +1,52 @@
-//! One training run of a LoRA adapter, from a configuration to a run folder.
+//! One training run of a LoRA adapter, from a configuration to a run folder, and what one does with the result:
+//! evaluation and generation.
+//!
+//! ```no_run
+//! use loram_train::{TrainConfig, Trainer};
+//!
+//! # fn main() -> loram_train::Result<()> {
+//! let config = TrainConfig::from_yaml("model: assets/tiny-llama-en\ndata: demo:restaurants\nmax_steps: 20")?;
+//! let summary = Trainer::new(config)?.run(&mut ())?;
+//! println!("loss {} -> {}", summary.train_loss, summary.last_loss);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`config`]: every key, its default and its checks; [`Trainer`]: the run; [`observer`]: what it tells;
+//! - [`adapt`]: starts on a model, adapter folders; [`optim`], [`schedule`], [`batching`], [`mod@evaluate`]: its parts;
+//! - [`Session`]: a model with an adapter, to evaluate and to [`mod@generate`] with;
+//! - [`mod@estimate`]: the memory it takes, before anything is loaded.
 
 pub mod adapt;
+pub mod batching;
+pub mod checkpoint;
 pub mod config;
+pub mod dataset;
 mod error;
+pub mod estimate;
+pub mod evaluate;
+mod full;
+pub mod generate;
 mod metrics;
 pub mod observer;
 pub mod optim;
+mod report;
+pub mod sampling;
 pub mod schedule;
+mod session;
 pub mod system;
 pub mod tensorboard;
+mod trainer;
 
-pub use config::TrainConfig;
+pub use adapt::Adaptation;
+pub use config::{Layer, Origin, TrainConfig};
+pub use dataset::{DataOptions, Dataset, read_dataset};
 pub use error::{Error, Result};
+pub use estimate::{MemoryEstimate, estimate};
+pub use evaluate::{EvalOptions, evaluate};
+pub use generate::{Chat, GenerateOptions, Generated, generate};
 pub use metrics::{Metrics, accuracy, f1, matthews, mse, pearson, spearman};
-pub use observer::{Event, Observer};
+pub use observer::{Event, Observe, Observer};
+pub use sampling::Sampling;
+pub use session::{Base, Session, SessionOptions, resolve, task_type};
+pub use trainer::{DataSummary, Preview, PreviewSpan, Status, StopFlag, Summary, Trainer};

@@ -1,6 +1,6 @@
 //! What a run tells while it goes on: enough for a progress bar, a log and a program that reads JSON.
 
-use crate::Metrics;
+use crate::{Metrics, Summary};
 
 use serde::Serialize;
 use std::path::PathBuf;

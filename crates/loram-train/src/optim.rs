@@ -147,9 +147,11 @@ fn squares(t: &Tensor) -> f64 {
     }
 }
 
-/// Norm of all gradients together.
+/// Norm of all gradients together. Summed by name: a resumed run may hold its parameters in another order.
 pub fn grad_norm<'a>(params: impl IntoIterator<Item = &'a Param>) -> f64 {
-    params.into_iter().map(|p| squares(&p.grad)).sum::<f64>().sqrt()
+    let mut parts: Vec<_> = params.into_iter().map(|p| (&p.name, squares(&p.grad))).collect();
+    parts.sort_by(|a, b| a.0.cmp(b.0));
+    parts.iter().map(|p| p.1).sum::<f64>().sqrt()
 }
 
 /// Scales all gradients so that their norm is at most `max_norm`, as `torch.nn.utils.clip_grad_norm_` does:

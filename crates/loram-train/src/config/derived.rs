@@ -161,7 +161,7 @@ impl TrainConfig {
     /// Keys whose values decide the course of a run: a resumed run must not change them.
     pub(crate) fn trajectory(&self) -> serde_json::Map<String, Value> {
         // what only says where, when and how results are shown may change
-        const FREE: [&str; 26] = [
+        const FREE: [&str; 27] = [
             "model_name_or_path",
             "revision",
             "train_data",
@@ -176,6 +176,7 @@ impl TrainConfig {
             "logging_steps",
             "eval_strategy",
             "eval_steps",
+            "eval_on_start",
             "save_strategy",
             "save_steps",
             "save_total_limit",

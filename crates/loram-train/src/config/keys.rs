@@ -226,6 +226,8 @@ keys! {
         eval_strategy ["evaluation_strategy"]: Option<Strategy> = None;
         /// Steps between two evaluations.
         eval_steps: Option<usize> = None, if |n| *n != Some(0) => "at least 1";
+        /// Evaluate before the first step too.
+        eval_on_start: bool = true;
         /// When to save a checkpoint; null: steps when save_steps is given, else with the evaluations, else every epoch.
         save_strategy: Option<Strategy> = None;
         /// Steps between two checkpoints.

@@ -1,0 +1,267 @@
+//! Checkpoints: everything from which a run goes on as if it had never stopped.
+//!
+//! `checkpoint-<step>/` holds the native adapter with f32 factors (or all weights, in full fine-tuning), the optimiser's
+//! state and `trainer_state.json`. The order of the data and the seeds of dropout follow from the configuration's seeds
+//! and the counters in the state, so there is no other random state to keep.
+
+use crate::adapt::{Adaptation, ExportInfo};
+use crate::metrics::Metrics;
+use crate::observer::LogRecord;
+use crate::optim::Optimizer;
+use crate::{Error, Result};
+use loram_io::adapter::AdapterForm;
+use loram_io::atomic::{self, AtomicDir};
+use loram_io::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
+use loram_io::data::Example;
+use loram_io::{Checkpoint, DType};
+use loram_nn::Model;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// State of the loop.
+pub const STATE: &str = "trainer_state.json";
+/// State of the optimiser.
+pub const OPTIMIZER: &str = "optimizer.safetensors";
+/// All weights in f32, in full fine-tuning.
+pub const WEIGHTS: &str = "weights.safetensors";
+
+/// Where the loop is, as `trainer_state.json` has it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrainerState {
+    /// Optimiser steps made.
+    pub global_step: usize,
+    /// Steps of the whole run.
+    pub max_steps: usize,
+    /// Finished passes over the data.
+    pub epoch: usize,
+    /// Batches of the current pass that are used up.
+    pub batch_in_epoch: usize,
+    /// Batches used in all: seeds the dropout of the next one.
+    pub batches: u64,
+    /// Tokens trained on.
+    pub tokens_seen: u64,
+    /// Seconds of training, all sittings together.
+    pub train_seconds: f64,
+    /// Sums since the last line of metrics.
+    pub window: Window,
+    /// Σ of the loss over all steps' means, for the mean of the run.
+    pub loss_of_steps: f64,
+    /// Best value of the metric so far.
+    pub best_metric: Option<f64>,
+    /// Step of the best evaluation.
+    pub best_step: Option<usize>,
+    /// Figures of the best evaluation.
+    pub best_metrics: Option<Metrics>,
+    /// Figures of the evaluation before training.
+    pub first_metrics: Option<Metrics>,
+    /// Step and figures of the last evaluation.
+    pub last_metrics: Option<(usize, Metrics)>,
+    /// Evaluations in a row without improvement.
+    pub patience: usize,
+    /// Lines of metrics so far.
+    pub log_history: Vec<LogRecord>,
+    /// Keys that decide the course of the run.
+    pub config: Map<String, Value>,
+    /// Checksum of the prepared training data.
+    pub data: String,
+}
+
+/// Sums over the steps since the last line of metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// Σ loss.
+    pub loss: f64,
+    /// Counted tokens or examples.
+    pub counted: u64,
+    /// Rightly predicted ones.
+    pub correct: u64,
+}
+
+/// Checksum of prepared examples.
+pub(crate) fn data_checksum(examples: &[Example]) -> String {
+    let mut hash = Sha256::new();
+    for e in examples {
+        hash.update((e.input_ids.len() as u64).to_le_bytes());
+        e.input_ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
+        hash.update(e.loss_mask.iter().map(|&m| u8::from(m)).collect::<Vec<_>>());
+        hash.update(format!("{:?}", e.target));
+    }
+    hash.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The folder of the checkpoint at a step.
+pub fn checkpoint_dir(output: &Path, step: usize) -> PathBuf {
+    output.join(format!("checkpoint-{step}"))
+}
+
+/// Complete checkpoints in a run folder, by step.
+pub fn checkpoints(output: &Path) -> BTreeMap<usize, PathBuf> {
+    let entries = std::fs::read_dir(output).into_iter().flatten().flatten();
+    let step = |p: &Path| p.file_name()?.to_str()?.strip_prefix("checkpoint-")?.parse::<usize>().ok();
+    entries.map(|e| e.path()).filter(|p| p.join(STATE).exists()).filter_map(|p| Some((step(&p)?, p))).collect()
+}
+
+/// What is trained: adapters, or (`None`) every weight.
+pub(crate) struct Trained<'a> {
+    pub model: &'a Model,
+    pub adaptation: Option<&'a Adaptation>,
+    pub info: &'a ExportInfo,
+}
+
+/// Writes `checkpoint-<step>`; the folder appears when it is complete. Gives its path.
+pub(crate) fn save(
+    output: &Path,
+    trained: &Trained<'_>,
+    optimizer: &Optimizer,
+    state: &TrainerState,
+) -> Result<PathBuf> {
+    let target = checkpoint_dir(output, state.global_step);
+    let new = AtomicDir::create(&target)?;
+    match trained.adaptation {
+        Some(a) => a.save(trained.model, AdapterForm::Native, trained.info, new.path())?,
+        None => {
+            let params = trained.model.params().iter();
+            let tensors =
+                params.map(|p| (TensorSpec::new(&p.name, DType::F32, &p.shape), Cow::Owned(p.value.to_f32_vec())));
+            write_safetensors(new.path().join(WEIGHTS), &pt_metadata(), tensors.collect())?;
+        }
+    }
+    let tensors = optimizer.state(trained.model.params().iter()).into_iter();
+    let tensors = tensors.map(|(name, shape, values)| (TensorSpec::new(name, DType::F32, &shape), Cow::Owned(values)));
+    write_safetensors(new.path().join(OPTIMIZER), &pt_metadata(), tensors.collect())?;
+    atomic::write_json(new.path().join(STATE), state)?;
+    new.commit()?;
+    Ok(target)
+}
+
+/// The state of a checkpoint.
+pub fn read_state(dir: &Path) -> Result<TrainerState> {
+    let path = dir.join(STATE);
+    let wrong = |what: String| Error::Checkpoint { path: dir.to_path_buf(), what };
+    let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            wrong(format!("no {STATE}: not a checkpoint of a run (they are called checkpoint-<step>)"))
+        }
+        _ => loram_io::Error::io("read", &path, e).into(),
+    })?;
+    serde_json::from_str(&text).map_err(|e| wrong(format!("{STATE} cannot be read: {e}")))
+}
+
+/// Puts all weights of a full fine-tuning back.
+pub(crate) fn restore_weights(dir: &Path, model: &mut Model) -> Result<()> {
+    let file = Checkpoint::open_file(dir.join(WEIGHTS))?;
+    for p in model.params_mut().iter_mut() {
+        let t = file.tensor(&p.name)?;
+        if t.shape() != p.shape {
+            let what = format!("`{}` has shape {:?}, the model {:?}", p.name, t.shape(), p.shape);
+            return Err(Error::Checkpoint { path: dir.to_path_buf(), what });
+        }
+        p.value.copy_from_f32(&t.to_f32()?);
+    }
+    Ok(())
+}
+
+/// Puts the optimiser's state back.
+pub(crate) fn restore_optimizer(dir: &Path, model: &Model, optimizer: &mut Optimizer, steps: usize) -> Result<()> {
+    let file = Checkpoint::open_file(dir.join(OPTIMIZER))?;
+    let mut saved = BTreeMap::new();
+    for name in file.names() {
+        saved.insert(name.to_string(), file.tensor(name)?.to_f32()?);
+    }
+    let wrong = |what| Error::Checkpoint { path: dir.to_path_buf(), what };
+    optimizer.restore(model.params().iter(), steps as u64, &saved).map_err(wrong)
+}
+
+/// Removes the oldest checkpoints beyond `limit`, never the best nor the newest one.
+pub(crate) fn prune(output: &Path, limit: usize, best: Option<usize>) -> Result<()> {
+    let all = checkpoints(output);
+    let Some((&newest, _)) = all.last_key_value() else { return Ok(()) };
+    let mut surplus = all.len().saturating_sub(limit);
+    for (step, path) in &all {
+        if surplus == 0 {
+            break;
+        }
+        if Some(*step) != best && *step != newest {
+            std::fs::remove_dir_all(path).map_err(|e| loram_io::Error::io("remove", path, e))?;
+            surplus -= 1;
+        }
+    }
+    Ok(())
+}
+
+/// An error that names the keys in which a resumed run differs from the one that was saved.
+pub(crate) fn check_same_run(dir: &Path, saved: &TrainerState, now: &TrainerState) -> Result<()> {
+    let wrong = |what: String| Err(Error::Checkpoint { path: dir.to_path_buf(), what });
+    let differs = |(k, v): (&String, &Value)| {
+        let old = saved.config.get(k)?;
+        (old != v).then(|| format!("{k} ({old} there, {v} now)"))
+    };
+    let changed: Vec<String> = now.config.iter().filter_map(differs).collect();
+    if !changed.is_empty() {
+        return wrong(format!(
+            "this run is configured differently: {}; a resumed run keeps its settings",
+            changed.join(", ")
+        ));
+    }
+    if saved.data != now.data {
+        return wrong("the training data are not those of this run: their tokens differ".into());
+    }
+    if saved.max_steps != now.max_steps {
+        return wrong(format!("the run was for {} steps, now it would be {}", saved.max_steps, now.max_steps));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_and_the_newest_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        for step in [5, 10, 15, 20, 100] {
+            let d = checkpoint_dir(dir.path(), step);
+            std::fs::create_dir(&d).unwrap();
+            std::fs::write(d.join(STATE), "{}").unwrap();
+        }
+        std::fs::create_dir(dir.path().join("checkpoint-7")).unwrap();
+        let steps = || checkpoints(dir.path()).into_keys().collect::<Vec<_>>();
+        assert_eq!(steps(), [5, 10, 15, 20, 100], "one without a state is not complete");
+        prune(dir.path(), 3, Some(5)).unwrap();
+        assert_eq!(steps(), [5, 20, 100]);
+        prune(dir.path(), 1, Some(5)).unwrap();
+        assert_eq!(steps(), [5, 100]);
+        prune(dir.path(), 1, None).unwrap();
+        assert_eq!(steps(), [100]);
+    }
+
+    #[test]
+    fn a_changed_run_is_named_by_its_keys() {
+        let config = |lr: f64| serde_json::json!({"learning_rate": lr, "r": 8}).as_object().unwrap().clone();
+        let saved = TrainerState { config: config(1e-4), data: "a".into(), max_steps: 5, ..Default::default() };
+        let now = TrainerState { config: config(2e-4), ..saved.clone() };
+        let dir = Path::new("run/checkpoint-5");
+        let e = check_same_run(dir, &saved, &now).unwrap_err().to_string();
+        assert!(e.contains("learning_rate (0.0001 there, 0.0002 now)") && !e.contains("r ("), "{e}");
+        let e = check_same_run(dir, &saved, &TrainerState { data: "b".into(), ..saved.clone() }).unwrap_err();
+        assert!(e.to_string().contains("training data"), "{e}");
+        assert!(check_same_run(dir, &saved, &saved.clone()).is_ok());
+    }
+
+    #[test]
+    fn state_survives_exactly() {
+        let state = TrainerState {
+            window: Window { loss: 0.1 + 0.2, counted: 3, correct: 1 },
+            train_seconds: 1.0 / 3.0,
+            best_metric: Some(f64::MIN_POSITIVE),
+            log_history: vec![LogRecord { step: 1, loss: Some(1.0 / 7.0), ..Default::default() }],
+            ..Default::default()
+        };
+        let text = serde_json::to_string(&state).unwrap();
+        assert_eq!(serde_json::from_str::<TrainerState>(&text).unwrap(), state);
+    }
+}

@@ -1,0 +1,176 @@
+//! Data for a run: records, the task that they are for, and examples made of tokens.
+
+use crate::config::{TaskKind, TrainConfig};
+use crate::observer::{Observer, Stage};
+use crate::session::{Base, stage};
+use crate::{Error, Result};
+use loram_io::config::Head;
+use loram_io::data::{Body, DataSpec, Example, Format, Label, Labels, PrepareReport, Preparer, Record, load_records};
+use loram_nn::Task;
+use std::collections::BTreeMap;
+
+/// Longest example by default: longer ones cost memory that nobody asked for.
+pub const DEFAULT_MAX_LENGTH: usize = 1024;
+
+/// Where data are and how they become examples.
+#[derive(Debug, Clone, Default)]
+pub struct DataOptions {
+    /// Files or generated sources.
+    pub paths: Vec<String>,
+    /// Format by name; `None`: recognised.
+    pub format: Option<String>,
+    /// Name that is expected → name in the data.
+    pub columns: BTreeMap<String, String>,
+    /// Column of plain texts.
+    pub text_field: Option<String>,
+    /// Use at most this many records.
+    pub max_samples: Option<usize>,
+    /// Longest example in tokens; `None`: the model's limit, at most [`DEFAULT_MAX_LENGTH`].
+    pub max_length: Option<usize>,
+    /// Count the loss on completions only, where there is a prompt.
+    pub completion_only: bool,
+    /// Chat template in place of the model's.
+    pub chat_template: Option<String>,
+    /// Task that was asked for.
+    pub task: Option<TaskKind>,
+}
+
+impl DataOptions {
+    /// The training data of a configuration.
+    pub fn training(c: &TrainConfig) -> DataOptions {
+        DataOptions {
+            paths: c.train_data.clone(),
+            format: c.dataset_format.clone(),
+            columns: c.columns.clone(),
+            text_field: c.dataset_text_field.clone(),
+            max_samples: c.max_samples,
+            max_length: c.max_length,
+            completion_only: c.completion_only_loss.unwrap_or(true),
+            chat_template: c.chat_template.clone(),
+            task: c.task,
+        }
+    }
+
+    /// The evaluation data of a configuration.
+    pub fn evaluation(c: &TrainConfig) -> DataOptions {
+        DataOptions { paths: c.eval_data.clone(), max_samples: c.max_eval_samples, ..DataOptions::training(c) }
+    }
+}
+
+/// A prepared data set.
+pub struct Dataset {
+    /// Examples, in the order of the data.
+    pub examples: Vec<Example>,
+    /// Counts.
+    pub report: PrepareReport,
+    /// What they are for.
+    pub task: Task,
+    /// Names of the classes.
+    pub labels: Vec<String>,
+    /// Longest example allowed, in tokens.
+    pub max_length: usize,
+    /// Whether the records are chats.
+    pub chat: bool,
+    /// Makes more of the same.
+    pub preparer: Preparer,
+}
+
+/// Reads records and makes examples of them. `known` are the task and labels of a model that is already fixed, otherwise
+/// they follow from the data (and from the labels of a checkpoint with a head).
+pub fn read_dataset(
+    base: &Base,
+    options: &DataOptions,
+    known: Option<(Task, &[String])>,
+    observer: &mut dyn Observer,
+) -> Result<Dataset> {
+    let source = options.paths.join(", ");
+    stage(observer, Stage::Data, 0, 0, &source);
+    let mut format = options.format.as_deref().map(Format::parse).transpose()?;
+    let wanted = known.map(|k| k.0).map(kind_of).or(options.task);
+    if format.is_none() && wanted == Some(TaskKind::Regression) {
+        // whole numbers are scores then, not classes
+        format = Some(Format::Regression);
+    }
+    let records = load_records(&DataSpec {
+        paths: options.paths.clone(),
+        format,
+        columns: options.columns.clone(),
+        text_field: options.text_field.clone(),
+        max_samples: options.max_samples,
+    })?;
+    let found = kind_of_records(&records);
+    let kind = wanted.unwrap_or(found);
+    if kind != found {
+        return Err(Error::Data(format!(
+            "{source}: the records are for {}, the task is {}",
+            found.as_str(),
+            kind.as_str()
+        )));
+    }
+    let labels = match (kind, known) {
+        (TaskKind::Classification, Some((_, labels))) => labels.to_vec(),
+        (TaskKind::Classification, None) => labels_of(base, &records, &source)?,
+        _ => Vec::new(),
+    };
+    let task = match kind {
+        TaskKind::CausalLm => Task::CausalLm,
+        TaskKind::Classification => Task::Classification { num_labels: labels.len() },
+        TaskKind::Regression => Task::Regression,
+    };
+    let limit = base.max_length();
+    let max_length = options.max_length.unwrap_or(limit.min(DEFAULT_MAX_LENGTH));
+    if max_length > base.config.max_length() {
+        return Err(Error::Config(format!(
+            "max_length is {max_length}, but `{}` is made for at most {} tokens",
+            base.name,
+            base.config.max_length()
+        )));
+    }
+    let mut preparer = Preparer::new(base.tokenizer.clone(), max_length, options.chat_template.clone());
+    preparer.completion_only = options.completion_only;
+    preparer.labels = Labels { names: labels.clone() };
+    let (examples, report) = preparer.prepare_all(&records)?;
+    stage(observer, Stage::Data, records.len() as u64, records.len() as u64, &source);
+    let chat = records.iter().any(|r| matches!(r.body, Body::Messages(_)));
+    Ok(Dataset { examples, report, task, labels, max_length, chat, preparer })
+}
+
+fn kind_of(task: Task) -> TaskKind {
+    match task {
+        Task::CausalLm => TaskKind::CausalLm,
+        Task::Classification { .. } => TaskKind::Classification,
+        Task::Regression => TaskKind::Regression,
+    }
+}
+
+fn kind_of_records(records: &[Record]) -> TaskKind {
+    let mut kind = TaskKind::CausalLm;
+    for r in records {
+        match &r.body {
+            Body::Labelled { label: Label::Value(_), .. } => return TaskKind::Regression,
+            Body::Labelled { .. } => kind = TaskKind::Classification,
+            _ => {}
+        }
+    }
+    kind
+}
+
+/// Classes of training data: those of the checkpoint's own head where they fit, else those that occur.
+fn labels_of(base: &Base, records: &[Record], source: &str) -> Result<Vec<String>> {
+    let found = Labels::from_records(records).names;
+    if *base.config.head() == Head::SequenceClassification {
+        let own = &base.config.labels().names;
+        let ids = records.iter().all(|r| matches!(r.body, Body::Labelled { label: Label::Id(_), .. }));
+        let fits = if ids { found.len() <= own.len() } else { found.iter().all(|n| own.contains(n)) };
+        if fits {
+            return Ok(own.clone());
+        }
+    }
+    match found.len() {
+        0 | 1 => Err(Error::Data(format!(
+            "{source}: all records have the label `{}`: there is nothing to tell apart",
+            found.join("")
+        ))),
+        _ => Ok(found),
+    }
+}

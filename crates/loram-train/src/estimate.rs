@@ -1,0 +1,153 @@
+//! How much memory a run needs, from configurations alone.
+
+use crate::config::{BaseMode, FinetuningType, MemoryCheck, OptimKind, TrainConfig};
+use crate::{Error, Result, system};
+use loram_core::plan_layers;
+use loram_io::config::TensorNames;
+use loram_io::{Checkpoint, ModelConfig, linear_modules};
+use serde::Serialize;
+
+/// Bytes by purpose.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct MemoryEstimate {
+    /// Base weights as they are stored (mapped from the file), and copies that a residual base needs.
+    pub weights: u64,
+    /// Trained parameters and their gradients, and frozen starts.
+    pub trained: u64,
+    /// State of the optimiser.
+    pub optimizer: u64,
+    /// Activations of one forward and backward pass.
+    pub activations: u64,
+    /// Logits that exist at a time, and their gradients.
+    pub logits: u64,
+    /// The program itself, and work memory of products.
+    pub program: u64,
+    /// All together.
+    pub total: u64,
+    /// Trained parameters.
+    pub trainable_parameters: u64,
+    /// Parameters of the base model.
+    pub base_parameters: u64,
+    /// Tokens in a pass that the figures are for.
+    pub tokens: u64,
+}
+
+/// Shapes of a model that activations depend on.
+struct Shape {
+    layers: u64,
+    hidden: u64,
+    /// Query, key and value widths together.
+    qkv: u64,
+    /// Width of the attention output before its projection.
+    attention: u64,
+    heads: u64,
+    intermediate: u64,
+    gated: bool,
+    vocab: u64,
+    decoder: bool,
+}
+
+fn shape(cfg: &ModelConfig) -> Shape {
+    match cfg {
+        ModelConfig::Decoder(c) => Shape {
+            layers: c.num_layers as u64,
+            hidden: c.hidden_size as u64,
+            qkv: ((c.num_heads + 2 * c.num_kv_heads) * c.head_dim) as u64,
+            attention: (c.num_heads * c.head_dim) as u64,
+            heads: c.num_heads as u64,
+            intermediate: c.intermediate_size as u64,
+            gated: true,
+            vocab: c.vocab_size as u64,
+            decoder: true,
+        },
+        ModelConfig::Encoder(c) => Shape {
+            layers: c.num_layers as u64,
+            hidden: c.hidden_size as u64,
+            qkv: 3 * c.hidden_size as u64,
+            attention: c.hidden_size as u64,
+            heads: c.num_heads as u64,
+            intermediate: c.intermediate_size as u64,
+            gated: false,
+            vocab: c.vocab_size as u64,
+            decoder: false,
+        },
+    }
+}
+
+/// What a run with passes of `tokens` tokens needs at its peak.
+///
+/// Per token and block the backward pass needs, in f32: two block inputs and two normed inputs (4·hidden), q, k, v, the
+/// attention's output and its logsumexp, and the MLP's gate, up and product. With gradient checkpointing only the
+/// block's input stays, and one block at a time has the rest.
+pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, tokens: usize) -> Result<MemoryEstimate> {
+    let s = shape(model);
+    let t = tokens as u64;
+    let infos = || ckpt.names().filter_map(|n| ckpt.info(n));
+    let base_parameters: u64 = infos().map(|i| i.shape.iter().product::<usize>() as u64).sum();
+    let mut e = MemoryEstimate { base_parameters, tokens: t, ..MemoryEstimate::default() };
+    let mut starts = 0;
+    if config.finetuning_type == FinetuningType::Full {
+        // every weight is copied into f32 and trained
+        e.trainable_parameters = base_parameters;
+    } else {
+        e.weights = ckpt.total_bytes();
+        let names = TensorNames::find(ckpt, model)?;
+        let basis = config.scheme()?.info().basis_and_basis;
+        for plan in plan_layers(&config.lora_config(), &linear_modules(ckpt, Some(model))?)? {
+            let factors = ((plan.n + plan.m) * plan.r) as u64;
+            e.trainable_parameters += factors;
+            starts += if basis { factors } else { 0 };
+            // an f32 residual takes the place of an f32 weight, whose mapped pages then go; of a 16-bit one it takes twice
+            let info = ckpt.info(&names.stored(&format!("{}.weight", plan.path)));
+            let narrow = info.is_some_and(|i| i.bytes < 4 * plan.n * plan.m);
+            if basis && narrow && config.base == BaseMode::Residual {
+                e.weights += (2 * plan.n * plan.m) as u64;
+            }
+        }
+    }
+    e.trained = 4 * (2 * e.trainable_parameters + starts);
+    e.optimizer = 4
+        * e.trainable_parameters
+        * match config.optim {
+            OptimKind::AdamW => 2,
+            OptimKind::Sgd if config.momentum > 0.0 => 1,
+            OptimKind::Sgd => 0,
+        };
+    let mlp = if s.gated { 3 } else { 2 } * s.intermediate;
+    let block = 4 * s.hidden + s.qkv + s.attention + s.heads + mlp;
+    // gradients that run beside the activations of the block at hand
+    let working = 4 * s.hidden + 2 * s.qkv + 2 * mlp;
+    let kept = if config.gradient_checkpointing { s.layers * s.hidden + block } else { s.layers * block };
+    e.activations = 4 * t * (kept + working + 2 * s.hidden);
+    if s.decoder {
+        // loram-nn computes logits in chunks of 2²⁴ elements
+        let rows = ((1u64 << 24) / s.vocab.max(1)).clamp(16, 4096).min(t);
+        e.logits = 4 * rows * (s.vocab + 2 * s.hidden);
+    }
+    e.program = 96 << 20;
+    e.total = e.weights + e.trained + e.optimizer + e.activations + e.logits + e.program;
+    Ok(e)
+}
+
+impl MemoryEstimate {
+    /// What the estimate says about this machine: nothing when it fits, a line for the user when it does not and
+    /// `check` is `warn`. An error with both figures when `check` is `error`.
+    pub fn check(&self, config: &TrainConfig) -> Result<Option<String>> {
+        let Some(free) = system::available_memory().filter(|&free| free < self.total) else { return Ok(None) };
+        let hint = if self.activations > self.total / 2 && !config.gradient_checkpointing {
+            "set gradient_checkpointing: true, or lower per_device_train_batch_size or max_length"
+        } else if self.activations > self.total / 2 {
+            "lower per_device_train_batch_size or max_length"
+        } else if config.finetuning_type == FinetuningType::Full {
+            "train adapters (finetuning_type: lora)"
+        } else {
+            "take a smaller model or rank"
+        };
+        let error = Error::Memory { needed: self.total, free, hint: hint.into() };
+        match config.memory_check {
+            MemoryCheck::Off => Ok(None),
+            MemoryCheck::Warn => Ok(Some(error.to_string())),
+            MemoryCheck::Error => Err(error),
+        }
+    }
+}

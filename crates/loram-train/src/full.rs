@@ -1,0 +1,94 @@
+//! A fully fine-tuned model as a Hugging Face folder.
+
+use crate::Result;
+use crate::session::Base;
+use loram_io::ModelConfig;
+use loram_io::config::TensorNames;
+use loram_io::merge::{MergeReport, MergeSource, write_merged};
+use loram_nn::{Model, Task};
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const LM_HEAD: &str = "lm_head.weight";
+
+/// The trained tensors of a model, as the changes to its checkpoint.
+struct Changes<'a> {
+    model: &'a Model,
+    /// The output layer is written although it shares the embedding.
+    head: bool,
+}
+
+impl Changes<'_> {
+    fn source<'b>(&self, name: &'b str) -> &'b str {
+        if self.head && name == LM_HEAD { EMBEDDING } else { name }
+    }
+}
+
+impl MergeSource for Changes<'_> {
+    fn targets(&self) -> Vec<String> {
+        let names = self.model.params().iter().map(|p| p.name.clone());
+        names.chain(self.head.then(|| LM_HEAD.to_string())).collect()
+    }
+
+    fn apply(&mut self, name: &str, _: &[usize], values: &mut [f32]) -> loram_io::Result<()> {
+        if let Some(p) = self.model.params().get(self.source(name)) {
+            values.copy_from_slice(&p.value.to_f32_vec());
+        }
+        Ok(())
+    }
+
+    fn new_tensor(&self, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
+        self.model.params().get(self.source(name)).map(|p| (p.shape.clone(), p.value.to_f32_vec()))
+    }
+}
+
+/// Writes the model with its trained weights: same shards and dtypes as the base, its other files copied.
+pub(crate) fn save_full(base: &Base, model: &Model, labels: &[String], out: &Path) -> Result<MergeReport> {
+    let tied = match &base.config {
+        ModelConfig::Decoder(c) => c.tie_word_embeddings && model.params().get(LM_HEAD).is_none(),
+        ModelConfig::Encoder(_) => false,
+    };
+    // with the checkpoint's own names the shared weight needs no translation and stays shared
+    let same_names = TensorNames::find(&base.checkpoint, &base.config)?.stored(EMBEDDING) == EMBEDDING;
+    let shared = tied && same_names && !base.checkpoint.contains(LM_HEAD);
+    let config = (!shared).then_some(&base.config);
+    let updates = config_updates(base, model, labels);
+    let mut changes = Changes { model, head: tied && !shared };
+    Ok(write_merged(&base.checkpoint, config, out, &updates, &mut changes)?)
+}
+
+/// What `config.json` says about a new head.
+fn config_updates(base: &Base, model: &Model, labels: &[String]) -> Map<String, Value> {
+    let mut out = Map::new();
+    let class = match base.config.family() {
+        "bert" => "Bert",
+        "roberta" => "Roberta",
+        "xlm-roberta" => "XLMRoberta",
+        "distilbert" => "DistilBert",
+        "llama" => "Llama",
+        "mistral" => "Mistral",
+        "qwen2" => "Qwen2",
+        "qwen3" => "Qwen3",
+        _ => "SmolLM3",
+    };
+    let names: Vec<String> = match model.options().task {
+        Task::CausalLm => return out,
+        Task::Regression => {
+            out.insert("problem_type".into(), json!("regression"));
+            vec!["LABEL_0".into()]
+        }
+        Task::Classification { .. } => {
+            out.insert("problem_type".into(), json!("single_label_classification"));
+            labels.to_vec()
+        }
+    };
+    out.insert("architectures".into(), json!([format!("{class}ForSequenceClassification")]));
+    let by_id = |(i, n): (usize, &String)| (i.to_string(), json!(n));
+    out.insert("id2label".into(), Value::Object(names.iter().enumerate().map(by_id).collect()));
+    out.insert(
+        "label2id".into(),
+        Value::Object(names.iter().enumerate().map(|(i, n)| (n.clone(), json!(i))).collect()),
+    );
+    out
+}

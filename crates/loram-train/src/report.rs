@@ -1,0 +1,177 @@
+//! The records of a run folder: `metrics.jsonl`, `train.log`, TensorBoard events, `environment.json`.
+
+use crate::observer::{Event, Level, LogRecord, Observer};
+use crate::session::{Base, show};
+use crate::tensorboard::EventWriter;
+use crate::{Result, system};
+use loram_io::atomic;
+
+use sha2::{Digest, Sha256};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Metrics by line.
+pub const METRICS: &str = "metrics.jsonl";
+/// What was said, with times.
+pub const LOG: &str = "train.log";
+/// What the run stood on.
+pub const ENVIRONMENT: &str = "environment.json";
+
+/// Passes events on to the observer, and writes them down once the run folder is there.
+pub(crate) struct Reporter<'a> {
+    observer: &'a mut dyn Observer,
+    folder: Option<Folder>,
+    /// Log lines from before there was a folder.
+    early: Vec<String>,
+}
+
+struct Folder {
+    dir: PathBuf,
+    log: File,
+    metrics: File,
+    tensorboard: Option<EventWriter>,
+}
+
+impl<'a> Reporter<'a> {
+    pub fn new(observer: &'a mut dyn Observer) -> Reporter<'a> {
+        Reporter { observer, folder: None, early: Vec::new() }
+    }
+
+    /// Starts writing into the run folder. A resumed run keeps the metrics up to `resume_step` and drops later ones.
+    pub fn open(&mut self, dir: &Path, resume_step: Option<usize>, tensorboard: bool) -> Result<()> {
+        let path = dir.join(METRICS);
+        if let (Some(step), Ok(text)) = (resume_step, std::fs::read_to_string(&path)) {
+            let early = |line: &&str| serde_json::from_str::<LogRecord>(line).is_ok_and(|r| r.step <= step);
+            let kept: String = text.lines().filter(early).map(|l| format!("{l}\n")).collect();
+            atomic::write_bytes(&path, kept.as_bytes())?;
+        }
+        let append = |name: &str| {
+            let path = dir.join(name);
+            OpenOptions::new().create(true).append(true).open(&path).map_err(|e| loram_io::Error::io("write", &path, e))
+        };
+        let mut log = append(LOG)?;
+        for line in self.early.drain(..) {
+            writeln!(log, "{line}").map_err(|e| loram_io::Error::io("write", dir.join(LOG), e))?;
+        }
+        let tensorboard = if tensorboard { Some(EventWriter::create(dir)?) } else { None };
+        self.folder = Some(Folder { dir: dir.to_path_buf(), log, metrics: append(METRICS)?, tensorboard });
+        Ok(())
+    }
+
+    pub fn message(&mut self, level: Level, text: impl Into<String>) {
+        self.event(&Event::Message { level, text: text.into() });
+    }
+
+    /// A line of metrics, everywhere.
+    pub fn record(&mut self, record: &LogRecord) -> Result<()> {
+        if let Some(f) = &mut self.folder {
+            let mut line = serde_json::to_vec(record).map_err(|e| loram_io::Error::Usage(e.to_string()))?;
+            line.push(b'\n');
+            f.metrics.write_all(&line).map_err(|e| loram_io::Error::io("write", f.dir.join(METRICS), e))?;
+            if let Some(tb) = &mut f.tensorboard {
+                let train = [
+                    ("train/loss", record.loss),
+                    ("train/learning_rate", record.learning_rate),
+                    ("train/grad_norm", record.grad_norm),
+                    ("train/token_accuracy", record.token_accuracy),
+                    ("train/tokens_per_second", record.tokens_per_second),
+                ];
+                for (tag, value) in train {
+                    if let Some(v) = value {
+                        tb.scalar(record.step, tag, v)?;
+                    }
+                }
+                for (name, v) in &record.eval {
+                    tb.scalar(record.step, &format!("eval/{}", name.trim_start_matches("eval_")), *v)?;
+                }
+            }
+        }
+        self.event(&Event::Log(record.clone()));
+        Ok(())
+    }
+
+    /// A sample text, for TensorBoard's text page too.
+    pub fn sample(&mut self, step: usize, sample: crate::observer::Sample) -> Result<()> {
+        if let Some(tb) = self.folder.as_mut().and_then(|f| f.tensorboard.as_mut()) {
+            let text = format!("**{}**\n\n{}", sample.prompt, sample.text);
+            tb.text(step, &format!("sample/{}", sample.when), &text)?;
+        }
+        self.event(&Event::Sample(sample));
+        Ok(())
+    }
+}
+
+impl Observer for Reporter<'_> {
+    fn event(&mut self, event: &Event) {
+        if let Some(line) = log_line(event) {
+            let line = format!("{} {line}", jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ"));
+            match &mut self.folder {
+                // a log that cannot be written must not end a run that works
+                Some(f) => drop(writeln!(f.log, "{line}")),
+                None => self.early.push(line),
+            }
+        }
+        self.observer.event(event);
+    }
+}
+
+/// What the log says about an event; steps and progress are left out.
+fn log_line(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Message { level: Level::Info, text } => text.clone(),
+        Event::Message { level: Level::Warning, text } => format!("WARNING {text}"),
+        Event::Plan(p) => format!("plan {}", json(p)),
+        Event::Log(r) => format!("log {}", json(r)),
+        Event::Evaluated { step, metrics, best, .. } => format!("evaluated step {step} best {best} {}", json(metrics)),
+        Event::Saved { step, path } => format!("saved step {step} {}", path.display()),
+        Event::Sample(s) => format!("sample {}", json(s)),
+        Event::Done(s) => format!("done {}", json(s.as_ref())),
+        Event::Stage { .. } | Event::Step(_) => return None,
+    })
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Writes `environment.json`: version, machine, model, data with their checksums.
+pub(crate) fn write_environment(dir: &Path, base: &Base, data: &[String]) -> Result<()> {
+    let files = data.iter().map(|p| match Path::new(p).is_file() {
+        true => serde_json::json!({"path": p, "sha256": sha256(Path::new(p))}),
+        false => serde_json::json!({"path": p}),
+    });
+    let value = serde_json::json!({
+        "loram": env!("CARGO_PKG_VERSION"),
+        "started": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        "command": std::env::args().collect::<Vec<_>>(),
+        "os": std::env::consts::OS,
+        "arch": std::env::consts::ARCH,
+        "cpu": system::cpu_name(),
+        "threads": rayon::current_num_threads(),
+        "available_memory": system::available_memory(),
+        "model": {
+            "name": base.name,
+            "revision": base.revision,
+            "path": show(&base.dir),
+            "family": base.config.family(),
+            "bytes": base.checkpoint.total_bytes(),
+        },
+        "data": files.collect::<Vec<_>>(),
+    });
+    Ok(atomic::write_json(dir.join(ENVIRONMENT), &value)?)
+}
+
+/// Checksum of a file; `None` when it cannot be read any more.
+fn sha256(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).ok()? {
+            0 => break,
+            n => hash.update(&buffer[..n]),
+        }
+    }
+    Some(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}

@@ -1,0 +1,222 @@
+//! A model folder opened, and a model made ready for a task: what training, evaluation and generation begin with.
+
+use crate::adapt::{Adaptation, LoadAdapter, load};
+use crate::config::TaskKind;
+use crate::dataset::{DataOptions, Dataset, read_dataset};
+use crate::evaluate::{EvalOptions, evaluate};
+use crate::generate::GenerateOptions;
+use crate::observer::{Event, Observer, Stage};
+use crate::{Error, Metrics, Result};
+use loram_io::adapter::ADAPTER_CONFIG;
+use loram_io::config::{GenerationConfig, Head, TensorNames};
+use loram_io::hub;
+use loram_io::{Adapter, Checkpoint, ModelConfig, TextTokenizer};
+use loram_nn::{LoadOptions, Model, Task};
+use std::path::{Path, PathBuf};
+
+/// A model folder: everything but the weights in memory.
+pub struct Base {
+    /// As the user named it.
+    pub name: String,
+    /// Revision on the hub.
+    pub revision: Option<String>,
+    /// The folder on this machine.
+    pub dir: PathBuf,
+    /// `config.json`.
+    pub config: ModelConfig,
+    /// Its weights, mapped.
+    pub checkpoint: Checkpoint,
+    /// Its tokenizer.
+    pub tokenizer: TextTokenizer,
+    /// `generation_config.json`.
+    pub generation: GenerationConfig,
+}
+
+/// A local folder, or a hub id downloaded into the cache.
+pub fn resolve(name: &str, revision: Option<&str>, observer: &mut dyn Observer) -> Result<PathBuf> {
+    let mut progress = |d: &hub::Download<'_>| {
+        observer.event(&Event::Stage {
+            stage: Stage::Download,
+            done: d.done,
+            total: d.total,
+            detail: d.file.to_string(),
+        });
+    };
+    Ok(hub::resolve(name, revision, &mut progress)?)
+}
+
+impl Base {
+    /// Opens a model folder or hub model. Errors: what is missing or not supported, by name.
+    pub fn open(name: &str, revision: Option<&str>, observer: &mut dyn Observer) -> Result<Base> {
+        let dir = resolve(name, revision, observer)?;
+        if dir.join(ADAPTER_CONFIG).exists() && !dir.join("config.json").exists() {
+            return Err(Error::Config(format!(
+                "{name} is an adapter, not a model: give its base model, and it as the adapter"
+            )));
+        }
+        let config = ModelConfig::load(&dir)?;
+        Ok(Base {
+            checkpoint: Checkpoint::open(&dir)?,
+            tokenizer: TextTokenizer::load(&dir)?,
+            generation: GenerationConfig::load(&dir, &config)?,
+            config,
+            name: name.to_string(),
+            revision: revision.map(str::to_string),
+            dir,
+        })
+    }
+
+    /// Longest input: what the model and its tokenizer allow.
+    pub fn max_length(&self) -> usize {
+        self.config.max_length().min(self.tokenizer.max_length().unwrap_or(usize::MAX))
+    }
+
+    /// Builds the model.
+    pub fn model(&self, options: &LoadOptions) -> Result<Model> {
+        Ok(Model::load(&self.checkpoint, &self.config, options)?)
+    }
+
+    /// Modules of the head for this task that must be trained whole: the output layers, as PEFT saves them, and every
+    /// other layer of the head that the checkpoint lacks and that was therefore started at random.
+    pub fn head_modules(&self, model: &Model) -> Result<Vec<String>> {
+        if model.options().task == Task::CausalLm {
+            return Ok(Vec::new());
+        }
+        let names = TensorNames::find(&self.checkpoint, &self.config)?;
+        let head =
+            |path: &str| ["score", "classifier", "pre_classifier"].contains(&path.split('.').next().unwrap_or(path));
+        let mut out: Vec<String> = Vec::new();
+        for l in model.linears() {
+            let top = l.path.split('.').next().unwrap_or(&l.path).to_string();
+            let module = if head(&l.path) { top } else { l.path.clone() };
+            let fresh = !self.checkpoint.contains(&names.stored(&format!("{}.weight", l.path)));
+            if (head(&l.path) || fresh) && !out.contains(&module) {
+                out.push(module);
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// PEFT's name of a task.
+pub fn task_type(task: Task) -> &'static str {
+    match task {
+        Task::CausalLm => "CAUSAL_LM",
+        _ => "SEQ_CLS",
+    }
+}
+
+/// A model with its adapter, to evaluate and to generate with.
+pub struct Session {
+    /// The model folder.
+    pub base: Base,
+    /// The model, with its adapter on.
+    pub model: Model,
+    /// The adapter, when there is one.
+    pub adaptation: Option<Adaptation>,
+    /// Labels of the head.
+    pub labels: Vec<String>,
+    /// What the user should know about the adapter.
+    pub warnings: Vec<String>,
+}
+
+/// What to open.
+#[derive(Debug, Clone, Default)]
+pub struct SessionOptions {
+    /// Model folder or hub id; empty: the base that the adapter names.
+    pub model: String,
+    /// Revision on the hub.
+    pub revision: Option<String>,
+    /// Adapter folder or hub id.
+    pub adapter: Option<String>,
+    /// Task; `None`: from the adapter, else from the model's head.
+    pub task: Option<TaskKind>,
+}
+
+impl Session {
+    /// Opens a model and puts an adapter on it.
+    pub fn open(options: &SessionOptions, observer: &mut dyn Observer) -> Result<Session> {
+        let dir = options.adapter.as_deref().map(|a| resolve(a, None, observer)).transpose()?;
+        let adapter = dir.as_deref().map(Adapter::read).transpose()?;
+        let mut name = options.model.clone();
+        let mut revision = options.revision.clone();
+        if name.is_empty() {
+            let named = adapter.as_ref().and_then(|a| a.base_model.clone());
+            name =
+                named.ok_or_else(|| Error::Config("no model is given, and no adapter that names its base".into()))?;
+            revision = revision.or_else(|| adapter.as_ref().and_then(|a| a.revision.clone()));
+        }
+        let base = Base::open(&name, revision.as_deref(), observer)?;
+        let (task, labels) = task_of(&base, adapter.as_ref(), options.task)?;
+        stage(observer, Stage::Model, 0, 1, &name);
+        let mut model = base.model(&LoadOptions::new(task))?;
+        stage(observer, Stage::Model, 1, 1, &name);
+        let (mut adaptation, mut warnings) = (None, Vec::new());
+        if let Some(dir) = &dir {
+            let (a, w) = load(&mut model, &base.checkpoint, &base.config, dir, LoadAdapter::frozen())?;
+            (adaptation, warnings) = (Some(a), w);
+        }
+        Ok(Session { base, model, adaptation, labels, warnings })
+    }
+
+    /// Reads data for this model's task and evaluates it on them.
+    pub fn evaluate(
+        &self,
+        data: &DataOptions,
+        options: EvalOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<(Metrics, Dataset)> {
+        let set = read_dataset(&self.base, data, Some((self.model.options().task, &self.labels)), observer)?;
+        let metrics = evaluate(&self.model, &set.examples, options, &mut |done, total| {
+            stage(observer, Stage::Evaluate, done as u64, total as u64, "");
+        })?;
+        Ok((metrics, set))
+    }
+
+    /// Greedy generation with this model's ends of text and length.
+    pub fn generate_options(&self) -> GenerateOptions {
+        GenerateOptions::greedy(&self.base.tokenizer, &self.base.generation, self.base.config.max_length())
+    }
+}
+
+/// The task of a model for evaluation, and the labels of its head.
+fn task_of(base: &Base, adapter: Option<&Adapter>, asked: Option<TaskKind>) -> Result<(Task, Vec<String>)> {
+    let recipe = adapter.and_then(|a| a.recipe.as_ref()).and_then(|r| r.labels.clone());
+    // outputs of a head that the adapter was saved with
+    let outputs = adapter.and_then(|a| {
+        let last = ["classifier.weight", "classifier.out_proj.weight", "score.weight"];
+        last.iter().find_map(|n| a.saved.get(*n)).map(|t| t.shape[0])
+    });
+    let from_head = *base.config.head() == Head::SequenceClassification;
+    let kind = match asked {
+        Some(kind) => kind,
+        None if adapter.is_some_and(|a| a.task_type.as_deref() == Some("SEQ_CLS")) || from_head => {
+            let regression = base.config.labels().problem_type == Some(loram_io::config::ProblemType::Regression);
+            match (outputs.unwrap_or(base.config.labels().len()), regression) {
+                (1, _) | (_, true) => TaskKind::Regression,
+                _ => TaskKind::Classification,
+            }
+        }
+        None => TaskKind::CausalLm,
+    };
+    Ok(match kind {
+        TaskKind::CausalLm => (Task::CausalLm, Vec::new()),
+        TaskKind::Regression => (Task::Regression, Vec::new()),
+        TaskKind::Classification => {
+            let names = base.config.labels().names.clone();
+            let n = outputs.unwrap_or(names.len());
+            let labels = recipe.or((names.len() == n).then_some(names));
+            let labels = labels.unwrap_or_else(|| (0..n).map(|i| i.to_string()).collect());
+            (Task::Classification { num_labels: n }, labels)
+        }
+    })
+}
+
+pub(crate) fn stage(observer: &mut dyn Observer, stage: Stage, done: u64, total: u64, detail: &str) {
+    observer.event(&Event::Stage { stage, done, total, detail: detail.to_string() });
+}
+
+/// A path as text.
+pub(crate) fn show(path: &Path) -> String {
+    path.display().to_string()
+}

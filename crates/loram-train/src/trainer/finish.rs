@@ -1,0 +1,186 @@
+//! The end of a run: the best weights, the adapter, the summary.
+
+use super::run::Run;
+use super::{Status, Summary};
+use crate::checkpoint::{checkpoint_dir, restore_weights};
+use crate::config::AdapterFormat;
+use crate::full::save_full;
+use crate::observer::{Event, Level, Observer, Stage};
+use crate::session::{show, stage};
+use crate::{Metrics, Result, system};
+use loram_io::adapter::{Adapter, AdapterForm};
+use loram_io::atomic;
+use std::path::{Path, PathBuf};
+
+impl Run<'_, '_, '_> {
+    /// Saves what was trained and sums the run up. An interrupted run has its checkpoint instead of an adapter.
+    pub(super) fn finish(mut self, status: Status) -> Result<Summary> {
+        let mut took_best = false;
+        let mut adapter = None;
+        let mut eval_after = self.s.state.last_metrics.clone().map(|m| m.1);
+        if status != Status::Interrupted {
+            let steps = self.s.state.global_step;
+            let best = self.s.state.best_step.filter(|&b| self.s.config.load_best_model_at_end && b != steps);
+            if let Some(step) = best {
+                took_best = self.take(step)?;
+            } else {
+                took_best = self.s.config.load_best_model_at_end && self.s.state.best_step == Some(steps);
+            }
+            eval_after = self.final_metrics(took_best)?;
+            adapter = Some(self.save_result()?);
+            let after = self.sample("after")?;
+            self.samples.extend(after);
+        }
+        let summary = self.summary(status, took_best, adapter, eval_after);
+        atomic::write_json(self.s.config.output_dir.join("summary.json"), &summary)?;
+        self.reporter.event(&Event::Done(Box::new(summary.clone())));
+        Ok(summary)
+    }
+
+    /// Puts the weights of a checkpoint on the model; false (with a message) when it is gone.
+    fn take(&mut self, step: usize) -> Result<bool> {
+        let dir = checkpoint_dir(&self.s.config.output_dir, step);
+        if !dir.exists() {
+            let text = format!(
+                "the best evaluation was at step {step}, of which there is no checkpoint: taking the last step"
+            );
+            self.reporter.message(Level::Warning, text);
+            return Ok(false);
+        }
+        match &self.s.adaptation {
+            None => restore_weights(&dir, &mut self.s.model)?,
+            Some(_) => self.take_factors(&dir)?,
+        }
+        self.reporter.message(Level::Info, format!("took the weights of step {step}, the best evaluation"));
+        Ok(true)
+    }
+
+    /// The trained tensors of a checkpoint; starts and base stay as they are.
+    fn take_factors(&mut self, dir: &Path) -> Result<()> {
+        let saved = Adapter::read(dir)?;
+        for p in self.s.model.params_mut().iter_mut() {
+            let layer = |suffix: &str| p.name.strip_suffix(suffix).and_then(|path| saved.layers.get(path));
+            let values = match (layer(".lora_A.weight"), layer(".lora_B.weight"), saved.saved.get(&p.name)) {
+                (Some(l), ..) => &l.a,
+                (_, Some(l), _) => &l.b,
+                (.., Some(t)) => &t.values,
+                _ => continue,
+            };
+            p.value.copy_from_f32(values);
+        }
+        Ok(())
+    }
+
+    /// Figures of the weights that are saved.
+    fn final_metrics(&mut self, took_best: bool) -> Result<Option<Metrics>> {
+        let state = &self.s.state;
+        if took_best && state.best_metrics.is_some() {
+            return Ok(state.best_metrics.clone());
+        }
+        match &state.last_metrics {
+            Some((step, m)) if *step == state.global_step => Ok(Some(m.clone())),
+            _ if self.s.data.eval.is_some() => self.evaluate().map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Writes `adapter/`, or `model/` in full fine-tuning.
+    fn save_result(&mut self) -> Result<PathBuf> {
+        let s = &self.s;
+        let out = s.config.output_dir.join(if s.adaptation.is_some() { "adapter" } else { "model" });
+        stage(self.reporter, Stage::Save, 0, 1, &show(&out));
+        match &s.adaptation {
+            Some(a) => {
+                let form = match s.config.adapter_format {
+                    AdapterFormat::Plain => AdapterForm::Plain,
+                    AdapterFormat::Native => AdapterForm::Native,
+                };
+                a.save(&s.model, form, &s.info, &out)?;
+            }
+            None => {
+                // a resumed run that had finished writes its result again
+                if out.exists() {
+                    std::fs::remove_dir_all(&out).map_err(|e| loram_io::Error::io("remove", &out, e))?;
+                }
+                save_full(&s.base, &s.model, &s.data.train.labels, &out)?;
+            }
+        }
+        stage(self.reporter, Stage::Save, 1, 1, &show(&out));
+        Ok(out)
+    }
+
+    fn summary(
+        &self,
+        status: Status,
+        took_best: bool,
+        adapter: Option<PathBuf>,
+        eval_after: Option<Metrics>,
+    ) -> Summary {
+        let (s, state) = (&self.s, &self.s.state);
+        let adapters: u64 = match &s.adaptation {
+            Some(a) => a.layers.values().map(|l| ((l.plan.n + l.plan.m) * l.plan.r) as u64).sum(),
+            None => 0,
+        };
+        let here = state.train_seconds - self.earlier;
+        Summary {
+            status,
+            steps: state.global_step,
+            total_steps: s.data.total_steps,
+            epochs: self.epoch(),
+            train_loss: state.loss_of_steps / state.global_step.max(1) as f64,
+            last_loss: self.last_loss,
+            eval_before: state.first_metrics.clone(),
+            eval_after,
+            best_step: state.best_step,
+            took_best,
+            scheme: self.scheme(),
+            trainable_parameters: s.model.params().count() as u64,
+            parameters: s.base_parameters + adapters,
+            tokens: state.tokens_seen,
+            seconds: state.train_seconds,
+            tokens_per_second: (state.tokens_seen - self.tokens_before) as f64 / here.max(1e-9),
+            peak_rss: system::peak_rss(),
+            model: s.base.name.clone(),
+            output_dir: s.config.output_dir.clone(),
+            next: self.next(status, adapter.as_deref()),
+            adapter,
+            checkpoint: self.last_checkpoint(),
+            samples: self.samples.clone(),
+        }
+    }
+
+    /// Commands that make sense now.
+    fn next(&self, status: Status, adapter: Option<&Path>) -> Vec<String> {
+        let model = quoted(&self.s.base.name);
+        let output = quoted(&show(&self.s.config.output_dir));
+        let Some(result) = adapter else {
+            debug_assert_eq!(status, Status::Interrupted);
+            return vec![format!("loram train {output}/config.yaml --set resume_from_checkpoint=auto")];
+        };
+        let result = quoted(&show(result));
+        let with = match self.s.adaptation {
+            Some(_) => format!("--model {model} --adapter {result}"),
+            None => format!("--model {result}"),
+        };
+        let mut out = Vec::new();
+        if self.s.info.task_type == "CAUSAL_LM" {
+            out.push(format!("loram generate {with} --prompt '…'"));
+        } else {
+            out.push(format!("loram eval {with} --data …"));
+        }
+        if self.s.adaptation.is_some() {
+            out.push(format!("loram merge {with} --output …"));
+        }
+        out.push(format!("tensorboard --logdir {output}"));
+        out
+    }
+}
+
+/// A word for a shell.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:@%+=,".contains(c);
+    match text.chars().all(plain) && !text.is_empty() {
+        true => text.to_string(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}

@@ -1,0 +1,121 @@
+//! What a run would do: the dry run.
+
+use super::setup::{Data, memory, read_data};
+use crate::config::{FinetuningType, TrainConfig};
+use crate::dataset::Dataset;
+use crate::estimate::MemoryEstimate;
+use crate::observer::Observer;
+use crate::session::Base;
+use crate::{Result, system};
+use loram_core::plan_layers;
+use loram_io::data::{PrepareReport, Target};
+use loram_io::linear_modules;
+use loram_nn::Task;
+use serde::Serialize;
+
+/// A run, looked at before it begins.
+#[derive(Debug, Clone, Serialize)]
+pub struct Preview {
+    /// Every key with its value and origin, as YAML.
+    pub config: String,
+    /// Family of the model.
+    pub family: String,
+    /// What is learned: `causal_lm`, `classification`, `regression`.
+    pub task: &'static str,
+    /// Labels of the head.
+    pub labels: Vec<String>,
+    /// Training data.
+    pub train: DataSummary,
+    /// Evaluation data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval: Option<DataSummary>,
+    /// Layers that get an adapter.
+    pub adapted_layers: usize,
+    /// Optimiser steps per pass over the data.
+    pub steps_per_epoch: usize,
+    /// Optimiser steps in all.
+    pub total_steps: usize,
+    /// Memory at the peak.
+    pub memory: MemoryEstimate,
+    /// Memory that is free; absent where the system does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free_memory: Option<u64>,
+    /// The first training example as the model sees it.
+    pub example: Vec<PreviewSpan>,
+    /// What a head is to say about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+/// Counts over a data set.
+#[derive(Debug, Clone, Serialize)]
+pub struct DataSummary {
+    /// Examples.
+    pub examples: usize,
+    /// Tokens.
+    pub tokens: usize,
+    /// Tokens that the loss counts (examples, for heads).
+    pub counted: usize,
+    /// Examples cut at max_length.
+    pub truncated: usize,
+    /// Records left out because nothing in them counts.
+    pub dropped: usize,
+    /// Longest example in tokens.
+    pub longest: usize,
+    /// Longest allowed.
+    pub max_length: usize,
+}
+
+impl DataSummary {
+    fn new(set: &Dataset) -> DataSummary {
+        let PrepareReport { examples, tokens, counted, truncated, dropped, longest } = set.report;
+        DataSummary { examples, tokens, counted, truncated, dropped, longest, max_length: set.max_length }
+    }
+}
+
+/// A piece of a rendered example.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PreviewSpan {
+    /// Text, special tokens included.
+    pub text: String,
+    /// Whether the loss counts it.
+    pub counted: bool,
+}
+
+pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Result<Preview> {
+    let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), observer)?;
+    let data = read_data(config, &base, observer)?;
+    let memory = memory(config, &base, &data)?;
+    let adapted_layers = match config.finetuning_type {
+        FinetuningType::Full => 0,
+        FinetuningType::Lora => {
+            plan_layers(&config.lora_config(), &linear_modules(&base.checkpoint, Some(&base.config))?)?.len()
+        }
+    };
+    let Data { train, eval, steps_per_epoch, total_steps, .. } = &data;
+    let first = &train.examples[0];
+    let spans = train.preparer.render(first)?;
+    let target = first.target.map(|t| match t {
+        Target::Class(c) => train.labels.get(c).cloned().unwrap_or_else(|| c.to_string()),
+        Target::Value(v) => v.to_string(),
+    });
+    Ok(Preview {
+        config: config.to_yaml(),
+        family: base.config.family().to_string(),
+        task: match train.task {
+            Task::CausalLm => "causal_lm",
+            Task::Classification { .. } => "classification",
+            Task::Regression => "regression",
+        },
+        labels: train.labels.clone(),
+        train: DataSummary::new(train),
+        eval: eval.as_ref().map(DataSummary::new),
+        adapted_layers,
+        steps_per_epoch: *steps_per_epoch,
+        total_steps: *total_steps,
+        memory,
+        free_memory: system::available_memory(),
+        example: spans.into_iter().map(|s| PreviewSpan { text: s.text, counted: s.counted }).collect(),
+        target,
+    })
+}

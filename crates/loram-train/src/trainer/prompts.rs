@@ -1,0 +1,78 @@
+//! Texts that the model writes before and after training.
+
+use crate::Result;
+use crate::config::{SamplePrompts, TrainConfig};
+use crate::dataset::Dataset;
+use crate::generate::{GenerateOptions, continue_tokens, prompt_ids};
+use crate::observer::{Sample, Stage};
+use crate::report::Reporter;
+use crate::session::{Base, stage};
+use loram_io::chat::Message;
+use loram_io::data::Example;
+use loram_nn::{Model, Task};
+
+/// A prompt in tokens.
+pub(super) struct Prompt {
+    ids: Vec<u32>,
+    text: String,
+    reference: Option<String>,
+}
+
+/// The prompts that a configuration asks for; none for heads.
+pub(super) fn prompts(config: &TrainConfig, base: &Base, set: &Dataset) -> Result<Vec<Prompt>> {
+    if set.task != Task::CausalLm {
+        return Ok(Vec::new());
+    }
+    match &config.sample_prompts {
+        SamplePrompts::First(n) => set.examples.iter().take(*n).map(|e| of_example(base, e)).collect(),
+        SamplePrompts::Texts(texts) => texts.iter().map(|t| of_text(base, set, t)).collect(),
+    }
+}
+
+/// What comes before the first token that counts; of a text that counts from its start, the first quarter.
+fn of_example(base: &Base, e: &Example) -> Result<Prompt> {
+    let first = e.loss_mask.iter().position(|&m| m).unwrap_or(e.input_ids.len());
+    let at = if first <= 1 { e.input_ids.len().div_ceil(4).max(1) } else { first };
+    let (prompt, rest) = e.input_ids.split_at(at.min(e.input_ids.len()));
+    let text = base.tokenizer.decode(prompt, true)?;
+    let reference = Some(base.tokenizer.decode(rest, true)?.trim().to_string()).filter(|r| !r.is_empty());
+    Ok(Prompt { ids: prompt.to_vec(), text, reference })
+}
+
+/// A text as it is, or as the user's words in a chat when the data are chats.
+fn of_text(base: &Base, set: &Dataset, text: &str) -> Result<Prompt> {
+    let ids = if set.chat {
+        let rendered = set.preparer.template()?.render(&[Message::new("user", text)], true)?;
+        base.tokenizer.encode(&rendered, false)?.ids
+    } else {
+        prompt_ids(&base.tokenizer, text)?
+    };
+    Ok(Prompt { ids, text: text.to_string(), reference: None })
+}
+
+/// Lets the model continue the prompts, greedily.
+pub(super) fn show(
+    config: &TrainConfig,
+    base: &Base,
+    model: &Model,
+    prompts: &[Prompt],
+    when: &'static str,
+    step: usize,
+    reporter: &mut Reporter<'_>,
+) -> Result<Vec<Sample>> {
+    let mut options = GenerateOptions::greedy(&base.tokenizer, &base.generation, base.config.max_length());
+    options.max_new_tokens = config.max_new_tokens;
+    let mut out = Vec::new();
+    for (i, p) in prompts.iter().enumerate() {
+        stage(reporter, Stage::Sample, i as u64, prompts.len() as u64, when);
+        let made = continue_tokens(&mut model.generator()?, &base.tokenizer, &p.ids, &options, &mut |_| true)?;
+        let sample =
+            Sample { when, prompt: p.text.clone(), text: made.text.trim().to_string(), reference: p.reference.clone() };
+        reporter.sample(step, sample.clone())?;
+        out.push(sample);
+    }
+    if !prompts.is_empty() {
+        stage(reporter, Stage::Sample, prompts.len() as u64, prompts.len() as u64, when);
+    }
+    Ok(out)
+}

@@ -1,0 +1,366 @@
+//! The loop.
+
+use super::prompts::{Prompt, prompts, show};
+use super::setup::{Setup, clear_output};
+use super::{Status, StopFlag, Summary};
+use crate::batching::batch;
+use crate::checkpoint::{self, Trained};
+use crate::config::{ReportTo, Strategy};
+use crate::evaluate::{EvalOptions, evaluate};
+use crate::observer::{Event, Level, LogRecord, Observer, RunPlan, Sample, Stage, StepInfo};
+use crate::optim::{check_finite, clip, grad_norm};
+use crate::report::{Reporter, write_environment};
+use crate::schedule::Schedule;
+use crate::session::stage;
+use crate::{Error, Metrics, Result, system};
+use loram_io::atomic;
+use loram_nn::{Batch, BatchLoss, Param, Task};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Steps over which the speed is measured.
+const SPEED_STEPS: usize = 16;
+
+pub(super) struct Run<'c, 'r, 'o> {
+    pub s: Setup<'c>,
+    stop: &'r StopFlag,
+    pub reporter: &'r mut Reporter<'o>,
+    schedule: Schedule,
+    /// Batches of the epoch at hand.
+    batches: Vec<Vec<usize>>,
+    pub prompts: Vec<Prompt>,
+    pub samples: Vec<Sample>,
+    started: Instant,
+    /// Seconds and tokens of the last steps.
+    speed: VecDeque<(f64, u64)>,
+    /// Seconds and tokens at the last line of metrics.
+    logged: (f64, u64),
+    pub first_step: usize,
+    /// Seconds of earlier sittings.
+    pub earlier: f64,
+    pub tokens_before: u64,
+    pub last_loss: f64,
+    last_checkpoint: Option<PathBuf>,
+}
+
+/// What a step found.
+struct Step {
+    loss: BatchLoss,
+    rate: f64,
+    norm: f64,
+    tokens: u64,
+}
+
+impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
+    /// Opens the run folder.
+    pub fn new(s: Setup<'c>, stop: &'r StopFlag, reporter: &'r mut Reporter<'o>) -> Result<Run<'c, 'r, 'o>> {
+        let c = s.config;
+        let dir = &c.output_dir;
+        std::fs::create_dir_all(dir).map_err(|e| loram_io::Error::io("create", dir, e))?;
+        if s.resumed.is_none() {
+            clear_output(dir)?;
+        }
+        let resume_step = s.resumed.is_some().then_some(s.state.global_step);
+        reporter.open(dir, resume_step, c.report_to == ReportTo::TensorBoard)?;
+        atomic::write_bytes(dir.join("config.yaml"), c.to_yaml().as_bytes())?;
+        write_environment(dir, &s.base, &[&c.train_data[..], &c.eval_data].concat())?;
+        let prompts = prompts(c, &s.base, s.data.eval.as_ref().unwrap_or(&s.data.train))?;
+        Ok(Run {
+            schedule: Schedule::new(c, s.data.total_steps),
+            batches: s.data.order.epoch(s.state.epoch),
+            prompts,
+            samples: Vec::new(),
+            started: Instant::now(),
+            speed: VecDeque::new(),
+            logged: (0.0, s.state.tokens_seen),
+            first_step: s.state.global_step,
+            earlier: s.state.train_seconds,
+            tokens_before: s.state.tokens_seen,
+            last_loss: s.state.log_history.iter().rev().find_map(|r| r.loss).unwrap_or(f64::NAN),
+            last_checkpoint: s.resumed.clone(),
+            s,
+            stop,
+            reporter,
+        })
+    }
+
+    /// Trains to the end, or until it is stopped.
+    pub fn train(mut self) -> Result<Summary> {
+        self.announce();
+        self.samples = self.sample("before")?;
+        if self.first_step == 0 && self.s.config.eval_on_start && self.s.data.eval.is_some() {
+            let metrics = self.evaluate()?;
+            self.s.state.first_metrics = Some(metrics);
+        }
+        self.started = Instant::now();
+        let mut status = Status::Finished;
+        while self.s.state.global_step < self.s.data.total_steps {
+            let epoch_ends = self.step()?;
+            let last = self.s.state.global_step == self.s.data.total_steps;
+            if self.due(self.s.config.evaluation(), self.s.config.eval_every(), epoch_ends, last) {
+                self.evaluate()?;
+                if self.s.config.early_stopping_patience.is_some_and(|p| self.s.state.patience >= p) {
+                    status = Status::StoppedEarly;
+                }
+            }
+            let stopped = status == Status::StoppedEarly || (self.stop.is_set() && !last);
+            let save = self.due(self.s.config.saving(), self.s.config.save_every(), epoch_ends, last);
+            if save || (stopped && status != Status::StoppedEarly) {
+                self.save()?;
+            }
+            if stopped {
+                if status != Status::StoppedEarly {
+                    status = Status::Interrupted;
+                }
+                break;
+            }
+        }
+        self.seconds();
+        self.finish(status)
+    }
+
+    fn announce(&mut self) {
+        let (s, data) = (&self.s, &self.s.data);
+        let trainable = s.model.params().count() as u64;
+        let adapters: u64 = match &s.adaptation {
+            Some(a) => a.layers.values().map(|l| ((l.plan.n + l.plan.m) * l.plan.r) as u64).sum(),
+            None => 0,
+        };
+        let plan = RunPlan {
+            examples: data.train.report.examples,
+            tokens: data.train.report.tokens as u64,
+            eval_examples: data.eval.as_ref().map_or(0, |e| e.report.examples),
+            truncated: data.train.report.truncated,
+            total_steps: data.total_steps,
+            start_step: s.state.global_step,
+            steps_per_epoch: data.steps_per_epoch,
+            trainable_parameters: trainable,
+            parameters: s.base_parameters + adapters,
+            adapted_layers: s.adaptation.as_ref().map_or(0, |a| a.layers.len()),
+            scheme: self.scheme(),
+            output_dir: s.config.output_dir.clone(),
+        };
+        self.reporter.event(&Event::Plan(plan));
+    }
+
+    /// Canonical name of the start.
+    pub fn scheme(&self) -> String {
+        match &self.s.adaptation {
+            None => "full".into(),
+            Some(a) => a.scheme.clone().unwrap_or_else(|| "unknown".into()),
+        }
+    }
+
+    pub fn sample(&mut self, when: &'static str) -> Result<Vec<Sample>> {
+        let s = &self.s;
+        show(s.config, &s.base, &s.model, &self.prompts, when, s.state.global_step, self.reporter)
+    }
+
+    fn due(&self, strategy: Strategy, every: usize, epoch_ends: bool, last: bool) -> bool {
+        match strategy {
+            Strategy::No => false,
+            Strategy::Steps => last || self.s.state.global_step.is_multiple_of(every),
+            Strategy::Epoch => last || epoch_ends,
+        }
+    }
+
+    pub fn epoch(&self) -> f64 {
+        self.s.state.epoch as f64 + self.s.state.batch_in_epoch as f64 / self.batches.len().max(1) as f64
+    }
+
+    /// One optimiser step. Gives whether it ended an epoch.
+    fn step(&mut self) -> Result<bool> {
+        let begun = Instant::now();
+        let found = self.optimizer_step()?;
+        let mean = found.loss.loss_sum / found.loss.counted as f64;
+        self.last_loss = mean;
+        let state = &mut self.s.state;
+        state.global_step += 1;
+        state.tokens_seen += found.tokens;
+        state.loss_of_steps += mean;
+        state.window.loss += found.loss.loss_sum;
+        state.window.counted += found.loss.counted as u64;
+        state.window.correct += found.loss.correct as u64;
+        self.seconds();
+        self.speed.push_back((begun.elapsed().as_secs_f64(), found.tokens));
+        if self.speed.len() > SPEED_STEPS {
+            self.speed.pop_front();
+        }
+        // the end of an epoch counts as the whole of it until the next one begins
+        let epoch = self.epoch();
+        let epoch_ends = self.s.state.batch_in_epoch >= self.batches.len();
+        self.tell_step(&found, mean, epoch);
+        let step = self.s.state.global_step;
+        if step.is_multiple_of(self.s.config.logging_steps) || step == self.s.data.total_steps {
+            self.log(&found, epoch)?;
+        }
+        if epoch_ends {
+            self.s.state.epoch += 1;
+            self.s.state.batch_in_epoch = 0;
+            self.batches = self.s.data.order.epoch(self.s.state.epoch);
+        }
+        Ok(epoch_ends)
+    }
+
+    /// Forward and backward over the batches of a step, clipping and the optimiser.
+    fn optimizer_step(&mut self) -> Result<Step> {
+        let c = self.s.config;
+        let from = self.s.state.batch_in_epoch;
+        let to = (from + c.gradient_accumulation_steps).min(self.batches.len());
+        let examples = &self.s.data.train.examples;
+        let group: Vec<Batch> = self.batches[from..to].iter().map(|b| batch(b.iter().map(|&i| &examples[i]))).collect();
+        let counted: usize = group.iter().map(counted).sum();
+        let tokens = group.iter().map(|b| b.tokens.len() as u64).sum();
+        let model = &mut self.s.model;
+        model.params_mut().zero_grads();
+        let mut loss = BatchLoss::default();
+        for b in &group {
+            let seed = step_seed(c.seed, self.s.state.batches);
+            loss.add(model.forward_backward(b, 1.0 / counted as f64, seed)?);
+            self.s.state.batches += 1;
+        }
+        let norm = grad_norm(model.params().iter());
+        let rate = self.schedule.rate(self.s.state.global_step);
+        let list: Vec<&Param> = model.params().iter().collect();
+        let last = match &self.last_checkpoint {
+            Some(path) => format!("the last checkpoint is {}", path.display()),
+            None => "no checkpoint was saved yet".into(),
+        };
+        check_finite(&list, loss.loss_sum, norm, self.s.state.global_step + 1, rate, &last)
+            .inspect_err(|e| self.reporter.message(Level::Warning, e.to_string()))?;
+        clip(model.params_mut().iter_mut(), norm, c.max_grad_norm);
+        self.s.optimizer.step(model.params_mut().iter_mut(), rate);
+        self.s.state.batch_in_epoch = to;
+        Ok(Step { loss, rate, norm, tokens })
+    }
+
+    /// Brings the count of seconds up to date.
+    fn seconds(&mut self) {
+        self.s.state.train_seconds = self.earlier + self.started.elapsed().as_secs_f64();
+    }
+
+    fn tell_step(&mut self, found: &Step, mean: f64, epoch: f64) {
+        let (seconds, tokens) = self.speed.iter().fold((0.0, 0), |a, s| (a.0 + s.0, a.1 + s.1));
+        let step = self.s.state.global_step;
+        let elapsed = self.started.elapsed().as_secs_f64();
+        let total_steps = self.s.data.total_steps;
+        let per_step = elapsed / (step - self.first_step) as f64;
+        self.reporter.event(&Event::Step(StepInfo {
+            step,
+            total_steps,
+            epoch,
+            loss: mean,
+            learning_rate: found.rate,
+            grad_norm: found.norm,
+            tokens: found.tokens,
+            tokens_per_second: tokens as f64 / seconds.max(1e-9),
+            elapsed,
+            eta: per_step * (total_steps - step) as f64,
+            rss: system::rss(),
+        }));
+    }
+
+    /// A line of training metrics.
+    fn log(&mut self, found: &Step, epoch: f64) -> Result<()> {
+        let elapsed = self.started.elapsed().as_secs_f64();
+        let state = &mut self.s.state;
+        let w = std::mem::take(&mut state.window);
+        let (seconds, tokens) = (elapsed - self.logged.0, state.tokens_seen - self.logged.1);
+        self.logged = (elapsed, state.tokens_seen);
+        let language = self.s.data.train.task == Task::CausalLm;
+        let record = LogRecord {
+            step: state.global_step,
+            epoch,
+            loss: Some(w.loss / w.counted.max(1) as f64),
+            learning_rate: Some(found.rate),
+            grad_norm: Some(found.norm),
+            token_accuracy: language.then(|| w.correct as f64 / w.counted.max(1) as f64),
+            tokens_seen: Some(state.tokens_seen),
+            tokens_per_second: Some(tokens as f64 / seconds.max(1e-9)),
+            rss: Some(system::rss()),
+            seconds: Some(elapsed),
+            ..LogRecord::default()
+        };
+        state.log_history.push(record.clone());
+        self.reporter.record(&record)
+    }
+
+    /// Evaluates, and keeps account of the best.
+    pub fn evaluate(&mut self) -> Result<Metrics> {
+        let Some(set) = &self.s.data.eval else { return Err(Error::Config("there is no eval_data".into())) };
+        let options = EvalOptions { batch_size: self.s.config.per_device_eval_batch_size, ..EvalOptions::default() };
+        let metrics = evaluate(&self.s.model, &set.examples, options, &mut |done, total| {
+            stage(self.reporter, Stage::Evaluate, done as u64, total as u64, "");
+        })?;
+        let best = self.s.config.tracks_best() && self.s.state.global_step > 0 && self.compare(&metrics)?;
+        let (step, epoch) = (self.s.state.global_step, self.epoch());
+        let eval = metrics.values().into_iter().map(|(k, v)| (format!("eval_{k}"), v)).collect();
+        let record = LogRecord { step, epoch, eval, ..LogRecord::default() };
+        self.s.state.log_history.push(record.clone());
+        self.s.state.last_metrics = Some((step, metrics.clone()));
+        self.reporter.record(&record)?;
+        self.reporter.event(&Event::Evaluated { step, epoch, metrics: metrics.clone(), best });
+        Ok(metrics)
+    }
+
+    /// Whether this is the best evaluation so far; counts those without improvement, as transformers'
+    /// `EarlyStoppingCallback` and `_determine_best_metric` do.
+    fn compare(&mut self, metrics: &Metrics) -> Result<bool> {
+        let c = self.s.config;
+        let name = c.best_metric();
+        let Some(value) = metrics.get(name) else {
+            let known: Vec<String> = metrics.values().into_keys().collect();
+            return Err(Error::Config(format!(
+                "metric_for_best_model: there is no `{name}` here; there are {}",
+                known.join(", ")
+            )));
+        };
+        let state = &mut self.s.state;
+        let better = |old: f64| if c.more_is_better() { value > old } else { value < old };
+        let best = state.best_metric.is_none_or(better);
+        let enough =
+            state.best_metric.is_none_or(|old| better(old) && (value - old).abs() > c.early_stopping_threshold);
+        state.patience = if enough { 0 } else { state.patience + 1 };
+        if best {
+            state.best_metric = Some(value);
+            state.best_step = Some(state.global_step);
+            state.best_metrics = Some(metrics.clone());
+        }
+        Ok(best)
+    }
+
+    /// Saves a checkpoint and removes those that are too many.
+    fn save(&mut self) -> Result<()> {
+        self.seconds();
+        let s = &self.s;
+        let trained = Trained { model: &s.model, adaptation: s.adaptation.as_ref(), info: &s.info };
+        let path = checkpoint::save(&s.config.output_dir, &trained, &s.optimizer, &s.state)?;
+        self.reporter.event(&Event::Saved { step: s.state.global_step, path: path.clone() });
+        self.last_checkpoint = Some(path);
+        if let Some(limit) = s.config.save_total_limit {
+            checkpoint::prune(&s.config.output_dir, limit, s.state.best_step.filter(|_| s.config.tracks_best()))?;
+        }
+        Ok(())
+    }
+
+    pub fn last_checkpoint(&self) -> Option<PathBuf> {
+        self.last_checkpoint.clone()
+    }
+}
+
+/// Targets that count in a batch.
+fn counted(b: &Batch) -> usize {
+    match b.labels.is_empty() {
+        true => b.lengths.len(),
+        false => b.labels.iter().filter(|&&l| l != loram_nn::IGNORE).count(),
+    }
+}
+
+/// Seed of the dropout of batch number `batch` of a run: SplitMix64 of both numbers.
+fn step_seed(seed: u64, batch: u64) -> u64 {
+    let mut z = seed.wrapping_add((batch + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

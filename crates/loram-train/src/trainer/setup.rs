@@ -1,0 +1,251 @@
+//! What a run needs before its first step: data, model, adapters, and where it goes on.
+
+use crate::adapt::{Adaptation, ExportInfo, LoadAdapter, StartOptions, fingerprint, load, start};
+use crate::batching::Order;
+use crate::checkpoint::{self, TrainerState, checkpoints, data_checksum, read_state};
+use crate::config::{FinetuningType, Resume, Strategy, TrainConfig};
+use crate::dataset::{DataOptions, Dataset, read_dataset};
+use crate::estimate::{MemoryEstimate, estimate};
+use crate::observer::{Level, Observer, Stage};
+use crate::optim::Optimizer;
+use crate::report::Reporter;
+use crate::session::{Base, resolve, stage, task_type};
+use crate::{Error, Result};
+use loram_nn::{LoadOptions, Model, Task};
+use std::path::{Path, PathBuf};
+
+/// Data of a run and how they are cut into steps.
+pub(crate) struct Data {
+    pub train: Dataset,
+    pub eval: Option<Dataset>,
+    pub order: Order,
+    pub steps_per_epoch: usize,
+    pub total_steps: usize,
+    /// Tokens of the largest batch there can be.
+    pub largest_batch: usize,
+}
+
+/// Reads and prepares all data of a run.
+pub(crate) fn read_data(config: &TrainConfig, base: &Base, observer: &mut dyn Observer) -> Result<Data> {
+    let train = read_dataset(base, &DataOptions::training(config), None, observer)?;
+    let eval = match config.evaluation() {
+        Strategy::No if config.eval_data.is_empty() => None,
+        _ => Some(read_dataset(base, &DataOptions::evaluation(config), Some((train.task, &train.labels)), observer)?),
+    };
+    let seed = config.data_seed.unwrap_or(config.seed);
+    let batch = config.per_device_train_batch_size;
+    let mut lengths: Vec<usize> = train.examples.iter().map(|e| e.input_ids.len()).collect();
+    let packing = config.packing;
+    if packing && train.task != Task::CausalLm {
+        return Err(Error::Config("packing is for language models: a head reads one text at a time".into()));
+    }
+    let order = match packing {
+        true => Order::packed(&lengths, train.max_length, batch, seed),
+        false => Order::single(lengths.len(), batch, seed),
+    };
+    let steps_per_epoch = order.batches().div_ceil(config.gradient_accumulation_steps);
+    let total_steps = match config.max_steps {
+        Some(n) => n,
+        None => (config.num_train_epochs * steps_per_epoch as f64).ceil() as usize,
+    };
+    lengths.sort_unstable_by(|a, b| b.cmp(a));
+    let largest_batch = match packing {
+        true => batch.min(order.rows()) * train.max_length,
+        false => lengths.iter().take(batch).sum(),
+    };
+    Ok(Data { train, eval, order, steps_per_epoch, total_steps, largest_batch })
+}
+
+/// The memory that a run with these data needs, against what is free.
+pub(crate) fn memory(config: &TrainConfig, base: &Base, data: &Data) -> Result<MemoryEstimate> {
+    estimate(config, &base.checkpoint, &base.config, data.largest_batch)
+}
+
+/// What all adapter folders of a run say.
+pub(crate) fn export_info(base: &Base, task: Task) -> ExportInfo {
+    ExportInfo { base_model: base.name.clone(), revision: base.revision.clone(), task_type: task_type(task) }
+}
+
+/// Everything that a run needs.
+pub(crate) struct Setup<'c> {
+    pub config: &'c TrainConfig,
+    pub base: Base,
+    pub data: Data,
+    pub model: Model,
+    /// `None` in full fine-tuning.
+    pub adaptation: Option<Adaptation>,
+    pub optimizer: Optimizer,
+    pub state: TrainerState,
+    /// The checkpoint that it goes on from.
+    pub resumed: Option<PathBuf>,
+    pub info: ExportInfo,
+    pub base_parameters: u64,
+}
+
+impl<'c> Setup<'c> {
+    pub fn new(config: &'c TrainConfig, reporter: &mut Reporter<'_>) -> Result<Setup<'c>> {
+        // the cheapest mistakes first
+        let resumed = resume_from(config)?;
+        check_output(config, resumed.is_some())?;
+        let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), reporter)?;
+        let data = read_data(config, &base, reporter)?;
+        tell_about_data(&data, config, reporter);
+        let needed = memory(config, &base, &data)?;
+        if let Some(warning) = needed.check(config)? {
+            reporter.message(Level::Warning, warning);
+        }
+        let task = data.train.task;
+        let mut state = TrainerState {
+            max_steps: data.total_steps,
+            config: config.trajectory(),
+            data: data_checksum(&data.train.examples),
+            ..TrainerState::default()
+        };
+        if let Some(dir) = &resumed {
+            let saved = read_state(dir)?;
+            checkpoint::check_same_run(dir, &saved, &state)?;
+            state = saved;
+        }
+        let options = LoadOptions {
+            gradient_checkpointing: config.gradient_checkpointing,
+            seed: config.seed,
+            ..LoadOptions::new(task)
+        };
+        stage(reporter, Stage::Model, 0, 1, &base.name);
+        let mut model = base.model(&options)?;
+        stage(reporter, Stage::Model, 1, 1, &base.name);
+        let adaptation = match config.finetuning_type {
+            FinetuningType::Full => {
+                model.train_everything();
+                if let Some(dir) = &resumed {
+                    checkpoint::restore_weights(dir, &mut model)?;
+                }
+                None
+            }
+            FinetuningType::Lora => {
+                let mut a = adapt_model(config, &base, &mut model, resumed.as_deref(), reporter)?;
+                a.labels = (!data.train.labels.is_empty()).then(|| data.train.labels.clone());
+                Some(a)
+            }
+        };
+        let mut optimizer = Optimizer::new(config, model.params().iter());
+        if let Some(dir) = &resumed {
+            checkpoint::restore_optimizer(dir, &model, &mut optimizer, state.global_step)?;
+        }
+        let info = export_info(&base, task);
+        let base_parameters = needed.base_parameters;
+        Ok(Setup { config, base, data, model, adaptation, optimizer, state, resumed, info, base_parameters })
+    }
+}
+
+/// Puts adapters on the model: those of a checkpoint, those of an adapter to go on with, or fresh ones.
+fn adapt_model(
+    config: &TrainConfig,
+    base: &Base,
+    model: &mut Model,
+    resumed: Option<&Path>,
+    reporter: &mut Reporter<'_>,
+) -> Result<Adaptation> {
+    let given = config.adapter_name_or_path.as_deref().map(|a| resolve(a, None, reporter)).transpose()?;
+    if let Some(dir) = resumed.or(given.as_deref()) {
+        let how = LoadAdapter { train: true, dropout: config.lora_dropout, base: config.base };
+        let (adaptation, warnings) = load(model, &base.checkpoint, &base.config, dir, how)?;
+        for w in warnings {
+            reporter.message(Level::Warning, w);
+        }
+        return Ok(adaptation);
+    }
+    let mut lora = config.lora_config();
+    let heads = base.head_modules(model)?;
+    if !heads.is_empty() {
+        let saved = lora.modules_to_save.get_or_insert_default();
+        saved.extend(heads.into_iter().filter(|h| !config.modules_to_save.contains(h)));
+    }
+    let options = StartOptions { lora, scheme: config.scheme()?, seed: config.seed, base: config.base };
+    let mut adaptation = start(model, &options, &mut |done, total, path| {
+        stage(reporter, Stage::Start, done as u64, total as u64, path);
+    })?;
+    let paths = adaptation.layers.keys().map(String::as_str);
+    adaptation.base = Some(fingerprint(&base.checkpoint, &base.config, paths)?);
+    Ok(adaptation)
+}
+
+/// The checkpoint to go on from.
+fn resume_from(config: &TrainConfig) -> Result<Option<PathBuf>> {
+    match &config.resume_from_checkpoint {
+        Resume::No => Ok(None),
+        Resume::Latest => Ok(checkpoints(&config.output_dir).into_values().next_back()),
+        Resume::From(path) => {
+            read_state(path)?;
+            Ok(Some(path.clone()))
+        }
+    }
+}
+
+/// A run folder must be empty, resumed or given up.
+fn check_output(config: &TrainConfig, resumed: bool) -> Result<()> {
+    let dir = &config.output_dir;
+    if dir.is_file() {
+        return Err(Error::Config(format!("output_dir `{}` is a file", dir.display())));
+    }
+    let names: Vec<String> = std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect();
+    if names.is_empty() || resumed {
+        return Ok(());
+    }
+    // a run that ended before its first checkpoint has nothing to lose
+    let begun = config.resume_from_checkpoint == Resume::Latest
+        && names.iter().all(|n| OUR_FILES.contains(&n.as_str()) || n.starts_with("events.out.tfevents."));
+    if begun || config.overwrite_output_dir {
+        return Ok(());
+    }
+    Err(Error::OutputExists { path: dir.clone() })
+}
+
+const OUR_FILES: [&str; 5] =
+    ["config.yaml", crate::report::ENVIRONMENT, crate::report::METRICS, crate::report::LOG, "summary.json"];
+
+/// Removes what an earlier run left in a folder that is written anew. Files that no run writes stay.
+pub(crate) fn clear_output(dir: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let number = name.strip_prefix("checkpoint-").is_some_and(|n| n.parse::<usize>().is_ok());
+        let removed = if number || ["adapter", "model"].contains(&name.as_str()) {
+            std::fs::remove_dir_all(&path)
+        } else if OUR_FILES.contains(&name.as_str()) || name.starts_with("events.out.tfevents.") {
+            std::fs::remove_file(&path)
+        } else {
+            Ok(())
+        };
+        removed.map_err(|e| loram_io::Error::io("remove", &path, e))?;
+    }
+    Ok(())
+}
+
+fn tell_about_data(data: &Data, config: &TrainConfig, reporter: &mut Reporter<'_>) {
+    let sets = [("training", Some(&data.train)), ("evaluation", data.eval.as_ref())];
+    for (name, set) in sets {
+        let Some(set) = set else { continue };
+        let r = &set.report;
+        if r.truncated > 0 {
+            let text = format!(
+                "{} of {} {name} examples were longer than max_length {} and lost their end",
+                r.truncated, r.examples, set.max_length
+            );
+            reporter.message(Level::Warning, text);
+        }
+        if r.dropped > 0 {
+            let text = format!("{} {name} records were left out: no token of them counts for the loss", r.dropped);
+            reporter.message(Level::Warning, text);
+        }
+    }
+    if config.packing {
+        let (rows, n) = (data.order.rows(), data.train.report.examples);
+        reporter
+            .message(Level::Info, format!("packing: {n} examples in {rows} rows of {} tokens", data.train.max_length));
+    }
+}
