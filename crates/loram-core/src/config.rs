@@ -1,11 +1,11 @@
 //! `LoraConfig` with PEFT's keys and meanings.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Which modules get an adapter, as PEFT writes it: a list of names, or one string.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub enum TargetModules {
     /// Full module paths, or their last parts.
@@ -13,6 +13,7 @@ pub enum TargetModules {
     /// A regular expression that must match the full path.
     Regex(String),
     /// `all-linear`: every linear layer but the output layer.
+    #[default]
     AllLinear,
 }
 
@@ -73,6 +74,11 @@ impl<T> OneOrMany<T> {
     }
 }
 
+/// PEFT writes `null` where it means the default.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(d)?.unwrap_or_default())
+}
+
 /// The settings of a LoRA adapter, with the names, meanings and defaults of PEFT 0.21 (`peft.LoraConfig`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -84,12 +90,15 @@ pub struct LoraConfig {
     /// Probability of dropping an input of A in training.
     pub lora_dropout: f64,
     /// Modules that get an adapter.
+    #[serde(deserialize_with = "or_default")]
     pub target_modules: TargetModules,
     /// Modules that do not, whatever `target_modules` says.
     pub exclude_modules: Option<TargetModules>,
     /// Ranks of modules whose path matches (pattern → rank).
+    #[serde(deserialize_with = "or_default")]
     pub rank_pattern: BTreeMap<String, usize>,
     /// `lora_alpha` of modules whose path matches (pattern → value).
+    #[serde(deserialize_with = "or_default")]
     pub alpha_pattern: BTreeMap<String, f64>,
     /// Indices of the blocks that get adapters; all when absent.
     pub layers_to_transform: Option<OneOrMany<usize>>,
@@ -136,6 +145,48 @@ impl LoraConfig {
     pub fn scaling(&self, lora_alpha: f64, r: usize) -> f64 {
         lora_alpha / if self.use_rslora { (r as f64).sqrt() } else { r as f64 }
     }
+
+    /// One line for each setting that asks for an adapter of another kind than this crate's: see [`unsupported_keys`].
+    pub fn unsupported(&self) -> Vec<String> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(map)) => unsupported_keys(&map),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Keys of PEFT 0.21's `LoraConfig` that change what the factors mean, and are not implemented here.
+const OTHER_KINDS: [(&str, &str); 15] = [
+    ("use_dora", "weight decomposition (DoRA)"),
+    ("bias", "trained biases; only \"none\""),
+    ("lora_bias", "a bias on lora_B"),
+    ("fan_in_fan_out", "weights stored as (in, out)"),
+    ("layer_replication", "replicated layers"),
+    ("trainable_token_indices", "single trained embedding rows; train the embedding whole with modules_to_save"),
+    ("target_parameters", "adapters on bare parameters"),
+    ("alora_invocation_tokens", "activated LoRA"),
+    ("use_qalora", "QA-LoRA"),
+    ("use_bdlora", "block-diagonal LoRA"),
+    ("velora_config", "VeLoRA"),
+    ("monteclora_config", "MonteCLoRA"),
+    ("arrow_config", "Arrow routing"),
+    ("kasa_config", "KaSA"),
+    ("megatron_config", "Megatron's parallel layers"),
+];
+
+/// One line for each key of an `adapter_config.json` that asks for an adapter of another kind than this crate's; reading
+/// its factors as plain LoRA would be silently wrong. Keys that are absent, null, false or empty ask for nothing, and
+/// those that only concern how a new adapter starts (`eva_config`, `loftq_config`, …) are not looked at.
+pub fn unsupported_keys(raw: &serde_json::Map<String, Value>) -> Vec<String> {
+    let asks = |key: &str| match raw.get(key)? {
+        Value::Null | Value::Bool(false) => None,
+        Value::String(s) if s.is_empty() || key == "bias" && s == "none" => None,
+        Value::Array(a) if a.is_empty() => None,
+        Value::Object(o) if o.is_empty() => None,
+        value => Some(value.clone()),
+    };
+    let line = |(key, what): &(&str, &str)| Some(format!("{key} = {}: {what} is not supported", asks(key)?));
+    OTHER_KINDS.iter().filter_map(line).collect()
 }
 
 #[cfg(test)]
@@ -151,5 +202,31 @@ mod tests {
         for t in ["\"all-linear\"", "\"a.*\"", "[\"q\",\"v\"]"] {
             assert_eq!(serde_json::to_string(&read(t)).unwrap(), t);
         }
+    }
+
+    #[test]
+    fn defaults_nulls_and_round_trip() {
+        let empty: LoraConfig = serde_json::from_str("{}").unwrap();
+        assert_eq!(empty, LoraConfig::default());
+        let text = r#"{"r": 4, "lora_alpha": 16, "rank_pattern": null, "alpha_pattern": null, "target_modules": null,
+            "exclude_modules": ["lm_head"], "layers_to_transform": 3, "layers_pattern": ["h"], "init_lora_weights": "pissa",
+            "peft_type": "LORA", "a_key_of_the_future": 1}"#;
+        let c: LoraConfig = serde_json::from_str(text).unwrap();
+        assert_eq!((c.r, c.lora_alpha, c.layers_to_transform.as_ref().unwrap().as_slice()), (4, 16.0, &[3usize][..]));
+        let again: LoraConfig = serde_json::from_str(&serde_json::to_string(&c).unwrap()).unwrap();
+        assert_eq!(c, again);
+        assert_eq!(LoraConfig { use_rslora: true, ..c }.scaling(16.0, 4), 8.0);
+    }
+
+    #[test]
+    fn other_kinds_of_adapters_are_named() {
+        assert!(LoraConfig::default().unsupported().is_empty());
+        let c = LoraConfig { use_dora: true, bias: "all".into(), ..Default::default() };
+        let lines = c.unsupported();
+        assert!(lines.len() == 2 && lines[0].contains("use_dora") && lines[1].contains("\"all\""), "{lines:?}");
+        let raw = r#"{"bias": "none", "lora_bias": false, "layer_replication": [[0, 2]], "trainable_token_indices": [],
+            "megatron_core": "megatron.core", "loftq_config": {}, "target_parameters": null}"#;
+        let lines = unsupported_keys(&serde_json::from_str(raw).unwrap());
+        assert!(lines.len() == 1 && lines[0].contains("layer_replication"), "{lines:?}");
     }
 }

@@ -1,13 +1,23 @@
 //! Between the forms of an adapter, and into the weight.
 
-use crate::linalg::{mat, product, rows, svd};
+use crate::linalg::{mat, product, qr, rows, svd, view};
 use crate::{Error, Result};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatMut, Par};
 use rayon::prelude::*;
 
 /// The rank-2r factors of B·A − B₀·A₀: A' = [A; A₀] (2r, m), B' = [B, −B₀] (n, 2r), row-major. With `lora_alpha' =
 /// 2·lora_alpha` (rsLoRA: √2·lora_alpha) the scaling stays what it was.
 #[allow(clippy::too_many_arguments)]
-pub fn plain_factors(a: &[f32], b: &[f32], a0: &[f32], b0: &[f32], n: usize, m: usize, r: usize) -> (Vec<f32>, Vec<f32>) {
+pub fn plain_factors(
+    a: &[f32],
+    b: &[f32],
+    a0: &[f32],
+    b0: &[f32],
+    n: usize,
+    m: usize,
+    r: usize,
+) -> (Vec<f32>, Vec<f32>) {
     assert_eq!((a.len(), b.len(), a0.len(), b0.len()), (r * m, n * r, r * m, n * r), "factors of rank {r}");
     let mut wide = Vec::with_capacity(2 * n * r);
     for i in 0..n {
@@ -28,39 +38,38 @@ pub fn truncate(a: &[f32], b: &[f32], n: usize, m: usize, r: usize, to: usize) -
     if to == 0 || to > n.min(m) {
         return Err(Error::setting("rank", format!("expected 1 to {} for a ({n}, {m}) layer, found {to}", n.min(m))));
     }
-    let qb = mat(b, n, r).qr();
-    let qa = mat(a, r, m).transpose().to_owned().qr();
-    let core = product(&qb.thin_R().to_owned(), &qa.thin_R().transpose().to_owned());
-    let d = svd("adapter", &core)?;
+    // a rank beyond the shorter side (a plain form of rank 2r) makes the factors wide: then they are their own R
+    let thin = |x: Mat<f64>| if x.nrows() < x.ncols() { (Mat::identity(x.nrows(), x.nrows()), x) } else { qr(x) };
+    let (qb, rb) = thin(mat(b, n, r));
+    let (qa, ra) = thin(mat(a, r, m).transpose().to_owned());
+    let core = product(rb.as_ref(), ra.as_ref().transpose());
+    let d = svd(core.as_ref())
+        .ok_or_else(|| Error::setting("rank", "the adapter's product has no decomposition: are its factors finite?"))?;
     let total: f64 = d.s.iter().map(|s| s * s).sum();
     let lost: f64 = d.s.iter().skip(to).map(|s| s * s).sum();
     // the square root on both sides keeps the factors balanced; ranks beyond those there are stay 0
     let root = |k: usize| d.s.get(k).copied().unwrap_or(0.0).sqrt();
-    let left = product(&qb.compute_thin_Q(), &d.u);
-    let right = product(&qa.compute_thin_Q(), &d.v);
-    let column = |x: &faer::Mat<f64>, i: usize, k: usize| if k < x.ncols() { x[(i, k)] * root(k) } else { 0.0 };
-    let new_b = faer::Mat::from_fn(n, to, |i, k| column(&left, i, k));
-    let new_a = faer::Mat::from_fn(to, m, |k, j| column(&right, j, k));
-    Ok((rows(&new_a), rows(&new_b), if total > 0.0 { (lost / total).sqrt() } else { 0.0 }))
+    let left = product(qb.as_ref(), d.u.as_ref());
+    let right = product(qa.as_ref(), d.v.as_ref());
+    let column = |x: &Mat<f64>, i: usize, k: usize| if k < x.ncols() { x[(i, k)] * root(k) } else { 0.0 };
+    let new_b = Mat::from_fn(n, to, |i, k| column(&left, i, k));
+    let new_a = Mat::from_fn(to, m, |k, j| column(&right, j, k));
+    Ok((rows(new_a.as_ref()), rows(new_b.as_ref()), if total > 0.0 { (lost / total).sqrt() } else { 0.0 }))
 }
 
-/// W ← W + s·B·A, row by row in f64 sums. W: (n, m), A: (r, m), B: (n, r).
+/// W ← W + s·B·A in f32, row panel by row panel; the same bits for any number of threads. W: (n, m), A: (r, m),
+/// B: (n, r), row-major.
 pub fn add_product(w: &mut [f32], a: &[f32], b: &[f32], m: usize, r: usize, s: f64) {
-    w.par_chunks_mut(m.max(1)).zip(b.par_chunks(r.max(1))).for_each_init(
-        || vec![0.0f64; m],
-        |sum, (w, b)| {
-            sum.fill(0.0);
-            for (&b, a) in b.iter().zip(a.chunks_exact(m)) {
-                let b = s * f64::from(b);
-                for (s, &a) in sum.iter_mut().zip(a) {
-                    *s += b * f64::from(a);
-                }
-            }
-            for (w, s) in w.iter_mut().zip(sum.iter()) {
-                *w = (f64::from(*w) + s) as f32;
-            }
-        },
-    );
+    const ROWS: usize = 64;
+    if w.is_empty() || r == 0 {
+        return;
+    }
+    let a = view(a, r, m);
+    w.par_chunks_mut(ROWS * m).zip(b.par_chunks(ROWS * r)).for_each(|(w, b)| {
+        let rows = w.len() / m;
+        let w = MatMut::from_row_major_slice_mut(w, rows, m);
+        matmul(w, Accum::Add, view(b, rows, r), a, s as f32, Par::Seq);
+    });
 }
 
 #[cfg(test)]

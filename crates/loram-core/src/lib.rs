@@ -2,24 +2,38 @@
 //!
 //! Notation: a linear layer has a weight `W` of shape (n, m) = (out_features, in_features), row-major; an adapter of rank
 //! r adds s·B·A with B (n, r) and A (r, m). ν\[X\] = ‖X‖²_F / entries is the magnitude of a matrix.
+//!
+//! A start is made by [`initialize`] (or [`initialize_from`] for weights in 16 bits) from a [`SchemeSpec`], a weight, the
+//! layer's [`LayerPlan`] and a seed; [`plan_layers`] makes the plans from a [`LoraConfig`], by PEFT's rules.
+//!
+//! Everything here is deterministic: the number of threads changes no bit of any result. LoRAM's starts, and those that
+//! read nothing but the shape, have the same bits on every machine, given β.
 
 mod basis;
 mod config;
 mod convert;
+pub mod equivalence;
 mod error;
 mod gain;
+pub mod growth;
 mod linalg;
 pub mod magnitude;
+mod residual;
 mod rng;
 mod schemes;
+mod sketch;
 mod targets;
+mod weight;
 
 pub use basis::{Basis, sines};
-pub use config::{LoraConfig, OneOrMany, TargetModules};
+pub use config::{LoraConfig, OneOrMany, TargetModules, unsupported_keys};
 pub use convert::{add_product, plain_alpha, plain_factors, truncate};
 pub use error::{Error, Result};
-pub use gain::{Gain, GainStatistic, exact as exact_gain};
+pub use gain::{Gain, GainStatistic, exact as exact_gain, log_gain, singular_values, sketch_gain};
+pub use residual::{Stored, residual};
 pub use schemes::{
-    LayerRecipe, MatRef, SchemeInfo, SchemeOptions, SchemeSpec, Start, from_recipe, initialize, registry,
+    LayerRecipe, SchemeInfo, SchemeOptions, SchemeSpec, Start, WeightUse, from_recipe, initialize, initialize_from,
+    registry,
 };
 pub use targets::{LayerPlan, LinearInfo, plan_layers};
+pub use weight::{MatRef, Weight, WeightRef};

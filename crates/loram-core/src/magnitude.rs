@@ -1,21 +1,15 @@
-//! The magnitude ν[X] = ‖X‖²_F / entries of weights and updates (2507.06558), without forming n × m products.
+//! The magnitude ν\[X\] = ‖X‖²_F / entries of weights and updates (2507.06558), without forming n × m products.
+
+use crate::linalg::{self, eigen, product, view};
+use crate::sketch;
+use crate::weight::{Weight, WeightRef};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatRef, Par};
+use rayon::prelude::*;
 
 /// Σx and Σx² in f64, in blocks of a fixed size, so that any number of threads gives the same bits.
 pub fn sums(x: &[f32]) -> (f64, f64) {
-    use rayon::prelude::*;
-    let block = |c: &[f32]| {
-        let mut acc = [(0.0f64, 0.0f64); 8];
-        for c in c.chunks(8) {
-            for (s, &x) in acc.iter_mut().zip(c) {
-                let x = f64::from(x);
-                s.0 += x;
-                s.1 += x * x;
-            }
-        }
-        acc.iter().fold((0.0, 0.0), |t, s| (t.0 + s.0, t.1 + s.1))
-    };
-    let parts: Vec<_> = x.par_chunks(1 << 16).map(block).collect();
-    parts.iter().fold((0.0, 0.0), |t, s| (t.0 + s.0, t.1 + s.1))
+    WeightRef::F32(x).sums()
 }
 
 /// ν[X]; 0 for no entries.
@@ -25,41 +19,160 @@ pub fn nu(x: &[f32]) -> f64 {
 
 /// ν[B·A] = tr(BᵀB·AAᵀ)/(n·m) in O((n+m)·r²). A: (r, m), B: (n, r), row-major.
 pub fn nu_product(a: &[f32], b: &[f32], n: usize, m: usize, r: usize) -> f64 {
-    let mut total = 0.0;
-    for i in 0..r {
-        for j in 0..r {
-            let aa: f64 = a[i * m..][..m].iter().zip(&a[j * m..][..m]).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
-            let bb: f64 = (0..n).map(|k| f64::from(b[k * r + i]) * f64::from(b[k * r + j])).sum();
-            total += aa * bb;
-        }
-    }
-    total / (n * m) as f64
+    Update::of_product(a, b, n, m, r, 1.0).nu()
 }
 
 /// ν[ΔW] of ΔW = s·(B·A − B₀·A₀); without a start, of s·B·A.
 pub fn nu_update(a: &[f32], b: &[f32], start: Option<(&[f32], &[f32])>, n: usize, m: usize, r: usize, s: f64) -> f64 {
-    s * s
-        * match start {
-            None => nu_product(a, b, n, m, r),
-            Some((a0, b0)) => {
-                let (pa, pb) = crate::convert::plain_factors(a, b, a0, b0, n, m, r);
-                nu_product(&pa, &pb, n, m, 2 * r)
-            }
+    Update::new(a, b, start, n, m, r, s).nu()
+}
+
+/// ‖W‖₂ of a weight to about 1e-4, by a few passes over it; the same bits for any number of threads.
+pub fn spectral_norm(w: Weight<'_>) -> f64 {
+    sketch::spectral_norm(w)
+}
+
+/// An update ΔW (n, m) through the Gram matrices of its factors.
+pub struct Update {
+    /// AAᵀ and BᵀB of ΔW = s·B·A, (k, k).
+    of_a: Mat<f64>,
+    of_b: Mat<f64>,
+    entries: f64,
+    s: f64,
+}
+
+impl Update {
+    /// Of ΔW = s·(B·A − B₀·A₀), or s·B·A without a start; in O((n+m)·r²). A: (r, m), B: (n, r), row-major.
+    ///
+    /// With a start, ΔW = s·((B − B₀)·A + B₀·(A − A₀)) is used: a small update next to a large start keeps its digits.
+    pub fn new(a: &[f32], b: &[f32], start: Option<(&[f32], &[f32])>, n: usize, m: usize, r: usize, s: f64) -> Update {
+        let Some((a0, b0)) = start else { return Update::of_product(a, b, n, m, r, s) };
+        let mut tall = a.to_vec();
+        tall.extend(a.iter().zip(a0).map(|(x, x0)| x - x0));
+        let mut wide = Vec::with_capacity(2 * b.len());
+        for (row, row0) in b.chunks_exact(r.max(1)).zip(b0.chunks_exact(r.max(1))) {
+            wide.extend(row.iter().zip(row0).map(|(x, x0)| x - x0));
+            wide.extend_from_slice(row0);
         }
+        Update::of_product(&tall, &wide, n, m, 2 * r, s)
+    }
+
+    fn of_product(a: &[f32], b: &[f32], n: usize, m: usize, r: usize, s: f64) -> Update {
+        let (of_a, of_b) = rayon::join(|| gram(view(a, r, m)), || gram(view(b, n, r).transpose()));
+        Update { of_a, of_b, entries: (n * m) as f64, s }
+    }
+
+    /// ‖ΔW‖²_F.
+    fn squares(&self) -> f64 {
+        let mut sum = 0.0;
+        for (x, y) in self.of_a.col_iter().zip(self.of_b.col_iter()) {
+            sum += x.iter().zip(y.iter()).map(|(x, y)| x * y).sum::<f64>();
+        }
+        self.s * self.s * sum.max(0.0)
+    }
+
+    /// ν[ΔW].
+    pub fn nu(&self) -> f64 {
+        if self.entries == 0.0 { 0.0 } else { self.squares() / self.entries }
+    }
+
+    /// ‖ΔW‖_F.
+    pub fn frobenius(&self) -> f64 {
+        self.squares().sqrt()
+    }
+
+    /// ‖ΔW‖₂: the root of the largest eigenvalue of √(AAᵀ)·BᵀB·√(AAᵀ). NaN when A or B are not finite.
+    pub fn spectral_norm(&self) -> f64 {
+        let Some((values, vectors)) = eigen(self.of_a.as_ref(), true) else { return f64::NAN };
+        let k = values.len();
+        let root = Mat::from_fn(k, k, |i, j| vectors[(i, j)] * values[j].max(0.0).sqrt());
+        let inner = product(root.as_ref().transpose(), product(self.of_b.as_ref(), root.as_ref()).as_ref());
+        let top = eigen(inner.as_ref(), false).map(|(s, _)| s.last().copied().unwrap_or(0.0));
+        top.map_or(f64::NAN, |x| self.s.abs() * x.max(0.0).sqrt())
+    }
+
+    /// ‖AAᵀ‖²_F and ‖BᵀB‖²_F.
+    pub(crate) fn gram_squares(&self) -> (f64, f64) {
+        let squares = |x: &Mat<f64>| x.col_iter().map(|c| c.iter().map(|x| x * x).sum::<f64>()).sum();
+        (squares(&self.of_a), squares(&self.of_b))
+    }
+}
+
+/// X·Xᵀ in f64 for X (k, len), in blocks of a fixed size.
+fn gram(x: MatRef<'_, f32>) -> Mat<f64> {
+    const BLOCK: usize = 1024;
+    let (k, len) = x.shape();
+    let parts: Vec<Mat<f64>> = (0..len.div_ceil(BLOCK))
+        .into_par_iter()
+        .map(|i| {
+            let part = x.subcols(i * BLOCK, BLOCK.min(len - i * BLOCK));
+            let part = Mat::from_fn(k, part.ncols(), |i, j| f64::from(part[(i, j)]));
+            let mut out = Mat::zeros(k, k);
+            matmul(out.as_mut(), Accum::Replace, part.as_ref(), part.as_ref().transpose(), 1.0, Par::Seq);
+            out
+        })
+        .collect();
+    parts.iter().fold(Mat::zeros(k, k), |mut sum, p| {
+        sum += p;
+        sum
+    })
+}
+
+/// The factors' inner product Σ XᵢYᵢ in f64, in a fixed order; for ratios and angles between updates.
+pub fn inner_product(x: &[f32], y: &[f32]) -> f64 {
+    let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+    x.chunks(4096).zip(y.chunks(4096)).map(|(x, y)| linalg::dot(&wide(x), &wide(y))).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::convert::add_product;
+    use crate::rng::Stream;
+
+    fn random(len: usize, k: u64, std: f64) -> Vec<f32> {
+        Stream::new(k, "t", 0).normals(len, std).iter().map(|&x| x as f32).collect()
+    }
 
     #[test]
-    fn product_without_forming_it() {
-        let (n, m, r) = (4, 3, 2);
-        let a: Vec<f32> = (0..r * m).map(|i| i as f32 * 0.3 - 1.0).collect();
-        let b: Vec<f32> = (0..n * r).map(|i| 0.7 - i as f32 * 0.2).collect();
-        let mut p = vec![0.0; n * m];
-        crate::convert::add_product(&mut p, &a, &b, m, r, 1.0);
-        assert!((nu(&p) - nu_product(&a, &b, n, m, r)).abs() < 1e-6);
-        assert!(nu_update(&a, &b, Some((&a, &b)), n, m, r, 2.0).abs() < 1e-9);
+    fn products_without_forming_them() {
+        for (n, m, r) in [(4, 3, 2), (70, 33, 5), (1500, 40, 3)] {
+            let (a, b) = (random(r * m, 1, 1.0), random(n * r, 2, 1.0));
+            let mut p = vec![0.0; n * m];
+            add_product(&mut p, &a, &b, m, r, -1.5);
+            let u = Update::new(&a, &b, None, n, m, r, -1.5);
+            assert!((nu(&p) / u.nu() - 1.0).abs() < 1e-6);
+            assert!((u.frobenius().powi(2) / (nu(&p) * (n * m) as f64) - 1.0).abs() < 1e-6);
+            let top = linalg::svd(linalg::mat(&p, n, m).as_ref()).unwrap().s[0];
+            assert!((u.spectral_norm() / top - 1.0).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_small_update_beside_a_large_start() {
+        let (n, m, r) = (30, 20, 4);
+        let (a0, b0) = (random(r * m, 1, 1.0), random(n * r, 2, 1.0));
+        let (da, db) = (random(r * m, 3, 1e-4), random(n * r, 4, 1e-4));
+        let add = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| x + y).collect::<Vec<f32>>();
+        let (a, b) = (add(&a0, &da), add(&b0, &db));
+        let mut exact = 0.0;
+        for i in 0..n {
+            for j in 0..m {
+                let entry = |a: &[f32], b: &[f32]| {
+                    (0..r).map(|k| f64::from(b[i * r + k]) * f64::from(a[k * m + j])).sum::<f64>()
+                };
+                exact += (entry(&a, &b) - entry(&a0, &b0)).powi(2);
+            }
+        }
+        let found = nu_update(&a, &b, Some((&a0, &b0)), n, m, r, 2.0) * (n * m) as f64;
+        assert!((found / (4.0 * exact) - 1.0).abs() < 1e-6, "{found} {exact}");
+        assert_eq!(nu_update(&a0, &b0, Some((&a0, &b0)), n, m, r, 2.0), 0.0, "nothing moved: exactly nothing");
+    }
+
+    #[test]
+    fn inner_products() {
+        let (x, y) = (random(10_000, 1, 1.0), random(10_000, 2, 1.0));
+        let want: f64 = x.iter().zip(&y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
+        assert!((inner_product(&x, &y) - want).abs() < 1e-9);
     }
 }

@@ -2,6 +2,7 @@
 //! `check_target_module_exists`; `peft/utils/other.py`, `get_pattern_key`).
 
 use crate::config::{LoraConfig, OneOrMany, TargetModules};
+use crate::schemes::check_rank;
 use crate::{Error, Result};
 use fancy_regex::Regex;
 use std::collections::BTreeSet;
@@ -39,6 +40,7 @@ pub struct LayerPlan {
 /// The layers that get an adapter, in the order of `linears`. Errors: a bad regular expression, nothing that matches
 /// (with the names there are), a rank of 0, or one larger than a layer.
 pub fn plan_layers(cfg: &LoraConfig, linears: &[LinearInfo]) -> Result<Vec<LayerPlan>> {
+    check_layers(cfg)?;
     let rules = Rules::new(cfg)?;
     let ranks = patterns("rank_pattern", cfg.rank_pattern.iter())?;
     let alphas = patterns("alpha_pattern", cfg.alpha_pattern.iter())?;
@@ -49,20 +51,34 @@ pub fn plan_layers(cfg: &LoraConfig, linears: &[LinearInfo]) -> Result<Vec<Layer
         }
         let r = find(&ranks, &l.path)?.copied().unwrap_or(cfg.r);
         let lora_alpha = find(&alphas, &l.path)?.copied().unwrap_or(cfg.lora_alpha);
-        if r == 0 {
-            return Err(Error::setting("r", "expected a rank of at least 1, found 0"));
-        }
-        if r > l.n.min(l.m) {
-            let what = format!("r = {r} is larger than the smaller side of its weight ({}, {})", l.n, l.m);
-            return Err(Error::layer(&l.path, what));
-        }
         let scaling = cfg.scaling(lora_alpha, r);
-        plans.push(LayerPlan { path: l.path.clone(), n: l.n, m: l.m, r, lora_alpha, scaling });
+        let plan = LayerPlan { path: l.path.clone(), n: l.n, m: l.m, r, lora_alpha, scaling };
+        check_rank(&plan)?;
+        plans.push(plan);
     }
     if plans.is_empty() {
         return Err(no_target(cfg, linears));
     }
     Ok(plans)
+}
+
+/// What PEFT refuses too: with one string for `target_modules` it does not look at layers. `all-linear` may have
+/// `layers_to_transform` here.
+fn check_layers(cfg: &LoraConfig) -> Result<()> {
+    let regex = matches!(cfg.target_modules, TargetModules::Regex(_));
+    for (key, set) in [
+        ("layers_to_transform", cfg.layers_to_transform.is_some()),
+        ("layers_pattern", cfg.layers_pattern.as_ref().is_some_and(|p| !p.as_slice().is_empty())),
+    ] {
+        if set && regex {
+            let what = "goes with a list of names; where target_modules is a regular expression, name the layers in it";
+            return Err(Error::setting(key, what));
+        }
+        if set && key == "layers_pattern" && cfg.layers_to_transform.is_none() {
+            return Err(Error::setting(key, "has no effect without layers_to_transform"));
+        }
+    }
+    Ok(())
 }
 
 fn no_target(cfg: &LoraConfig, linears: &[LinearInfo]) -> Error {
@@ -94,7 +110,8 @@ fn is_match(re: &Regex, path: &str) -> Result<bool> {
 }
 
 fn patterns<'a, T>(key: &str, map: impl Iterator<Item = (&'a String, &'a T)>) -> Result<Vec<(Regex, &'a T)>> {
-    map.map(|(p, v)| Ok((compile(key, p, &format!(r"^(?:.*\.)?(?:{p})$"))?, v))).collect()
+    // groups as PEFT has them, so that a back reference in the pattern means the same group
+    map.map(|(p, v)| Ok((compile(key, p, &format!(r"^(.*\.)?({p})$"))?, v))).collect()
 }
 
 fn find<'a, T>(patterns: &[(Regex, &'a T)], path: &str) -> Result<Option<&'a T>> {
@@ -119,6 +136,8 @@ impl<'a> Rules<'a> {
     fn new(cfg: &'a LoraConfig) -> Result<Rules<'a>> {
         let regex = |key, t: Option<&TargetModules>| match t {
             Some(TargetModules::Regex(p)) => full(key, p).map(Some),
+            // as an exclusion the shorthand is no shorthand
+            Some(TargetModules::AllLinear) if key == "exclude_modules" => full(key, "all-linear").map(Some),
             _ => Ok(None),
         };
         let saved = cfg.modules_to_save.iter().flatten();
@@ -126,16 +145,16 @@ impl<'a> Rules<'a> {
             Some(p) if !p.as_slice().is_empty() => p
                 .as_slice()
                 .iter()
-                .map(|p| compile("layers_pattern", p, &format!(r"^(?:|.*?\.)(?:{p})\.(\d+)\.")))
+                .map(|p| compile("layers_pattern", p, &format!(r"^(?:(?:^|.*?\.){p}\.(?P<idx>\d+)\.)")))
                 .collect::<Result<_>>()?,
-            _ => vec![compile("layers_pattern", "", r"^.*?\.[^.]*\.(\d+)\.")?],
+            _ => vec![compile("layers_pattern", "", r"^.*?\.[^.]*\.(?P<idx>\d+)\.")?],
         };
         Ok(Rules {
             cfg,
             target: regex("target_modules", Some(&cfg.target_modules))?,
             exclude: regex("exclude_modules", cfg.exclude_modules.as_ref())?,
             saved: saved
-                .map(|m| compile("modules_to_save", m, &format!(r"^(?:|.*\.){m}(?:$|\..*)")))
+                .map(|m| compile("modules_to_save", m, &format!(r"^(?:(^|.*\.){m}($|\..*))")))
                 .collect::<Result<_>>()?,
             layer,
         })
@@ -171,9 +190,9 @@ impl<'a> Rules<'a> {
             Some(list) => list,
         };
         for re in &self.layer {
-            let found = re.captures(path).map_err(|e| Error::setting("layers_pattern", e.to_string()))?;
-            if let Some(index) = found.and_then(|c| c.get(1)?.as_str().parse().ok()) {
-                return Ok(chosen.contains(&index));
+            if let Some(found) = re.captures(path).map_err(|e| Error::setting("layers_pattern", e.to_string()))? {
+                let index = found.name("idx").and_then(|i| i.as_str().parse().ok());
+                return Ok(index.is_some_and(|i| chosen.contains(&i)));
             }
         }
         Ok(false)
@@ -218,7 +237,11 @@ mod tests {
         let regex = |s: &str| TargetModules::Regex(s.into());
         assert_eq!(paths(|c| c.target_modules = regex(r".*\.(q|k)_proj")).unwrap().len(), 6);
         assert!(paths(|c| c.target_modules = regex("q_proj")).is_err(), "the whole path must match");
-        assert_eq!(paths(|c| c.target_modules = regex(r"(?!.*mlp).*_proj")).unwrap().len(), 6, "lookahead as in Python");
+        assert_eq!(
+            paths(|c| c.target_modules = regex(r"(?!.*mlp).*_proj")).unwrap().len(),
+            6,
+            "lookahead as in Python"
+        );
     }
 
     #[test]
@@ -244,6 +267,8 @@ mod tests {
         assert!(e.contains("k_proj, lm_head, q_proj, up_proj") && e.contains("did you mean"), "{e}");
         let e = paths(|c| c.r = 17).unwrap_err().to_string();
         assert!(e.contains("model.layers.0.self_attn.k_proj") && e.contains("(16, 64)") && e.contains("17"), "{e}");
-        assert!(paths(|c| c.target_modules = TargetModules::Regex("(".into())).unwrap_err().to_string().contains("`(`"));
+        assert!(
+            paths(|c| c.target_modules = TargetModules::Regex("(".into())).unwrap_err().to_string().contains("`(`")
+        );
     }
 }

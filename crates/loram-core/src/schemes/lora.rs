@@ -1,24 +1,19 @@
 //! LoRA's own start (2106.09685) as PEFT has it: A uniform, B zero.
 
-use super::{Context, Factors, Scheme, SchemeInfo};
+use super::{Context, Factors, SchemeInfo};
 use crate::Result;
 
-pub(super) struct Lora;
+pub(super) const INFO: SchemeInfo = SchemeInfo {
+    name: "lora",
+    summary: "A uniform in ±1/sqrt(in_features) (kaiming_uniform, a = √5), B = 0",
+    source: "2106.09685, PEFT `True`",
+    needs_weight: false,
+    basis_and_basis: false,
+    options: &[],
+    start,
+};
 
-impl Scheme for Lora {
-    fn info(&self) -> SchemeInfo {
-        SchemeInfo {
-            name: "lora",
-            summary: "A uniform in ±1/sqrt(in_features) (kaiming_uniform, a = √5), B = 0",
-            source: "2106.09685, PEFT `True`",
-            needs_weight: false,
-            basis_and_basis: false,
-            options: &[],
-        }
-    }
-
-    fn start(&self, c: &Context<'_>) -> Result<Factors> {
-        let (n, m, r) = (c.plan.n, c.plan.m, c.plan.r);
-        Ok(Factors::new(c.stream(0).uniform(r * m, 1.0 / (m as f64).sqrt()), vec![0.0; n * r]))
-    }
+pub(super) fn start(c: &Context<'_>) -> Result<Factors> {
+    let (n, m, r) = c.shape();
+    Ok(Factors::new(c.stream(0).uniform(r * m, 1.0 / (m as f64).sqrt()), vec![0.0; n * r]))
 }

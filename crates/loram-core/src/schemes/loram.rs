@@ -1,92 +1,68 @@
 //! LoRAM (2507.06558): orthogonal sine bases, scaled so that B₀A₀ has the share Q[r] of the weight's magnitude.
 
-use super::{Context, Factors, LayerRecipe, Scheme, SchemeInfo, SchemeSpec};
-use crate::basis::Basis;
+use super::{Context, Factors, SchemeInfo, SchemeSpec};
+use crate::basis::{Basis, Columns};
 use crate::gain::{Gain, GainStatistic};
 use crate::rng::Stream;
-use crate::{Result, magnitude};
+use crate::targets::LayerPlan;
+use crate::{Result, linalg, magnitude};
 
-pub(super) struct Loram;
+pub(super) const INFO: SchemeInfo = SchemeInfo {
+    name: "loram",
+    summary: "β times the first r columns of the sine bases of both sides, β from the weight's norm",
+    source: "2507.06558",
+    needs_weight: true,
+    basis_and_basis: true,
+    options: &["basis", "gain", "gain_statistic"],
+    start,
+};
 
-impl Scheme for Loram {
-    fn info(&self) -> SchemeInfo {
-        SchemeInfo {
-            name: "loram",
-            summary: "β times the first r columns of the sine bases of both sides, β from the weight's norm",
-            source: "2507.06558",
-            needs_weight: true,
-            basis_and_basis: true,
-            options: &["basis", "gain", "gain_statistic"],
+fn start(c: &Context<'_>) -> Result<Factors> {
+    let (n, m, r) = c.shape();
+    let options = &c.spec.options;
+    let statistic = options.gain_statistic;
+    let (sum, squares) = c.w.data.sums();
+    c.check_finite(squares)?;
+    let [of_m, of_n] = columns(options.basis, c.plan, c.seed);
+    let unit = unit(statistic, &of_m, &of_n, n * m);
+    let gain = options.gain.value(&c.plan.path, c.w, squares, r, c.seed)?;
+    let wanted = match (&options.gain, gain) {
+        (Gain::Track(scheme), _) => {
+            let reference = SchemeSpec::parse(scheme, &Default::default())?;
+            let f = (reference.info().start)(&Context { spec: &reference, ..*c })?;
+            let entries = (n * m) as f64;
+            statistic.of(n * m, sum_of_product(&f, n, m, r), magnitude::nu_product(&f.a, &f.b, n, m, r) * entries)
         }
-    }
-
-    fn start(&self, c: &Context<'_>) -> Result<Factors> {
-        let (n, m, r) = (c.plan.n, c.plan.m, c.plan.r);
-        let options = &c.spec.options;
-        let statistic = options.gain_statistic;
-        let [mut phi_m, mut phi_n] = bases(options.basis, &c.plan.path, c.seed, n, m, r);
-
-        let of_product = |a: &[f32], b: &[f32]| product_statistic(statistic, a, b, n, m, r);
-        // Φ_nΦ_mᵀ has ‖·‖² = r exactly when the columns are orthonormal
-        let unit = match (options.basis.is_orthonormal(), statistic) {
-            (true, GainStatistic::SecondMoment) => r as f64 / (n as f64 * m as f64),
-            _ => of_product(&phi_m, &phi_n),
-        };
-        let gain = options.gain.value(&c.plan.path, c.w, r, c.seed)?;
-        let wanted = match (&options.gain, gain) {
-            (Gain::Track(scheme), _) => {
-                let reference = SchemeSpec::parse(scheme, &Default::default())?;
-                let f = reference.scheme.start(&Context { spec: &reference, ..*c })?;
-                of_product(&f.a, &f.b)
-            }
-            (_, q) => {
-                let (sum, squares) = magnitude::sums(c.w.data);
-                q.unwrap_or(0.0) * statistic.of(n * m, sum, squares)
-            }
-        };
-        let beta = (wanted / unit).max(0.0).powf(0.25);
-        scale(&mut phi_m, beta);
-        scale(&mut phi_n, beta);
-        Ok(Factors { a: phi_m, b: phi_n, beta: Some(beta), gain })
-    }
+        (_, q) => q.unwrap_or(0.0) * statistic.of(n * m, sum, squares),
+    };
+    // the fourth root as two square roots, which every machine rounds in the same way
+    let beta = if unit > 0.0 { (wanted / unit).max(0.0).sqrt().sqrt() } else { 0.0 };
+    Ok(Factors { beta: Some(beta), gain, ..Factors::new(of_m.transposed(beta), of_n.rows(beta)) })
 }
 
-/// Φ_mᵀ (r, m) and Φ_n (n, r), row-major.
-fn bases(basis: Basis, path: &str, seed: u64, n: usize, m: usize, r: usize) -> [Vec<f32>; 2] {
-    let columns = |len, factor| basis.columns(len, r, &mut Stream::new(seed, path, factor));
-    let (of_m, phi_n) = rayon::join(|| columns(m, 0), || columns(n, 1));
-    let mut phi_m = vec![0.0; r * m];
-    for (i, row) in of_m.chunks_exact(r).enumerate() {
-        for (k, &x) in row.iter().enumerate() {
-            phi_m[k * m + i] = x;
-        }
-    }
-    [phi_m, phi_n]
+fn columns(basis: Basis, plan: &LayerPlan, seed: u64) -> [Columns; 2] {
+    let make = |len, factor| basis.columns(len, plan.r, &mut Stream::new(seed, &plan.path, factor));
+    let (of_m, of_n) = rayon::join(|| make(plan.m, 0), || make(plan.n, 1));
+    [of_m, of_n]
 }
 
-fn scale(x: &mut [f32], beta: f64) {
-    for x in x {
-        *x = (f64::from(*x) * beta) as f32;
-    }
+/// A₀ and B₀ from β.
+pub(super) fn factors(basis: Basis, plan: &LayerPlan, seed: u64, beta: f64) -> (Vec<f32>, Vec<f32>) {
+    let [of_m, of_n] = columns(basis, plan, seed);
+    (of_m.transposed(beta), of_n.rows(beta))
 }
 
-/// The statistic of B·A without forming it: Σ entries = Σ_k (Σᵢ B[i,k])·(Σⱼ A[k,j]).
-fn product_statistic(statistic: GainStatistic, a: &[f32], b: &[f32], n: usize, m: usize, r: usize) -> f64 {
-    let sum: f64 = (0..r)
-        .map(|k| {
-            let of_a: f64 = a[k * m..(k + 1) * m].iter().map(|&x| f64::from(x)).sum();
-            let of_b: f64 = (0..n).map(|i| f64::from(b[i * r + k])).sum();
-            of_a * of_b
-        })
-        .sum();
-    statistic.of(n * m, sum, magnitude::nu_product(a, b, n, m, r) * (n * m) as f64)
+/// The statistic of Φ_nΦ_mᵀ: its squares are the inner product of the Gram matrices (r when the columns are
+/// orthonormal), its sum is that of the products of column sums.
+fn unit(statistic: GainStatistic, of_m: &Columns, of_n: &Columns, entries: usize) -> f64 {
+    let squares = linalg::dot(&of_m.gram(), &of_n.gram());
+    let sum = linalg::dot(&of_m.sums(), &of_n.sums());
+    statistic.of(entries, sum, squares)
 }
 
-/// The start `(A₀, B₀)` of a recipe, bit for bit as it was; `None` when it needs the weight (spectral schemes) or is 0.
-pub fn from_recipe(recipe: &LayerRecipe) -> Option<(Vec<f32>, Vec<f32>)> {
-    let (beta, basis) = (recipe.beta?, recipe.basis?);
-    let [mut a, mut b] = bases(basis, &recipe.path, recipe.seed, recipe.n, recipe.m, recipe.r);
-    scale(&mut a, beta);
-    scale(&mut b, beta);
-    Some((a, b))
+/// Σ entries of B·A = Σ_k (Σᵢ B[i,k])·(Σⱼ A[k,j]).
+fn sum_of_product(f: &Factors, n: usize, m: usize, r: usize) -> f64 {
+    let of_a = |k: usize| f.a[k * m..(k + 1) * m].iter().map(|&x| f64::from(x)).sum::<f64>();
+    let of_b = |k: usize| (0..n).map(|i| f64::from(f.b[i * r + k])).sum::<f64>();
+    (0..r).map(|k| of_a(k) * of_b(k)).sum()
 }

@@ -1,52 +1,49 @@
 //! Starts of adapters: one file each, listed in [`registry`].
 
 mod gaussian;
+mod init_ab;
 mod lora;
+mod lora_alpha;
 mod loram;
+mod mica;
+mod milora;
 mod olora;
 mod orthogonal;
-mod spectral;
+mod pissa;
+mod rlmo;
+mod rlpo;
+mod spec;
+
+pub use spec::{SchemeOptions, SchemeSpec};
 
 use crate::basis::Basis;
-use crate::gain::{Gain, GainStatistic};
+use crate::linalg::{Spectrum, Svd};
 use crate::rng::Stream;
 use crate::targets::LayerPlan;
+use crate::weight::{MatRef, Weight, WeightRef};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
-pub use loram::from_recipe;
-
-/// A weight (rows, cols) = (out_features, in_features), row-major.
-#[derive(Debug, Clone, Copy)]
-pub struct MatRef<'a> {
-    /// The values.
-    pub data: &'a [f32],
-    /// Output features.
-    pub rows: usize,
-    /// Input features.
-    pub cols: usize,
+/// What a scheme reads of the layer's weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WeightUse {
+    /// Its shape alone.
+    Shape,
+    /// Its values once, in one pass, without a copy.
+    Pass,
+    /// A decomposition.
+    Decomposition,
 }
 
-/// Options of schemes, with the names they have in a configuration.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SchemeOptions {
-    /// Basis of `loram`.
-    pub basis: Basis,
-    /// Gain of `loram`.
-    pub gain: Gain,
-    /// Statistic of `loram`.
-    pub gain_statistic: GainStatistic,
-}
-
-/// What there is to say about a scheme.
-#[derive(Debug, Clone, Copy)]
+/// What there is to say about a scheme: CLI help, validation and the table in the documentation are made from it.
+#[derive(Clone, Copy)]
 pub struct SchemeInfo {
-    /// Name in a configuration.
+    /// Name in a configuration; a trailing `-k` stands for a number.
     pub name: &'static str,
     /// One line.
     pub summary: &'static str,
-    /// Paper or program.
+    /// Paper (arXiv number) or program.
     pub source: &'static str,
     /// Whether the weight's values are needed.
     pub needs_weight: bool,
@@ -54,122 +51,119 @@ pub struct SchemeInfo {
     pub basis_and_basis: bool,
     /// Options it takes.
     pub options: &'static [&'static str],
+    start: fn(&Context<'_>) -> Result<Factors>,
+}
+
+impl std::fmt::Debug for SchemeInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({}): {}", self.name, self.source, self.summary)
+    }
+}
+
+/// A new scheme is one file and one line here.
+static SCHEMES: [SchemeInfo; 13] = [
+    loram::INFO,
+    lora::INFO,
+    gaussian::INFO,
+    pissa::INFO,
+    pissa::RANDOMISED,
+    milora::INFO,
+    olora::INFO,
+    orthogonal::INFO,
+    init_ab::INFO,
+    rlpo::INFO,
+    rlmo::INFO,
+    mica::INFO,
+    lora_alpha::INFO,
+];
+
+/// All schemes, the default first.
+pub fn registry() -> &'static [SchemeInfo] {
+    &SCHEMES
 }
 
 /// What a scheme works on.
-pub(crate) struct Context<'a> {
-    pub w: MatRef<'a>,
-    pub plan: &'a LayerPlan,
-    pub seed: u64,
-    pub spec: &'a SchemeSpec,
+struct Context<'a> {
+    w: Weight<'a>,
+    plan: &'a LayerPlan,
+    seed: u64,
+    spec: &'a SchemeSpec,
 }
 
 impl Context<'_> {
     /// The random stream of a factor of this layer.
-    pub fn stream(&self, factor: u64) -> Stream {
+    fn stream(&self, factor: u64) -> Stream {
         Stream::new(self.seed, &self.plan.path, factor)
+    }
+
+    /// Outputs, inputs, rank.
+    fn shape(&self) -> (usize, usize, usize) {
+        (self.plan.n, self.plan.m, self.plan.r)
+    }
+
+    /// The weight in f32, checked.
+    fn values(&self) -> Result<Cow<'_, [f32]>> {
+        self.check_finite(self.w.data.sums().1)?;
+        Ok(self.w.data.to_f32())
+    }
+
+    /// An error that names the layer when ‖W‖² says that some value is not finite.
+    fn check_finite(&self, squares: f64) -> Result<()> {
+        match squares.is_finite() {
+            true => Ok(()),
+            false => Err(Error::layer(&self.plan.path, "its weight holds NaN or infinite values")),
+        }
+    }
+
+    /// r singular triples of the weight: the first ones, or the last ones.
+    fn triples(&self, last: bool) -> Result<Svd> {
+        let (n, m, r) = self.shape();
+        let w = self.values()?;
+        let spectrum = Spectrum::new(&self.plan.path, &w, n, m, true)?;
+        Ok(spectrum.triples(if last { n.min(m) - r } else { 0 }, r))
+    }
+
+    /// Half of a triple's σ/s belongs to each factor: √(σ/s).
+    fn roots(&self, sigma: &[f64]) -> Result<Vec<f64>> {
+        let s = self.plan.scaling;
+        if s > 0.0 && s.is_finite() {
+            return Ok(sigma.iter().map(|x| (x / s).sqrt()).collect());
+        }
+        let what =
+            format!("scaling is {s}, and `{}` takes the root of σ/scaling: lora_alpha must be positive", self.spec);
+        Err(Error::layer(&self.plan.path, what))
     }
 }
 
-/// Factors of a start: A (r, m), B (n, r), and for LoRAM its scale and gain.
-pub(crate) struct Factors {
-    pub a: Vec<f32>,
-    pub b: Vec<f32>,
-    pub beta: Option<f64>,
-    pub gain: Option<f64>,
+/// Factors of a start: A (r, m), B (n, r), and what LoRAM has to say about them.
+struct Factors {
+    a: Vec<f32>,
+    b: Vec<f32>,
+    train_a: bool,
+    train_b: bool,
+    beta: Option<f64>,
+    gain: Option<f64>,
 }
 
 impl Factors {
-    pub fn new(a: Vec<f32>, b: Vec<f32>) -> Factors {
-        Factors { a, b, beta: None, gain: None }
+    fn new(a: Vec<f32>, b: Vec<f32>) -> Factors {
+        Factors { a, b, train_a: true, train_b: true, beta: None, gain: None }
+    }
+
+    /// A = diag(roots)·Vᵀ, B = U·diag(roots).
+    fn of_triples(d: &Svd, roots: &[f64]) -> Factors {
+        Factors::new(columns_as_rows(&d.v, roots), scaled_columns(&d.u, roots))
     }
 }
 
-/// A scheme. One file, one line in the registry.
-pub(crate) trait Scheme: Sync {
-    fn info(&self) -> SchemeInfo;
-    fn start(&self, c: &Context<'_>) -> Result<Factors>;
+/// The columns of X (len, r), scaled, as rows: (r, len) row-major.
+fn columns_as_rows(x: &faer::Mat<f64>, scale: &[f64]) -> Vec<f32> {
+    x.col_iter().zip(scale).flat_map(|(c, s)| c.iter().map(move |x| (x * s) as f32)).collect()
 }
 
-static SCHEMES: [&dyn Scheme; 7] = [
-    &loram::Loram,
-    &lora::Lora,
-    &gaussian::Gaussian,
-    &spectral::Spectral::Pissa,
-    &spectral::Spectral::Milora,
-    &olora::Olora,
-    &orthogonal::Orthogonal,
-];
-
-/// All schemes, for help texts, validation and the documentation.
-pub fn registry() -> Vec<SchemeInfo> {
-    SCHEMES.iter().map(|s| s.info()).collect()
-}
-
-/// A scheme with its options.
-#[derive(Clone)]
-pub struct SchemeSpec {
-    scheme: &'static dyn Scheme,
-    /// Power iterations of `pissa-niter-k`.
-    pub niter: Option<usize>,
-    /// Options.
-    pub options: SchemeOptions,
-}
-
-impl SchemeSpec {
-    /// Parses a name (`pissa_niter_16` is `pissa-niter-16`; PEFT's `true` is `lora`). An unknown one is an error that
-    /// lists all, with the nearest.
-    pub fn parse(name: &str, options: &SchemeOptions) -> Result<SchemeSpec> {
-        let plain = name.to_ascii_lowercase().replace('_', "-");
-        let (base, niter) = match plain.strip_prefix("pissa-niter-") {
-            Some(k) => ("pissa", Some(k.parse().map_err(|_| unknown(name))?)),
-            None if plain == "true" => ("lora", None),
-            None => (plain.as_str(), None),
-        };
-        let scheme = SCHEMES.iter().find(|s| s.info().name == base).ok_or_else(|| unknown(name))?;
-        let given = [
-            ("basis", options.basis != Basis::default()),
-            ("gain", options.gain != Gain::default()),
-            ("gain_statistic", options.gain_statistic != GainStatistic::default()),
-        ];
-        for (key, set) in given {
-            if set && !scheme.info().options.contains(&key) {
-                return Err(Error::setting(key, format!("is no option of `{base}`, only of `loram`")));
-            }
-        }
-        Ok(SchemeSpec { scheme: *scheme, niter, options: options.clone() })
-    }
-
-    /// Facts about the scheme.
-    pub fn info(&self) -> SchemeInfo {
-        self.scheme.info()
-    }
-}
-
-fn unknown(name: &str) -> Error {
-    let all: Vec<&str> = SCHEMES.iter().map(|s| s.info().name).collect();
-    let nearest = all.iter().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-    let hint = nearest.filter(|n| strsim::jaro_winkler(n, name) > 0.8).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
-    Error::setting("init_lora_weights", format!("unknown scheme `{name}`; there are {}, pissa-niter-<k>{hint}", all.join(", ")))
-}
-
-impl std::fmt::Display for SchemeSpec {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.scheme.info().name)?;
-        self.niter.map_or(Ok(()), |k| write!(f, "-niter-{k}"))
-    }
-}
-
-impl std::fmt::Debug for SchemeSpec {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SchemeSpec({self}, {:?})", self.options)
-    }
-}
-
-impl PartialEq for SchemeSpec {
-    fn eq(&self, other: &SchemeSpec) -> bool {
-        self.to_string() == other.to_string() && self.options == other.options
-    }
+/// The columns of X (len, r), scaled: (len, r) row-major.
+fn scaled_columns(x: &faer::Mat<f64>, scale: &[f64]) -> Vec<f32> {
+    x.row_iter().flat_map(|row| row.iter().zip(scale).map(|(x, s)| (x * s) as f32).collect::<Vec<_>>()).collect()
 }
 
 /// The start of one layer.
@@ -179,10 +173,12 @@ pub struct Start {
     pub a: Vec<f32>,
     /// B₀, (n, r) row-major.
     pub b: Vec<f32>,
-    /// Whether B₀A₀ ≠ 0: then the base has to become W − s·B₀A₀ for the model's output to stay.
+    /// Whether B₀A₀ ≠ 0: then the base has to become W − s·B₀A₀ ([`crate::residual`]) for the model's output to stay.
     pub changes_base: bool,
-    /// Factor on B·A.
+    /// Factor on B·A: the plan's, unless the scheme sets `lora_alpha` itself.
     pub scaling: f64,
+    /// The `lora_alpha` that belongs to it: the plan's, unless the scheme sets it.
+    pub lora_alpha: f64,
     /// Whether A is trained.
     pub train_a: bool,
     /// Whether B is trained.
@@ -191,7 +187,8 @@ pub struct Start {
     pub recipe: LayerRecipe,
 }
 
-/// How a layer's start was made. For LoRAM on a basis without randomness these few numbers make it again bit for bit.
+/// How a layer's start was made. For LoRAM, and for schemes that read nothing but the shape, this is enough to make it
+/// again bit for bit ([`from_recipe`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerRecipe {
     /// Canonical name of the scheme.
@@ -219,22 +216,24 @@ pub struct LayerRecipe {
     pub basis: Option<Basis>,
 }
 
-/// Starts the adapter of a layer with weight `w`. Deterministic in (weight, plan, seed). Errors name the layer: a weight
-/// that is not finite or has another shape, a rank that the scheme cannot have.
+/// Starts the adapter of a layer with weight `w` in f32: see [`initialize_from`].
 pub fn initialize(spec: &SchemeSpec, w: MatRef<'_>, plan: &LayerPlan, seed: u64) -> Result<Start> {
+    initialize_from(spec, w.into(), plan, seed)
+}
+
+/// Starts the adapter of a layer with weight `w`, in the type in which it is stored. Schemes that use no more than a
+/// pass over it ([`SchemeSpec::weight_use`]) do not convert it.
+///
+/// Deterministic in (weight, plan, seed), whatever the number of threads and the order of layers. Errors name the layer:
+/// a weight that is not finite or has another shape, a rank that the scheme cannot have.
+pub fn initialize_from(spec: &SchemeSpec, w: Weight<'_>, plan: &LayerPlan, seed: u64) -> Result<Start> {
     if (w.rows, w.cols, w.data.len()) != (plan.n, plan.m, plan.n * plan.m) {
         let what = format!("expected a weight ({}, {}), found ({}, {})", plan.n, plan.m, w.rows, w.cols);
         return Err(Error::layer(&plan.path, what));
     }
-    if plan.r == 0 || plan.r > plan.n.min(plan.m) {
-        let what = format!("r = {} does not fit a weight ({}, {})", plan.r, plan.n, plan.m);
-        return Err(Error::layer(&plan.path, what));
-    }
-    let info = spec.info();
-    if info.needs_weight && !crate::magnitude::sums(w.data).1.is_finite() {
-        return Err(Error::layer(&plan.path, "its weight holds NaN or infinite values"));
-    }
-    let f = spec.scheme.start(&Context { w, plan, seed, spec })?;
+    check_rank(plan)?;
+    let plan = spec.adjust(plan)?;
+    let f = (spec.info().start)(&Context { w, plan: &plan, seed, spec })?;
     let recipe = LayerRecipe {
         scheme: spec.to_string(),
         path: plan.path.clone(),
@@ -247,6 +246,47 @@ pub fn initialize(spec: &SchemeSpec, w: MatRef<'_>, plan: &LayerPlan, seed: u64)
         gain: f.gain,
         basis: f.beta.map(|_| spec.options.basis),
     };
-    let (scaling, changes_base) = (plan.scaling, info.basis_and_basis);
-    Ok(Start { a: f.a, b: f.b, changes_base, scaling, train_a: true, train_b: true, recipe })
+    Ok(Start {
+        a: f.a,
+        b: f.b,
+        changes_base: spec.info().basis_and_basis,
+        scaling: plan.scaling,
+        lora_alpha: plan.lora_alpha,
+        train_a: f.train_a,
+        train_b: f.train_b,
+        recipe,
+    })
+}
+
+/// A rank from 1 to min(n, m).
+pub(crate) fn check_rank(plan: &LayerPlan) -> Result<()> {
+    let (n, m, r) = (plan.n, plan.m, plan.r);
+    if r == 0 {
+        return Err(Error::layer(&plan.path, "expected a rank r of at least 1, found 0"));
+    }
+    if r > n.min(m) {
+        let what = format!("r = {r} is larger than the smaller side of its weight ({n}, {m})");
+        return Err(Error::layer(&plan.path, what));
+    }
+    Ok(())
+}
+
+/// The start (A₀ (r, m), B₀ (n, r)) of a recipe, bit for bit as it was. `None` when it needs the weight (the schemes that
+/// decompose it), or when the recipe is none that this crate writes.
+pub fn from_recipe(recipe: &LayerRecipe) -> Option<(Vec<f32>, Vec<f32>)> {
+    let LayerRecipe { n, m, r, .. } = *recipe;
+    let spec = SchemeSpec::parse(&recipe.scheme, &Default::default()).ok()?;
+    let plan = LayerPlan { path: recipe.path.clone(), n, m, r, lora_alpha: 0.0, scaling: recipe.scaling };
+    check_rank(&plan).ok()?;
+    // a recipe is a file from elsewhere: no allocation that no layer can need
+    (n.checked_add(m)?.checked_mul(r)? < 1 << 34).then_some(())?;
+    if let (Some(beta), Some(basis)) = (recipe.beta.filter(|b| b.is_finite()), recipe.basis) {
+        return Some(loram::factors(basis, &plan, recipe.seed, beta));
+    }
+    if spec.weight_use() > WeightUse::Shape {
+        return None;
+    }
+    let none = Weight { data: WeightRef::F32(&[]), rows: n, cols: m };
+    let f = (spec.info().start)(&Context { w: none, plan: &plan, seed: recipe.seed, spec: &spec }).ok()?;
+    Some((f.a, f.b))
 }

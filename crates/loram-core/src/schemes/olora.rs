@@ -1,30 +1,25 @@
 //! OLoRA (2406.01775): the first columns of Q and rows of R of the weight's QR decomposition.
 
-use super::{Context, Factors, Scheme, SchemeInfo};
+use super::{Context, Factors, SchemeInfo, pissa};
 use crate::Result;
-use crate::linalg::{mat, rows};
+use crate::linalg::{mat, qr, rows, view, wide_product};
 use faer::Mat;
 
-pub(super) struct Olora;
+pub(super) const INFO: SchemeInfo = SchemeInfo {
+    name: "olora",
+    summary: "W = QR: A = R[:r], B = Q[:, :r]",
+    source: "2406.01775, PEFT `olora`",
+    start,
+    ..pissa::INFO
+};
 
-impl Scheme for Olora {
-    fn info(&self) -> SchemeInfo {
-        SchemeInfo {
-            name: "olora",
-            summary: "W = QR: A = R[:r], B = Q[:, :r]",
-            source: "2406.01775, PEFT `olora`",
-            needs_weight: true,
-            basis_and_basis: true,
-            options: &[],
-        }
-    }
-
-    fn start(&self, c: &Context<'_>) -> Result<Factors> {
-        let (n, m, r) = (c.plan.n, c.plan.m, c.plan.r);
-        let d = mat(c.w.data, n, m).qr();
-        let (q, upper) = (d.compute_thin_Q(), d.thin_R());
-        let a = Mat::from_fn(r, m, |k, j| if j < k { 0.0 } else { upper[(k, j)] });
-        let b = Mat::from_fn(n, r, |i, k| q[(i, k)]);
-        Ok(Factors::new(rows(&a), rows(&b)))
-    }
+fn start(c: &Context<'_>) -> Result<Factors> {
+    let (n, m, r) = c.shape();
+    let w = c.values()?;
+    // the first r columns of Q come from the first r columns of W alone, and R[:r] = Q[:, :r]ᵀ·W
+    let first: Vec<f32> = w.chunks_exact(m).flat_map(|row| &row[..r]).copied().collect();
+    let (q, upper) = qr(mat(&first, n, r));
+    let projected = wide_product(view(&w, n, m).transpose(), q.as_ref());
+    let a = Mat::from_fn(r, m, |k, j| if j < r { upper[(k, j)] } else { projected[(j, k)] });
+    Ok(Factors::new(rows(a.as_ref()), rows(q.as_ref())))
 }

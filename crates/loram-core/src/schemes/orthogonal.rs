@@ -1,34 +1,41 @@
 //! PEFT's `orthogonal`: both factors at random, through disjoint rows of one orthogonal matrix, so that B·A = 0.
 
-use super::{Context, Factors, Scheme, SchemeInfo};
-use crate::linalg::{mat, orthonormal, product, rows};
-use crate::{Error, Result};
-use faer::Mat;
+use super::{Context, Factors, SchemeInfo};
+use crate::{Error, Result, linalg};
 
-pub(super) struct Orthogonal;
+pub(super) const INFO: SchemeInfo = SchemeInfo {
+    name: "orthogonal",
+    summary: "normal noise/10 times the odd (A) and even (B) rows of a random orthogonal matrix; r even, BA = 0",
+    source: "PEFT `orthogonal`",
+    needs_weight: false,
+    basis_and_basis: false,
+    options: &[],
+    start,
+};
 
-impl Scheme for Orthogonal {
-    fn info(&self) -> SchemeInfo {
-        SchemeInfo {
-            name: "orthogonal",
-            summary: "normal noise/10 times the odd (A) and even (B) rows of a random orthogonal matrix; r even, BA = 0",
-            source: "PEFT `orthogonal`",
-            needs_weight: false,
-            basis_and_basis: false,
-            options: &[],
-        }
+fn start(c: &Context<'_>) -> Result<Factors> {
+    let (n, m, r) = c.shape();
+    if r % 2 != 0 {
+        return Err(Error::layer(&c.plan.path, format!("`orthogonal` needs an even rank, found r = {r}")));
     }
+    let noise = c.stream(0).normals(r * r, 1.0);
+    let mut q: Vec<Vec<f64>> = noise.chunks_exact(r).map(<[f64]>::to_vec).collect();
+    linalg::orthonormalise(&mut q);
+    let a = mixed(&c.stream(1).normals(m * r / 2, 0.1), q.iter().step_by(2), r);
+    let a_rows = (0..r).flat_map(|k| (0..m).map(|j| a[j * r + k]).collect::<Vec<_>>()).collect();
+    Ok(Factors::new(a_rows, mixed(&c.stream(2).normals(n * r / 2, 0.1), q.iter().skip(1).step_by(2), r)))
+}
 
-    fn start(&self, c: &Context<'_>) -> Result<Factors> {
-        let (n, m, r) = (c.plan.n, c.plan.m, c.plan.r);
-        if r % 2 != 0 {
-            return Err(Error::layer(&c.plan.path, format!("`orthogonal` needs an even rank, found r = {r}")));
+/// noise (len, r/2) times the given rows (r/2, r), row-major; plain arithmetic, for the same bits on every machine.
+fn mixed<'a>(noise: &[f64], rows: impl Iterator<Item = &'a Vec<f64>> + Clone, r: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(noise.len() * 2);
+    let mut sum = vec![0.0; r];
+    for share in noise.chunks_exact(r / 2) {
+        sum.fill(0.0);
+        for (x, row) in share.iter().zip(rows.clone()) {
+            sum.iter_mut().zip(row).for_each(|(s, q)| *s += x * q);
         }
-        let q = orthonormal(&c.stream(0).normals(r * r, 1.0), r, r);
-        let half = |first: usize| Mat::from_fn(r / 2, r, |i, j| f64::from(q[(2 * i + first) * r + j]) / 10.0);
-        let noise = |factor, len: usize| mat(&c.stream(factor).normals(len * r / 2, 1.0), len, r / 2);
-        let a = product(&noise(1, m), &half(0)).transpose().to_owned();
-        let b = product(&noise(2, n), &half(1));
-        Ok(Factors::new(rows(&a), rows(&b)))
+        out.extend(sum.iter().map(|&x| x as f32));
     }
+    out
 }

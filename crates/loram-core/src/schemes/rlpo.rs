@@ -1,0 +1,25 @@
+//! RLPO (2606.31813): A holds the first r right singular vectors, without their values; B is zero.
+
+use super::{Context, Factors, SchemeInfo, columns_as_rows};
+use crate::Result;
+
+pub(super) const INFO: SchemeInfo = SchemeInfo {
+    name: "rlpo",
+    summary: "A: the first r right singular vectors, B = 0",
+    source: "2606.31813",
+    needs_weight: true,
+    basis_and_basis: false,
+    options: &[],
+    start,
+};
+
+fn start(c: &Context<'_>) -> Result<Factors> {
+    right(c, false)
+}
+
+/// The first or the last r right singular vectors.
+pub(super) fn right(c: &Context<'_>, last: bool) -> Result<Factors> {
+    let (n, _, r) = c.shape();
+    let d = c.triples(last)?;
+    Ok(Factors::new(columns_as_rows(&d.v, &vec![1.0; r]), vec![0.0; n * r]))
+}

@@ -1,0 +1,107 @@
+//! A scheme's name and options, as a configuration gives them.
+
+use super::{SCHEMES, SchemeInfo, WeightUse, lora_alpha};
+use crate::basis::Basis;
+use crate::gain::{Gain, GainStatistic};
+use crate::targets::LayerPlan;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Options of schemes, with the names they have in a configuration.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SchemeOptions {
+    /// Basis of `loram`.
+    pub basis: Basis,
+    /// Gain of `loram`.
+    pub gain: Gain,
+    /// Statistic of `loram`.
+    pub gain_statistic: GainStatistic,
+}
+
+/// A scheme with its options.
+#[derive(Clone)]
+pub struct SchemeSpec {
+    info: &'static SchemeInfo,
+    /// Power iterations of `pissa-niter-k`.
+    pub niter: Option<usize>,
+    /// Options.
+    pub options: SchemeOptions,
+}
+
+impl SchemeSpec {
+    /// Parses a name; `_` is `-`, and PEFT's `true` is `lora`. Errors: an unknown name (all are listed, with the nearest),
+    /// an option that the scheme does not take.
+    pub fn parse(name: &str, options: &SchemeOptions) -> Result<SchemeSpec> {
+        let plain = name.to_ascii_lowercase().replace('_', "-");
+        let (plain, niter) = match plain.strip_prefix("pissa-niter-") {
+            Some(k) => ("pissa-niter-k", Some(k.parse().map_err(|_| unknown(name))?)),
+            None if plain == "true" => ("lora", None),
+            None => (plain.as_str(), None),
+        };
+        let info = SCHEMES.iter().find(|s| s.name == plain && s.name.ends_with("-k") == niter.is_some());
+        let info = info.ok_or_else(|| unknown(name))?;
+        let given = [
+            ("basis", options.basis != Basis::default()),
+            ("gain", options.gain != Gain::default()),
+            ("gain_statistic", options.gain_statistic != GainStatistic::default()),
+        ];
+        for (key, set) in given {
+            if set && !info.options.contains(&key) {
+                return Err(Error::setting(key, format!("is no option of `{name}`, only of `loram`")));
+            }
+        }
+        Ok(SchemeSpec { info, niter, options: options.clone() })
+    }
+
+    /// Facts about the scheme.
+    pub fn info(&self) -> &'static SchemeInfo {
+        self.info
+    }
+
+    /// What it reads of a weight, with these options.
+    pub fn weight_use(&self) -> WeightUse {
+        match (&self.options.gain, self.info.needs_weight) {
+            (_, false) => WeightUse::Shape,
+            (_, true) if self.info.name != "loram" => WeightUse::Decomposition,
+            (Gain::Exact, _) => WeightUse::Decomposition,
+            (Gain::Track(scheme), _) => SchemeSpec::parse(scheme, &Default::default())
+                .map_or(WeightUse::Decomposition, |reference| reference.weight_use()),
+            _ => WeightUse::Pass,
+        }
+    }
+
+    /// The plan with what the scheme sets itself: `lora-alpha` its `lora_alpha`, and with it the scaling. Others leave it.
+    pub fn adjust(&self, plan: &LayerPlan) -> Result<LayerPlan> {
+        if self.info.name == "lora-alpha" { lora_alpha::adjust(plan) } else { Ok(plan.clone()) }
+    }
+}
+
+fn unknown(name: &str) -> Error {
+    let all: Vec<&str> = SCHEMES.iter().map(|s| s.name).collect();
+    let nearest = all.iter().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+    let near = nearest.filter(|n| strsim::jaro_winkler(n, name) > 0.8);
+    let hint = near.map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+    Error::setting("init_lora_weights", format!("unknown scheme `{name}`; there are {}{hint}", all.join(", ")))
+}
+
+impl std::fmt::Display for SchemeSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.niter {
+            Some(k) => write!(f, "pissa-niter-{k}"),
+            None => f.write_str(self.info.name),
+        }
+    }
+}
+
+impl std::fmt::Debug for SchemeSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SchemeSpec({self}, {:?})", self.options)
+    }
+}
+
+impl PartialEq for SchemeSpec {
+    fn eq(&self, other: &SchemeSpec) -> bool {
+        self.to_string() == other.to_string() && self.options == other.options
+    }
+}

@@ -1,0 +1,198 @@
+//! A layer's weight as it lies in memory, in any of the stored types, and its sums in one pass.
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use rayon::prelude::*;
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// A weight (rows, cols) = (out_features, in_features) in f32, row-major.
+#[derive(Debug, Clone, Copy)]
+pub struct MatRef<'a> {
+    /// The values.
+    pub data: &'a [f32],
+    /// Output features.
+    pub rows: usize,
+    /// Input features.
+    pub cols: usize,
+}
+
+/// Values in the type in which a checkpoint stores them.
+#[derive(Debug, Clone, Copy)]
+pub enum WeightRef<'a> {
+    /// 32-bit floats.
+    F32(&'a [f32]),
+    /// IEEE half precision.
+    F16(&'a [f16]),
+    /// bfloat16.
+    BF16(&'a [bf16]),
+}
+
+/// A weight (rows, cols) in its stored type, row-major.
+#[derive(Debug, Clone, Copy)]
+pub struct Weight<'a> {
+    /// The values.
+    pub data: WeightRef<'a>,
+    /// Output features.
+    pub rows: usize,
+    /// Input features.
+    pub cols: usize,
+}
+
+impl<'a> From<MatRef<'a>> for Weight<'a> {
+    fn from(w: MatRef<'a>) -> Weight<'a> {
+        Weight { data: WeightRef::F32(w.data), rows: w.rows, cols: w.cols }
+    }
+}
+
+/// Values summed by one task; a constant, so that the result does not depend on the number of threads.
+const BLOCK: usize = 1 << 16;
+/// Values converted at once, small enough for the first cache.
+const PIECE: usize = 2048;
+/// Partial sums, a constant for the same reason; a whole number of vectors on every machine.
+const LANES: usize = 16;
+
+impl<'a> WeightRef<'a> {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            WeightRef::F32(x) => x.len(),
+            WeightRef::F16(x) => x.len(),
+            WeightRef::BF16(x) => x.len(),
+        }
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The values in `at`, converted into `out`. Panics when the lengths differ, like a slice.
+    pub fn read(&self, at: Range<usize>, out: &mut [f32]) {
+        match self {
+            WeightRef::F32(x) => out.copy_from_slice(&x[at]),
+            WeightRef::F16(x) => x[at].convert_to_f32_slice(out),
+            WeightRef::BF16(x) => bf16_to_f32(&x[at], out),
+        }
+    }
+
+    /// All values in f32; no copy when they are f32.
+    pub fn to_f32(&self) -> Cow<'a, [f32]> {
+        if let WeightRef::F32(x) = *self {
+            return Cow::Borrowed(x);
+        }
+        let mut out = vec![0.0; self.len()];
+        out.par_chunks_mut(BLOCK).enumerate().for_each(|(i, o)| self.read(i * BLOCK..i * BLOCK + o.len(), o));
+        Cow::Owned(out)
+    }
+
+    /// Σx and Σx² in f64, in one pass without a copy; the same bits for any number of threads and any vector unit. The
+    /// second is finite exactly when all values are.
+    pub fn sums(&self) -> (f64, f64) {
+        let blocks = self.len().div_ceil(BLOCK);
+        let parts: Vec<(f64, f64)> = (0..blocks)
+            .into_par_iter()
+            .map(|b| {
+                let end = ((b + 1) * BLOCK).min(self.len());
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || self.block_sums(b * BLOCK..end),
+                )
+            })
+            .collect();
+        parts.iter().fold((0.0, 0.0), |t, s| (t.0 + s.0, t.1 + s.1))
+    }
+
+    #[inline(always)]
+    fn block_sums(&self, at: Range<usize>) -> (f64, f64) {
+        let mut acc = ([0.0; LANES], [0.0; LANES]);
+        if let WeightRef::F32(x) = self {
+            add(&x[at], &mut acc);
+        } else {
+            let mut piece = [0.0f32; PIECE];
+            let mut start = at.start;
+            while start < at.end {
+                let len = PIECE.min(at.end - start);
+                let piece = &mut piece[..len];
+                match self {
+                    WeightRef::F16(x) => x[start..start + len].convert_to_f32_slice(piece),
+                    WeightRef::BF16(x) => bf16_to_f32(&x[start..start + len], piece),
+                    WeightRef::F32(_) => {}
+                }
+                add(piece, &mut acc);
+                start += len;
+            }
+        }
+        (acc.0.iter().sum(), acc.1.iter().sum())
+    }
+}
+
+/// Exact, and (unlike `half`'s own loop) inlined where the caller's vector unit is known.
+#[inline(always)]
+fn bf16_to_f32(x: &[bf16], out: &mut [f32]) {
+    assert_eq!(x.len(), out.len());
+    for (o, x) in out.iter_mut().zip(x) {
+        *o = f32::from_bits(u32::from(x.to_bits()) << 16);
+    }
+}
+
+#[inline(always)]
+fn add(x: &[f32], acc: &mut ([f64; LANES], [f64; LANES])) {
+    // copies in registers; no fused multiply-add, so that older machines get the same bits
+    let (mut sum, mut squares) = *acc;
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for c in chunks {
+        for l in 0..LANES {
+            let x = f64::from(c[l]);
+            sum[l] += x;
+            squares[l] += x * x;
+        }
+    }
+    for (l, &x) in rest.iter().enumerate() {
+        let x = f64::from(x);
+        sum[l] += x;
+        squares[l] += x * x;
+    }
+    *acc = (sum, squares);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(len: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * 2654435761) % 1000003) as f32 / 500001.5 - 1.0).collect()
+    }
+
+    #[test]
+    fn sums_of_all_types() {
+        for len in [0, 1, 15, 17, 2047, 2049, 70_000, 200_001] {
+            let x = values(len);
+            let h: Vec<f16> = x.iter().map(|&x| f16::from_f32(x)).collect();
+            let b: Vec<bf16> = x.iter().map(|&x| bf16::from_f32(x)).collect();
+            for (w, list) in [
+                (WeightRef::F32(&x), x.clone()),
+                (WeightRef::F16(&h), h.iter().map(|x| x.to_f32()).collect()),
+                (WeightRef::BF16(&b), b.iter().map(|x| x.to_f32()).collect()),
+            ] {
+                let (sum, squares) = w.sums();
+                let want: (f64, f64) =
+                    list.iter().fold((0.0, 0.0), |t, &x| (t.0 + f64::from(x), t.1 + f64::from(x).powi(2)));
+                assert!((sum - want.0).abs() < 1e-9 && (squares - want.1).abs() < 1e-9 * want.1.max(1.0), "{len}");
+                assert_eq!(w.to_f32().as_ref(), &list[..]);
+            }
+        }
+    }
+
+    #[test]
+    fn infinite_values_show_in_the_squares() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut x = values(5000);
+            x[4321] = bad;
+            assert!(!WeightRef::F32(&x).sums().1.is_finite());
+            let b: Vec<bf16> = x.iter().map(|&x| bf16::from_f32(x)).collect();
+            assert!(!WeightRef::BF16(&b).sums().1.is_finite());
+        }
+        assert!(WeightRef::F32(&[f32::MAX; 100]).sums().1.is_finite());
+    }
+}
