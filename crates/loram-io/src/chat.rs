@@ -150,7 +150,17 @@ fn now(format: &str) -> String {
     let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
     let year = yoe + era * 400 + i64::from(month <= 2);
     const NAMES: [&str; 12] = [
-        "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
         "December",
     ];
     let name = NAMES[month as usize - 1];
@@ -164,8 +174,8 @@ fn now(format: &str) -> String {
 
 /// `tojson` as transformers has it: Python's json.dumps with its separators, nothing escaped for HTML.
 fn to_json(value: Jinja, indent: Option<usize>) -> std::result::Result<String, minijinja::Error> {
-    let value: Value = serde_json::to_value(&value)
-        .map_err(|e| minijinja::Error::new(ErrorKind::BadSerialization, e.to_string()))?;
+    let value: Value =
+        serde_json::to_value(&value).map_err(|e| minijinja::Error::new(ErrorKind::BadSerialization, e.to_string()))?;
     let mut out = String::new();
     write_json(&value, indent, 0, &mut out);
     Ok(out)
@@ -211,7 +221,8 @@ mod tests {
     use super::*;
 
     fn chat() -> Vec<Message> {
-        let turns = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello!"), ("user", "Bye"), ("assistant", "Ciao.")];
+        let turns =
+            [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello!"), ("user", "Bye"), ("assistant", "Ciao.")];
         turns.map(|(r, c)| Message::new(r, c)).to_vec()
     }
 

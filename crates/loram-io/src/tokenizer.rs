@@ -54,7 +54,9 @@ impl TextTokenizer {
         inner.with_padding(None);
         let settings = optional_object(&dir.join("tokenizer_config.json"))?;
         let mut special = optional_object(&dir.join("special_tokens_map.json"))?;
-        special.extend(settings.iter().filter(|(k, v)| k.ends_with("_token") && !v.is_null()).map(|(k, v)| (k.clone(), v.clone())));
+        special.extend(
+            settings.iter().filter(|(k, v)| k.ends_with("_token") && !v.is_null()).map(|(k, v)| (k.clone(), v.clone())),
+        );
         let config = optional_object(&dir.join(CONFIG_FILE))?;
         let id = |key: &str| {
             let named = special.get(key).and_then(token_text).and_then(|t| inner.token_to_id(t));
@@ -68,7 +70,11 @@ impl TextTokenizer {
             pad,
             chat_template: chat_template(dir, &settings)?,
             // transformers writes 1e30 for "no limit"
-            max_length: settings.get("model_max_length").and_then(Value::as_f64).filter(|&n| n < 1e9).map(|n| n as usize),
+            max_length: settings
+                .get("model_max_length")
+                .and_then(Value::as_f64)
+                .filter(|&n| n < 1e9)
+                .map(|n| n as usize),
             special,
             dir: dir.to_path_buf(),
             inner,

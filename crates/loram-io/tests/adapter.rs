@@ -349,11 +349,13 @@ fn plain_form_and_native_form_merge_to_the_same_weights() {
 #[test]
 fn truncation_keeps_scalings_and_reports_its_error() {
     let plain = native("loram").to_plain(|_| unreachable!()).unwrap();
-    let (same, errors) = plain.truncated(100).unwrap();
-    assert!(same.layers == plain.layers && errors.is_empty());
-    let (small, errors) = plain.truncated(2).unwrap();
-    assert_eq!(errors.len(), 14);
-    assert!(errors.iter().all(|(_, e)| *e > 0.0 && *e < 1.0));
+    let (same, lost) = plain.truncated(100).unwrap();
+    assert!(same.layers == plain.layers && lost.layers.is_empty() && lost.error == 0.0);
+    let (small, lost) = plain.truncated(2).unwrap();
+    assert_eq!(lost.layers.len(), 14);
+    assert!(lost.layers.iter().all(|l| l.error > 0.0 && l.error < 1.0));
+    let (least, most) = lost.layers.iter().fold((1.0, 0.0), |(a, b): (f64, f64), l| (a.min(l.error), b.max(l.error)));
+    assert!(least <= lost.error && lost.error <= most, "{least} {} {most}", lost.error);
     let (old, new) = (plain.plan().unwrap(), small.plan().unwrap());
     for (path, p) in &old {
         assert_eq!(new[path].r, 2);
@@ -363,6 +365,28 @@ fn truncation_keeps_scalings_and_reports_its_error() {
     small.write(dir.path()).unwrap();
     assert_eq!(Adapter::read(dir.path()).unwrap().layers, small.layers);
     assert!(plain.truncated(0).is_err() && native("loram").truncated(2).is_err());
+}
+
+#[test]
+fn plain_and_back() {
+    for scheme in ["loram", "pissa", "lora"] {
+        let native = native(scheme);
+        let ckpt = base();
+        let weight = |path: &str| ckpt.tensor(&format!("{path}.weight"))?.to_f32();
+        let plain = native.to_plain(weight).unwrap();
+        let back = plain.to_native(weight).unwrap();
+        assert_eq!(back.layers, native.layers, "{scheme}");
+        assert_eq!(back.form(), native.form(), "{scheme}");
+        let (x, y) = (back.plan().unwrap(), native.plan().unwrap());
+        assert!(x.iter().all(|(path, p)| (p.scaling / y[path].scaling - 1.0).abs() < 1e-12 && p.r == y[path].r));
+        if scheme == "lora" {
+            continue;
+        }
+        let mut trained = plain.clone();
+        trained.layers.values_mut().next().unwrap().a.iter_mut().for_each(|x| *x += 1.0);
+        let e = trained.to_native(weight).unwrap_err().to_string();
+        assert!(e.contains("trained further or cut"), "{e}");
+    }
 }
 
 proptest! {

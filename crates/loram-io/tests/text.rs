@@ -25,7 +25,8 @@ fn the_same_tokens_as_transformers() {
         };
         let t = TextTokenizer::load(dir).unwrap();
         let text = c["text"].as_str().unwrap();
-        let ids = |key: &str| -> Vec<u32> { c[key].as_array().unwrap().iter().map(|i| i.as_u64().unwrap() as u32).collect() };
+        let ids =
+            |key: &str| -> Vec<u32> { c[key].as_array().unwrap().iter().map(|i| i.as_u64().unwrap() as u32).collect() };
         if let Some(pair) = c["pair"].as_str() {
             let (e, cut) = t.encode_cut(text, Some(pair), 100).unwrap();
             assert_eq!((e.ids.clone(), cut), (ids("ids"), false), "{name} pair");
@@ -120,7 +121,8 @@ fn truncation_is_counted() {
 
 #[test]
 fn labels() {
-    let (_d, train) = write("a.jsonl", "{\"text\": \"good\", \"label\": \"pos\"}\n{\"text\": \"bad\", \"label\": \"neg\"}\n");
+    let (_d, train) =
+        write("a.jsonl", "{\"text\": \"good\", \"label\": \"pos\"}\n{\"text\": \"bad\", \"label\": \"neg\"}\n");
     let records = load_records(&train).unwrap();
     let labels = Labels::from_records(&records);
     assert_eq!(labels.names, ["neg", "pos"]);
@@ -129,7 +131,8 @@ fn labels() {
     p.labels = labels;
     let e = p.prepare_all(&load_records(&dev).unwrap()).unwrap_err().to_string();
     assert!(e.contains("b.jsonl:1") && e.contains("neutral") && e.contains("neg, pos"), "{e}");
-    let (_f, numbers) = write("c.jsonl", "{\"text\": \"a\", \"text_pair\": \"b\", \"label\": 3.5}\n{\"text\": \"a\", \"label\": 4}\n");
+    let (_f, numbers) =
+        write("c.jsonl", "{\"text\": \"a\", \"text_pair\": \"b\", \"label\": 3.5}\n{\"text\": \"a\", \"label\": 4}\n");
     let targets: Vec<_> = p.prepare_all(&load_records(&numbers).unwrap()).unwrap().0.iter().map(|e| e.target).collect();
     assert_eq!(targets, [Some(Target::Value(3.5)), Some(Target::Value(4.0))]);
 }
@@ -145,7 +148,11 @@ fn mistakes_are_named_with_file_and_line() {
     };
     expect("a.jsonl", "{\"text\": \"x\"}\n{\"text\": \"x\"\n", &["a.jsonl:2", "malformed"]);
     expect("a.jsonl", "\n\n", &["empty"]);
-    expect("a.jsonl", "{\"text\": \"x\"}\n{\"prompt\": \"x\", \"completion\": \"y\"}\n", &["a.jsonl:2", "mixed formats", "a.jsonl:1"]);
+    expect(
+        "a.jsonl",
+        "{\"text\": \"x\"}\n{\"prompt\": \"x\", \"completion\": \"y\"}\n",
+        &["a.jsonl:2", "mixed formats", "a.jsonl:1"],
+    );
     expect("a.jsonl", "{\"foo\": 1}\n", &["a.jsonl:1", "`foo`"]);
     expect("a.jsonl", "{\"text\": 5}\n", &["a.jsonl:1", "a number"]);
     expect("a.jsonl", "[1]", &["record 1", "object"]);
@@ -165,10 +172,14 @@ fn real_data_sets() {
     };
     let p = preparer(512);
     for (file, format) in [
-        ("e2e/dev.jsonl", "prompt"), ("gsm8k/dev.jsonl", "prompt"), ("alpaca/dev.json", "prompt"), ("wikisql/valid.jsonl", "text"),
+        ("e2e/dev.jsonl", "prompt"),
+        ("gsm8k/dev.jsonl", "prompt"),
+        ("alpaca/dev.json", "prompt"),
+        ("wikisql/valid.jsonl", "text"),
         ("tinyshakespeare/dev.txt", "stream"),
     ] {
-        let spec = DataSpec { paths: vec![shared.join("data").join(file).to_str().unwrap().into()], ..Default::default() };
+        let spec =
+            DataSpec { paths: vec![shared.join("data").join(file).to_str().unwrap().into()], ..Default::default() };
         let (examples, report) = p.prepare_all(&load_records(&spec).unwrap()).unwrap();
         println!("{file} ({format}): {report:?}");
         assert!(examples.len() > 20 && report.counted > 1000);

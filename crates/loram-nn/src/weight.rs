@@ -38,7 +38,12 @@ impl Weight {
         let (rows, cols) = match *t.shape() {
             [n, m] => (n, m),
             [m] => (1, m),
-            _ => return Err(Error::Layer { path: t.name().into(), what: format!("expected a matrix, found {:?}", t.shape()) }),
+            _ => {
+                return Err(Error::Layer {
+                    path: t.name().into(),
+                    what: format!("expected a matrix, found {:?}", t.shape()),
+                });
+            }
         };
         let in_place = t.as_f32().is_some() || t.as_f16().is_some() || t.as_bf16().is_some();
         let data = match t.dtype() {
@@ -165,35 +170,62 @@ impl Weight {
     /// The elements, where they have the type of the product.
     fn direct<T: Element>(&self) -> Option<View<'_, T>> {
         let Table::F32(v) = self.table() else { return None };
-        (T::NAME == <f32 as crate::kernels::Real>::NAME).then(|| View::new(bytemuck::cast_slice(v), self.rows, self.cols))
+        (T::NAME == <f32 as crate::kernels::Real>::NAME)
+            .then(|| View::new(bytemuck::cast_slice(v), self.rows, self.cols))
     }
 
     /// y (t × rows) = (accumulate ? y : 0) + x·Wᵀ + Σ `extra`, x: (t × cols).
-    pub(crate) fn product_t<T: Element>(&self, x: View<'_, T>, y: ViewMut<'_, T>, accumulate: bool, extra: &[Term<'_, T>]) {
-        with_weight_term(y, accumulate, self.direct(), |w| Term { alpha: T::ONE, a: x, b: w.t() }, extra, |mut y| {
-            self.tiles::<T>(|rows, tile| {
-                let terms: Vec<_> = std::iter::once(Term { alpha: T::ONE, a: x, b: tile.t() })
-                    .chain(extra.iter().map(|e| Term { b: e.b.col_range(rows.clone()), ..*e }))
-                    .collect();
-                gemm_sum(y.reborrow().col_range(rows), accumulate, &terms);
-            });
-        });
+    pub(crate) fn product_t<T: Element>(
+        &self,
+        x: View<'_, T>,
+        y: ViewMut<'_, T>,
+        accumulate: bool,
+        extra: &[Term<'_, T>],
+    ) {
+        with_weight_term(
+            y,
+            accumulate,
+            self.direct(),
+            |w| Term { alpha: T::ONE, a: x, b: w.t() },
+            extra,
+            |mut y| {
+                self.tiles::<T>(|rows, tile| {
+                    let terms: Vec<_> = std::iter::once(Term { alpha: T::ONE, a: x, b: tile.t() })
+                        .chain(extra.iter().map(|e| Term { b: e.b.col_range(rows.clone()), ..*e }))
+                        .collect();
+                    gemm_sum(y.reborrow().col_range(rows), accumulate, &terms);
+                });
+            },
+        );
     }
 
     /// dx (t × cols) = (accumulate ? dx : 0) + dy·W + Σ `extra`, dy: (t × rows).
-    pub(crate) fn product<T: Element>(&self, dy: View<'_, T>, dx: ViewMut<'_, T>, accumulate: bool, extra: &[Term<'_, T>]) {
-        with_weight_term(dx, accumulate, self.direct(), |w| Term { alpha: T::ONE, a: dy, b: w }, extra, |mut dx| {
-            let mut accumulate = accumulate;
-            if !extra.is_empty() || self.rows == 0 {
-                gemm_sum(dx.reborrow(), accumulate, extra);
-                accumulate = true;
-            }
-            self.tiles::<T>(|rows, tile| {
-                let term = Term { alpha: T::ONE, a: dy.col_range(rows), b: tile };
-                gemm_sum(dx.reborrow(), accumulate, &[term]);
-                accumulate = true;
-            });
-        });
+    pub(crate) fn product<T: Element>(
+        &self,
+        dy: View<'_, T>,
+        dx: ViewMut<'_, T>,
+        accumulate: bool,
+        extra: &[Term<'_, T>],
+    ) {
+        with_weight_term(
+            dx,
+            accumulate,
+            self.direct(),
+            |w| Term { alpha: T::ONE, a: dy, b: w },
+            extra,
+            |mut dx| {
+                let mut accumulate = accumulate;
+                if !extra.is_empty() || self.rows == 0 {
+                    gemm_sum(dx.reborrow(), accumulate, extra);
+                    accumulate = true;
+                }
+                self.tiles::<T>(|rows, tile| {
+                    let term = Term { alpha: T::ONE, a: dy.col_range(rows), b: tile };
+                    gemm_sum(dx.reborrow(), accumulate, &[term]);
+                    accumulate = true;
+                });
+            },
+        );
     }
 
     /// Calls `f` with converted blocks of rows, in order.

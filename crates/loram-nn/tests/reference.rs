@@ -72,8 +72,11 @@ impl Reference {
 
     /// Paths with an adapter and their shapes (n, m).
     fn layers(&self) -> Vec<(String, usize, usize)> {
-        let mut paths: Vec<_> =
-            self.tensors.keys().filter_map(|k| Some(k.strip_prefix("lora.")?.strip_suffix(".A")?.to_string())).collect();
+        let mut paths: Vec<_> = self
+            .tensors
+            .keys()
+            .filter_map(|k| Some(k.strip_prefix("lora.")?.strip_suffix(".A")?.to_string()))
+            .collect();
         paths.sort();
         let shape = |p: &str| (self.tensors[&format!("lora.{p}.B")].0[0], self.tensors[&format!("lora.{p}.A")].0[1]);
         paths.into_iter().map(|p| (p.clone(), shape(&p).0, shape(&p).1)).collect()
@@ -128,7 +131,9 @@ fn check(name: &str) {
             grads = grads.max(worst(&p.grad.to_f64_vec(), reference.get(&key)));
         }
         assert_eq!(model.params().len(), 2 * reference.layers().len());
-        println!("{name} {compute:?}: logits {base:.1e}, with adapter {adapted:.1e}, loss {loss:.1e}, gradients {grads:.1e}");
+        println!(
+            "{name} {compute:?}: logits {base:.1e}, with adapter {adapted:.1e}, loss {loss:.1e}, gradients {grads:.1e}"
+        );
         assert!(base < 1e-4 && adapted < 1e-4 && loss < 1e-5 && grads < 1e-4, "{name}");
 
         // recomputation gives exactly the same gradients
@@ -287,7 +292,8 @@ fn wrong_input_is_an_error() {
     let batch = Batch { tokens: vec![4; 41], lengths: vec![41], ..Default::default() };
     assert!(model.logits(&batch).unwrap_err().to_string().contains("41"));
     assert!(model.generator().is_err());
-    let lora = Lora { a: vec![], b: vec![], r: 1, scaling: 1.0, dropout: 0.0, train_a: true, train_b: true, start: None };
+    let lora =
+        Lora { a: vec![], b: vec![], r: 1, scaling: 1.0, dropout: 0.0, train_a: true, train_b: true, start: None };
     assert!(model.attach("bert.encoder.layer.0.attention.self.query", lora.clone()).unwrap_err().exit_code() == 2);
     assert!(model.attach("nowhere", lora).unwrap_err().to_string().contains("nowhere"));
 }

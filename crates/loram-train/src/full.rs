@@ -3,10 +3,10 @@
 use crate::Result;
 use crate::session::Base;
 use loram_io::ModelConfig;
-use loram_io::config::TensorNames;
+use loram_io::config::{TensorNames, head_entries};
 use loram_io::merge::{MergeReport, MergeSource, write_merged};
 use loram_nn::{Model, Task};
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 use std::path::Path;
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -53,42 +53,11 @@ pub(crate) fn save_full(base: &Base, model: &Model, labels: &[String], out: &Pat
     let same_names = TensorNames::find(&base.checkpoint, &base.config)?.stored(EMBEDDING) == EMBEDDING;
     let shared = tied && same_names && !base.checkpoint.contains(LM_HEAD);
     let config = (!shared).then_some(&base.config);
-    let updates = config_updates(base, model, labels);
+    let updates = match model.options().task {
+        Task::CausalLm => Map::new(),
+        Task::Regression => head_entries(&base.config, &[]),
+        Task::Classification { .. } => head_entries(&base.config, labels),
+    };
     let mut changes = Changes { model, head: tied && !shared };
     Ok(write_merged(&base.checkpoint, config, out, &updates, &mut changes)?)
-}
-
-/// What `config.json` says about a new head.
-fn config_updates(base: &Base, model: &Model, labels: &[String]) -> Map<String, Value> {
-    let mut out = Map::new();
-    let class = match base.config.family() {
-        "bert" => "Bert",
-        "roberta" => "Roberta",
-        "xlm-roberta" => "XLMRoberta",
-        "distilbert" => "DistilBert",
-        "llama" => "Llama",
-        "mistral" => "Mistral",
-        "qwen2" => "Qwen2",
-        "qwen3" => "Qwen3",
-        _ => "SmolLM3",
-    };
-    let names: Vec<String> = match model.options().task {
-        Task::CausalLm => return out,
-        Task::Regression => {
-            out.insert("problem_type".into(), json!("regression"));
-            vec!["LABEL_0".into()]
-        }
-        Task::Classification { .. } => {
-            out.insert("problem_type".into(), json!("single_label_classification"));
-            labels.to_vec()
-        }
-    };
-    out.insert("architectures".into(), json!([format!("{class}ForSequenceClassification")]));
-    let by_id = |(i, n): (usize, &String)| (i.to_string(), json!(n));
-    out.insert("id2label".into(), Value::Object(names.iter().enumerate().map(by_id).collect()));
-    out.insert(
-        "label2id".into(),
-        Value::Object(names.iter().enumerate().map(|(i, n)| (n.clone(), json!(i))).collect()),
-    );
-    out
 }

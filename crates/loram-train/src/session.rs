@@ -182,11 +182,7 @@ impl Session {
 /// The task of a model for evaluation, and the labels of its head.
 fn task_of(base: &Base, adapter: Option<&Adapter>, asked: Option<TaskKind>) -> Result<(Task, Vec<String>)> {
     let recipe = adapter.and_then(|a| a.recipe.as_ref()).and_then(|r| r.labels.clone());
-    // outputs of a head that the adapter was saved with
-    let outputs = adapter.and_then(|a| {
-        let last = ["classifier.weight", "classifier.out_proj.weight", "score.weight"];
-        last.iter().find_map(|n| a.saved.get(*n)).map(|t| t.shape[0])
-    });
+    let outputs = adapter.and_then(Adapter::head_outputs);
     let from_head = *base.config.head() == Head::SequenceClassification;
     let kind = match asked {
         Some(kind) => kind,

@@ -1,8 +1,51 @@
-//! From the native form of an adapter to the plain one, and to smaller ranks.
+//! Between the native form of an adapter and the plain one, and to smaller ranks.
 
-use super::{Adapter, AdapterForm, LoraWeights};
-use crate::{Error, Result};
+use super::{Adapter, AdapterForm, LoraWeights, RECIPE_FILE};
+use crate::config::TensorNames;
+use crate::init::weight_of;
+use crate::{Checkpoint, Error, ModelConfig, Result};
 use loram_core::{LayerPlan, MatRef, SchemeSpec};
+use serde::Serialize;
+
+/// The weights of a base model by module path, for starts that are made from them.
+pub struct BaseWeights<'a> {
+    checkpoint: &'a Checkpoint,
+    names: TensorNames,
+}
+
+impl<'a> BaseWeights<'a> {
+    /// The weights of a checkpoint.
+    pub fn new(checkpoint: &'a Checkpoint, config: &ModelConfig) -> Result<BaseWeights<'a>> {
+        Ok(BaseWeights { checkpoint, names: TensorNames::find(checkpoint, config)? })
+    }
+
+    /// Values (n, m) of a linear layer's weight, row-major.
+    pub fn of(&self, path: &str) -> Result<Vec<f32>> {
+        weight_of(self.checkpoint, Some(&self.names), path)?.to_f32()
+    }
+}
+
+/// What cutting the ranks of an adapter lost.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Truncation {
+    /// ‖ΔW − ΔW'‖/‖ΔW‖ over all layers together, those that were not cut included.
+    pub error: f64,
+    /// Layers that became smaller.
+    pub layers: Vec<TruncatedLayer>,
+}
+
+/// A layer that became smaller.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TruncatedLayer {
+    /// Module path.
+    pub path: String,
+    /// Rank before.
+    pub from: usize,
+    /// Rank now.
+    pub to: usize,
+    /// ‖ΔW − ΔW'‖/‖ΔW‖ of this layer.
+    pub error: f64,
+}
 
 /// Factors A₀ (r, m) and B₀ (n, r) that a layer started with.
 pub type StartFactors = (Vec<f32>, Vec<f32>);
@@ -38,6 +81,12 @@ impl Adapter {
         Ok(Some((start.a, start.b)))
     }
 
+    /// Whether the recipe alone makes every start again, without the base's weights.
+    pub fn start_follows_from_recipe(&self) -> bool {
+        let all = |r: &super::Recipe| r.layers.values().all(|l| loram_core::from_recipe(l).is_some());
+        self.recipe.as_ref().is_none_or(all)
+    }
+
     /// The plain form, of twice the rank: A' = [A; A₀], B' = [B, −B₀], with `lora_alpha` such that the scaling stays.
     /// `weight` gives the untouched base's values of a layer and is called only for schemes that need them. A plain
     /// adapter comes back as it is.
@@ -62,9 +111,46 @@ impl Adapter {
         Ok(out)
     }
 
-    /// The nearest adapter of rank at most `rank`, per layer by SVD of B·A, and the relative error ‖ΔW − ΔW'‖/‖ΔW‖ of
-    /// each layer that became smaller. Scalings stay. A native adapter must be made plain first.
-    pub fn truncated(&self, rank: usize) -> Result<(Adapter, Vec<(String, f64)>)> {
+    /// The native form of a plain adapter of twice the rank that was made from one: the halves that hold `A₀` and `−B₀`
+    /// are taken off. A native adapter comes back as it is, and so does one whose start leaves the base alone.
+    ///
+    /// Errors: no recipe, factors that no longer end in the recipe's start (trained further, or cut to a smaller rank).
+    pub fn to_native(&self, mut weight: impl FnMut(&str) -> Result<Vec<f32>>) -> Result<Adapter> {
+        let mut out = self.clone();
+        let Some(recipe) = out.recipe.as_mut() else {
+            let what = format!("the adapter has no {RECIPE_FILE}: only adapters that loram started have a native form");
+            return Err(Error::Usage(what));
+        };
+        let doubled = |(path, w): (&String, &LoraWeights)| recipe.layers.get(path).is_some_and(|l| w.r == 2 * l.r);
+        if recipe.form == AdapterForm::Native || !self.layers.iter().any(doubled) {
+            return Ok(out);
+        }
+        // starts are made again as those of a native adapter
+        recipe.form = AdapterForm::Native;
+        let mut as_native = self.clone();
+        as_native.recipe.clone_from(&out.recipe);
+        halve(&mut as_native.config);
+        for (path, w) in &mut out.layers {
+            let lost = |what: &str| Error::Usage(format!("layer `{path}` has no native form: {what}"));
+            let start = match as_native.start_of(path, None) {
+                Err(_) => as_native.start_of(path, Some(&weight(path)?))?,
+                found => found?,
+            };
+            let (a0, b0) = start.ok_or_else(|| lost("its start cannot be made again"))?;
+            let r = a0.len() / w.m;
+            if w.r != 2 * r || !ends_in_start(w, &a0, &b0) {
+                return Err(lost("its factors do not end in the recipe's start, so it was trained further or cut"));
+            }
+            let b = w.b.chunks_exact(w.r).flat_map(|row| row[..r].iter().copied()).collect();
+            *w = LoraWeights { r, a: w.a[..r * w.m].to_vec(), b, ..*w };
+        }
+        out.config = as_native.config;
+        Ok(out)
+    }
+
+    /// The nearest adapter of rank at most `rank`, per layer by SVD of B·A, with what that loses. Scalings stay. A native
+    /// adapter must be made plain first.
+    pub fn truncated(&self, rank: usize) -> Result<(Adapter, Truncation)> {
         if self.form() == AdapterForm::Native {
             return Err(Error::Usage("a native adapter must be made plain before its rank is reduced".into()));
         }
@@ -73,13 +159,19 @@ impl Adapter {
         }
         let plans = self.plan()?;
         let mut out = self.clone();
-        let mut errors = Vec::new();
+        let mut layers = Vec::new();
+        let (mut lost, mut all) = (0.0, 0.0);
         for (path, w) in &mut out.layers {
+            let whole = plans[path].scaling.powi(2)
+                * loram_core::magnitude::nu_product(&w.a, &w.b, w.n, w.m, w.r)
+                * (w.n * w.m) as f64;
+            all += whole;
             let to = rank.min(w.n).min(w.m);
             if w.r > to {
                 let (a, b, error) = loram_core::truncate(&w.a, &w.b, w.n, w.m, w.r, to)?;
+                lost += whole * error * error;
+                layers.push(TruncatedLayer { path: path.clone(), from: w.r, to, error });
                 *w = LoraWeights { r: to, a, b, ..*w };
-                errors.push((path.clone(), error));
             }
         }
         // a layer's alpha from its scaling and its new rank; the patterns list what differs from the common values
@@ -100,6 +192,28 @@ impl Adapter {
                 c.alpha_pattern.insert(path.clone(), own);
             }
         }
-        Ok((out, errors))
+        let error = if all > 0.0 { (lost / all).sqrt() } else { 0.0 };
+        Ok((out, Truncation { error, layers }))
     }
+}
+
+/// The configuration at half the rank with the same scaling: the other way of the plain form.
+fn halve(c: &mut loram_core::LoraConfig) {
+    let factor = loram_core::plain_alpha(1.0, c.use_rslora);
+    c.r /= 2;
+    c.lora_alpha /= factor;
+    c.rank_pattern.values_mut().for_each(|r| *r /= 2);
+    c.alpha_pattern.values_mut().for_each(|a| *a /= factor);
+}
+
+/// Bits of both slices are equal; −0 and 0 count as equal, because the plain form holds −B₀.
+pub(crate) fn same(x: impl Iterator<Item = f32>, y: &[f32]) -> bool {
+    x.zip(y).all(|(x, y)| x.to_bits() == y.to_bits() || (x == 0.0 && *y == 0.0))
+}
+
+/// Whether the factors of a plain adapter of twice the rank end in A₀ and −B₀.
+pub(crate) fn ends_in_start(w: &LoraWeights, a0: &[f32], b0: &[f32]) -> bool {
+    let r = w.r / 2;
+    let b_tail = w.b.chunks_exact(w.r).flat_map(|row| row[r..].iter().map(|x| -x));
+    same(w.a[r * w.m..].iter().copied(), a0) && same(b_tail, b0)
 }

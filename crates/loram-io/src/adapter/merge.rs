@@ -1,9 +1,52 @@
 //! The change that an adapter makes to its base's weights, as a source for [`crate::merge::write_merged`].
 
 use super::Adapter;
-use crate::merge::MergeSource;
-use crate::{Error, Result};
+use crate::config::{TensorNames, head_entries};
+use crate::merge::{MergeReport, MergeSource, write_merged};
+use crate::{Checkpoint, Error, ModelConfig, Result};
+use serde_json::Map;
 use std::collections::BTreeMap;
+use std::path::Path;
+
+/// How a merge is made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MergeOptions {
+    /// Merge although the model is not the one that the adapter was started on.
+    pub any_base: bool,
+}
+
+/// Writes the model `ckpt` with an adapter merged into its weights to the folder `out`: same shards and dtypes, other
+/// files copied; a head that the adapter brings is written with its labels.
+///
+/// Errors: another model than the adapter's base (by its fingerprint), those of [`write_merged`].
+pub fn merge_adapter(
+    ckpt: &Checkpoint,
+    config: &ModelConfig,
+    adapter: &Adapter,
+    out: &Path,
+    options: MergeOptions,
+) -> Result<MergeReport> {
+    if let Some(base) = adapter.recipe.as_ref().and_then(|r| r.base.as_ref()).filter(|_| !options.any_base) {
+        base.verify(ckpt, Some(&TensorNames::find(ckpt, config)?))?;
+    }
+    let entries = match adapter.head_outputs() {
+        Some(outputs) => head_entries(config, &head_labels(adapter, config, outputs)),
+        None => Map::new(),
+    };
+    write_merged(ckpt, Some(config), out, &entries, &mut AdapterMerge::new(adapter)?)
+}
+
+/// Names of a head's outputs: those of the recipe, those of the model where their number fits, else numbers. A single
+/// output is a regression and has none.
+fn head_labels(adapter: &Adapter, config: &ModelConfig, outputs: usize) -> Vec<String> {
+    let fits = |names: &&Vec<String>| names.len() == outputs;
+    let own = adapter.recipe.as_ref().and_then(|r| r.labels.as_ref()).filter(fits);
+    match own.or(Some(&config.labels().names).filter(fits)) {
+        _ if outputs == 1 => Vec::new(),
+        Some(names) => names.clone(),
+        None => (0..outputs).map(|i| format!("LABEL_{i}")).collect(),
+    }
+}
 
 /// Adds `s·B·A` (plain) or `s·(B·A − B₀·A₀)` (native) to the weights, rounded once to f32, and puts saved modules in
 /// place.

@@ -9,8 +9,9 @@ mod recipe;
 mod tensors;
 
 pub use config_file::PEFT_VERSION;
-pub use convert::StartFactors;
-pub use merge::AdapterMerge;
+pub use convert::{BaseWeights, StartFactors, TruncatedLayer, Truncation};
+pub(crate) use convert::{ends_in_start, same};
+pub use merge::{AdapterMerge, MergeOptions, merge_adapter};
 pub use recipe::{AdapterForm, Fingerprint, RECIPE_FILE, Recipe};
 
 use crate::atomic::{self, AtomicDir};
@@ -187,6 +188,12 @@ impl Adapter {
             (p.path.clone(), LayerPlan { n: w.n, m: w.m, ..p })
         });
         Ok(shaped.collect())
+    }
+
+    /// Outputs of the sequence-classification head that the adapter brings; `None` when it brings none.
+    pub fn head_outputs(&self) -> Option<usize> {
+        let last = ["classifier.weight", "classifier.out_proj.weight", "score.weight"];
+        last.iter().find_map(|n| self.saved.get(*n)).and_then(|t| t.shape.first().copied())
     }
 
     /// A line for the user when the configuration hints that the adapter belongs to a changed base: PEFT leaves

@@ -1,7 +1,8 @@
 //! What sits on top of the blocks: the kind of head, its labels, and the names of activations.
 
 use super::fields::Fields;
-use crate::{Error, Result};
+use crate::{Error, ModelConfig, Result};
+use serde_json::{Map, Value, json};
 
 /// The head that a checkpoint was saved with, from `architectures`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +96,24 @@ impl Labels {
         };
         Ok(Labels { names, problem_type })
     }
+}
+
+/// What `config.json` says when a trained sequence-classification head is saved with the model: class, labels and kind of
+/// problem. Without labels the head is a regression with one output.
+pub fn head_entries(config: &ModelConfig, labels: &[String]) -> Map<String, Value> {
+    let (problem, names) = match labels {
+        [] => ("regression", vec!["LABEL_0".to_string()]),
+        some => ("single_label_classification", some.to_vec()),
+    };
+    let by_id = |(i, n): (usize, &String)| (i.to_string(), json!(n));
+    let by_name = |(i, n): (usize, &String)| (n.clone(), json!(i));
+    let entries = [
+        ("architectures", json!([config.class_name(&Head::SequenceClassification)])),
+        ("problem_type", json!(problem)),
+        ("id2label", Value::Object(names.iter().enumerate().map(by_id).collect())),
+        ("label2id", Value::Object(names.iter().enumerate().map(by_name).collect())),
+    ];
+    entries.into_iter().map(|(k, v)| (k.to_string(), v)).collect()
 }
 
 /// Activation functions.

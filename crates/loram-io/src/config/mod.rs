@@ -11,7 +11,7 @@ mod rope;
 pub use decoder::{DECODER_FAMILIES, DecoderConfig, LayerKind};
 pub use encoder::{ENCODER_FAMILIES, EncoderConfig};
 pub use generation::GenerationConfig;
-pub use head::{Activation, Head, Labels, ProblemType};
+pub use head::{Activation, Head, Labels, ProblemType, head_entries};
 pub use names::TensorNames;
 pub use rope::{RopeConfig, RopeScaling};
 

@@ -8,8 +8,22 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 pub const PREFIX: &str = "demo:";
 
 const NAMES: [&str; 16] = [
-    "The Golden Curry", "Blue Spice", "The Eagle", "Green Man", "The Mill", "Aromi", "Cocum", "The Olive Grove", "Zizzi",
-    "Loch Fyne", "The Punter", "Strada", "Giraffe", "The Wrestlers", "Fitzbillies", "The Vaults",
+    "The Golden Curry",
+    "Blue Spice",
+    "The Eagle",
+    "Green Man",
+    "The Mill",
+    "Aromi",
+    "Cocum",
+    "The Olive Grove",
+    "Zizzi",
+    "Loch Fyne",
+    "The Punter",
+    "Strada",
+    "Giraffe",
+    "The Wrestlers",
+    "Fitzbillies",
+    "The Vaults",
 ];
 const FOODS: [&str; 8] = ["Italian", "French", "Indian", "Chinese", "English", "Japanese", "fast food", "seafood"];
 const PRICES: [&str; 4] = ["cheap", "moderate", "high", "less than £20"];
@@ -36,11 +50,14 @@ impl Dice {
 /// Prompt and completion pairs of a source like `demo:restaurants?seed=0&n=2000&split=train`. The facts of the two splits
 /// never coincide: a combination belongs to one of them by its hash.
 pub fn generate(source: &str) -> Result<Vec<(String, String)>> {
-    let (name, query) = source.strip_prefix(PREFIX).unwrap_or(source).split_once('?').unwrap_or((
-        source.strip_prefix(PREFIX).unwrap_or(source),
-        "",
-    ));
-    let bad = |what: String| Err(Error::Usage(format!("`{source}`: {what}; expected demo:restaurants?seed=0&n=2000&split=train")));
+    let (name, query) = source
+        .strip_prefix(PREFIX)
+        .unwrap_or(source)
+        .split_once('?')
+        .unwrap_or((source.strip_prefix(PREFIX).unwrap_or(source), ""));
+    let bad = |what: String| {
+        Err(Error::Usage(format!("`{source}`: {what}; expected demo:restaurants?seed=0&n=2000&split=train")))
+    };
     if name != "restaurants" {
         return bad(format!("no generator is called `{name}`"));
     }
@@ -58,7 +75,8 @@ pub fn generate(source: &str) -> Result<Vec<(String, String)>> {
     let mut out = Vec::with_capacity(n);
     while out.len() < n {
         let (prompt, completion) = pair(&mut dice);
-        let hash = prompt.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        let hash =
+            prompt.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         if ((hash >> 32) % 8 == 0) == dev {
             out.push((prompt, completion));
         }
@@ -73,7 +91,14 @@ fn pair(d: &mut Dice) -> (String, String) {
     let (area, rating) = (d.maybe(&AREAS, 6), d.maybe(&RATINGS, 5));
     let (near, family) = (d.maybe(&NEAR, 4), d.maybe(&["yes", "no"], 5));
     let mut facts = vec![format!("name : {name}"), format!("type : {kind}")];
-    let given = [("food", food), ("price", price), ("area", area), ("rating", rating), ("near", near), ("family friendly", family)];
+    let given = [
+        ("food", food),
+        ("price", price),
+        ("area", area),
+        ("rating", rating),
+        ("near", near),
+        ("family friendly", family),
+    ];
     facts.extend(given.iter().filter_map(|(k, v)| v.map(|v| format!("{k} : {v}"))));
     let prompt = format!("{} =>", facts.join(" | "));
 
@@ -83,7 +108,8 @@ fn pair(d: &mut Dice) -> (String, String) {
     if family_first {
         noun = format!("family friendly {noun}");
     }
-    let cheap = matches!(price, Some("cheap" | "moderate")).then(|| price.unwrap_or_default()).filter(|_| d.roll(2) == 0);
+    let cheap =
+        matches!(price, Some("cheap" | "moderate")).then(|| price.unwrap_or_default()).filter(|_| d.roll(2) == 0);
     if let Some(p) = cheap {
         noun = format!("{} {noun}", if p == "moderate" { "moderately priced" } else { p });
     }
@@ -95,7 +121,9 @@ fn pair(d: &mut Dice) -> (String, String) {
         (None, Some(n)) => format!(" near {n}"),
         (None, None) => String::new(),
     };
-    let serves = food.map(|f| [format!(" that serves {f} food"), format!(" serving {f} food"), format!(" with {f} food")][d.roll(3)].clone());
+    let serves = food.map(|f| {
+        [format!(" that serves {f} food"), format!(" serving {f} food"), format!(" with {f} food")][d.roll(3)].clone()
+    });
     let serves = serves.unwrap_or_default().replace("fast food food", "fast food");
     let a = article(&noun);
     let mut text = match d.roll(3) {
@@ -109,12 +137,14 @@ fn pair(d: &mut Dice) -> (String, String) {
     };
     let it = if d.roll(2) == 0 { "It" } else { name };
     match price {
-        Some(p) if cheap.is_none() => text += &match p {
-            "less than £20" => format!(" {it} costs less than £20."),
-            "high" => format!(" {it} is expensive."),
-            "moderate" => " Prices are moderate.".to_string(),
-            _ => format!(" {it} is cheap."),
-        },
+        Some(p) if cheap.is_none() => {
+            text += &match p {
+                "less than £20" => format!(" {it} costs less than £20."),
+                "high" => format!(" {it} is expensive."),
+                "moderate" => " Prices are moderate.".to_string(),
+                _ => format!(" {it} is cheap."),
+            }
+        }
         _ => {}
     }
     if let Some(r) = rating {

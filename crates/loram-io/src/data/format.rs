@@ -163,7 +163,10 @@ impl Labels {
                 0..=12 => self.names.join(", "),
                 n => format!("{}, … ({n} in all)", self.names[..8].join(", ")),
             };
-            Error::Data { at: at.to_string(), what: format!("label `{written}` is unknown; the training data have {known}") }
+            Error::Data {
+                at: at.to_string(),
+                what: format!("label `{written}` is unknown; the training data have {known}"),
+            }
         })
     }
 }

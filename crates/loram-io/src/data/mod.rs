@@ -5,6 +5,6 @@ mod format;
 mod prepare;
 mod read;
 
-pub use format::{Format, Record, Body, Labels, Label};
+pub use format::{Body, Format, Label, Labels, Record};
 pub use prepare::{Example, PrepareReport, Preparer, Span, Target};
 pub use read::{DataSpec, load_records};

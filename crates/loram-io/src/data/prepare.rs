@@ -185,7 +185,13 @@ impl Preparer {
                     other => Target::Class(self.labels.id(other, &record.at)?),
                 };
                 let token_type_ids = if e.type_ids.iter().any(|&t| t != 0) { e.type_ids } else { Vec::new() };
-                Ok(vec![Example { input_ids: e.ids, token_type_ids, target: Some(target), truncated, ..Default::default() }])
+                Ok(vec![Example {
+                    input_ids: e.ids,
+                    token_type_ids,
+                    target: Some(target),
+                    truncated,
+                    ..Default::default()
+                }])
             }
         }
     }

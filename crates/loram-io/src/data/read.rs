@@ -90,10 +90,8 @@ fn read_text(path: &Path) -> Result<String> {
 /// The objects of a JSON array, or of JSON Lines, each with its place.
 fn objects(path: &str, text: &str) -> Result<Vec<(String, Value)>> {
     if text.trim_start().starts_with('[') {
-        let list: Vec<Value> = serde_json::from_str(text).map_err(|e| Error::Data {
-            at: format!("{path}:{}", e.line()),
-            what: format!("malformed JSON: {e}"),
-        })?;
+        let list: Vec<Value> = serde_json::from_str(text)
+            .map_err(|e| Error::Data { at: format!("{path}:{}", e.line()), what: format!("malformed JSON: {e}") })?;
         return Ok(list.into_iter().enumerate().map(|(i, v)| (format!("{path}: record {}", i + 1), v)).collect());
     }
     let lines = text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty());
@@ -117,7 +115,9 @@ fn record(spec: &DataSpec, at: String, value: Value, format: &mut Option<(Format
     for (to, from) in renames.chain(spec.text_field.as_deref().map(|f| ("text", f))) {
         match fields.get(from) {
             Some(v) => drop(fields.insert(to.to_string(), v.clone())),
-            None => return bad(format!("no field `{from}` (given as the column of `{to}`); there are {}", names(&fields))),
+            None => {
+                return bad(format!("no field `{from}` (given as the column of `{to}`); there are {}", names(&fields)));
+            }
         }
     }
     let found = Format::of(&fields);
@@ -155,7 +155,12 @@ fn names(fields: &Map<String, Value>) -> String {
 fn body(format: Format, fields: &Map<String, Value>, at: &str) -> Result<Body> {
     let error = |what: String| Error::Data { at: at.to_string(), what };
     let missing = |key: &str| {
-        error(format!("format {} needs {}: no field `{key}`, there are {}", format.name(), format.fields(), names(fields)))
+        error(format!(
+            "format {} needs {}: no field `{key}`, there are {}",
+            format.name(),
+            format.fields(),
+            names(fields)
+        ))
     };
     let string = |key: &str| match fields.get(key) {
         Some(Value::String(s)) => Ok(s.clone()),
@@ -203,7 +208,10 @@ fn body(format: Format, fields: &Map<String, Value>, at: &str) -> Result<Body> {
                     Some(x) => Label::Value(x as f32),
                     None => return Err(error(format!("field `label`: {n} is no finite number"))),
                 },
-                (Some(Value::Number(n)), _) => match n.as_u64().or(n.as_f64().filter(|x| x.fract() == 0.0 && *x >= 0.0).map(|x| x as u64)) {
+                (Some(Value::Number(n)), _) => match n
+                    .as_u64()
+                    .or(n.as_f64().filter(|x| x.fract() == 0.0 && *x >= 0.0).map(|x| x as u64))
+                {
                     Some(i) => Label::Id(i),
                     None => return Err(error(format!("field `label`: expected a name or a whole number, found {n}"))),
                 },

@@ -36,7 +36,13 @@ impl Table<'_> {
 ///
 /// # Errors
 /// The first id that the table does not have; nothing is written then.
-pub fn gather<T: Real>(table: Table<'_>, cols: usize, ids: &[u32], y: &mut [T], accumulate: bool) -> Result<(), OutOfRange> {
+pub fn gather<T: Real>(
+    table: Table<'_>,
+    cols: usize,
+    ids: &[u32],
+    y: &mut [T],
+    accumulate: bool,
+) -> Result<(), OutOfRange> {
     assert_eq!(y.len(), ids.len() * cols, "gather: {} rows of {cols}", ids.len());
     check(ids, if cols == 0 { 0 } else { table.len() / cols })?;
     match table {

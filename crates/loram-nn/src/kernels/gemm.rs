@@ -164,7 +164,19 @@ pub fn gemm_sum<T: Real>(c: ViewMut<'_, T>, accumulate: bool, terms: &[Term<'_, 
         if terms.is_empty() && !accumulate {
             let nothing = View { data: &[], rows: r.len(), cols: 0, rs: 0, cs: 0 };
             // SAFETY: as above
-            unsafe { block(place, r.len(), q.len(), rs, cs, false, T::ONE, nothing, View { cols: q.len(), rows: 0, ..nothing }) }
+            unsafe {
+                block(
+                    place,
+                    r.len(),
+                    q.len(),
+                    rs,
+                    cs,
+                    false,
+                    T::ONE,
+                    nothing,
+                    View { cols: q.len(), rows: 0, ..nothing },
+                )
+            }
         }
     });
 }

@@ -163,19 +163,8 @@ mod tests {
         let mut c: Vec<T> = (0..m * (n + 3)).map(value).collect();
         let before = c.clone();
         let (ars, acs) = if transposed { (1, m) } else { (k, 1) };
-        let tile = Tile {
-            m,
-            n,
-            k,
-            a: a.as_ptr(),
-            ars,
-            acs,
-            b: b.as_ptr(),
-            ldb: n,
-            c: c.as_mut_ptr(),
-            ldc: n + 3,
-            accumulate,
-        };
+        let tile =
+            Tile { m, n, k, a: a.as_ptr(), ars, acs, b: b.as_ptr(), ldb: n, c: c.as_mut_ptr(), ldc: n + 3, accumulate };
         pulp::Arch::new().dispatch(Job(tile));
         for i in 0..m {
             for j in 0..n + 3 {

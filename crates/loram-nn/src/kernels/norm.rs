@@ -4,7 +4,7 @@
 
 use super::{
     Real,
-    par::{GRAIN, Rows, RowsMut, Shared, for_units, for_rows},
+    par::{GRAIN, Rows, RowsMut, Shared, for_rows, for_units},
     simd::{centred_square_sum, dot, dot3, simd, sum},
 };
 
@@ -85,11 +85,7 @@ pub fn rms_norm_backward<T: Real>(
     cols: usize,
 ) {
     let n = rows * cols;
-    assert_eq!(
-        (x.len(), dy.len(), dx.len(), rstd.len(), w.len()),
-        (n, n, n, rows, cols),
-        "rms_norm_backward"
-    );
+    assert_eq!((x.len(), dy.len(), dx.len(), rstd.len(), w.len()), (n, n, n, rows, cols), "rms_norm_backward");
     let parts = (Rows(x, cols), Rows(dy, cols), RowsMut(dx, cols), Rows(rstd, 1));
     for_rows(parts, rows, 2 * cols, |(x, dy, dx, rstd), _| {
         simd(
@@ -252,7 +248,12 @@ fn centred_dot3<T: Real>(a: &[T], b: &[T], c: &[T], m: T) -> T {
 }
 
 /// out += Σ over rows of what `add(row, first column, out[block])` adds, rows in order, blocks of columns in parallel.
-pub(super) fn column_sums<T: Real>(rows: usize, cols: usize, out: &mut [T], add: impl Fn(usize, usize, &mut [T]) + Sync) {
+pub(super) fn column_sums<T: Real>(
+    rows: usize,
+    cols: usize,
+    out: &mut [T],
+    add: impl Fn(usize, usize, &mut [T]) + Sync,
+) {
     let grain = (GRAIN / (rows * COLUMN_BLOCK).max(1)).max(1);
     let out = Shared::new(out);
     for_units(cols.div_ceil(COLUMN_BLOCK), grain, |unit| {

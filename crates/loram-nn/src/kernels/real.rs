@@ -260,10 +260,7 @@ fn exp32(x: f32) -> f32 {
     let shifted = x.mul_add(std::f32::consts::LOG2_E, MAGIC);
     let n = shifted - MAGIC;
     let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_375, x));
-    let p = poly(
-        r,
-        [1.987_569_15e-4, 1.398_199_95e-3, 8.333_451_9e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1],
-    );
+    let p = poly(r, [1.987_569_15e-4, 1.398_199_95e-3, 8.333_451_9e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1]);
     let y = (r * r).mul_add(p, r) + 1.0;
     // 2ⁿ in two factors, since n reaches from −151 to 128
     let n = (shifted.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
@@ -293,10 +290,7 @@ fn erf32(x: f32) -> f32 {
     let r = hi.mul_add(s, lo);
     let r = poly_from(r, t, [-1.067_778_8e-1, -6.348_467e-1, -1.287_175_1e-1]);
     let large = (1.0 - exp32(r.mul_add(t, -t))).copysign(x);
-    let r = poly(
-        s,
-        [-5.967_617e-4, 4.991_194_2e-3, -2.676_813_5e-2, 1.128_199_25e-1, -3.761_253_3e-1, 1.283_791_7e-1],
-    );
+    let r = poly(s, [-5.967_617e-4, 4.991_194_2e-3, -2.676_813_5e-2, 1.128_199_25e-1, -3.761_253_3e-1, 1.283_791_7e-1]);
     let small = r.mul_add(x, x);
     if t > 0.927_734_4 { large } else { small }
 }

@@ -175,7 +175,13 @@ impl Decoder {
     }
 
     /// Final hidden states (n, hidden) of tokens that continue `start` earlier ones.
-    pub fn continue_with(&self, params: &Params, tokens: &[u32], start: usize, cache: &mut [LayerCache]) -> Result<Tensor> {
+    pub fn continue_with(
+        &self,
+        params: &Params,
+        tokens: &[u32],
+        start: usize,
+        cache: &mut [LayerCache],
+    ) -> Result<Tensor> {
         let positions: Vec<u32> = (start..start + tokens.len()).map(|p| p as u32).collect();
         let lengths = [tokens.len()];
         let rope = vec![self.ropes.get(start + tokens.len())];
@@ -198,7 +204,9 @@ impl Table {
                 use crate::kernels::embedding::{Table as Kernel, gather};
                 let table = params.value(*id);
                 match table.compute() {
-                    Compute::F32 => gather(Kernel::F32(table.as_slice()), table.cols(), ids, out.f32s_mut(), accumulate),
+                    Compute::F32 => {
+                        gather(Kernel::F32(table.as_slice()), table.cols(), ids, out.f32s_mut(), accumulate)
+                    }
                     Compute::F64 => {
                         gather::<f64>(Kernel::F64(table.as_slice()), table.cols(), ids, out.as_mut_slice(), accumulate)
                     }

@@ -96,7 +96,12 @@ impl DecoderBlock {
     }
 
     /// x1 + MLP(norm(x1)) with what the backward pass needs.
-    fn mlp(&self, params: &Params, x1: &Tensor, step: Option<u64>) -> (Tensor, NormSaved, Tensor, Tensor, [LinearSaved; 3]) {
+    fn mlp(
+        &self,
+        params: &Params,
+        x1: &Tensor,
+        step: Option<u64>,
+    ) -> (Tensor, NormSaved, Tensor, Tensor, [LinearSaved; 3]) {
         let (xn, norm) = self.post_norm.forward(params, x1);
         let (gate, lg) = self.gate.forward(params, &xn, step);
         let (up, lu) = self.up.forward(params, &xn, step);
@@ -134,7 +139,14 @@ impl Block for DecoderBlock {
         (y, DecoderSaved { x, input_norm, qkv, o, lse, x1, post_norm, gate, up, lora: [lo, lg, lu, ld] })
     }
 
-    fn backward(&self, params: &mut Params, s: DecoderSaved, dy: Tensor, need_dx: bool, pass: &Pass<'_>) -> Option<Tensor> {
+    fn backward(
+        &self,
+        params: &mut Params,
+        s: DecoderSaved,
+        dy: Tensor,
+        need_dx: bool,
+        pass: &Pass<'_>,
+    ) -> Option<Tensor> {
         let step = pass.step;
         let [lo, lg, lu, ld] = &s.lora;
         let (compute, t, hidden) = (dy.compute(), dy.rows(), dy.cols());
@@ -159,7 +171,8 @@ impl Block for DecoderBlock {
         let mut d_o = Tensor::scratch(compute, t, self.o.m);
         self.o.backward(params, &s.o, lo, &dx1, Some((&mut d_o, false)), step);
         let Projected { q, k, v, plain, lora: [lq, lk, lv] } = s.qkv;
-        let [mut dq, mut dk, dv] = ops::attention_backward([&q, &k, &v], (&s.o, &s.lse), &d_o, pass.lengths, &self.shape);
+        let [mut dq, mut dk, dv] =
+            ops::attention_backward([&q, &k, &v], (&s.o, &s.lse), &d_o, pass.lengths, &self.shape);
         drop((d_o, q, k, v));
         let d = self.shape.head_dim;
         if self.rope {

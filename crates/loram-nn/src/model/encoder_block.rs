@@ -81,7 +81,14 @@ impl Block for EncoderBlock {
         (y, EncoderSaved { x, qkv: [q, k, v], o, lse, sum1, norm1, x1, up, sum2, norm2, lora })
     }
 
-    fn backward(&self, params: &mut Params, s: EncoderSaved, dy: Tensor, need_dx: bool, pass: &Pass<'_>) -> Option<Tensor> {
+    fn backward(
+        &self,
+        params: &mut Params,
+        s: EncoderSaved,
+        dy: Tensor,
+        need_dx: bool,
+        pass: &Pass<'_>,
+    ) -> Option<Tensor> {
         let step = pass.step;
         let [lq, lk, lv, lo, lu, ld] = &s.lora;
         let (compute, t, hidden) = (dy.compute(), dy.rows(), dy.cols());

@@ -196,7 +196,8 @@ fn counted_chunks(head: &Linear, batch: &Batch) -> Result<Vec<(Vec<usize>, Vec<i
 /// Loss of rows of logits, which become their gradients times `scale` with `grad`.
 fn cross_entropy(logits: &mut Tensor, labels: &[i64], scale: f64, grad: bool) -> Result<BatchLoss> {
     let n = logits.cols();
-    let sum = typed!(logits, T, softmax_cross_entropy::<T>(logits.as_mut_slice(), labels, n, T::from_f64(scale), grad))?;
+    let sum =
+        typed!(logits, T, softmax_cross_entropy::<T>(logits.as_mut_slice(), labels, n, T::from_f64(scale), grad))?;
     Ok(BatchLoss { loss_sum: sum.loss, counted: sum.counted, correct: sum.correct })
 }
 

@@ -186,9 +186,7 @@ impl Model {
 
     /// True when the layer's weight is held in f32, so that it can be changed without loss.
     pub fn holds_f32(&self, path: &str) -> bool {
-        self.all_linears()
-            .iter()
-            .any(|l| l.path == path && matches!(&l.weight, Source::Frozen(w) if w.is_f32()))
+        self.all_linears().iter().any(|l| l.path == path && matches!(&l.weight, Source::Frozen(w) if w.is_f32()))
     }
 
     /// Puts an adapter on a linear layer. Shapes are checked; a layer takes one adapter.
@@ -243,7 +241,10 @@ impl Model {
             return Err(Error::Layer { path: path.to_string(), what });
         }
         let Source::Frozen(weight) = &mut linear.weight else {
-            return Err(Error::Layer { path: path.to_string(), what: "is trained whole: its start cannot move".into() });
+            return Err(Error::Layer {
+                path: path.to_string(),
+                what: "is trained whole: its start cannot move".into(),
+            });
         };
         if tied_head {
             tracing::info!("lm_head shares the embedding's weight: the start is taken off a copy");

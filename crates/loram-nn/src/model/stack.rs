@@ -65,7 +65,14 @@ pub(crate) trait Block: Send + Sync {
     /// x (t, hidden) → (t, hidden).
     fn forward(&self, params: &Params, x: Tensor, pass: &Pass<'_>) -> (Tensor, Self::Saved);
     /// Adds to the parameters' gradients; gives dx where it is needed.
-    fn backward(&self, params: &mut Params, saved: Self::Saved, dy: Tensor, need_dx: bool, pass: &Pass<'_>) -> Option<Tensor>;
+    fn backward(
+        &self,
+        params: &mut Params,
+        saved: Self::Saved,
+        dy: Tensor,
+        need_dx: bool,
+        pass: &Pass<'_>,
+    ) -> Option<Tensor>;
     /// The block's input out of its activations.
     fn into_input(saved: Self::Saved) -> Tensor;
     /// Whether anything in it is trained.

@@ -93,9 +93,16 @@ fn parse_yaml(text: &str) -> std::result::Result<Map<String, Value>, String> {
 }
 
 impl TrainConfig {
+    /// [`TrainConfig::layered`], and the checks that a training run needs.
+    pub fn resolve(layers: &[Layer]) -> Result<TrainConfig> {
+        let config = TrainConfig::layered(layers)?;
+        config.check()?;
+        Ok(config)
+    }
+
     /// Lays the values over the defaults, each layer over those before it. Errors name an unknown key and the nearest
     /// known one, or the key, its value, where it came from, and what is expected.
-    pub fn resolve(layers: &[Layer]) -> Result<TrainConfig> {
+    pub fn layered(layers: &[Layer]) -> Result<TrainConfig> {
         let mut config = TrainConfig::default();
         for layer in layers {
             let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
@@ -108,7 +115,6 @@ impl TrainConfig {
                 config.set_from(name, value, layer.origin.clone())?;
             }
         }
-        config.check()?;
         Ok(config)
     }
 

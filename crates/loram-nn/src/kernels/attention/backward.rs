@@ -55,7 +55,15 @@ pub fn attention_backward<T: Real>(
         let n = doc.len();
         for kv_head in 0..shape.kv_heads {
             let heads = kv_head * group..(kv_head + 1) * group;
-            let base = Unit { doc: doc.clone(), kv_head, heads: heads.clone(), queries: 0..n, keys: 0..n, dq: true, dkv: true };
+            let base = Unit {
+                doc: doc.clone(),
+                kv_head,
+                heads: heads.clone(),
+                queries: 0..n,
+                keys: 0..n,
+                dq: true,
+                dkv: true,
+            };
             if whole {
                 units.push(base);
                 continue;

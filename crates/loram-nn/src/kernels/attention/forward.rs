@@ -11,15 +11,7 @@ use super::{AttnShape, BK, BQ, blocks, documents, transpose};
 
 /// o (T × heads·d) = softmax(scale·q·kᵀ + mask)·v for every head and document; `lse` (T × heads) gets the logarithm of the
 /// softmax's denominators, which the backward pass needs. q: T × heads·d, k and v: T × kv_heads·d, where T = Σ `lengths`.
-pub fn attention<T: Real>(
-    q: &[T],
-    k: &[T],
-    v: &[T],
-    o: &mut [T],
-    lse: &mut [T],
-    lengths: &[usize],
-    shape: &AttnShape,
-) {
+pub fn attention<T: Real>(q: &[T], k: &[T], v: &[T], o: &mut [T], lse: &mut [T], lengths: &[usize], shape: &AttnShape) {
     let tokens: usize = lengths.iter().sum();
     let (qw, kw) = (tokens * shape.q_width(), tokens * shape.kv_width());
     assert_eq!(

@@ -86,7 +86,8 @@ impl AttnShape {
     /// Set the scores of what may not be seen to −∞: a tile of keys `keys` × queries at positions `queries`.
     #[inline(always)]
     fn mask<T: Real>(&self, tile: &mut [T], keys: Range<usize>, queries: Range<usize>) {
-        let all = self.queries_of(keys.end - 1).start <= queries.start && self.queries_of(keys.start).end >= queries.end;
+        let all =
+            self.queries_of(keys.end - 1).start <= queries.start && self.queries_of(keys.start).end >= queries.end;
         if all {
             return;
         }
@@ -106,7 +107,15 @@ impl AttnShape {
 /// # Safety
 /// `from` has `rows` rows of `d` elements at that stride.
 #[inline(always)]
-unsafe fn transpose<T: Real>(from: *const T, stride: usize, rows: usize, d: usize, width: usize, scale: T, to: &mut [T]) {
+unsafe fn transpose<T: Real>(
+    from: *const T,
+    stride: usize,
+    rows: usize,
+    d: usize,
+    width: usize,
+    scale: T,
+    to: &mut [T],
+) {
     for i in 0..rows {
         // SAFETY: the caller's promise
         let row = unsafe { std::slice::from_raw_parts(from.add(i * stride), d) };

@@ -1,0 +1,325 @@
+//! The arguments of every verb.
+
+use crate::keys::with_keys;
+use clap::{Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+/// Starts, trains, merges and converts LoRA adapters for Hugging Face models, on the CPU, with LoRAM and other starts.
+#[derive(Debug, Parser)]
+#[command(name = "loram", version, arg_required_else_help = true, propagate_version = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed while running, 2 wrong usage or input, 130 and 143 stopped by a signal."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Verb,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Arguments of every verb.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Write one JSON object to standard output, and nothing else there
+    #[arg(long, global = true, help_heading = "Output")]
+    pub json: bool,
+    /// Only results and errors
+    #[arg(long, short, global = true, help_heading = "Output")]
+    pub quiet: bool,
+    /// Say more; twice for debugging (RUST_LOG refines it)
+    #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = "Output")]
+    pub verbose: u8,
+    /// Threads to compute with; all cores by default
+    #[arg(long, global = true, value_name = "N", help_heading = "Output")]
+    pub threads: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Train an adapter (or every weight) from a configuration file, flags, or both
+    Train(Train),
+    /// Start adapters for a checkpoint without training: factors, recipe, and the residual base if wanted
+    Init(Init),
+    /// Loss and metrics of a model, with or without an adapter, on a data file
+    Eval(Eval),
+    /// Continue a text, or chat
+    Generate(Generate),
+    /// Write a model with an adapter merged into its weights
+    Merge(Merge),
+    /// Turn an adapter into its plain form, which loads everywhere, or to a smaller rank
+    Convert(Convert),
+    /// What a model or an adapter is: shapes, module names, trainable parameters, memory
+    Info(Info),
+    /// Check an adapter against its recipe, and against its base model
+    Verify(Verify),
+    /// The starts that there are
+    Schemes,
+    /// Completions for a shell, to be sourced
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Pages of the documentation that are made from tables in the code
+    #[command(hide = true)]
+    Docs {
+        /// The page
+        page: Page,
+    },
+}
+
+/// A generated page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Page {
+    /// `docs/configuration.md`
+    Configuration,
+    /// `docs/schemes.md`
+    Schemes,
+    /// `docs/commands.md`
+    Commands,
+}
+
+#[derive(Debug, Args)]
+pub struct Train {
+    /// Configuration file; flags and --set override it
+    #[arg(value_name = "CONFIG.yaml")]
+    pub config: Option<PathBuf>,
+    /// Show the resolved configuration, the memory estimate and a rendered example, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// List every key with its default and meaning, and stop
+    #[arg(long)]
+    pub help_keys: bool,
+}
+
+/// A model, and maybe an adapter for it.
+#[derive(Debug, Clone, Args)]
+pub struct Source {
+    /// Model folder or hub id; by default the base that the adapter names
+    #[arg(long, value_name = "DIR|HUB_ID", visible_alias = "model-name-or-path", required_unless_present = "adapter")]
+    pub model: Option<String>,
+    /// Adapter folder or hub id
+    #[arg(long, value_name = "DIR|HUB_ID", alias = "adapter-name-or-path")]
+    pub adapter: Option<String>,
+    /// Branch, tag or commit of a hub model
+    #[arg(long, value_name = "NAME")]
+    pub revision: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Model folder or hub id
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// Folder for the adapter
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Also write the residual checkpoint W − s·B₀A₀ here; the adapter is then a plain one for that base
+    #[arg(long, value_name = "DIR")]
+    pub residual: Option<PathBuf>,
+    /// Branch, tag or commit of a hub model
+    #[arg(long, value_name = "NAME")]
+    pub revision: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Eval {
+    #[command(flatten)]
+    pub source: Source,
+    /// Data files (.jsonl, .json, .txt, also .gz), or a generated set such as demo:restaurants
+    #[arg(long, value_name = "FILE", required = true, alias = "eval-data")]
+    pub data: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Generate {
+    #[command(flatten)]
+    pub source: Source,
+    /// Text to continue; standard input when absent. May be repeated
+    #[arg(long, short, value_name = "TEXT")]
+    pub prompt: Vec<String>,
+    /// Talk with the model through its chat template; with --prompt a single turn
+    #[arg(long)]
+    pub chat: bool,
+    /// System message of a chat
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    pub system: Option<String>,
+    /// Chat template: Jinja text, a file of it, or chatml
+    #[arg(long, value_name = "TEMPLATE", requires = "chat")]
+    pub chat_template: Option<String>,
+    /// 0 always takes the most likely token
+    #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Sampling")]
+    pub temperature: f64,
+    /// Keep the most likely tokens up to this share of the probability
+    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Sampling")]
+    pub top_p: f64,
+    /// Keep this many of the most likely tokens; 0 keeps all
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Sampling")]
+    pub top_k: usize,
+    /// Weaken tokens that occurred already; 1 changes nothing
+    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Sampling")]
+    pub repetition_penalty: f64,
+    /// Longest continuation in tokens
+    #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Sampling")]
+    pub max_new_tokens: usize,
+    /// Seed of the choices
+    #[arg(long, value_name = "N", default_value_t = 42, help_heading = "Sampling")]
+    pub seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// Model folder or hub id; by default the base that the adapter names
+    #[arg(long, value_name = "DIR|HUB_ID", alias = "model-name-or-path")]
+    pub model: Option<String>,
+    /// Adapter folder or hub id
+    #[arg(long, value_name = "DIR|HUB_ID", alias = "adapter-name-or-path")]
+    pub adapter: String,
+    /// Folder for the merged model
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Branch, tag or commit of a hub model
+    #[arg(long, value_name = "NAME")]
+    pub revision: Option<String>,
+    /// Merge although the model is not the one that the adapter was started on
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// Adapter folder or hub id
+    #[arg(value_name = "ADAPTER")]
+    pub adapter: String,
+    /// Folder for the result
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Form of the result
+    #[arg(long, value_name = "FORM", default_value = "plain")]
+    pub to: Form,
+    /// Cut every layer to this rank by SVD, and print the error
+    #[arg(long, value_name = "N")]
+    pub rank: Option<usize>,
+    /// Base model, needed for starts that are made from its weights
+    #[arg(long, value_name = "DIR|HUB_ID")]
+    pub model: Option<String>,
+}
+
+/// Form of an adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// PEFT's meaning: loads onto the untouched base
+    Plain,
+    /// Rank r with the recipe of its start
+    Native,
+}
+
+#[derive(Debug, Args)]
+pub struct Info {
+    /// Folder or hub id of a model or an adapter
+    #[arg(value_name = "MODEL_OR_ADAPTER")]
+    pub path: String,
+    /// Branch, tag or commit on the hub
+    #[arg(long, value_name = "NAME")]
+    pub revision: Option<String>,
+    /// List every linear layer
+    #[arg(long)]
+    pub layers: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Adapter folder or hub id
+    #[arg(value_name = "ADAPTER")]
+    pub adapter: String,
+    /// The base model, to compare with
+    #[arg(long, value_name = "DIR|HUB_ID", alias = "model")]
+    pub base: Option<String>,
+}
+
+/// Keys of a start, for `init` and `info`.
+fn of_start(name: &str) -> bool {
+    const KEYS: [&str; 15] = [
+        "init_lora_weights",
+        "basis",
+        "gain",
+        "gain_statistic",
+        "r",
+        "lora_alpha",
+        "lora_dropout",
+        "target_modules",
+        "exclude_modules",
+        "rank_pattern",
+        "alpha_pattern",
+        "layers_to_transform",
+        "layers_pattern",
+        "use_rslora",
+        "seed",
+    ];
+    KEYS.contains(&name)
+}
+
+/// Keys of a memory estimate, for `info`.
+fn of_estimate(name: &str) -> bool {
+    const KEYS: [&str; 6] = [
+        "finetuning_type",
+        "optim",
+        "max_length",
+        "per_device_train_batch_size",
+        "gradient_checkpointing",
+        "modules_to_save",
+    ];
+    of_start(name) || KEYS.contains(&name)
+}
+
+/// Keys of an evaluation.
+fn of_eval(name: &str) -> bool {
+    const KEYS: [&str; 9] = [
+        "dataset_format",
+        "columns",
+        "dataset_text_field",
+        "max_eval_samples",
+        "completion_only_loss",
+        "max_length",
+        "chat_template",
+        "task",
+        "per_device_eval_batch_size",
+    ];
+    KEYS.contains(&name)
+}
+
+/// The whole command line, with the flags that are made from the key table.
+pub fn command() -> Command {
+    let train_help = "Every key of a configuration file is a flag as well (`--help` lists all), and `--set key=value` sets \
+                      any of them.\nFlags win over --set, --set over the file, the file over defaults.";
+    Cli::command()
+        .mut_subcommand("train", |c| with_keys(c, |_| true).after_help(train_help))
+        .mut_subcommand("init", |c| with_keys(c, |f| of_start(f.name)))
+        .mut_subcommand("info", |c| with_keys(c, |f| of_estimate(f.name)))
+        .mut_subcommand("eval", |c| with_keys(c, |f| of_eval(f.name)))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::command().debug_assert();
+    }
+
+    #[test]
+    fn keys_of_commands_exist() {
+        let known: Vec<_> = loram_train::config::fields().iter().map(|f| f.name).collect();
+        for (name, keys) in
+            [("init", super::of_start as fn(&str) -> bool), ("info", super::of_estimate), ("eval", super::of_eval)]
+        {
+            let count = known.iter().filter(|k| keys(k)).count();
+            let expected = match name {
+                "init" => 15,
+                "info" => 21,
+                _ => 9,
+            };
+            assert_eq!(count, expected, "{name} has a key that is not in the table");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! `loram convert`: between the forms of an adapter, and to smaller ranks.
+
+use super::folder;
+use crate::cli::{Convert, Form};
+use crate::console::{Console, count};
+use crate::error::{Error, Result};
+use crate::table::{Side, table};
+use loram_io::adapter::{Adapter, AdapterForm, BaseWeights};
+use loram_io::inspect::adapter_facts;
+use loram_io::{Checkpoint, ModelConfig};
+use serde_json::json;
+
+pub fn run(args: &Convert, console: &Console) -> Result<()> {
+    let adapter = Adapter::read(folder(&args.adapter, None, console)?)?;
+    let native = adapter.form() == AdapterForm::Native;
+    if args.to == Form::Native && args.rank.is_some() {
+        return Err(Error::Usage("--rank makes plain adapters: leave --to native away".into()));
+    }
+    let base = match (&args.model, &adapter.base_model) {
+        (Some(name), _) => Some(name.clone()),
+        // the base is read only for starts that need it
+        (None, Some(name)) if !adapter.start_follows_from_recipe() => Some(name.clone()),
+        _ => None,
+    };
+    let opened = base.map(|name| -> Result<_> {
+        let dir = folder(&name, adapter.revision.as_deref(), console)?;
+        Ok((ModelConfig::load(&dir)?, Checkpoint::open(&dir)?))
+    });
+    let opened = opened.transpose()?;
+    let weights = match &opened {
+        Some((config, checkpoint)) => Some(BaseWeights::new(checkpoint, config)?),
+        None => None,
+    };
+    let weight = |path: &str| match &weights {
+        Some(w) => w.of(path),
+        None => {
+            Err(loram_io::Error::Usage(format!("the base model is needed for layer `{path}`: give it with --model")))
+        }
+    };
+    let mut out = match args.to {
+        Form::Plain => adapter.to_plain(weight)?,
+        Form::Native => adapter.to_native(weight)?,
+    };
+    let mut truncation = None;
+    if let Some(rank) = args.rank {
+        let (smaller, report) = out.truncated(rank)?;
+        out = smaller;
+        truncation = Some(report);
+    }
+    out.write(&args.output)?;
+    let (before, after) = (adapter_facts(&adapter)?, adapter_facts(&out)?);
+    let json = json!({
+        "output": args.output.display().to_string(),
+        "from": before.form,
+        "to": after.form,
+        "ranks": after.ranks,
+        "parameters": after.parameters,
+        "truncation": truncation,
+    });
+    let text = || {
+        let mut text = String::new();
+        if let Some(t) = &truncation {
+            let rows: Vec<Vec<String>> = t
+                .layers
+                .iter()
+                .map(|l| vec![l.path.clone(), format!("{} → {}", l.from, l.to), format!("{:.2e}", l.error)])
+                .collect();
+            let heading = [("layer", Side::Left), ("rank", Side::Right), ("relative error", Side::Right)];
+            text += &table(&heading, &rows);
+            text += &format!("\nerror of all layers together: {:.3e} of ‖ΔW‖\n", t.error);
+        }
+        let form = if native { "native" } else { "plain" };
+        let now = if after.form == AdapterForm::Native { "native" } else { "plain" };
+        text += &format!(
+            "{}: {form} → {now}, rank {}, {} parameters\n",
+            args.output.display(),
+            after.ranks.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
+            count(after.parameters)
+        );
+        text
+    };
+    console.result(text, &json)
+}

@@ -1,0 +1,76 @@
+//! `loram eval`: loss and metrics on a data file.
+
+use crate::cli::Eval;
+use crate::console::{Console, count};
+use crate::error::Result;
+use crate::keys;
+use crate::progress::Show;
+use crate::table::facts;
+use clap::ArgMatches;
+use loram_train::dataset::DataOptions;
+use loram_train::evaluate::EvalOptions;
+use loram_train::{Session, SessionOptions};
+use serde_json::{Map, Value, json};
+
+pub fn run(args: &Eval, matches: &ArgMatches, console: &Console) -> Result<()> {
+    let mut config = keys::partial(matches)?;
+    config.eval_data.clone_from(&args.data);
+    let mut show = Show::new(console);
+    let options = SessionOptions {
+        model: args.source.model.clone().unwrap_or_default(),
+        revision: args.source.revision.clone(),
+        adapter: args.source.adapter.clone(),
+        task: config.task,
+    };
+    let session = Session::open(&options, &mut show)?;
+    session.warnings.iter().for_each(|w| console.warn(w));
+    let how = EvalOptions { batch_size: config.per_device_eval_batch_size, ..EvalOptions::default() };
+    let (metrics, data) = session.evaluate(&DataOptions::evaluation(&config), how, &mut show)?;
+    show.clear();
+    if data.report.truncated > 0 {
+        console.warn(format!(
+            "{} of {} examples were cut at {} tokens",
+            count(data.report.truncated as u64),
+            count(data.report.examples as u64),
+            data.max_length
+        ));
+    }
+    let mut json: Map<String, Value> = match serde_json::to_value(&metrics) {
+        Ok(Value::Object(map)) => map,
+        _ => Map::new(),
+    };
+    json.insert("model".into(), json!(session.base.name));
+    json.insert("adapter".into(), json!(args.source.adapter));
+    json.insert("data".into(), json!(args.data));
+    json.insert("truncated".into(), json!(data.report.truncated));
+    let text = || {
+        let mut rows = vec![
+            ("model", session.base.name.clone()),
+            ("adapter", args.source.adapter.clone().unwrap_or_else(|| "none".into())),
+            ("data", format!("{}: {} examples", args.data.join(", "), count(metrics.examples))),
+        ];
+        rows.extend(rows_of(&metrics));
+        facts(&rows)
+    };
+    console.result(text, &json)
+}
+
+/// The figures that there are, with their names.
+fn rows_of(m: &loram_train::Metrics) -> Vec<(&'static str, String)> {
+    let four = |name, x: Option<f64>| x.map(|x| (name, format!("{x:.4}")));
+    let percent = |name, x: Option<f64>| x.map(|x| (name, format!("{:.2} %", 100.0 * x)));
+    let loss_unit = if m.perplexity.is_some() { " nats per token" } else { "" };
+    let all = [
+        Some(("loss", format!("{:.4}{loss_unit}", m.loss))),
+        four("perplexity", m.perplexity),
+        Some(("tokens", count(m.tokens))),
+        percent("token accuracy", m.token_accuracy),
+        percent("accuracy", m.accuracy),
+        four("F1", m.f1),
+        four("Matthews correlation", m.matthews_correlation),
+        four("Pearson", m.pearson),
+        four("Spearman", m.spearmanr),
+        four("squared error", m.mse),
+    ];
+    all.into_iter().flatten().collect()
+}

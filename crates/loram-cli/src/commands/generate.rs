@@ -1,0 +1,137 @@
+//! `loram generate`: text in, text out.
+
+use crate::cli::Generate;
+use crate::console::Console;
+use crate::error::{Error, Result};
+use crate::progress::Show;
+use loram_train::generate::{Chat, GenerateOptions, Generated, generate};
+use loram_train::sampling::Sampling;
+use loram_train::{Session, SessionOptions};
+use serde_json::{Value, json};
+use std::io::{BufRead, IsTerminal, Read, Write};
+
+pub fn run(args: &Generate, console: &Console) -> Result<()> {
+    let wrong = |flag: &str, what: &str| Err(Error::Usage(format!("{flag}: expected {what}")));
+    if !(args.temperature >= 0.0 && args.temperature.is_finite()) {
+        return wrong("--temperature", "0 or more");
+    }
+    if !(args.top_p > 0.0 && args.top_p <= 1.0) {
+        return wrong("--top-p", "above 0, up to 1");
+    }
+    if !(args.repetition_penalty > 0.0 && args.repetition_penalty.is_finite()) {
+        return wrong("--repetition-penalty", "above 0");
+    }
+    let talk = args.chat && args.prompt.is_empty();
+    if talk && console.json {
+        return Err(Error::Usage("--json with --chat needs a --prompt".into()));
+    }
+    let mut show = Show::new(console);
+    let options = SessionOptions {
+        model: args.source.model.clone().unwrap_or_default(),
+        revision: args.source.revision.clone(),
+        adapter: args.source.adapter.clone(),
+        task: None,
+    };
+    let session = Session::open(&options, &mut show)?;
+    show.clear();
+    session.warnings.iter().for_each(|w| console.warn(w));
+    let options = GenerateOptions {
+        sampling: Sampling {
+            temperature: args.temperature,
+            top_p: args.top_p,
+            top_k: args.top_k,
+            repetition_penalty: args.repetition_penalty,
+            seed: args.seed,
+        },
+        max_new_tokens: args.max_new_tokens,
+        ..session.generate_options()
+    };
+    if talk {
+        return converse(args, &session, &options, console);
+    }
+    let prompts = match args.prompt.is_empty() {
+        false => args.prompt.clone(),
+        true => vec![read_stdin()?],
+    };
+    let mut all = Vec::new();
+    for prompt in &prompts {
+        let mut stream = |piece: &str| console.json || console.write(piece).is_ok();
+        let made = match args.chat {
+            true => chat(args, &session)?.say(prompt, &options, &mut stream)?,
+            false => {
+                if !console.json && prompts.len() > 1 {
+                    console.write(prompt)?;
+                }
+                generate(&session.model, &session.base.tokenizer, prompt, &options, &mut stream)?
+            }
+        };
+        if !console.json {
+            console.write("\n")?;
+        }
+        all.push(object(prompt, &made));
+    }
+    if !console.json {
+        return Ok(());
+    }
+    let result = match &mut all[..] {
+        [one] => one.take(),
+        many => json!({ "generations": many }),
+    };
+    console.result(String::new, &result)
+}
+
+fn object(prompt: &str, made: &Generated) -> Value {
+    json!({
+        "prompt": prompt,
+        "text": made.text,
+        "token_ids": made.token_ids,
+        "prompt_tokens": made.prompt_tokens,
+        "finish": made.finish,
+    })
+}
+
+fn chat<'a>(args: &Generate, session: &'a Session) -> Result<Chat<'a>> {
+    let (template, system) = (args.chat_template.as_deref(), args.system.as_deref());
+    Ok(Chat::new(&session.model, &session.base.tokenizer, template, system)?)
+}
+
+fn read_stdin() -> Result<String> {
+    let mut text = String::new();
+    if std::io::stdin().is_terminal() {
+        eprintln!("no --prompt given: type a text, then Ctrl-D");
+    }
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|e| Error::Usage(format!("cannot read a prompt from standard input: {e}")))?;
+    Ok(text.strip_suffix('\n').map_or(text.clone(), str::to_string))
+}
+
+/// Turn after turn, until the end of the input.
+fn converse(args: &Generate, session: &Session, options: &GenerateOptions, console: &Console) -> Result<()> {
+    let mut chat = chat(args, session)?;
+    let terminal = std::io::stdin().is_terminal();
+    if terminal {
+        console.say(console.dim("an empty line, /quit or Ctrl-D ends the chat, /new starts over"));
+    }
+    let mut lines = std::io::stdin().lock().lines();
+    loop {
+        if terminal {
+            eprint!("{} ", console.bold(">"));
+            // a prompt that does not appear is no reason to stop
+            let _ = std::io::stderr().flush();
+        }
+        let line = match lines.next() {
+            None => return Ok(()),
+            Some(line) => line.map_err(|e| Error::Usage(format!("cannot read from standard input: {e}")))?,
+        };
+        match line.trim() {
+            "" | "/quit" | "/exit" => return Ok(()),
+            "/new" => {
+                chat = self::chat(args, session)?;
+                continue;
+            }
+            text => drop(chat.say(text, options, &mut |piece| console.write(piece).is_ok())?),
+        }
+        console.write("\n")?;
+    }
+}

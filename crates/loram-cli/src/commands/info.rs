@@ -1,0 +1,206 @@
+//! `loram info`: facts about a model or an adapter.
+
+use super::folder;
+use crate::cli::Info;
+use crate::console::{Console, count};
+use crate::error::Result;
+use crate::keys;
+use crate::table::{Side, facts, table};
+use clap::ArgMatches;
+use loram_io::adapter::{ADAPTER_CONFIG, AdapterForm};
+use loram_io::error::human_bytes;
+use loram_io::inspect::{AdapterFacts, LoraFacts, ModelFacts, ModuleGroup, adapter_facts, lora_facts, model_facts};
+use loram_io::{Adapter, Checkpoint, ModelConfig, linear_modules};
+use loram_train::TrainConfig;
+use loram_train::config::FinetuningType;
+use loram_train::dataset::DEFAULT_MAX_LENGTH;
+use loram_train::estimate::{MemoryEstimate, estimate};
+use serde_json::json;
+use std::path::Path;
+
+pub fn run(args: &Info, matches: &ArgMatches, console: &Console) -> Result<()> {
+    let settings = keys::partial(matches)?;
+    let dir = folder(&args.path, args.revision.as_deref(), console)?;
+    match dir.join(ADAPTER_CONFIG).exists() {
+        true => adapter(args, &dir, console),
+        false => model(args, &dir, &settings, console),
+    }
+}
+
+fn model(args: &Info, dir: &Path, settings: &TrainConfig, console: &Console) -> Result<()> {
+    let config = ModelConfig::load(dir)?;
+    let checkpoint = Checkpoint::open(dir)?;
+    let found = model_facts(&checkpoint, &config)?;
+    let lora = match settings.finetuning_type {
+        FinetuningType::Full => None,
+        FinetuningType::Lora => Some(lora_facts(&checkpoint, &config, &settings.lora_config())?),
+    };
+    let length = settings.max_length.unwrap_or(config.max_length().min(DEFAULT_MAX_LENGTH));
+    let tokens = settings.per_device_train_batch_size * length;
+    let memory = estimate(settings, &checkpoint, &config, tokens)?;
+    let linears = linear_modules(&checkpoint, Some(&config))?;
+    let layers: Vec<_> =
+        linears.iter().map(|l| json!({"path": l.path, "shape": [l.n, l.m], "output_layer": l.output_layer})).collect();
+    let json = json!({
+        "kind": "model",
+        "path": dir.display().to_string(),
+        "model": found,
+        "layers": layers,
+        "lora": lora,
+        "memory": memory,
+    });
+    let text = || {
+        let mut text = model_text(&args.path, &found);
+        text += "\nlinear layers (target_modules)\n";
+        text += &modules(&found.modules);
+        if args.layers {
+            let rows: Vec<Vec<String>> =
+                linears.iter().map(|l| vec![l.path.clone(), format!("{} × {}", l.n, l.m)]).collect();
+            text += "\n";
+            text += &table(&[("path", Side::Left), ("shape", Side::Right)], &rows);
+        }
+        text += "\n";
+        text += &training_text(settings, lora.as_ref(), &memory, length);
+        text
+    };
+    console.result(text, &json)
+}
+
+fn model_text(name: &str, f: &ModelFacts) -> String {
+    let dtypes: Vec<String> = f.dtypes.keys().cloned().collect();
+    let files = if f.files == 1 { "1 file".to_string() } else { format!("{} files", f.files) };
+    let heads = match f.num_heads == f.num_kv_heads {
+        true => format!("{} heads", f.num_heads),
+        false => format!("{} heads, {} of keys and values", f.num_heads, f.num_kv_heads),
+    };
+    let tied = if f.tied { ", output layer tied to the embedding" } else { "" };
+    let mut rows = vec![
+        ("model", format!("{name} ({}, {})", f.family, f.class)),
+        (
+            "weights",
+            format!("{} parameters, {} in {files}, {}", count(f.parameters), human_bytes(f.bytes), dtypes.join(" + ")),
+        ),
+        ("shape", format!("{} blocks, {} wide, {heads}{tied}", f.num_layers, f.hidden_size)),
+        (
+            "tokens",
+            format!("{} in the vocabulary, inputs up to {}", count(f.vocab_size as u64), count(f.max_length as u64)),
+        ),
+    ];
+    if !f.labels.is_empty() {
+        rows.push(("labels", f.labels.join(", ")));
+    }
+    rows.push(match &f.tokenizer {
+        None => ("tokenizer", "none that can be read (tokenizer.json)".into()),
+        Some(t) => {
+            let special = [("bos", &t.bos), ("eos", &t.eos), ("pad", &t.pad)];
+            let special: Vec<String> =
+                special.iter().filter_map(|(k, v)| v.as_ref().map(|v| format!("{k} {v}"))).collect();
+            let template = if t.chat_template { "chat template" } else { "no chat template" };
+            ("tokenizer", format!("{} tokens, {}, {template}", count(t.vocab_size as u64), special.join(", ")))
+        }
+    });
+    facts(&rows)
+}
+
+fn modules(groups: &[ModuleGroup]) -> String {
+    let rows: Vec<Vec<String>> = groups
+        .iter()
+        .map(|g| {
+            let note = if g.output_layer { "not part of all-linear" } else { "" };
+            let shape = format!("{} × {}", g.shape[0], g.shape[1]);
+            vec![g.name.clone(), shape, g.count.to_string(), g.example.clone(), note.into()]
+        })
+        .collect();
+    let heading = [
+        ("name", Side::Left),
+        ("shape", Side::Right),
+        ("layers", Side::Right),
+        ("first", Side::Left),
+        ("", Side::Left),
+    ];
+    table(&heading, &rows)
+}
+
+fn numbers<T: ToString>(list: &[T]) -> String {
+    list.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn training_text(c: &TrainConfig, lora: Option<&LoraFacts>, m: &MemoryEstimate, length: usize) -> String {
+    let what = match lora {
+        None => format!("all {} parameters", count(m.trainable_parameters)),
+        Some(l) => format!(
+            "{}, r {}, scaling {}: {} layers, {} trainable parameters ({:.2} %), {} on disk",
+            c.init_lora_weights.0,
+            numbers(&l.ranks),
+            numbers(&l.scalings),
+            l.layers,
+            count(l.trainable_parameters),
+            l.percent,
+            human_bytes(l.adapter_bytes)
+        ),
+    };
+    let parts = [
+        ("weights", m.weights),
+        ("trained", m.trained),
+        ("optimiser", m.optimizer),
+        ("activations", m.activations),
+        ("logits", m.logits),
+        ("program", m.program),
+    ];
+    let parts: Vec<String> = parts.iter().map(|(n, b)| format!("{n} {}", human_bytes(*b))).collect();
+    facts(&[
+        ("training", what),
+        (
+            "memory",
+            format!(
+                "about {} with batches of {} × {length} tokens ({})",
+                human_bytes(m.total),
+                c.per_device_train_batch_size,
+                parts.join(", ")
+            ),
+        ),
+    ])
+}
+
+fn adapter(args: &Info, dir: &Path, console: &Console) -> Result<()> {
+    let adapter = Adapter::read(dir)?;
+    let found = adapter_facts(&adapter)?;
+    let layers: Vec<_> =
+        adapter.layers.iter().map(|(p, w)| json!({"path": p, "shape": [w.n, w.m], "r": w.r})).collect();
+    let json = json!({ "kind": "adapter", "path": dir.display().to_string(), "adapter": found, "layers": layers });
+    if let Some(hint) = &found.warning {
+        console.warn(hint);
+    }
+    console.result(|| adapter_text(args, &found, &adapter), &json)
+}
+
+fn adapter_text(args: &Info, f: &AdapterFacts, adapter: &Adapter) -> String {
+    let form = match f.form {
+        AdapterForm::Plain => "plain: loads onto the untouched base",
+        AdapterForm::Native => "native: needs its recipe (loram.json); `loram convert` makes it plain",
+    };
+    let unknown = || "not said".to_string();
+    let mut rows = vec![
+        ("adapter", args.path.clone()),
+        ("form", form.to_string()),
+        ("start", f.scheme.clone().unwrap_or_else(unknown)),
+        ("base", f.base_model.clone().unwrap_or_else(unknown)),
+        ("task", f.task_type.clone().unwrap_or_else(unknown)),
+        ("rank", format!("{}, scaling {}", numbers(&f.ranks), numbers(&f.scalings))),
+        ("size", format!("{} layers, {} parameters, {}", f.layers, count(f.parameters), f.dtype)),
+    ];
+    if !f.saved.is_empty() {
+        rows.push(("trained whole", f.saved.join(", ")));
+    }
+    let mut text = facts(&rows) + "\n" + &modules(&f.modules);
+    if args.layers {
+        let rows: Vec<Vec<String>> = adapter
+            .layers
+            .iter()
+            .map(|(p, w)| vec![p.clone(), format!("{} × {}", w.n, w.m), w.r.to_string()])
+            .collect();
+        text += "\n";
+        text += &table(&[("path", Side::Left), ("shape", Side::Right), ("r", Side::Right)], &rows);
+    }
+    text
+}

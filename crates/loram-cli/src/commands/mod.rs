@@ -1,0 +1,53 @@
+//! One file per verb.
+
+mod convert;
+mod docs;
+mod eval;
+mod generate;
+mod info;
+mod init;
+mod merge;
+mod schemes;
+mod train;
+mod verify;
+
+use crate::cli::{self, Verb};
+use crate::console::Console;
+use crate::error::Result;
+use crate::progress::Show;
+use clap::ArgMatches;
+use loram_io::Adapter;
+use std::path::PathBuf;
+
+/// Runs a verb; gives the exit code.
+pub fn run(verb: Verb, matches: &ArgMatches, console: &Console) -> Result<i32> {
+    let own = matches.subcommand().map_or(matches, |s| s.1);
+    match verb {
+        Verb::Train(args) => return train::run(&args, own, console),
+        Verb::Init(args) => init::run(&args, own, console),
+        Verb::Eval(args) => eval::run(&args, own, console),
+        Verb::Generate(args) => generate::run(&args, console),
+        Verb::Merge(args) => merge::run(&args, console),
+        Verb::Convert(args) => convert::run(&args, console),
+        Verb::Info(args) => info::run(&args, own, console),
+        Verb::Verify(args) => return verify::run(&args, console),
+        Verb::Schemes => schemes::run(console),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut cli::command(), "loram", &mut std::io::stdout());
+            Ok(())
+        }
+        Verb::Docs { page } => docs::run(page, console),
+    }?;
+    Ok(0)
+}
+
+/// A local folder, or a hub id downloaded with progress.
+fn folder(name: &str, revision: Option<&str>, console: &Console) -> Result<PathBuf> {
+    Ok(loram_train::resolve(name, revision, &mut Show::new(console))?)
+}
+
+/// The base that the user or the adapter names.
+fn base_name(given: Option<&str>, adapter: &Adapter) -> Result<String> {
+    let named = given.map(str::to_string).or_else(|| adapter.base_model.clone());
+    named.ok_or_else(|| crate::Error::Usage("the adapter does not name its base model: give it with --model".into()))
+}

@@ -1,0 +1,35 @@
+//! `loram schemes`: the registry of starts.
+
+use crate::console::Console;
+use crate::error::Result;
+use crate::table::{Side, table};
+use serde_json::json;
+
+pub fn run(console: &Console) -> Result<()> {
+    let all = loram_core::registry();
+    let facts: Vec<_> = all
+        .iter()
+        .map(|s| {
+            json!({
+                "name": s.name,
+                "summary": s.summary,
+                "source": s.source,
+                "needs_weight": s.needs_weight,
+                "changes_base": s.basis_and_basis,
+                "options": s.options,
+            })
+        })
+        .collect();
+    let text = || {
+        let rows: Vec<Vec<String>> = all
+            .iter()
+            .map(|s| {
+                let base = if s.basis_and_basis { "W − s·B₀A₀" } else { "as it is" };
+                vec![s.name.into(), base.into(), s.source.into(), s.summary.into()]
+            })
+            .collect();
+        let heading = [("scheme", Side::Left), ("base", Side::Left), ("source", Side::Left), ("start", Side::Left)];
+        table(&heading, &rows) + "\nChoose one with --init NAME, or init_lora_weights in a configuration file.\n"
+    };
+    console.result(text, &json!({ "schemes": facts }))
+}

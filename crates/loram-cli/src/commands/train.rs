@@ -1,0 +1,171 @@
+//! `loram train`: one run from a configuration.
+
+use crate::cli::Train;
+use crate::console::{Console, count, duration};
+use crate::error::Result;
+use crate::progress::{Show, figures};
+use crate::table::facts;
+use crate::{keys, signals};
+use clap::ArgMatches;
+use loram_io::error::human_bytes;
+use loram_train::config::fields;
+use loram_train::{DataSummary, Preview, PreviewSpan, Status, Summary, TrainConfig, Trainer};
+use serde_json::{Value, json};
+
+/// Exit code 130 or 143 when a signal stopped the run.
+pub fn run(args: &Train, matches: &ArgMatches, console: &Console) -> Result<i32> {
+    if args.help_keys {
+        return help_keys(console).map(|()| 0);
+    }
+    let config = TrainConfig::resolve(&keys::layers(matches, args.config.as_deref())?)?;
+    let trainer = Trainer::new(config)?;
+    let mut show = Show::new(console);
+    if args.dry_run {
+        let preview = trainer.preview(&mut show)?;
+        show.clear();
+        return console.result(|| preview_text(console, &preview), &preview).map(|()| 0);
+    }
+    let stop = trainer.stop_flag();
+    signals::stop_gently(stop.shared())?;
+    let summary = trainer.run(&mut show)?;
+    show.clear();
+    console.result(|| summary_text(&summary), &summary)?;
+    Ok(if summary.status == Status::Interrupted { signals::exit_code() } else { 0 })
+}
+
+fn help_keys(console: &Console) -> Result<()> {
+    let all: Vec<Value> = fields()
+        .iter()
+        .map(|f| {
+            json!({
+                "key": f.name,
+                "aliases": f.aliases,
+                "section": f.section,
+                "values": f.expected,
+                "default": f.default,
+                "help": f.help,
+            })
+        })
+        .collect();
+    let text = || {
+        let mut text = String::new();
+        let mut section = "";
+        for f in fields() {
+            if f.section != section {
+                section = f.section;
+                text += &format!("{}{section}\n", if text.is_empty() { "" } else { "\n" });
+            }
+            let also = match f.aliases {
+                [] => String::new(),
+                list => format!(" (also {})", list.join(", ")),
+            };
+            text += &format!("  {}{also} = {}\n      {}\n      {}\n", f.name, f.default, f.help, f.expected);
+        }
+        text
+    };
+    console.result(text, &json!({ "keys": all }))
+}
+
+/// What `--dry-run` prints: the configuration, the data, the memory, the first example with its loss mask.
+fn preview_text(console: &Console, p: &Preview) -> String {
+    let data = |d: &DataSummary| {
+        let mut text = format!(
+            "{} examples, {} tokens, {} of them counted by the loss; longest {} of at most {}",
+            count(d.examples as u64),
+            count(d.tokens as u64),
+            count(d.counted as u64),
+            count(d.longest as u64),
+            count(d.max_length as u64)
+        );
+        if d.truncated > 0 {
+            text += &format!("; {} cut", count(d.truncated as u64));
+        }
+        if d.dropped > 0 {
+            text += &format!("; {} left out, nothing in them counts", count(d.dropped as u64));
+        }
+        text
+    };
+    let m = &p.memory;
+    let parts = [
+        ("weights", m.weights),
+        ("trained", m.trained),
+        ("optimiser", m.optimizer),
+        ("activations", m.activations),
+        ("logits", m.logits),
+        ("program", m.program),
+    ];
+    let parts: Vec<String> = parts.iter().map(|(n, b)| format!("{n} {}", human_bytes(*b))).collect();
+    let free = p.free_memory.map_or(String::new(), |f| format!("; {} free", human_bytes(f)));
+    let mut rows = vec![("model", p.family.clone()), ("task", p.task.to_string()), ("training data", data(&p.train))];
+    if !p.labels.is_empty() {
+        rows.insert(2, ("labels", p.labels.join(", ")));
+    }
+    if let Some(eval) = &p.eval {
+        rows.push(("evaluation data", data(eval)));
+    }
+    if p.adapted_layers > 0 {
+        rows.push(("adapted layers", p.adapted_layers.to_string()));
+    }
+    rows.push(("steps", format!("{}, {} per epoch", count(p.total_steps as u64), count(p.steps_per_epoch as u64))));
+    rows.push(("memory", format!("about {}{free} ({})", human_bytes(m.total), parts.join(", "))));
+    let mut text = format!("{}\n{}", p.config.trim_end(), "\n");
+    text += &facts(&rows);
+    text += "\nfirst example; the loss counts ";
+    text += if p.target.is_some() { "the label:\n" } else { "what stands between ⟦ and ⟧:\n" };
+    text += &example(console, &p.example, p.target.is_some());
+    if let Some(target) = &p.target {
+        text += &format!("\nlabel: {target}");
+    }
+    text + "\n"
+}
+
+fn example(_: &Console, spans: &[PreviewSpan], head: bool) -> String {
+    spans.iter().map(|s| if s.counted && !head { format!("⟦{}⟧", s.text) } else { s.text.clone() }).collect()
+}
+
+fn summary_text(s: &Summary) -> String {
+    let how = match s.status {
+        Status::Finished => "finished",
+        Status::StoppedEarly => "stopped early: evaluations did not improve any more",
+        Status::Interrupted => "stopped by a signal",
+    };
+    let mut rows = vec![
+        (
+            "run",
+            format!(
+                "{how} after {} of {} steps, {:.2} epochs, {}",
+                s.steps,
+                s.total_steps,
+                s.epochs,
+                duration(s.seconds)
+            ),
+        ),
+        ("loss", format!("{:.4} on average, {:.4} at the last step", s.train_loss, s.last_loss)),
+    ];
+    if let Some(m) = &s.eval_before {
+        rows.push(("before", figures(m)));
+    }
+    if let Some(m) = &s.eval_after {
+        rows.push(("after", figures(m)));
+    }
+    if let (true, Some(best)) = (s.took_best, s.best_step) {
+        rows.push(("saved", format!("the weights of step {best}, the best evaluation")));
+    }
+    rows.push((
+        "speed",
+        format!("{} tokens/s, peak memory {}", count(s.tokens_per_second.round() as u64), human_bytes(s.peak_rss)),
+    ));
+    rows.push(("trained", format!("{} of {} parameters", count(s.trainable_parameters), count(s.parameters))));
+    rows.push(("run folder", s.output_dir.display().to_string()));
+    if let Some(adapter) = &s.adapter {
+        rows.push((if s.scheme == "full" { "model" } else { "adapter" }, adapter.display().to_string()));
+    }
+    if let Some(checkpoint) = &s.checkpoint {
+        rows.push(("checkpoint", checkpoint.display().to_string()));
+    }
+    let mut text = String::from("\n") + &facts(&rows) + "\nnext:\n";
+    for command in &s.next {
+        text += &format!("  {command}\n");
+    }
+    text
+}

@@ -1,0 +1,218 @@
+//! What a run tells, shown: bars on a terminal, lines elsewhere.
+
+use crate::console::{Console, count, duration};
+use indicatif::{ProgressBar, ProgressStyle};
+use loram_io::error::human_bytes;
+use loram_train::Metrics;
+use loram_train::observer::{Event, Level, LogRecord, Observer, RunPlan, Sample, Stage, StepInfo};
+use std::time::{Duration, Instant};
+
+/// Seconds between lines where there is no terminal, so that log files stay readable.
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
+
+/// An observer that writes to the console.
+pub struct Show<'a> {
+    console: &'a Console,
+    /// The stage at hand, and its bar.
+    stage: Option<(Stage, ProgressBar)>,
+    /// The bar of the training steps.
+    steps: Option<ProgressBar>,
+    total_steps: usize,
+    last_line: Option<Instant>,
+    plan: Option<RunPlan>,
+    last_step: Option<StepInfo>,
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ ")
+}
+
+/// A bar over layers, for starts.
+pub fn layer_bar(console: &Console) -> ProgressBar {
+    let bar = console.bars().add(ProgressBar::new(0));
+    bar.set_style(style("{prefix:>10} {bar:24} {pos}/{len}  {msg}"));
+    bar.set_prefix("layers");
+    bar
+}
+
+impl<'a> Show<'a> {
+    pub fn new(console: &'a Console) -> Show<'a> {
+        Show { console, stage: None, steps: None, total_steps: 0, last_line: None, plan: None, last_step: None }
+    }
+
+    /// Takes every bar off the screen.
+    pub fn clear(&mut self) {
+        for bar in self.stage.take().map(|s| s.1).into_iter().chain(self.steps.take()) {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn on_stage(&mut self, stage: Stage, done: u64, total: u64, detail: &str) {
+        if self.stage.as_ref().is_some_and(|s| s.0 != stage)
+            && let Some((_, bar)) = self.stage.take()
+        {
+            bar.finish_and_clear();
+        }
+        if done >= total {
+            if let Some((_, bar)) = self.stage.take() {
+                bar.finish_and_clear();
+            }
+            return;
+        }
+        let bars = self.console.bars();
+        let (_, bar) = self.stage.get_or_insert_with(|| {
+            let bar = bars.add(ProgressBar::new(total));
+            let (name, numbers) = match stage {
+                Stage::Download => ("download", "{bytes}/{total_bytes} {bytes_per_sec}"),
+                Stage::Data => ("data", "{pos}/{len}"),
+                Stage::Model => ("model", ""),
+                Stage::Start => ("start", "{pos}/{len}"),
+                Stage::Evaluate => ("evaluate", "{pos}/{len}"),
+                Stage::Sample => ("samples", "{pos}/{len}"),
+                Stage::Save => ("save", ""),
+            };
+            bar.set_style(style(&format!("{{prefix:>10}} {{bar:24}} {numbers}  {{msg}}")));
+            bar.set_prefix(name);
+            (stage, bar)
+        });
+        bar.set_length(total);
+        bar.set_position(done);
+        bar.set_message(detail.to_string());
+    }
+
+    fn on_plan(&mut self, plan: &RunPlan) {
+        self.total_steps = plan.total_steps;
+        let what = match plan.adapted_layers {
+            0 => "every weight".to_string(),
+            n => format!("{} on {n} layers", plan.scheme),
+        };
+        let share = 100.0 * plan.trainable_parameters as f64 / plan.parameters.max(1) as f64;
+        let cut = match plan.truncated {
+            0 => String::new(),
+            n => format!(", {} of them cut at max_length", count(n as u64)),
+        };
+        self.console.say(format!(
+            "training {what}: {} of {} parameters ({share:.2} %)\n\
+             {} examples, {} tokens{cut}; {} steps, {} per epoch",
+            count(plan.trainable_parameters),
+            count(plan.parameters),
+            count(plan.examples as u64),
+            count(plan.tokens),
+            count(plan.total_steps as u64),
+            count(plan.steps_per_epoch as u64),
+        ));
+        if plan.start_step > 0 {
+            self.console.say(format!("going on after step {}", plan.start_step));
+        }
+        let bar = self.console.bars().add(ProgressBar::new(plan.total_steps as u64));
+        bar.set_style(style("{prefix:>10} {bar:24} {pos}/{len}  {msg}"));
+        bar.set_prefix("train");
+        bar.set_position(plan.start_step as u64);
+        self.steps = Some(bar);
+        self.plan = Some(plan.clone());
+    }
+
+    fn on_step(&mut self, s: &StepInfo) {
+        if let Some(bar) = &self.steps {
+            bar.set_position(s.step as u64);
+            bar.set_message(format!(
+                "loss {:.4}  lr {:.2e}  {} tok/s  {}  {} left",
+                s.loss,
+                s.learning_rate,
+                count(s.tokens_per_second.round() as u64),
+                human_bytes(s.rss),
+                duration(s.eta)
+            ));
+        }
+        self.last_step = Some(s.clone());
+    }
+
+    /// A line of the log, for files and pipes; the bar says the same on a terminal.
+    fn on_log(&mut self, log: &LogRecord) {
+        let Some(loss) = log.loss else { return };
+        let last = log.step >= self.total_steps;
+        let soon = self.last_line.is_some_and(|t| t.elapsed() < BETWEEN_LINES);
+        if self.console.draws() || (soon && !last && !self.console.is_verbose()) {
+            return;
+        }
+        self.last_line = Some(Instant::now());
+        let eta = self.last_step.as_ref().map_or(String::new(), |s| format!("  {} left", duration(s.eta)));
+        self.console.say(format!(
+            "step {}/{}  epoch {:.2}  loss {loss:.4}  lr {:.2e}  {} tok/s  {}{eta}",
+            log.step,
+            self.total_steps,
+            log.epoch,
+            log.learning_rate.unwrap_or_default(),
+            count(log.tokens_per_second.unwrap_or_default().round() as u64),
+            human_bytes(log.rss.unwrap_or_default()),
+        ));
+    }
+
+    fn on_sample(&mut self, s: &Sample) {
+        let reference = match &s.reference {
+            Some(r) => format!("\n  {}  {}", self.console.dim("data says"), one_line(r)),
+            None => String::new(),
+        };
+        self.console.say(format!(
+            "{} {}\n  {}     {}\n  {}      {}{reference}",
+            self.console.bold("sample"),
+            self.console.bold(&format!("{} training", s.when)),
+            self.console.dim("prompt"),
+            one_line(&s.prompt),
+            self.console.dim("model"),
+            one_line(&s.text),
+        ));
+    }
+}
+
+impl Observer for Show<'_> {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Message { level: Level::Info, text } => self.console.say(text),
+            Event::Message { level: Level::Warning, text } => self.console.warn(text),
+            Event::Stage { stage, done, total, detail } => self.on_stage(*stage, *done, *total, detail),
+            Event::Plan(plan) => self.on_plan(plan),
+            Event::Step(step) => self.on_step(step),
+            Event::Log(log) => self.on_log(log),
+            Event::Evaluated { step, metrics, best, .. } => {
+                let star = if *best { "  (best so far)" } else { "" };
+                let when = if *step == 0 { "before training".into() } else { format!("at step {step}") };
+                self.console.say(format!("evaluation {when}: {}{star}", figures(metrics)));
+            }
+            Event::Saved { path, .. } => {
+                if self.console.is_verbose() {
+                    self.console.say(format!("saved {}", path.display()));
+                }
+            }
+            Event::Sample(sample) => self.on_sample(sample),
+            Event::Done(_) => self.clear(),
+        }
+    }
+}
+
+/// A text on one line, shortened.
+fn one_line(text: &str) -> String {
+    const LONGEST: usize = 160;
+    let line = text.trim().replace('\n', "⏎");
+    match line.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line,
+    }
+}
+
+/// The figures of an evaluation on one line.
+pub fn figures(m: &Metrics) -> String {
+    let four = |name: &str, x: Option<f64>| x.map(|x| format!("{name} {x:.4}"));
+    let percent = |name: &str, x: Option<f64>| x.map(|x| format!("{name} {:.2} %", 100.0 * x));
+    let all = [
+        Some(format!("loss {:.4}", m.loss)),
+        four("perplexity", m.perplexity),
+        percent("token accuracy", m.token_accuracy),
+        percent("accuracy", m.accuracy),
+        four("F1", m.f1),
+        four("Matthews", m.matthews_correlation),
+        four("Pearson", m.pearson),
+        four("Spearman", m.spearmanr),
+    ];
+    all.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}

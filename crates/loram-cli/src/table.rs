@@ -1,0 +1,53 @@
+//! Tables in plain text: columns as wide as their widest cell.
+
+/// Which side a column's cells stand on.
+#[derive(Clone, Copy)]
+pub enum Side {
+    Left,
+    Right,
+}
+
+/// Rows under a heading, columns two spaces apart.
+pub fn table(heading: &[(&str, Side)], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = heading.iter().map(|h| h.0.chars().count()).collect();
+    for row in rows {
+        for (w, cell) in widths.iter_mut().zip(row) {
+            *w = (*w).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut out = String::new();
+        for ((cell, w), (_, side)) in cells.zip(&widths).zip(heading) {
+            let pad = " ".repeat(w.saturating_sub(cell.chars().count()));
+            out += &match side {
+                Side::Left => format!("{cell}{pad}  "),
+                Side::Right => format!("{pad}{cell}  "),
+            };
+        }
+        out.trim_end().to_string() + "\n"
+    };
+    let mut out = line(&mut heading.iter().map(|h| h.0));
+    for row in rows {
+        out += &line(&mut row.iter().map(String::as_str));
+    }
+    out
+}
+
+/// `name  value` lines with the names in one column.
+pub fn facts(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|r| r.0.chars().count()).max().unwrap_or(0);
+    rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [vec!["q_proj".into(), "16".into()], vec!["β".into(), "8".into()]];
+        let text = table(&[("layer", Side::Left), ("r", Side::Right)], &rows);
+        assert_eq!(text, "layer    r\nq_proj  16\nβ        8\n");
+        assert_eq!(facts(&[("a", "1".into()), ("long", "2".into())]), "a     1\nlong  2\n");
+    }
+}

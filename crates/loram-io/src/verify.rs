@@ -1,0 +1,174 @@
+//! Checks of an adapter against its own recipe and against a base model: can its start be made again, bit for bit, and is
+//! this the base it was started on?
+
+use crate::adapter::{Adapter, AdapterForm, RECIPE_FILE, ends_in_start, same};
+use crate::config::TensorNames;
+use crate::init::weight_of;
+use crate::{Checkpoint, ModelConfig, Result};
+use loram_core::{LayerPlan, LayerRecipe, MatRef, SchemeSpec, from_recipe, initialize};
+use serde::Serialize;
+
+/// The outcome of one check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// As it should be.
+    Passed,
+    /// Not as it should be.
+    Failed,
+    /// There was nothing to compare with; the detail says what would be needed.
+    Skipped,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Check {
+    /// What is checked.
+    pub name: &'static str,
+    /// How it went.
+    pub outcome: Outcome,
+    /// Numbers and reasons, in a line.
+    pub detail: String,
+}
+
+/// All checks of an adapter.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Verification {
+    /// The checks, in order.
+    pub checks: Vec<Check>,
+    /// Whether none failed.
+    pub passed: bool,
+}
+
+/// The start of a layer, with the recipe that it gives: from the recipe alone, or from the base's weight.
+fn remake(
+    adapter: &Adapter,
+    recipe: &LayerRecipe,
+    base: Option<(&Checkpoint, &TensorNames)>,
+) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
+    if let Some(start) = from_recipe(recipe) {
+        return Ok(Some(start));
+    }
+    match base {
+        Some(base) => from_base(adapter, recipe, base).map(|s| Some((s.a, s.b))),
+        None => Ok(None),
+    }
+}
+
+fn from_base(
+    adapter: &Adapter,
+    recipe: &LayerRecipe,
+    (ckpt, names): (&Checkpoint, &TensorNames),
+) -> Result<loram_core::Start> {
+    let options = adapter.recipe.as_ref().map(|r| r.options.clone()).unwrap_or_default();
+    let spec = SchemeSpec::parse(&recipe.scheme, &options)?;
+    let LayerRecipe { n, m, r, .. } = *recipe;
+    let data = weight_of(ckpt, Some(names), &recipe.path)?.to_f32()?;
+    let lora_alpha = recipe.scaling * if adapter.config.use_rslora { (r as f64).sqrt() } else { r as f64 };
+    let plan = LayerPlan { path: recipe.path.clone(), n, m, r, lora_alpha, scaling: recipe.scaling };
+    Ok(initialize(&spec, MatRef { data: &data, rows: n, cols: m }, &plan, recipe.seed)?)
+}
+
+/// Verifies an adapter; `base` is the model it was started on, when it is at hand. Reading problems are errors, all else
+/// is a check that failed.
+pub fn verify(adapter: &Adapter, base: Option<(&Checkpoint, &ModelConfig)>) -> Result<Verification> {
+    let names = base.map(|(ckpt, cfg)| TensorNames::find(ckpt, cfg)).transpose()?;
+    let base = base.map(|b| b.0).zip(names.as_ref());
+    let mut checks = vec![Check {
+        name: "files",
+        outcome: Outcome::Passed,
+        detail: format!("{} layers, shapes and ranks agree with adapter_config.json", adapter.layers.len()),
+    }];
+    let Some(recipe) = &adapter.recipe else {
+        let detail = format!("no {RECIPE_FILE}: the adapter was made by another program");
+        checks.push(Check { name: "recipe", outcome: Outcome::Skipped, detail });
+        return Ok(Verification { checks, passed: true });
+    };
+    checks.push(start_check(adapter, base)?);
+    match (&recipe.base, base) {
+        (Some(own), Some((ckpt, names))) => {
+            let detail = format!("the weights of {} layers are those of the start", own.layers.len());
+            checks.push(match own.verify(ckpt, Some(names)) {
+                Ok(()) => Check { name: "base", outcome: Outcome::Passed, detail },
+                Err(e) => Check { name: "base", outcome: Outcome::Failed, detail: e.to_string() },
+            });
+            if checks.iter().all(|c| c.outcome != Outcome::Failed) {
+                checks.push(again_check(adapter, (ckpt, names))?);
+            }
+        }
+        (None, Some(_)) => {
+            let detail = format!("{RECIPE_FILE} does not say which weights the start was made from");
+            checks.push(Check { name: "base", outcome: Outcome::Skipped, detail });
+        }
+        (_, None) => {
+            let detail = "no base model given (--base)".into();
+            checks.push(Check { name: "base", outcome: Outcome::Skipped, detail });
+        }
+    }
+    let passed = checks.iter().all(|c| c.outcome != Outcome::Failed);
+    Ok(Verification { checks, passed })
+}
+
+/// The start that the recipe makes is the one in the file.
+fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> Result<Check> {
+    let name = "start";
+    let Some(recipe) = &adapter.recipe else {
+        return Ok(Check { name, outcome: Outcome::Skipped, detail: String::new() });
+    };
+    let (mut equal, mut untrained, mut other) = (0, 0, 0);
+    for (path, w) in &adapter.layers {
+        let Some(layer) = recipe.layers.get(path) else { continue };
+        let Some((a0, b0)) = remake(adapter, layer, base)? else {
+            let detail = format!("`{}` starts are made from the base's weights: give --base", layer.scheme);
+            return Ok(Check { name, outcome: Outcome::Skipped, detail });
+        };
+        let is_start = w.r == layer.r && same(w.a.iter().copied(), &a0) && same(w.b.iter().copied(), &b0);
+        if is_start {
+            untrained += 1;
+        } else if recipe.form == AdapterForm::Plain && w.r == 2 * layer.r {
+            if !ends_in_start(w, &a0, &b0) {
+                let detail = format!("layer `{path}`: the recipe's start is not the one that the file holds");
+                return Ok(Check { name, outcome: Outcome::Failed, detail });
+            }
+            equal += 1;
+        } else {
+            other += 1;
+        }
+    }
+    Ok(match (equal, untrained, other) {
+        (0, 0, _) => {
+            let detail = "made again from the recipe; the file holds trained factors only, nothing to compare with";
+            Check { name, outcome: Outcome::Skipped, detail: detail.into() }
+        }
+        (n, 0, _) => {
+            let detail = format!("made again from the recipe, equal bit for bit in {n} layers");
+            Check { name, outcome: Outcome::Passed, detail }
+        }
+        (_, n, _) => {
+            let detail =
+                format!("made again from the recipe, equal bit for bit in {n} layers, which are not trained yet");
+            Check { name, outcome: Outcome::Passed, detail }
+        }
+    })
+}
+
+/// The scheme, run on the base once more, gives the recipe of every layer.
+fn again_check(adapter: &Adapter, base: (&Checkpoint, &TensorNames)) -> Result<Check> {
+    let recipes = adapter.recipe.iter().flat_map(|r| &r.layers);
+    let mut count = 0;
+    for (path, layer) in recipes {
+        let found = from_base(adapter, layer, base)?.recipe;
+        if found != *layer {
+            let beta = |r: &LayerRecipe| r.beta.map_or("none".into(), |b| b.to_string());
+            let detail = format!(
+                "layer `{path}`: the scheme gives β = {} on this base, the recipe has {}",
+                beta(&found),
+                beta(layer)
+            );
+            return Ok(Check { name: "scheme", outcome: Outcome::Failed, detail });
+        }
+        count += 1;
+    }
+    let detail = format!("run again on the base, it gives the recipe's numbers bit for bit in {count} layers");
+    Ok(Check { name: "scheme", outcome: Outcome::Passed, detail })
+}
