@@ -155,6 +155,10 @@ pub fn gemm_sum<T: Real>(c: ViewMut<'_, T>, accumulate: bool, terms: &[Term<'_, 
     let out = Shared::new(c.data);
     for_units(grid.len(), 1, |i| {
         let (r, q) = grid.block(i);
+        // blocks are multiples of 16, so that the last ones may have nothing left
+        if r.is_empty() || q.is_empty() {
+            return;
+        }
         let place = out.ptr(r.start * rs + q.start * cs);
         for (n, t) in terms.iter().enumerate() {
             let (a, b) = (t.a.row_range(r.clone()), t.b.col_range(q.clone()));
