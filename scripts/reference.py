@@ -54,6 +54,13 @@ def with_tokenizer(folder, out):
     return out
 
 
+def tokenizer_of(folder):
+    """The tokenizer of a folder; for those of `with_tokenizer` as it stands, since transformers 5 builds its own for some families."""
+    with open(os.path.join(folder, "tokenizer_config.json")) as f:
+        plain = json.load(f).get("tokenizer_class") == "PreTrainedTokenizerFast"
+    return (tf.PreTrainedTokenizerFast if plain else tf.AutoTokenizer).from_pretrained(folder)
+
+
 def load(folder, adapter=None, num_labels=None):
     kind = tf.AutoModelForCausalLM if is_decoder(folder) else tf.AutoModelForSequenceClassification
     extra = {"num_labels": num_labels} if num_labels else {}
@@ -65,7 +72,7 @@ def load(folder, adapter=None, num_labels=None):
 
 def examples(folder, records, labels=()):
     """Tokens and labels of records as trainers make them: special tokens, EOS at the end, prompts do not count."""
-    tokenizer = tf.AutoTokenizer.from_pretrained(folder)
+    tokenizer = tokenizer_of(folder)
     out = []
     for r in records:
         if "label" in r:
@@ -108,7 +115,7 @@ def loss(model, batch):
 
 
 def greedy(model, folder, prompt, new):
-    tokenizer = tf.AutoTokenizer.from_pretrained(folder)
+    tokenizer = tokenizer_of(folder)
     ids = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
     with torch.no_grad():
         got = model.generate(**ids, do_sample=False, max_new_tokens=new)

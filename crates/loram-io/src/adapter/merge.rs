@@ -26,9 +26,11 @@ pub fn merge_adapter(
     out: &Path,
     options: MergeOptions,
 ) -> Result<MergeReport> {
+    let names = TensorNames::find(ckpt, config)?;
     if let Some(base) = adapter.recipe.as_ref().and_then(|r| r.base.as_ref()).filter(|_| !options.any_base) {
-        base.verify(ckpt, Some(&TensorNames::find(ckpt, config)?))?;
+        base.verify(ckpt, Some(&names))?;
     }
+    adapter.check_copies(ckpt, &names)?;
     let entries = match adapter.head_outputs() {
         Some(outputs) => head_entries(config, &head_labels(adapter, config, outputs)),
         None => Map::new(),

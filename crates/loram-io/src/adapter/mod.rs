@@ -16,8 +16,8 @@ pub use recipe::{AdapterForm, Fingerprint, RECIPE_FILE, Recipe};
 
 use crate::atomic::{self, AtomicDir};
 use crate::checkpoint::{pt_metadata, write_safetensors};
-use crate::config::read_object;
-use crate::{DType, Error, Result};
+use crate::config::{TensorNames, read_object};
+use crate::{Checkpoint, DType, Error, Result};
 use loram_core::{LayerPlan, LinearInfo, LoraConfig, TargetModules, plan_layers};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,6 +67,8 @@ pub struct Adapter {
     pub layers: BTreeMap<String, LoraWeights>,
     /// Tensors of `modules_to_save`, by name in the task model, e.g. `classifier.weight`.
     pub saved: BTreeMap<String, SavedTensor>,
+    /// Copies of the base's weights that came with the file, by name in the task model; see [`Adapter::check_copies`].
+    pub base_copies: BTreeMap<String, SavedTensor>,
     /// How it was started; `None` for adapters of other programs.
     pub recipe: Option<Recipe>,
     /// Type that the tensors are stored in: F32, F16 or BF16.
@@ -85,6 +87,7 @@ impl Adapter {
             revision: None,
             layers: BTreeMap::new(),
             saved: BTreeMap::new(),
+            base_copies: BTreeMap::new(),
             recipe: None,
             dtype: DType::F32,
             raw: Map::new(),
@@ -117,7 +120,7 @@ impl Adapter {
         let text = |key: &str| raw.get(key).and_then(Value::as_str).map(str::to_string);
         let task_type = text("task_type");
         let modules_to_save = saved_modules(&config, task_type.as_deref());
-        let (layers, saved, dtype) = tensors::read(&weights, &modules_to_save)?;
+        let tensors::Parts { layers, saved, base_copies, dtype } = tensors::read(&weights, &modules_to_save)?;
         let recipe_path = dir.join(RECIPE_FILE);
         let recipe = if recipe_path.exists() { Some(Recipe::read(&recipe_path)?) } else { None };
         let adapter = Adapter {
@@ -127,6 +130,7 @@ impl Adapter {
             revision: text("revision"),
             layers,
             saved,
+            base_copies,
             recipe,
             dtype,
             raw,
@@ -194,6 +198,22 @@ impl Adapter {
     pub fn head_outputs(&self) -> Option<usize> {
         let last = ["classifier.weight", "classifier.out_proj.weight", "score.weight"];
         last.iter().find_map(|n| self.saved.get(*n)).and_then(|t| t.shape.first().copied())
+    }
+
+    /// PEFT saves the weight under an adapted output layer along with the adapter. It must be the model's own: one that
+    /// was resized or trained has no place in an adapter here.
+    pub fn check_copies(&self, ckpt: &Checkpoint, names: &TensorNames) -> Result<()> {
+        for (name, copy) in &self.base_copies {
+            let path = name.strip_suffix(".weight").unwrap_or(name);
+            let own = crate::init::weight_of(ckpt, Some(names), path)?;
+            let same = own.shape() == copy.shape && own.to_f32()? == copy.values;
+            if !same {
+                let what = "the adapter brings another weight for this layer than the model has (was the vocabulary \
+                            resized, or the layer trained?): that is not supported";
+                return Err(Error::Tensor { name: name.clone(), what: what.into() });
+            }
+        }
+        Ok(())
     }
 
     /// A line for the user when the configuration hints that the adapter belongs to a changed base: PEFT leaves

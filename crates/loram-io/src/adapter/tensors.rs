@@ -19,6 +19,8 @@ enum Key {
     B(String),
     /// A tensor of a module that was trained whole, by its name in the model.
     Saved(String),
+    /// A copy of a weight of the base, by its name in the model: PEFT saves it when an output layer is adapted.
+    Base(String),
 }
 
 /// Understands one key; `saved` are the names of `modules_to_save`. The error says what is not supported.
@@ -46,8 +48,8 @@ fn parse_key(key: &str, saved: &[String]) -> std::result::Result<Key, &'static s
     if name.contains("token_adapter") {
         return Err("holds single trained tokens (`trainable_token_indices`), which are not supported");
     }
-    if name.contains("base_layer") {
-        return Err("is a weight of the base model saved with the adapter, which is not supported");
+    if let Some((module, tensor)) = name.split_once(".base_layer.") {
+        return Ok(Key::Base(format!("{module}.{tensor}")));
     }
     // how PEFT wrote saved modules at first
     let name = match name.split_once(".modules_to_save.") {
@@ -68,15 +70,24 @@ fn parse_key(key: &str, saved: &[String]) -> std::result::Result<Key, &'static s
     }
 }
 
-/// Layers by module path, saved tensors by name in the model, and the type they are stored in.
-pub(super) type Parts = (BTreeMap<String, LoraWeights>, BTreeMap<String, SavedTensor>, DType);
+/// The tensors of an adapter file.
+pub(super) struct Parts {
+    /// By module path.
+    pub layers: BTreeMap<String, LoraWeights>,
+    /// By name in the model.
+    pub saved: BTreeMap<String, SavedTensor>,
+    /// By name in the model.
+    pub base_copies: BTreeMap<String, SavedTensor>,
+    /// What the factors are stored in.
+    pub dtype: DType,
+}
 
 /// Reads all tensors of an adapter file.
 pub(super) fn read(path: &Path, saved_modules: &[String]) -> Result<Parts> {
     let file = Checkpoint::open_file(path)?;
     let refuse = |what: String| Error::Adapter { path: path.to_path_buf(), what };
     let mut factors: BTreeMap<String, [Option<crate::TensorRef>; 2]> = BTreeMap::new();
-    let mut saved = BTreeMap::new();
+    let (mut saved, mut base_copies) = (BTreeMap::new(), BTreeMap::new());
     let mut dtype = DType::F32;
     for key in file.names() {
         let t = file.tensor(key)?;
@@ -89,6 +100,9 @@ pub(super) fn read(path: &Path, saved_modules: &[String]) -> Result<Parts> {
             Key::B(layer) => factors.entry(layer).or_default()[1] = Some(t),
             Key::Saved(name) => {
                 saved.insert(name, SavedTensor { shape: t.shape().to_vec(), values: t.to_f32()? });
+            }
+            Key::Base(name) => {
+                base_copies.insert(name, SavedTensor { shape: t.shape().to_vec(), values: t.to_f32()? });
             }
         }
     }
@@ -108,7 +122,7 @@ pub(super) fn read(path: &Path, saved_modules: &[String]) -> Result<Parts> {
     if layers.is_empty() && saved.is_empty() {
         return Err(refuse("holds no LoRA tensors".into()));
     }
-    Ok((layers, saved, dtype))
+    Ok(Parts { layers, saved, base_copies, dtype })
 }
 
 /// The tensors of an adapter under PEFT's keys.
@@ -155,7 +169,8 @@ mod tests {
         refused("lora_embedding_A", "embedding");
         refused("lora_B.bias", "lora_bias");
         refused("token_adapter.trainable_tokens_delta", "trainable_token_indices");
-        refused("base_layer.weight", "base model");
+        let copy = "base_model.model.lm_head.base_layer.weight";
+        assert_eq!(parse(copy), Ok(Key::Base("lm_head.weight".into())));
         refused("bias", "trained bias");
         refused("weight", "modules_to_save");
     }

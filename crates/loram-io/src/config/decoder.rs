@@ -1,7 +1,7 @@
 //! Decoder families: Llama, Mistral, Qwen2, Qwen3, SmolLM3 are settings of one block.
 
 use super::fields::Fields;
-use super::rope::{self, RopeConfig};
+use super::rope::{self, RopeConfig, RopeScaling};
 use super::{Activation, Head, Labels};
 use crate::Result;
 use serde_json::{Map, Value};
@@ -62,6 +62,19 @@ pub struct DecoderConfig {
     pub labels: Labels,
     /// The file as it was read, to be written back.
     pub raw: Map<String, Value>,
+}
+
+impl DecoderConfig {
+    /// Longest input in tokens. Configs with `linear` or `dynamic` scaling name the length of pre-training; the others
+    /// name the extended one.
+    pub fn max_length(&self) -> usize {
+        match self.rope.scaling {
+            RopeScaling::Linear { factor } | RopeScaling::Dynamic { factor, .. } => {
+                (self.max_position_embeddings as f64 * factor.max(1.0)) as usize
+            }
+            _ => self.max_position_embeddings,
+        }
+    }
 }
 
 /// What differs between the blocks of a decoder.

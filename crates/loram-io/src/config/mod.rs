@@ -104,7 +104,7 @@ impl ModelConfig {
     /// Longest input in tokens that the model is made for.
     pub fn max_length(&self) -> usize {
         match self {
-            ModelConfig::Decoder(c) => c.max_position_embeddings,
+            ModelConfig::Decoder(c) => c.max_length(),
             ModelConfig::Encoder(c) => c.max_length(),
         }
     }

@@ -44,12 +44,11 @@ pub fn load(
     let adapter = Adapter::read(dir)?;
     let mut warnings: Vec<String> = adapter.changed_base_hint().into_iter().collect();
     let recipe = adapter.recipe.as_ref();
-    if let Some(base) = recipe.and_then(|r| r.base.as_ref()) {
-        let names = TensorNames::find(ckpt, config)?;
-        if let Err(e) = base.verify(ckpt, Some(&names)) {
-            warnings.push(format!("{}: {e}", dir.display()));
-        }
+    let names = TensorNames::find(ckpt, config)?;
+    if let Some(Err(e)) = recipe.and_then(|r| r.base.as_ref()).map(|base| base.verify(ckpt, Some(&names))) {
+        warnings.push(format!("{}: {e}", dir.display()));
     }
+    adapter.check_copies(ckpt, &names)?;
     let native = adapter.form() == AdapterForm::Native;
     let mut starts = if native { read_starts(dir)? } else { BTreeMap::new() };
     let mut layers = BTreeMap::new();
