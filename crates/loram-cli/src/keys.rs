@@ -93,7 +93,7 @@ fn flag(f: &Field) -> Arg {
     } else if f.name == "resume_from_checkpoint" {
         arg.num_args(0..=1).require_equals(true).default_missing_value("auto").value_name("CHECKPOINT")
     } else {
-        arg.value_name(value_name(f))
+        arg.value_name(value_name(f)).allow_negative_numbers(true)
     };
     if is_list(f) { arg.action(ArgAction::Append) } else { arg }
 }

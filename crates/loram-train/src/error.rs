@@ -80,8 +80,12 @@ impl Error {
             Error::Io(e) => e.exit_code(),
             Error::Core(e) => e.exit_code(),
             Error::Model(e) => e.exit_code(),
-            Error::NotFinite { .. } | Error::Memory { .. } => 1,
-            Error::Config(_) | Error::Data(_) | Error::OutputExists { .. } | Error::Checkpoint { .. } => 2,
+            Error::NotFinite { .. } => 1,
+            Error::Memory { .. }
+            | Error::Config(_)
+            | Error::Data(_)
+            | Error::OutputExists { .. }
+            | Error::Checkpoint { .. } => 2,
         }
     }
 }

@@ -72,7 +72,7 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 /// Slope of `f` at `x` in direction `u`, by central differences of fourth order.
 pub fn slope(x: &[f64], u: &[f64], f: &impl Fn(&[f64]) -> f64) -> f64 {
-    let h = 1e-3;
+    let h = 1e-4;
     let at = |s: f64| f(&x.iter().zip(u).map(|(x, u)| x + s * h * u).collect::<Vec<_>>());
     (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / (12.0 * h)
 }

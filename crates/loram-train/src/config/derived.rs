@@ -101,7 +101,8 @@ impl TrainConfig {
             return wrong("train_data is missing: give a data file (--data)".into());
         }
         self.scheme()?;
-        if self.evaluation() != Strategy::No && self.eval_data.is_empty() {
+        let asked = self.eval_strategy.map_or(self.eval_steps.is_some(), |s| s != Strategy::No);
+        if asked && self.eval_data.is_empty() {
             let key = if self.eval_strategy.is_some() { "eval_strategy" } else { "eval_steps" };
             return wrong(format!("{key} asks for evaluations, but there is no eval_data"));
         }

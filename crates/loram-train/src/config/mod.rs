@@ -85,7 +85,13 @@ fn parse_yaml(text: &str) -> std::result::Result<Map<String, Value>, String> {
     if only_comments {
         return Ok(Map::new());
     }
-    match serde_saphyr::from_str::<Value>(text).map_err(|e| e.to_string().replace('\n', " "))? {
+    // the first line says what and where; the rest draws it
+    let first_line = |e: serde_saphyr::Error| {
+        let text = e.to_string();
+        let line = text.lines().next().unwrap_or_default();
+        line.strip_prefix("error: ").unwrap_or(line).to_string()
+    };
+    match serde_saphyr::from_str::<Value>(text).map_err(first_line)? {
         Value::Object(map) => Ok(map),
         Value::Null => Ok(Map::new()),
         _ => Err("expected a map of `key: value` lines".into()),

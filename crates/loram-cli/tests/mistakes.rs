@@ -1,0 +1,186 @@
+//! Mistakes that a newcomer makes: one line that names what is wrong, exit code 2, and nothing left behind.
+
+use loram_io::testing::tiny_llama;
+use predicates::prelude::*;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+struct Room(tempfile::TempDir);
+
+impl Room {
+    fn new() -> Room {
+        let room = Room(tempfile::tempdir().unwrap());
+        room.file("ok.jsonl", "{\"prompt\": \"Name the sea.\", \"completion\": \" The North Sea.\"}\n");
+        room
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn file(&self, name: &str, text: &str) -> &Room {
+        fs::write(self.path(name), text).unwrap();
+        self
+    }
+
+    /// A copy of the small Llama without some files.
+    fn model(&self, name: &str, without: &[&str]) -> PathBuf {
+        let to = self.path(name);
+        fs::create_dir(&to).unwrap();
+        for entry in fs::read_dir(tiny_llama()).unwrap() {
+            let from = entry.unwrap().path();
+            let file = from.file_name().unwrap().to_str().unwrap();
+            if !without.contains(&file) {
+                fs::copy(&from, to.join(file)).unwrap();
+            }
+        }
+        to
+    }
+
+    /// The program stops with code 2, one line on standard error that has all these words, and no new files.
+    fn refuses(&self, args: &[&str], words: &[&str]) {
+        let before = self.listing();
+        let run = assert_cmd::Command::cargo_bin("loram")
+            .unwrap()
+            .current_dir(self.0.path())
+            .env("HF_HUB_OFFLINE", "1")
+            .env("HF_HOME", self.path("hf"))
+            .env_remove("RUST_LOG")
+            .args(args)
+            .assert()
+            .code(2)
+            .stdout(predicate::str::is_empty());
+        let text = String::from_utf8_lossy(&run.get_output().stderr).into_owned();
+        let errors: Vec<&str> = text.lines().filter(|l| l.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "{args:?}: {text}");
+        for word in words {
+            assert!(errors[0].contains(word), "{args:?}: `{word}` is not in: {text}");
+        }
+        assert_eq!(self.listing(), before, "{args:?} left something behind");
+    }
+
+    /// `train` with the good data and these further arguments.
+    fn train_refuses(&self, args: &[&str], words: &[&str]) {
+        self.refuses(&[&["train", "-o", "run"], args].concat(), words);
+    }
+
+    fn listing(&self) -> Vec<PathBuf> {
+        fn walk(dir: &Path, out: &mut Vec<PathBuf>) {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    walk(&path, out);
+                }
+                out.push(path);
+            }
+        }
+        let mut out = Vec::new();
+        walk(self.0.path(), &mut out);
+        out.sort();
+        out
+    }
+}
+
+fn llama() -> String {
+    tiny_llama().display().to_string()
+}
+
+#[test]
+fn models() {
+    let room = Room::new();
+    let data = ["--data", "ok.jsonl"];
+    let with = |model: &str, words: &[&str]| room.train_refuses(&[&["--model", model], &data[..]].concat(), words);
+    with("/no/such/model", &["/no/such/model", "no such"]);
+    with("org/model", &["org/model", "HF_HUB_OFFLINE"]);
+    let bin = room.model("bin", &["model.safetensors"]);
+    fs::write(bin.join("pytorch_model.bin"), "pickle").unwrap();
+    with("bin", &["pytorch_model.bin", "safetensors"]);
+    room.model("no-tokenizer", &["tokenizer.json"]);
+    with("no-tokenizer", &["tokenizer.json"]);
+    room.model("no-config", &["config.json"]);
+    with("no-config", &["config.json"]);
+    let other = room.model("other", &[]).join("config.json");
+    fs::write(&other, fs::read_to_string(&other).unwrap().replace("\"llama\"", "\"falcon_h1\"")).unwrap();
+    with("other", &["falcon_h1", "not supported", "llama", "qwen3", "bert"]);
+    let cut = room.model("cut", &[]).join("model.safetensors");
+    let bytes = fs::read(&cut).unwrap();
+    fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    with("cut", &["model.safetensors"]);
+}
+
+#[test]
+fn adapters() {
+    let room = Room::new();
+    let model = llama();
+    let train = |more: &[&str], words: &[&str]| {
+        room.train_refuses(&[&["--model", &model, "--data", "ok.jsonl"], more].concat(), words)
+    };
+    train(&["--target-modules", "q_prj"], &["target_modules", "q_prj", "q_proj", "down_proj"]);
+    train(&["--r", "500"], &["q_proj", "500", "128"]);
+    train(&["--r", "0"], &["r:", "at least 1"]);
+    train(&["--init", "piss"], &["init_lora_weights", "piss", "did you mean `pissa`"]);
+    train(&["--lora-alpha", "-1"], &["lora_alpha", "above 0"]);
+    train(&["--adapter", "nowhere"], &["nowhere"]);
+    room.refuses(&["convert", &model, "-o", "out"], &["adapter_config.json"]);
+    room.refuses(&["merge", "--adapter", &model, "-o", "out"], &["adapter_config.json"]);
+}
+
+#[test]
+fn data() {
+    let room = Room::new();
+    room.file("bad.jsonl", "{\"text\": \"a\"}\n{\"text\": }\n")
+        .file("empty.jsonl", "\n")
+        .file("mixed.jsonl", "{\"text\": \"a\"}\n{\"prompt\": \"a\", \"completion\": \"b\"}\n")
+        .file("columns.jsonl", "{\"question\": \"a\", \"reply\": \"b\"}\n")
+        .file("train.jsonl", "{\"text\": \"a\", \"label\": \"x\"}\n{\"text\": \"b\", \"label\": \"y\"}\n")
+        .file("dev.jsonl", "{\"text\": \"a\", \"label\": \"x\"}\n{\"text\": \"b\", \"label\": \"z\"}\n")
+        .file("one.jsonl", "{\"text\": \"a\", \"label\": \"x\"}\n{\"text\": \"b\", \"label\": \"x\"}\n")
+        .file("table.csv", "a,b\n");
+    let model = llama();
+    let with = |args: &[&str], words: &[&str]| room.train_refuses(&[&["--model", &model], args].concat(), words);
+    with(&["--data", "nowhere.jsonl"], &["nowhere.jsonl"]);
+    with(&["--data", "bad.jsonl"], &["bad.jsonl:2"]);
+    with(&["--data", "empty.jsonl"], &["empty.jsonl", "empty"]);
+    with(&["--data", "mixed.jsonl"], &["mixed.jsonl:2", "mixed formats"]);
+    with(&["--data", "columns.jsonl"], &["columns.jsonl:1", "question"]);
+    with(&["--data", "table.csv"], &["table.csv", ".jsonl"]);
+    with(&["--data", "train.jsonl", "--eval-data", "dev.jsonl"], &["dev.jsonl:2", "`z`", "x, y"]);
+    with(&["--data", "one.jsonl"], &["one.jsonl", "`x`"]);
+    with(&["--data", "demo:hotels"], &["demo:hotels", "restaurants"]);
+}
+
+#[test]
+fn configuration() {
+    let room = Room::new();
+    room.file("typo.yaml", "learning_rat: 1e-3\n")
+        .file("type.yaml", "model: m\ndata: ok.jsonl\nlearning_rate: fast\n")
+        .file("broken.yaml", "model: m\n  data: [\n")
+        .file("twice.yaml", "lr: 1e-3\nlearning_rate: 1e-4\n")
+        .file("full.txt", "x");
+    room.refuses(&["train", "typo.yaml"], &["learning_rat", "typo.yaml", "did you mean `learning_rate`"]);
+    room.refuses(&["train", "type.yaml"], &["learning_rate", "fast", "type.yaml", "a number"]);
+    room.refuses(&["train", "broken.yaml"], &["broken.yaml", "line 2"]);
+    room.refuses(&["train", "twice.yaml"], &["`lr`", "`learning_rate`"]);
+    room.refuses(&["train", "nowhere.yaml"], &["nowhere.yaml"]);
+    room.refuses(&["train"], &["model_name_or_path"]);
+    room.refuses(&["train", "--model", &llama()], &["train_data"]);
+    room.refuses(&["train", "--set", "r"], &["--set r", "key=value"]);
+    room.refuses(&["train", "--set", "batchsize=3"], &["batchsize", "did you mean"]);
+    room.refuses(&["train", "--lerning-rate", "1"], &["--lerning-rate"]);
+    room.refuses(
+        &["train", "--model", &llama(), "--data", "ok.jsonl", "--eval-steps", "5"],
+        &["eval_steps", "eval_data"],
+    );
+    // a file where the run folder should be, and a folder with other things in it
+    room.refuses(&["train", "--model", &llama(), "--data", "ok.jsonl", "-o", "full.txt"], &["full.txt"]);
+    room.refuses(&["train", "--model", &llama(), "--data", "ok.jsonl", "-o", "."], &["not empty"]);
+}
+
+#[test]
+fn memory_that_is_not_there() {
+    let room = Room::new();
+    let model = llama();
+    let data = "demo:restaurants?n=40000";
+    let args = ["--model", &model, "--data", data, "--batch-size", "40000", "--set", "max_length=512"];
+    room.train_refuses(&[&args[..], &["--packing"]].concat(), &["memory", "free", "per_device_train_batch_size"]);
+}

@@ -1,0 +1,174 @@
+//! Every verb once, on the small Llama: what it prints and what it leaves.
+
+use loram_io::testing::tiny_llama;
+use serde_json::Value;
+use std::path::Path;
+
+fn loram(dir: &Path, args: &[&str]) -> assert_cmd::assert::Assert {
+    assert_cmd::Command::cargo_bin("loram").unwrap().current_dir(dir).args(args).write_stdin("").assert()
+}
+
+fn text(dir: &Path, args: &[&str]) -> String {
+    String::from_utf8(loram(dir, args).success().get_output().stdout.clone()).unwrap()
+}
+
+fn json(dir: &Path, args: &[&str]) -> Value {
+    let out = text(dir, &[args, &["--json"]].concat());
+    assert_eq!(out.lines().count(), 1, "one JSON object and nothing else: {out}");
+    serde_json::from_str(&out).unwrap()
+}
+
+const EVAL: &str = "demo:restaurants?seed=0&n=20&split=dev";
+
+#[test]
+fn from_training_to_a_merged_model() {
+    let room = tempfile::tempdir().unwrap();
+    let dir = room.path();
+    let model = tiny_llama().display().to_string();
+    let summary = json(
+        dir,
+        &[
+            "train",
+            "--model",
+            &model,
+            "--data",
+            "demo:restaurants?n=64",
+            "--eval-data",
+            EVAL,
+            "--learning_rate",
+            "2e-3",
+            "--max-steps",
+            "12",
+            "--r",
+            "4",
+            "--set",
+            "adapter_format=native",
+            "-o",
+            "run",
+            "--sample-prompts",
+            "1",
+        ],
+    );
+    assert_eq!(summary["status"], "finished");
+    let (before, after) = (&summary["eval_before"]["loss"], summary["eval_after"]["loss"].as_f64().unwrap());
+    assert!(after < before.as_f64().unwrap());
+    for file in ["config.yaml", "metrics.jsonl", "summary.json", "environment.json", "adapter/adapter_config.json"] {
+        assert!(dir.join("run").join(file).is_file(), "{file}");
+    }
+    let events = std::fs::read_dir(dir.join("run")).unwrap().flatten();
+    assert!(events.into_iter().any(|f| f.file_name().to_string_lossy().starts_with("events.out.tfevents")));
+
+    // the written configuration starts the same run
+    text(dir, &["train", "run/config.yaml", "-o", "again"]);
+    let file = "adapter/adapter_model.safetensors";
+    let bytes = |run: &str| std::fs::read(dir.join(run).join(file)).unwrap();
+    assert!(bytes("run") == bytes("again"), "the same configuration gives the same bits");
+
+    // native, plain and merged say the same
+    let loss = |args: &[&str]| json(dir, &[&["eval", "--data", EVAL], args].concat())["loss"].as_f64().unwrap();
+    let native = loss(&["--adapter", "run/adapter"]);
+    assert!((native / after - 1.0).abs() < 1e-4, "{native} {after}");
+    let made = json(dir, &["convert", "run/adapter", "-o", "plain"]);
+    assert_eq!((made["to"].as_str(), made["ranks"][0].as_u64()), (Some("plain"), Some(8)));
+    let plain = loss(&["--model", &model, "--adapter", "plain"]);
+    assert!((plain / after - 1.0).abs() < 1e-4, "{plain} {after}");
+    text(dir, &["merge", "--adapter", "plain", "-o", "merged"]);
+    let merged = loss(&["--model", "merged"]);
+    assert!((merged / after - 1.0).abs() < 5e-3, "{merged} {after}: bf16 weights");
+    json(dir, &["convert", "plain", "-o", "native", "--to", "native"]);
+    assert!(std::fs::read(dir.join("native/adapter_model.safetensors")).unwrap() == bytes("run"));
+    let small = json(dir, &["convert", "plain", "-o", "small", "--rank", "4"]);
+    let lost = small["truncation"]["error"].as_f64().unwrap();
+    assert!(lost > 0.0 && lost < 1.0 && small["truncation"]["layers"].as_array().unwrap().len() == 35);
+    assert!((loss(&["--model", &model, "--adapter", "small"]) / after - 1.0).abs() < 0.5);
+
+    assert!(text(dir, &["verify", "plain", "--base", &model]).contains("bit for bit"));
+    let facts = json(dir, &["info", "plain"]);
+    assert_eq!((facts["kind"].as_str(), facts["layers"].as_array().unwrap().len()), (Some("adapter"), 35));
+    loram(dir, &["merge", "--adapter", "plain", "-o", "merged"]).code(2);
+
+    let prompt = "name : Zizzi | type : pub =>";
+    let one = json(dir, &["generate", "--adapter", "plain", "--prompt", prompt, "--max-new-tokens", "8"]);
+    let two = json(dir, &["generate", "--adapter", "run/adapter", "--prompt", prompt, "--max-new-tokens", "8"]);
+    assert_eq!(one["token_ids"], two["token_ids"]);
+}
+
+#[test]
+fn sampling_follows_the_seed() {
+    let room = tempfile::tempdir().unwrap();
+    let model = tiny_llama().display().to_string();
+    let sample = |seed: &str| {
+        let how = ["--temperature", "1", "--top-p", "0.9", "--max-new-tokens", "20", "--seed", seed];
+        json(room.path(), &[&["generate", "--model", &model, "--prompt", "Once"], &how[..]].concat())["token_ids"]
+            .clone()
+    };
+    assert_eq!(sample("1"), sample("1"));
+    assert_ne!(sample("1"), sample("2"));
+}
+
+#[test]
+fn a_chat_turn() {
+    let room = tempfile::tempdir().unwrap();
+    let model = tiny_llama().display().to_string();
+    let said = json(
+        room.path(),
+        &[
+            "generate",
+            "--model",
+            &model,
+            "--chat",
+            "--chat-template",
+            "chatml",
+            "--prompt",
+            "Hello",
+            "--max-new-tokens",
+            "5",
+        ],
+    );
+    assert!(said["prompt_tokens"].as_u64().unwrap() > 5);
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let room = tempfile::tempdir().unwrap();
+    let model = tiny_llama().display().to_string();
+    let out =
+        text(room.path(), &["train", "--model", &model, "--data", "demo:restaurants?n=8", "--dry-run", "--r", "3"]);
+    for word in ["r: 3  # from flag", "learning_rate: 0.00005", "memory", "⟦", "⟧", "adapted layers"] {
+        assert!(out.contains(word), "{word} is not in:\n{out}");
+    }
+    assert_eq!(std::fs::read_dir(room.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn starts_without_training() {
+    let room = tempfile::tempdir().unwrap();
+    let (dir, model) = (room.path(), tiny_llama().display().to_string());
+    let made = json(dir, &["init", &model, "-o", "start", "--init", "loram", "--r", "4", "--residual", "base"]);
+    assert_eq!(made["layers"].as_array().unwrap().len(), 35);
+    let loss = |args: &[&str]| json(dir, &[&["eval", "--data", EVAL], args].concat())["loss"].as_f64().unwrap();
+    let base = loss(&["--model", &model]);
+    // bf16 residual: rounding moves the model a little
+    assert!((loss(&["--model", "base", "--adapter", "start"]) / base - 1.0).abs() < 0.02);
+    json(dir, &["init", &model, "-o", "native", "--init", "pissa", "--r", "4"]);
+    assert!((loss(&["--model", &model, "--adapter", "native"]) / base - 1.0).abs() < 1e-4);
+}
+
+#[test]
+fn help_lists_and_completions() {
+    let room = tempfile::tempdir().unwrap();
+    let say = |args: &[&str]| text(room.path(), args);
+    assert!(say(&["--help"]).contains("train") && say(&["train", "--help"]).contains("--lora-alpha"));
+    assert!(say(&["train", "--help-keys"]).contains("gradient_accumulation_steps"));
+    for scheme in ["loram", "pissa", "milora", "olora", "orthogonal", "gaussian", "lora"] {
+        assert!(say(&["schemes"]).contains(scheme));
+    }
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(say(&["completions", shell]).contains("loram"));
+    }
+    let model = tiny_llama().display().to_string();
+    let facts = say(&["info", &model]);
+    for word in ["LlamaForCausalLM", "1 185 152", "q_proj", "trainable", "memory"] {
+        assert!(facts.contains(word), "{word} is not in:\n{facts}");
+    }
+}
