@@ -165,7 +165,7 @@ impl TextTokenizer {
     }
 
     fn error(&self, e: tokenizers::Error) -> Error {
-        Error::json(&self.dir.join("tokenizer.json"), format!("cannot tokenise: {e}"))
+        Error::json(self.dir.join("tokenizer.json"), format!("cannot tokenise: {e}"))
     }
 
     /// The text of ids.

@@ -11,9 +11,12 @@ const KEEP: u64 = 4;
 
 static STEP: AtomicU64 = AtomicU64::new(0);
 
-/// Free buffers by capacity, with the step in which they were last used.
+/// Free buffers of one capacity, with the step in which they were last used.
+type Buffers<T> = Vec<(u64, Vec<T>)>;
+
+/// Free buffers by capacity.
 pub struct Free<T> {
-    by_size: Mutex<BTreeMap<usize, Vec<(u64, Vec<T>)>>>,
+    by_size: Mutex<BTreeMap<usize, Buffers<T>>>,
 }
 
 impl<T> Free<T> {

@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn evaluation_keeps_to_both_limits() {
         assert_eq!(eval_batches(&[5, 5, 5, 20, 1], 2, 12), [0..2, 2..3, 3..4, 4..5]);
-        assert_eq!(eval_batches(&[1; 5], 8, 100), [0..5]);
+        assert_eq!(eval_batches(&[1; 5], 8, 100), vec![0..5; 1]);
         assert!(eval_batches(&[], 8, 100).is_empty());
     }
 

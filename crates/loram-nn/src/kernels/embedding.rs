@@ -44,7 +44,7 @@ pub fn gather<T: Real>(
     accumulate: bool,
 ) -> Result<(), OutOfRange> {
     assert_eq!(y.len(), ids.len() * cols, "gather: {} rows of {cols}", ids.len());
-    check(ids, if cols == 0 { 0 } else { table.len() / cols })?;
+    check(ids, table.len().checked_div(cols).unwrap_or(0))?;
     match table {
         Table::F32(t) => rows(t, cols, ids, y, accumulate, T::from_f32),
         Table::F64(t) => rows(t, cols, ids, y, accumulate, T::from_f64),
@@ -90,7 +90,7 @@ fn rows<T: Real, S: Copy + Sync>(
 /// The first id that the table does not have; nothing is added then.
 pub fn scatter_add<T: Real>(dy: &[T], ids: &[u32], dtable: &mut [T], cols: usize) -> Result<(), OutOfRange> {
     assert_eq!(dy.len(), ids.len() * cols, "scatter_add: {} rows of {cols}", ids.len());
-    check(ids, if cols == 0 { 0 } else { dtable.len() / cols })?;
+    check(ids, dtable.len().checked_div(cols).unwrap_or(0))?;
     const BLOCK: usize = 64;
     let out = Shared::new(dtable);
     for_units(cols.div_ceil(BLOCK), (GRAIN / (ids.len() * BLOCK).max(1)).max(1), |unit| {

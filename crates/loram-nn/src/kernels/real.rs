@@ -259,8 +259,8 @@ fn exp32(x: f32) -> f32 {
     let x = if x < -105.0 { -105.0 } else { x };
     let shifted = x.mul_add(std::f32::consts::LOG2_E, MAGIC);
     let n = shifted - MAGIC;
-    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_375, x));
-    let p = poly(r, [1.987_569_15e-4, 1.398_199_95e-3, 8.333_451_9e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1]);
+    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
+    let p = poly(r, [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1]);
     let y = (r * r).mul_add(p, r) + 1.0;
     // 2ⁿ in two factors, since n reaches from −151 to 128
     let n = (shifted.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
@@ -272,7 +272,7 @@ fn exp32(x: f32) -> f32 {
 #[inline(always)]
 fn tanh32(x: f32) -> f32 {
     let z = x * x;
-    let small = poly(z, [-5.704_988_7e-3, 2.063_908_9e-2, -5.373_971_5e-2, 1.333_144_2e-1, -3.333_328_2e-1]);
+    let small = poly(z, [-5.704_988_7e-3, 2.063_909e-2, -5.373_971_5e-2, 1.333_144_2e-1, -3.333_328e-1]);
     let small = (small * z).mul_add(x, x);
     let a = x.abs();
     let large = (1.0 - 2.0 / (exp32(a + a) + 1.0)).copysign(x);

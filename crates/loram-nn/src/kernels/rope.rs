@@ -163,7 +163,11 @@ impl<T: Real> RopeTable<T> {
     /// A table for positions 0..`len`.
     pub fn new(params: &RopeParams, len: usize) -> Self {
         let rot_dim = params.rot_dim();
-        assert!(rot_dim % 2 == 0 && rot_dim <= params.head_dim, "rotary size {rot_dim} of {}", params.head_dim);
+        assert!(
+            rot_dim.is_multiple_of(2) && rot_dim <= params.head_dim,
+            "rotary size {rot_dim} of {}",
+            params.head_dim
+        );
         let (frequencies, factor) = params.frequencies(len);
         let half = rot_dim / 2;
         let (mut cos, mut sin) = (Vec::with_capacity(len * half), Vec::with_capacity(len * half));

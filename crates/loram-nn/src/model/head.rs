@@ -19,6 +19,7 @@ const LOGITS: usize = 1 << 24;
 
 /// Top of a model.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a model has one")]
 pub(crate) enum Head {
     /// `lm_head`.
     Lm(Linear),
