@@ -1,4 +1,4 @@
-//! The spectral gain Q[r] of LoRAM (2507.06558): which share of a weight's magnitude its start takes.
+//! The spectral gain Q\[r\] of LoRAM (2507.06558): which share of a weight's magnitude its start takes.
 
 use crate::linalg::Spectrum;
 use crate::schemes::SchemeSpec;
@@ -6,7 +6,7 @@ use crate::weight::Weight;
 use crate::{Error, Result, sketch};
 use serde::{Deserialize, Serialize};
 
-/// How Q[r] is found.
+/// How Q\[r\] is found.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(try_from = "serde_json::Value", into = "serde_json::Value")]
 pub enum Gain {
@@ -53,7 +53,7 @@ impl Gain {
         })
     }
 
-    /// Q[r] of a weight with ‖W‖²_F = `squares`. `None` for [`Gain::Track`], which has a magnitude rather than a gain.
+    /// Q\[r\] of a weight with ‖W‖²_F = `squares`. `None` for [`Gain::Track`], which has a magnitude rather than a gain.
     pub(crate) fn value(&self, path: &str, w: Weight<'_>, squares: f64, r: usize, seed: u64) -> Result<Option<f64>> {
         let (n, m) = (w.rows, w.cols);
         Ok(Some(match self {
@@ -72,7 +72,7 @@ pub fn log_gain(r: usize, n: usize, m: usize) -> f64 {
     libm::log(r.max(2) as f64) / libm::log(n.min(m).max(2) as f64)
 }
 
-/// Q[r] from singular values in descending order; 0 for a zero matrix. An r beyond their number counts as their number.
+/// Q\[r\] from singular values in descending order; 0 for a zero matrix. An r beyond their number counts as their number.
 pub fn exact(sigma: &[f64], r: usize) -> f64 {
     let total: f64 = sigma.iter().map(|s| s * s).sum();
     let top: f64 = sigma.iter().take(r).sum();
@@ -85,7 +85,7 @@ pub fn singular_values(path: &str, w: Weight<'_>) -> Result<Vec<f64>> {
     Ok(Spectrum::new(path, &w.data.to_f32(), w.rows, w.cols, false)?.s)
 }
 
-/// Estimate of Q[r] in one pass over the weight, deterministic in (seed, path): see [`Gain::Sketch`].
+/// Estimate of Q\[r\] in one pass over the weight, deterministic in (seed, path): see [`Gain::Sketch`].
 pub fn sketch_gain(path: &str, w: Weight<'_>, r: usize, seed: u64) -> f64 {
     sketch::gain(path, w, w.data.sums().1, r, seed)
 }
@@ -126,7 +126,7 @@ impl From<Gain> for serde_json::Value {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GainStatistic {
-    /// ν[X] = ‖X‖²_F / entries, as in the text of 2507.06558.
+    /// ν\[X\] = ‖X‖²_F / entries, as in the text of 2507.06558.
     #[default]
     SecondMoment,
     /// The unbiased, mean-removed variance, as in its authors' code.

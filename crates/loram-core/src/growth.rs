@@ -40,9 +40,9 @@ pub struct LayerFacts<'a> {
     pub r: usize,
     /// Factor on B·A.
     pub scaling: f64,
-    /// ν[W].
+    /// ν\[W\].
     pub nu_w: f64,
-    /// LoRAM's gain Q[r], when it is known.
+    /// LoRAM's gain Q\[r\], when it is known.
     pub gain: Option<f64>,
     /// Singular values, descending, when they are known.
     pub sigma: Option<&'a [f64]>,
@@ -70,12 +70,12 @@ pub fn k1_of_scheme(name: &str, f: &LayerFacts<'_>) -> Option<f64> {
     })
 }
 
-/// ν[ΔW] after `steps` of SGD at rate `lr`, first order in `steps`: s⁴·k₁·lr²·σ_L²·steps. `grad_nu` is ν[∇_W] = σ_L².
+/// ν\[ΔW\] after `steps` of SGD at rate `lr`, first order in `steps`: s⁴·k₁·lr²·σ_L²·steps. `grad_nu` is ν\[∇_W\] = σ_L².
 pub fn sgd(k1: f64, scaling: f64, lr: f64, grad_nu: f64, steps: f64) -> f64 {
     scaling.powi(4) * k1 * lr * lr * grad_nu * steps
 }
 
-/// ν of one step of Adam, whose steps have entries of about ±lr: s²·r·(lr_B²·ν[A] + lr_A²·ν[B]). A factor that is not
+/// ν of one step of Adam, whose steps have entries of about ±lr: s²·r·(lr_B²·ν\[A\] + lr_A²·ν\[B\]). A factor that is not
 /// trained has the rate 0.
 pub fn adam_step(scaling: f64, r: usize, lr_a: f64, lr_b: f64, nu_a: f64, nu_b: f64) -> f64 {
     scaling * scaling * r as f64 * (lr_b * lr_b * nu_a + lr_a * lr_a * nu_b)
@@ -125,7 +125,7 @@ mod tests {
         assert!(k1_of_scheme("pissa", &facts).is_none() && k1_of_scheme("nothing", &facts).is_none());
     }
 
-    /// The law itself: SGD on random gradients, ν[ΔW_t] against s⁴·k₁·γ·t.
+    /// The law itself: SGD on random gradients, ν\[ΔW_t\] against s⁴·k₁·γ·t.
     #[test]
     fn sgd_follows_the_law() {
         let (n, m, r, s, lr, steps) = (60, 80, 6, 1.5, 1e-3, 20);

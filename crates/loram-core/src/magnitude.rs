@@ -12,17 +12,17 @@ pub fn sums(x: &[f32]) -> (f64, f64) {
     WeightRef::F32(x).sums()
 }
 
-/// ν[X]; 0 for no entries.
+/// ν\[X\]; 0 for no entries.
 pub fn nu(x: &[f32]) -> f64 {
     if x.is_empty() { 0.0 } else { sums(x).1 / x.len() as f64 }
 }
 
-/// ν[B·A] = tr(BᵀB·AAᵀ)/(n·m) in O((n+m)·r²). A: (r, m), B: (n, r), row-major.
+/// ν\[B·A\] = tr(BᵀB·AAᵀ)/(n·m) in O((n+m)·r²). A: (r, m), B: (n, r), row-major.
 pub fn nu_product(a: &[f32], b: &[f32], n: usize, m: usize, r: usize) -> f64 {
     Update::of_product(a, b, n, m, r, 1.0).nu()
 }
 
-/// ν[ΔW] of ΔW = s·(B·A − B₀·A₀); without a start, of s·B·A.
+/// ν\[ΔW\] of ΔW = s·(B·A − B₀·A₀); without a start, of s·B·A.
 pub fn nu_update(a: &[f32], b: &[f32], start: Option<(&[f32], &[f32])>, n: usize, m: usize, r: usize, s: f64) -> f64 {
     Update::new(a, b, start, n, m, r, s).nu()
 }
@@ -71,7 +71,7 @@ impl Update {
         self.s * self.s * sum.max(0.0)
     }
 
-    /// ν[ΔW].
+    /// ν\[ΔW\].
     pub fn nu(&self) -> f64 {
         if self.entries == 0.0 { 0.0 } else { self.squares() / self.entries }
     }

@@ -22,7 +22,7 @@ const BLOCK: usize = 256;
 type Lane = [f32; VECTORS];
 type Inner = [[f64; VECTORS]; VECTORS];
 
-/// Q[r] = (Σ_{i≤r} σᵢ)² / (r·Σ σᵢ²), estimated; `squares` is Σ σᵢ² = ‖W‖²_F.
+/// Q\[r\] = (Σ_{i≤r} σᵢ)² / (r·Σ σᵢ²), estimated; `squares` is Σ σᵢ² = ‖W‖²_F.
 pub(crate) fn gain(path: &str, w: Weight<'_>, squares: f64, r: usize, seed: u64) -> f64 {
     let side = w.rows.min(w.cols);
     if squares == 0.0 || side == 0 {

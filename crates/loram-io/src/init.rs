@@ -40,7 +40,7 @@ pub struct StartedLayer {
     pub r: usize,
     /// Factor on B·A.
     pub scaling: f64,
-    /// Q[r] of LoRAM.
+    /// Q\[r\] of LoRAM.
     pub gain: Option<f64>,
     /// Scale of LoRAM's bases.
     pub beta: Option<f64>,

@@ -131,7 +131,7 @@ impl TextTokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// Ids of a text; `special` adds what the model expects around it ([CLS], BOS, …).
+    /// Ids of a text; `special` adds what the model expects around it (`[CLS]`, BOS, …).
     pub fn encode(&self, text: &str, special: bool) -> Result<Encoded> {
         self.wrap(self.inner.encode(text, special))
     }

@@ -1,4 +1,4 @@
-//! LoRAM (2507.06558): orthogonal sine bases, scaled so that B₀A₀ has the share Q[r] of the weight's magnitude.
+//! LoRAM (2507.06558): orthogonal sine bases, scaled so that B₀A₀ has the share Q\[r\] of the weight's magnitude.
 
 use super::{Context, Factors, SchemeInfo, SchemeSpec};
 use crate::basis::{Basis, Columns};
