@@ -95,9 +95,10 @@ pub struct Train {
 
 /// A model, and maybe an adapter for it.
 #[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = true)]
 pub struct Source {
     /// Model folder or hub id; by default the base that the adapter names
-    #[arg(long, value_name = "DIR|HUB_ID", visible_alias = "model-name-or-path", required_unless_present = "adapter")]
+    #[arg(long, value_name = "DIR|HUB_ID", visible_alias = "model-name-or-path")]
     pub model: Option<String>,
     /// Adapter folder or hub id
     #[arg(long, value_name = "DIR|HUB_ID", alias = "adapter-name-or-path")]
@@ -149,16 +150,16 @@ pub struct Generate {
     #[arg(long, value_name = "TEMPLATE", requires = "chat")]
     pub chat_template: Option<String>,
     /// 0 always takes the most likely token
-    #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Sampling")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = 0.0, help_heading = "Sampling")]
     pub temperature: f64,
     /// Keep the most likely tokens up to this share of the probability
-    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Sampling")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = 1.0, help_heading = "Sampling")]
     pub top_p: f64,
     /// Keep this many of the most likely tokens; 0 keeps all
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Sampling")]
     pub top_k: usize,
     /// Weaken tokens that occurred already; 1 changes nothing
-    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Sampling")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = 1.0, help_heading = "Sampling")]
     pub repetition_penalty: f64,
     /// Longest continuation in tokens
     #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Sampling")]
@@ -198,6 +199,10 @@ pub struct Convert {
     /// Form of the result
     #[arg(long, value_name = "FORM", default_value = "plain")]
     pub to: Form,
+    /// Move every layer's scaling into B (then lora_alpha = r everywhere, no patterns, no rsLoRA), for programs that
+    /// know one scaling only, such as llama.cpp
+    #[arg(long)]
+    pub fold_scaling: bool,
     /// Cut every layer to this rank by SVD, and print the error
     #[arg(long, value_name = "N")]
     pub rank: Option<usize>,
@@ -237,6 +242,10 @@ pub struct Verify {
     #[arg(long, value_name = "DIR|HUB_ID", alias = "model")]
     pub base: Option<String>,
 }
+
+/// Verbs in the order of the documentation.
+pub const ORDER: [&str; 10] =
+    ["train", "init", "eval", "generate", "merge", "convert", "info", "verify", "schemes", "completions"];
 
 /// Keys of a start, for `init` and `info`.
 fn of_start(name: &str) -> bool {

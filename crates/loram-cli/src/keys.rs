@@ -4,7 +4,7 @@ use crate::error::Result;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use loram_train::TrainConfig;
-use loram_train::config::{Field, Layer, fields};
+use loram_train::config::{Field, Layer, fields, yaml};
 use serde_json::{Map, Value};
 use std::ffi::OsString;
 use std::path::Path;
@@ -77,7 +77,7 @@ fn flag(f: &Field) -> Arg {
         Value::Object(o) if o.is_empty() => String::new(),
         Value::String(s) if s.is_empty() => String::new(),
         Value::String(s) => format!(" [default: {s}]"),
-        other => format!(" [default: {other}]"),
+        other => format!(" [default: {}]", yaml(other)),
     };
     let mut arg = Arg::new(f.name)
         .long(name)

@@ -134,7 +134,7 @@ fn a_dry_run_writes_nothing() {
     let model = tiny_llama().display().to_string();
     let out =
         text(room.path(), &["train", "--model", &model, "--data", "demo:restaurants?n=8", "--dry-run", "--r", "3"]);
-    for word in ["r: 3  # from flag", "learning_rate: 0.00005", "memory", "⟦", "⟧", "adapted layers"] {
+    for word in ["r: 3  # from flag", "learning_rate: 5.0e-5", "memory", "⟦", "⟧", "adapted layers"] {
         assert!(out.contains(word), "{word} is not in:\n{out}");
     }
     assert_eq!(std::fs::read_dir(room.path()).unwrap().count(), 0);

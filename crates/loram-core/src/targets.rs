@@ -93,7 +93,15 @@ fn no_target(cfg: &LoraConfig, linears: &[LinearInfo]) -> Error {
             available.push_str(&format!(" (did you mean `{name}`?)"));
         }
     }
-    Error::NoTarget { asked: cfg.target_modules.to_string(), available }
+    let mut asked = cfg.target_modules.to_string();
+    if let Some(layers) = &cfg.layers_to_transform {
+        let list: Vec<String> = layers.as_slice().iter().map(usize::to_string).collect();
+        asked.push_str(&format!(" in the blocks {} of layers_to_transform", list.join(", ")));
+    }
+    if let Some(exclude) = &cfg.exclude_modules {
+        asked.push_str(&format!(" without {exclude} of exclude_modules"));
+    }
+    Error::NoTarget { asked, available }
 }
 
 /// Python's `re.fullmatch`.

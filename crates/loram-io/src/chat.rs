@@ -49,8 +49,8 @@ impl ChatTemplate {
             Some(source) => source.to_string(),
             None => tokenizer.chat_template().map(str::to_string).ok_or_else(|| {
                 Error::Usage(format!(
-                    "{}: the model has no chat template, which `messages` data need: set chat_template to `chatml`, a file \
-                     or a Jinja template",
+                    "{}: the model has no chat template, which chats need: set chat_template (--chat-template) to \
+                     `chatml`, a file or a Jinja template",
                     tokenizer.dir().display()
                 ))
             })?,
@@ -72,7 +72,7 @@ impl ChatTemplate {
         // transformers' marks around the assistant's words: where it speaks is found by `spans`
         let marks = regex::Regex::new(r"\{%(-?)\s*(end)?generation\s*(-?)%\}").expect("pattern");
         let source = marks.replace_all(source, "{%$1 if true $3%}{%$1 endif $3%}").into_owned();
-        env.add_template_owned("chat", source).map_err(|e| Error::Usage(format!("chat template: {e:#}")))?;
+        env.add_template_owned("chat", source).map_err(|e| Error::Usage(format!("chat template: {}", cause(&e))))?;
         Ok(ChatTemplate { env, specials })
     }
 
@@ -84,6 +84,14 @@ impl ChatTemplate {
         context.insert("add_generation_prompt", prompt.into());
         let template = self.env.get_template("chat").expect("added when compiled");
         template.render(context).map_err(|e| Error::Usage(format!("chat template: {}", cause(&e))))
+    }
+
+    /// What the template writes after the assistant's words, such as `<|im_end|>`; `None` when that is nothing.
+    pub fn end_of_turn(&self) -> Option<String> {
+        const WORDS: &str = "Xyzzy";
+        let text = self.render(&[Message::new("user", "a"), Message::new("assistant", WORDS)], false).ok()?;
+        let end = text.rsplit_once(WORDS)?.1.trim();
+        (!end.is_empty()).then(|| end.to_string())
     }
 
     /// The text of a chat and the byte ranges in which the assistant speaks, its end-of-turn mark included.
@@ -233,6 +241,7 @@ mod tests {
         let said: Vec<_> = spans.into_iter().map(|s| &text[s]).collect();
         assert_eq!(said, ["Hello!<|im_end|>\n", "Ciao.<|im_end|>\n"]);
         assert!(t.render(&chat()[..2], true).unwrap().ends_with("<|im_start|>assistant\n"));
+        assert_eq!(t.end_of_turn().as_deref(), Some("<|im_end|>"));
     }
 
     #[test]

@@ -87,7 +87,8 @@ pub struct LoraFacts {
     pub scalings: Vec<f64>,
     /// Ranks that occur.
     pub ranks: Vec<usize>,
-    /// Bytes of the factors in f32.
+    /// Bytes of the factors in f32, at the rank that is trained; the plain form of a start that changes its base has
+    /// twice as many.
     pub adapter_bytes: u64,
 }
 

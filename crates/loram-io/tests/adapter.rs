@@ -368,6 +368,25 @@ fn truncation_keeps_scalings_and_reports_its_error() {
 }
 
 #[test]
+fn folded_scalings_give_the_same_update() {
+    // rsLoRA, two ranks and two alphas
+    let plain = native("loram").to_plain(|_| unreachable!()).unwrap();
+    let folded = plain.folded().unwrap();
+    let c = &folded.config;
+    assert!(!c.use_rslora && c.rank_pattern.is_empty() && c.alpha_pattern.is_empty());
+    assert_eq!((c.r, c.lora_alpha), (6, 6.0));
+    let plans = plain.plan().unwrap();
+    for (path, w) in &folded.layers {
+        let old = &plain.layers[path];
+        let (mut x, mut y) = (vec![0.0; w.n * w.m], vec![0.0; w.n * w.m]);
+        loram_core::add_product(&mut x, &old.a, &old.b, w.m, old.r, plans[path].scaling);
+        loram_core::add_product(&mut y, &w.a, &w.b, w.m, w.r, 1.0);
+        assert!(x.iter().zip(&y).all(|(x, y)| (x - y).abs() < 1e-5), "{path}");
+    }
+    assert!(native("loram").folded().is_err());
+}
+
+#[test]
 fn plain_and_back() {
     let ckpt = Checkpoint::open(data("models/llama-tied-sharded")).unwrap();
     for scheme in ["loram", "pissa"] {
@@ -383,6 +402,8 @@ fn plain_and_back() {
         trained.layers.values_mut().next().unwrap().a.iter_mut().for_each(|x| *x += 1.0);
         let e = trained.to_native(weight).unwrap_err().to_string();
         assert!(e.contains("trained further or cut"), "{e}");
+        let cut = plain.truncated(3).unwrap().0;
+        assert!(cut.to_native(weight).unwrap_err().to_string().contains("trained further or cut"));
     }
 }
 

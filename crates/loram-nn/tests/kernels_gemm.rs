@@ -202,8 +202,8 @@ fn gradients_are_products_with_transposes() {
     gemm(ViewMut::new(&mut da, m, k), false, 0.5, View::new(&dc, m, n), View::new(&b, k, n).t());
     // the same as dcᵀ·a into a transposed output
     gemm(ViewMut::new(&mut db, k, n).t(), false, 0.5, View::new(&dc, m, n).t(), View::new(&a, m, k));
-    is_gradient(&da, &a, |a| loss(a, &b));
-    is_gradient(&db, &b, |b| loss(&a, b));
+    is_gradient(&da, &a, &|a| loss(a, &b));
+    is_gradient(&db, &b, &|b| loss(&a, b));
 }
 
 #[test]

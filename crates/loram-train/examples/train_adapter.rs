@@ -6,7 +6,7 @@ fn main() -> loram_train::Result<()> {
     let config = TrainConfig::from_yaml(
         "model_name_or_path: assets/tiny-llama-en
 train_data: demo:restaurants?seed=0&n=1000
-output_dir: loram-output/example
+output_dir: runs/example
 overwrite_output_dir: true
 init_lora_weights: loram
 r: 16

@@ -17,6 +17,8 @@ pub struct GenerateOptions {
     pub max_new_tokens: usize,
     /// Tokens that end the text; they are not part of it.
     pub eos: Vec<u32>,
+    /// Texts that end the text; they are not part of it.
+    pub stop: Vec<String>,
     /// Longest text in tokens, prompt included.
     pub max_length: usize,
 }
@@ -26,7 +28,7 @@ impl GenerateOptions {
     pub fn greedy(tokenizer: &TextTokenizer, generation: &GenerationConfig, max_length: usize) -> GenerateOptions {
         let mut eos = generation.eos_token_ids.clone();
         eos.extend(tokenizer.eos_id().filter(|id| !generation.eos_token_ids.contains(id)));
-        GenerateOptions { sampling: Sampling::default(), max_new_tokens: 256, eos, max_length }
+        GenerateOptions { sampling: Sampling::default(), max_new_tokens: 256, eos, stop: Vec::new(), max_length }
     }
 }
 
@@ -76,6 +78,8 @@ pub fn continue_tokens(
     let mut decoder = tokenizer.stream();
     let mut ids = Vec::new();
     let mut text = String::new();
+    // bytes of the text that the receiver has
+    let mut shown = 0;
     let mut logits = generator.feed(prompt)?;
     let mut finish = Finish::Length;
     while ids.len() < options.max_new_tokens.min(room) {
@@ -85,22 +89,36 @@ pub fn continue_tokens(
             break;
         }
         ids.push(id);
-        let piece = decoder.push(id)?;
-        text.push_str(&piece);
-        if !piece.is_empty() && !stream(&piece) {
+        text.push_str(&decoder.push(id)?);
+        if let Some(end) = options.stop.iter().filter_map(|s| text[shown..].find(s.as_str())).min() {
+            text.truncate(shown + end);
+            finish = Finish::Eos;
+            break;
+        }
+        let safe = text.len() - options.stop.iter().map(|s| begun(&text[shown..], s)).max().unwrap_or(0);
+        if safe > shown && !stream(&text[shown..safe]) {
+            shown = safe;
             finish = Finish::Stopped;
             break;
         }
+        shown = shown.max(safe);
         if ids.len() < options.max_new_tokens.min(room) {
             logits = generator.feed(&[id])?;
         }
     }
-    let rest = decoder.finish()?;
-    if !rest.is_empty() {
-        stream(&rest);
-        text.push_str(&rest);
+    if finish != Finish::Eos || options.stop.is_empty() {
+        text.push_str(&decoder.finish()?);
+    }
+    if finish != Finish::Stopped && text.len() > shown {
+        stream(&text[shown..]);
     }
     Ok(Generated { text, token_ids: ids, prompt_tokens: prompt.len(), finish })
+}
+
+/// Bytes at the end of `text` with which `stop` may have begun.
+fn begun(text: &str, stop: &str) -> usize {
+    let prefixes = stop.char_indices().map(|(i, _)| i).skip(1);
+    prefixes.filter(|&i| text.ends_with(&stop[..i])).max().unwrap_or(0)
 }
 
 /// Continues a text. Special tokens that the tokenizer puts before a text are added, those behind it are not.
@@ -138,6 +156,8 @@ pub struct Chat<'a> {
     tokenizer: &'a TextTokenizer,
     template: ChatTemplate,
     messages: Vec<Message>,
+    /// What ends a turn: one token, or a text where the tokenizer has none for it.
+    end: (Option<u32>, Option<String>),
 }
 
 impl<'a> Chat<'a> {
@@ -150,7 +170,14 @@ impl<'a> Chat<'a> {
     ) -> Result<Chat<'a>> {
         let template = ChatTemplate::new(tokenizer, template)?;
         let messages = system.map(|s| Message::new("system", s)).into_iter().collect();
-        Ok(Chat { generator: model.generator()?, tokenizer, template, messages })
+        let end = match template.end_of_turn() {
+            None => (None, None),
+            Some(text) => match tokenizer.encode(&text, false)?.ids[..] {
+                [id] => (Some(id), None),
+                _ => (None, Some(text)),
+            },
+        };
+        Ok(Chat { generator: model.generator()?, tokenizer, template, messages, end })
     }
 
     /// What has been said.
@@ -185,7 +212,10 @@ impl<'a> Chat<'a> {
         // at least one token must be computed to have logits
         let same = known.iter().zip(&ids).take_while(|(a, b)| a == b).count().min(ids.len() - 1);
         self.generator.truncate(same);
-        let mut out = continue_tokens(&mut self.generator, self.tokenizer, &ids[same..], options, stream)?;
+        let mut options = options.clone();
+        options.eos.extend(self.end.0);
+        options.stop.extend(self.end.1.clone());
+        let mut out = continue_tokens(&mut self.generator, self.tokenizer, &ids[same..], &options, stream)?;
         out.prompt_tokens = ids.len();
         Ok(out)
     }

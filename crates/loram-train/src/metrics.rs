@@ -1,5 +1,6 @@
 //! Figures of an evaluation.
 
+use loram_nn::Task;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,6 +54,15 @@ impl Metrics {
             ("mse", self.mse),
         ];
         all.into_iter().filter_map(|(k, v)| Some((k.to_string(), v?))).collect()
+    }
+
+    /// Names of the figures that an evaluation of this task gives.
+    pub fn names(task: Task) -> &'static [&'static str] {
+        match task {
+            Task::CausalLm => &["loss", "perplexity", "token_accuracy"],
+            Task::Classification { .. } => &["loss", "accuracy", "f1", "matthews_correlation"],
+            Task::Regression => &["loss", "mse", "pearson", "spearmanr"],
+        }
     }
 
     /// A figure by name, with or without `eval_`.

@@ -146,7 +146,12 @@ impl Session {
                 named.ok_or_else(|| Error::Config("no model is given, and no adapter that names its base".into()))?;
             revision = revision.or_else(|| adapter.as_ref().and_then(|a| a.revision.clone()));
         }
-        let base = Base::open(&name, revision.as_deref(), observer)?;
+        let base = Base::open(&name, revision.as_deref(), observer).map_err(|e| match options.model.is_empty() {
+            true => {
+                Error::Config(format!("the base model that the adapter names: {e} (or name the base with --model)"))
+            }
+            false => e,
+        })?;
         let (task, labels) = task_of(&base, adapter.as_ref(), options.task)?;
         stage(observer, Stage::Model, 0, 1, &name);
         let mut model = base.model(&LoadOptions::new(task))?;

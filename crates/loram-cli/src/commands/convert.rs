@@ -13,8 +13,8 @@ use serde_json::json;
 pub fn run(args: &Convert, console: &Console) -> Result<()> {
     let adapter = Adapter::read(folder(&args.adapter, None, console)?)?;
     let native = adapter.form() == AdapterForm::Native;
-    if args.to == Form::Native && args.rank.is_some() {
-        return Err(Error::Usage("--rank makes plain adapters: leave --to native away".into()));
+    if args.to == Form::Native && (args.rank.is_some() || args.fold_scaling) {
+        return Err(Error::Usage("--rank and --fold-scaling make plain adapters: leave --to native away".into()));
     }
     let base = match (&args.model, &adapter.base_model) {
         (Some(name), _) => Some(name.clone()),
@@ -46,6 +46,9 @@ pub fn run(args: &Convert, console: &Console) -> Result<()> {
         let (smaller, report) = out.truncated(rank)?;
         out = smaller;
         truncation = Some(report);
+    }
+    if args.fold_scaling {
+        out = out.folded()?;
     }
     out.write(&args.output)?;
     let (before, after) = (adapter_facts(&adapter)?, adapter_facts(&out)?);

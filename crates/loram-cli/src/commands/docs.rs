@@ -3,7 +3,7 @@
 use crate::cli::{self, Page};
 use crate::console::Console;
 use crate::error::Result;
-use loram_train::config::fields;
+use loram_train::config::{fields, yaml};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -46,7 +46,7 @@ fn configuration() -> String {
             Value::String(s) if s.is_empty() => "–".into(),
             Value::Array(a) if a.is_empty() => "[]".into(),
             Value::String(s) => format!("`{s}`"),
-            other => format!("`{other}`"),
+            other => format!("`{}`", yaml(other)),
         };
         let _ = writeln!(out, "| `{}`{aliases} | {default} | {} | {} |", f.name, cell(&f.expected), cell(&f.help));
     }
@@ -95,7 +95,9 @@ fn commands() -> String {
     );
     let mut command = cli::command().term_width(100);
     command.build();
-    for sub in command.get_subcommands_mut().filter(|s| !s.is_hide_set() && s.get_name() != "help") {
+    let mut all: Vec<_> = command.get_subcommands_mut().collect();
+    all.sort_by_key(|c| cli::ORDER.iter().position(|n| *n == c.get_name()));
+    for sub in all.into_iter().filter(|s| !s.is_hide_set() && s.get_name() != "help") {
         let help = sub.clone().disable_help_flag(true).render_help().to_string();
         let help: Vec<&str> = help.lines().map(str::trim_end).collect();
         let _ = write!(out, "\n## loram {}\n\n```text\n{}\n```\n", sub.get_name(), help.join("\n").trim_end());

@@ -1,6 +1,6 @@
 //! `loram info`: facts about a model or an adapter.
 
-use super::folder;
+use super::{folder, memory_parts};
 use crate::cli::Info;
 use crate::console::{Console, count};
 use crate::error::Result;
@@ -12,7 +12,7 @@ use loram_io::error::human_bytes;
 use loram_io::inspect::{AdapterFacts, LoraFacts, ModelFacts, ModuleGroup, adapter_facts, lora_facts, model_facts};
 use loram_io::{Adapter, Checkpoint, ModelConfig, linear_modules};
 use loram_train::TrainConfig;
-use loram_train::config::FinetuningType;
+use loram_train::config::{AdapterFormat, FinetuningType};
 use loram_train::dataset::DEFAULT_MAX_LENGTH;
 use loram_train::estimate::{MemoryEstimate, estimate};
 use serde_json::json;
@@ -126,6 +126,7 @@ fn numbers<T: ToString>(list: &[T]) -> String {
 }
 
 fn training_text(c: &TrainConfig, lora: Option<&LoraFacts>, m: &MemoryEstimate, length: usize) -> String {
+    let doubled = c.adapter_format == AdapterFormat::Plain && c.scheme().is_ok_and(|s| s.info().basis_and_basis);
     let what = match lora {
         None => format!("all {} parameters", count(m.trainable_parameters)),
         Some(l) => format!(
@@ -136,18 +137,9 @@ fn training_text(c: &TrainConfig, lora: Option<&LoraFacts>, m: &MemoryEstimate, 
             l.layers,
             count(l.trainable_parameters),
             l.percent,
-            human_bytes(l.adapter_bytes)
+            human_bytes(l.adapter_bytes * if doubled { 2 } else { 1 })
         ),
     };
-    let parts = [
-        ("weights", m.weights),
-        ("trained", m.trained),
-        ("optimiser", m.optimizer),
-        ("activations", m.activations),
-        ("logits", m.logits),
-        ("program", m.program),
-    ];
-    let parts: Vec<String> = parts.iter().map(|(n, b)| format!("{n} {}", human_bytes(*b))).collect();
     facts(&[
         ("training", what),
         (
@@ -156,7 +148,7 @@ fn training_text(c: &TrainConfig, lora: Option<&LoraFacts>, m: &MemoryEstimate, 
                 "about {} with batches of {} × {length} tokens ({})",
                 human_bytes(m.total),
                 c.per_device_train_batch_size,
-                parts.join(", ")
+                memory_parts(m)
             ),
         ),
     ])

@@ -3,7 +3,7 @@
 use super::folder;
 use crate::cli::Init;
 use crate::console::{Console, count, duration};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::keys;
 use crate::progress::layer_bar;
 use crate::table::{Side, table};
@@ -26,6 +26,10 @@ pub fn run(args: &Init, matches: &ArgMatches, console: &Console) -> Result<()> {
         base_model: args.model.clone(),
         revision: args.revision.clone(),
     };
+    if args.residual.is_some() && !options.scheme.info().basis_and_basis {
+        let what = format!("--residual: `{}` leaves the base model as it is, so there is no residual", options.scheme);
+        return Err(Error::Usage(what));
+    }
     let bar = layer_bar(console);
     let (mut adapter, report) = init(&checkpoint, Some(&config), &options, &|done, total, path| {
         bar.set_length(total as u64);

@@ -44,7 +44,11 @@ pub fn run(args: &Merge, console: &Console) -> Result<()> {
         if report.untied {
             line += "the output layer no longer shares the embedding (tie_word_embeddings: false)\n";
         }
-        line + &format!("\nnext: loram generate --model {out} --prompt \"…\"\n")
+        let next = match adapter.head_outputs() {
+            Some(_) => format!("loram eval --model {out} --data …"),
+            None => format!("loram generate --model {out} --prompt '…'"),
+        };
+        line + &format!("\nnext: {next}\n")
     };
     console.result(text, &json)
 }

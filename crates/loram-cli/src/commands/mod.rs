@@ -17,6 +17,8 @@ use crate::error::Result;
 use crate::progress::Show;
 use clap::ArgMatches;
 use loram_io::Adapter;
+use loram_io::error::human_bytes;
+use loram_train::MemoryEstimate;
 use std::path::PathBuf;
 
 /// Runs a verb; gives the exit code.
@@ -44,6 +46,19 @@ pub fn run(verb: Verb, matches: &ArgMatches, console: &Console) -> Result<i32> {
 /// A local folder, or a hub id downloaded with progress.
 fn folder(name: &str, revision: Option<&str>, console: &Console) -> Result<PathBuf> {
     Ok(loram_train::resolve(name, revision, &mut Show::new(console))?)
+}
+
+/// What an estimate is made of, in words.
+fn memory_parts(m: &MemoryEstimate) -> String {
+    let parts = [
+        ("weights", m.weights),
+        ("trained", m.trained),
+        ("optimiser", m.optimizer),
+        ("activations", m.activations),
+        ("logits", m.logits),
+        ("program", m.program),
+    ];
+    parts.iter().map(|(n, b)| format!("{n} {}", human_bytes(*b))).collect::<Vec<_>>().join(", ")
 }
 
 /// The base that the user or the adapter names.

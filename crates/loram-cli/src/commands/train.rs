@@ -1,5 +1,6 @@
 //! `loram train`: one run from a configuration.
 
+use super::memory_parts;
 use crate::cli::Train;
 use crate::console::{Console, count, duration};
 use crate::error::Result;
@@ -23,7 +24,8 @@ pub fn run(args: &Train, matches: &ArgMatches, console: &Console) -> Result<i32>
     if args.dry_run {
         let preview = trainer.preview(&mut show)?;
         show.clear();
-        return console.result(|| preview_text(console, &preview), &preview).map(|()| 0);
+        preview.warnings.iter().for_each(|w| console.warn(w));
+        return console.result(|| preview_text(&preview), &preview).map(|()| 0);
     }
     let stop = trainer.stop_flag();
     signals::stop_gently(stop.shared())?;
@@ -67,7 +69,7 @@ fn help_keys(console: &Console) -> Result<()> {
 }
 
 /// What `--dry-run` prints: the configuration, the data, the memory, the first example with its loss mask.
-fn preview_text(console: &Console, p: &Preview) -> String {
+fn preview_text(p: &Preview) -> String {
     let data = |d: &DataSummary| {
         let mut text = format!(
             "{} examples, {} tokens, {} of them counted by the loss; longest {} of at most {}",
@@ -86,15 +88,6 @@ fn preview_text(console: &Console, p: &Preview) -> String {
         text
     };
     let m = &p.memory;
-    let parts = [
-        ("weights", m.weights),
-        ("trained", m.trained),
-        ("optimiser", m.optimizer),
-        ("activations", m.activations),
-        ("logits", m.logits),
-        ("program", m.program),
-    ];
-    let parts: Vec<String> = parts.iter().map(|(n, b)| format!("{n} {}", human_bytes(*b))).collect();
     let free = p.free_memory.map_or(String::new(), |f| format!("; {} free", human_bytes(f)));
     let mut rows = vec![("model", p.family.clone()), ("task", p.task.to_string()), ("training data", data(&p.train))];
     if !p.labels.is_empty() {
@@ -107,19 +100,19 @@ fn preview_text(console: &Console, p: &Preview) -> String {
         rows.push(("adapted layers", p.adapted_layers.to_string()));
     }
     rows.push(("steps", format!("{}, {} per epoch", count(p.total_steps as u64), count(p.steps_per_epoch as u64))));
-    rows.push(("memory", format!("about {}{free} ({})", human_bytes(m.total), parts.join(", "))));
+    rows.push(("memory", format!("about {}{free} ({})", human_bytes(m.total), memory_parts(m))));
     let mut text = format!("{}\n{}", p.config.trim_end(), "\n");
     text += &facts(&rows);
     text += "\nfirst example; the loss counts ";
     text += if p.target.is_some() { "the label:\n" } else { "what stands between ⟦ and ⟧:\n" };
-    text += &example(console, &p.example, p.target.is_some());
+    text += &example(&p.example, p.target.is_some());
     if let Some(target) = &p.target {
         text += &format!("\nlabel: {target}");
     }
     text + "\n"
 }
 
-fn example(_: &Console, spans: &[PreviewSpan], head: bool) -> String {
+fn example(spans: &[PreviewSpan], head: bool) -> String {
     spans.iter().map(|s| if s.counted && !head { format!("⟦{}⟧", s.text) } else { s.text.clone() }).collect()
 }
 

@@ -121,8 +121,8 @@ impl Adapter {
             let what = format!("the adapter has no {RECIPE_FILE}: only adapters that loram started have a native form");
             return Err(Error::Usage(what));
         };
-        let doubled = |(path, w): (&String, &LoraWeights)| recipe.layers.get(path).is_some_and(|l| w.r == 2 * l.r);
-        if recipe.form == AdapterForm::Native || !self.layers.iter().any(doubled) {
+        let changes_base = SchemeSpec::parse(&recipe.scheme, &recipe.options)?.info().basis_and_basis;
+        if recipe.form == AdapterForm::Native || !changes_base {
             return Ok(out);
         }
         // starts are made again as those of a native adapter
@@ -145,6 +145,34 @@ impl Adapter {
             *w = LoraWeights { r, a: w.a[..r * w.m].to_vec(), b, ..*w };
         }
         out.config = as_native.config;
+        Ok(out)
+    }
+
+    /// The same update with every layer's scaling moved into B and every rank filled up with zeros: one rank, `lora_alpha`
+    /// equal to it, no patterns and no rsLoRA. Some programs read only `r` and `lora_alpha`. A native adapter must be made
+    /// plain first.
+    pub fn folded(&self) -> Result<Adapter> {
+        if self.form() == AdapterForm::Native {
+            return Err(Error::Usage("a native adapter must be made plain before its scaling is moved into B".into()));
+        }
+        let plans = self.plan()?;
+        let mut out = self.clone();
+        let rank = self.layers.values().map(|w| w.r).max().unwrap_or(self.config.r);
+        for (path, w) in &mut out.layers {
+            let s = plans[path].scaling as f32;
+            let mut a = w.a.clone();
+            a.resize(rank * w.m, 0.0);
+            let rows = w.b.chunks_exact(w.r).flat_map(|row| {
+                row.iter().map(|x| s * x).chain(std::iter::repeat_n(0.0, rank - w.r)).collect::<Vec<f32>>()
+            });
+            *w = LoraWeights { r: rank, a, b: rows.collect(), ..*w };
+        }
+        let c = &mut out.config;
+        (c.r, c.lora_alpha, c.use_rslora) = (rank, rank as f64, false);
+        c.rank_pattern.clear();
+        c.alpha_pattern.clear();
+        // the halves are no longer the start's
+        out.recipe = None;
         Ok(out)
     }
 

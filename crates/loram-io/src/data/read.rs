@@ -208,16 +208,27 @@ fn body(format: Format, fields: &Map<String, Value>, at: &str) -> Result<Body> {
                     Some(x) => Label::Value(x as f32),
                     None => return Err(error(format!("field `label`: {n} is no finite number"))),
                 },
-                (Some(Value::Number(n)), _) => match n
-                    .as_u64()
-                    .or(n.as_f64().filter(|x| x.fract() == 0.0 && *x >= 0.0).map(|x| x as u64))
-                {
-                    Some(i) => Label::Id(i),
-                    None => return Err(error(format!("field `label`: expected a name or a whole number, found {n}"))),
-                },
+                (Some(Value::Number(n)), _) => {
+                    match n.as_u64().or(n.as_f64().filter(|x| x.fract() == 0.0 && *x >= 0.0).map(|x| x as u64)) {
+                        Some(i) => Label::Id(i),
+                        None => {
+                            let what = "expected a name or a whole number (`task: regression` learns other numbers)";
+                            return Err(error(format!("field `label`: {what}, found {n}")));
+                        }
+                    }
+                }
                 (Some(Value::String(s)), Format::Classification) => Label::Name(s.clone()),
                 (Some(Value::Bool(b)), Format::Classification) => Label::Name(b.to_string()),
-                (Some(other), _) => return Err(error(format!("field `label`: found {}", kind(other)))),
+                (Some(other), Format::Regression) => {
+                    return Err(error(format!(
+                        "field `label`: expected a number to be predicted, found {}",
+                        kind(other)
+                    )));
+                }
+                (Some(other), _) => {
+                    let what = "expected a name or a whole number";
+                    return Err(error(format!("field `label`: {what}, found {}", kind(other))));
+                }
                 (None, _) => return Err(missing("label")),
             };
             Body::Labelled { text: string("text")?, pair: optional("text_pair")?, label }

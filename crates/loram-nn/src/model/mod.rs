@@ -205,7 +205,9 @@ impl Model {
         for (a, b) in pairs {
             if a.len() != r * m || b.len() != n * r {
                 let (la, lb) = (a.len(), b.len());
-                return wrong(format!("A has {la} values and B {lb}, expected ({r}, {m}) and ({n}, {r})"));
+                return wrong(format!(
+                    "A has {la} values and B {lb}, expected ({r}, {m}) and ({n}, {r}): the adapter belongs to another model"
+                ));
             }
         }
         let index = params.len() as u64;

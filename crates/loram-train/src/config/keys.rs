@@ -93,7 +93,8 @@ macro_rules! keys {
 
 fn expected<T: KeyType>(range: &[&str]) -> String {
     match range {
-        [range] => format!("{} ({range})", T::expected()),
+        // the range of the key in place of that of its type
+        [range] => format!("{} ({range})", T::expected().replace(", 0 or more", "")),
         _ => T::expected(),
     }
 }
@@ -112,7 +113,8 @@ keys! {
         train_data ["data", "dataset", "train_file"]: Vec<String> = Vec::new();
         /// Evaluation data, in the same forms.
         eval_data ["validation_data", "validation_file"]: Vec<String> = Vec::new();
-        /// Format of the records; null: recognised from their fields.
+        /// Format of the records: text, prompt_completion, messages, alpaca, classification or regression; null: recognised
+        /// from their fields.
         dataset_format ["format"]: Option<String> = None;
         /// Renames columns: name that is expected → name in the data.
         columns: BTreeMap<String, String> = BTreeMap::new();
@@ -128,7 +130,7 @@ keys! {
         max_length ["max_seq_length", "cutoff_len"]: Option<usize> = None, if |n| n.is_none_or(|n| n >= 2) => "at least 2";
         /// Put several examples into one row of max_length tokens, without attention between them.
         packing: bool = false;
-        /// Chat template (Jinja text, or a file of it) in place of the model's.
+        /// Chat template in place of the model's: Jinja text, a file of it, or chatml.
         chat_template: Option<String> = None;
         /// What to learn; null: from the data and the model.
         task: Option<TaskKind> = None;

@@ -157,8 +157,7 @@ impl TrainConfig {
                 let _ = writeln!(out, "\n# {section}");
             }
             let value = self.get(field.name).unwrap_or(Value::Null);
-            // JSON is YAML
-            let _ = write!(out, "{}: {value}", field.name);
+            let _ = write!(out, "{}: {}", field.name, yaml(&value));
             if let Some(origin) = self.origins.get(field.name) {
                 let _ = write!(out, "  # from {origin}");
             }
@@ -170,6 +169,18 @@ impl TrainConfig {
     /// Every key with its value, as a JSON object.
     pub fn to_json(&self) -> Map<String, Value> {
         fields().iter().map(|f| (f.name.to_string(), self.get(f.name).unwrap_or(Value::Null))).collect()
+    }
+}
+
+/// A value as YAML: JSON, with small numbers in the notation that people use for learning rates.
+pub fn yaml(value: &Value) -> String {
+    match value.as_f64() {
+        Some(x) if value.is_f64() && x != 0.0 && x.abs() < 1e-2 => {
+            let text = format!("{x:e}");
+            // YAML 1.1 readers need the point
+            if text.contains('.') { text } else { text.replace('e', ".0e") }
+        }
+        _ => value.to_string(),
     }
 }
 

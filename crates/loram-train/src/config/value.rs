@@ -182,22 +182,28 @@ map_type!(usize, "a map from module pattern to whole number");
 map_type!(f64, "a map from module pattern to number");
 map_type!(String, "a map from name to name");
 
+/// A list of names; `all-linear` is one only by itself.
+fn named_targets(names: Vec<String>) -> Option<TargetModules> {
+    match names.iter().any(|n| n.eq_ignore_ascii_case("all-linear")) {
+        true => (names.len() == 1).then_some(TargetModules::AllLinear),
+        false => (!names.is_empty()).then_some(TargetModules::Names(names)),
+    }
+}
+
 impl KeyType for TargetModules {
     fn expected() -> String {
         "\"all-linear\", a list of module names, or a regular expression".into()
     }
     fn read(value: &Value) -> Option<TargetModules> {
         match value {
-            Value::Array(list) => Some(TargetModules::Names(list.iter().map(text).collect::<Option<_>>()?)),
+            Value::Array(list) => named_targets(list.iter().map(text).collect::<Option<_>>()?),
             Value::String(s) if s.eq_ignore_ascii_case("all-linear") => Some(TargetModules::AllLinear),
             // PEFT takes every other string for an expression that must match a whole path; a bare name never does
             Value::String(s) if s.contains(['^', '$', '*', '+', '?', '(', '[', '{', '|', '\\']) => {
                 Some(TargetModules::Regex(s.clone()))
             }
             Value::String(s) => {
-                let names: Vec<String> =
-                    s.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_string).collect();
-                (!names.is_empty()).then_some(TargetModules::Names(names))
+                named_targets(s.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_string).collect())
             }
             _ => None,
         }

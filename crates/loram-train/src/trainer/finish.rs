@@ -17,7 +17,9 @@ impl Run<'_, '_, '_> {
     pub(super) fn finish(mut self, status: Status) -> Result<Summary> {
         let mut took_best = false;
         let mut adapter = None;
-        let mut eval_after = self.s.state.last_metrics.clone().map(|m| m.1);
+        // of an interrupted run: only what was measured on the weights of its checkpoint
+        let now = self.s.state.global_step;
+        let mut eval_after = self.s.state.last_metrics.clone().filter(|m| m.0 == now && now > 0).map(|m| m.1);
         if status != Status::Interrupted {
             let steps = self.s.state.global_step;
             let best = self.s.state.best_step.filter(|&b| self.s.config.load_best_model_at_end && b != steps);
@@ -164,7 +166,12 @@ impl Run<'_, '_, '_> {
         };
         let mut out = Vec::new();
         if self.s.info.task_type == "CAUSAL_LM" {
-            out.push(format!("loram generate {with} --prompt '…'"));
+            let chat = match (&self.s.data.train.chat, &self.s.config.chat_template) {
+                (false, _) => String::new(),
+                (true, None) => " --chat".into(),
+                (true, Some(t)) => format!(" --chat --chat-template {}", quoted(t)),
+            };
+            out.push(format!("loram generate {with}{chat} --prompt '…'"));
         } else {
             out.push(format!("loram eval {with} --data …"));
         }

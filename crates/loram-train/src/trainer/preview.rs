@@ -1,6 +1,6 @@
 //! What a run would do: the dry run.
 
-use super::setup::{Data, memory, read_data};
+use super::setup::{Data, check_output, memory, read_data, resume_from};
 use crate::config::{FinetuningType, TrainConfig};
 use crate::dataset::Dataset;
 use crate::estimate::MemoryEstimate;
@@ -42,6 +42,8 @@ pub struct Preview {
     pub free_memory: Option<u64>,
     /// The first training example as the model sees it.
     pub example: Vec<PreviewSpan>,
+    /// What would stop the run itself.
+    pub warnings: Vec<String>,
     /// What a head is to say about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
@@ -84,6 +86,10 @@ pub struct PreviewSpan {
 
 pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Result<Preview> {
     let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), observer)?;
+    let mut warnings = Vec::new();
+    if let Err(e) = resume_from(config).and_then(|resumed| check_output(config, resumed.is_some())) {
+        warnings.push(e.to_string());
+    }
     let data = read_data(config, &base, observer)?;
     let memory = memory(config, &base, &data)?;
     let adapted_layers = match config.finetuning_type {
@@ -116,6 +122,7 @@ pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Resu
         memory,
         free_memory: system::available_memory(),
         example: spans.into_iter().map(|s| PreviewSpan { text: s.text, counted: s.counted }).collect(),
+        warnings,
         target,
     })
 }

@@ -7,7 +7,7 @@ use crate::batching::batch;
 use crate::checkpoint::{self, Trained};
 use crate::config::{ReportTo, Strategy};
 use crate::evaluate::{EvalOptions, evaluate};
-use crate::observer::{Event, Level, LogRecord, Observer, RunPlan, Sample, Stage, StepInfo};
+use crate::observer::{Event, LogRecord, Observer, RunPlan, Sample, Stage, StepInfo};
 use crate::optim::{check_finite, clip, grad_norm};
 use crate::report::{Reporter, write_environment};
 use crate::schedule::Schedule;
@@ -227,8 +227,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
             Some(path) => format!("the last checkpoint is {}", path.display()),
             None => "no checkpoint was saved yet".into(),
         };
-        check_finite(&list, loss.loss_sum, norm, self.s.state.global_step + 1, rate, &last)
-            .inspect_err(|e| self.reporter.message(Level::Warning, e.to_string()))?;
+        check_finite(&list, loss.loss_sum, norm, self.s.state.global_step + 1, rate, &last)?;
         clip(model.params_mut().iter_mut(), norm, c.max_grad_norm);
         self.s.optimizer.step(model.params_mut().iter_mut(), rate);
         self.s.state.batch_in_epoch = to;
@@ -310,11 +309,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         let c = self.s.config;
         let name = c.best_metric();
         let Some(value) = metrics.get(name) else {
-            let known: Vec<String> = metrics.values().into_keys().collect();
-            return Err(Error::Config(format!(
-                "metric_for_best_model: there is no `{name}` here; there are {}",
-                known.join(", ")
-            )));
+            return Err(Error::Config(format!("metric_for_best_model: the evaluation gave no `{name}`")));
         };
         let state = &mut self.s.state;
         let better = |old: f64| if c.more_is_better() { value > old } else { value < old };

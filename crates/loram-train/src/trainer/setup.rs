@@ -10,7 +10,8 @@ use crate::observer::{Level, Observer, Stage};
 use crate::optim::Optimizer;
 use crate::report::Reporter;
 use crate::session::{Base, resolve, stage, task_type};
-use crate::{Error, Result};
+use crate::{Error, Metrics, Result};
+use loram_io::chat::ChatTemplate;
 use loram_nn::{LoadOptions, Model, Task};
 use std::path::{Path, PathBuf};
 
@@ -90,6 +91,10 @@ impl<'c> Setup<'c> {
         let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), reporter)?;
         let data = read_data(config, &base, reporter)?;
         tell_about_data(&data, config, reporter);
+        if let Some(warning) = end_of_turn_warning(&data.train, config, &base)? {
+            reporter.message(Level::Warning, warning);
+        }
+        check_metric(config, data.train.task)?;
         let needed = memory(config, &base, &data)?;
         if let Some(warning) = needed.check(config)? {
             reporter.message(Level::Warning, warning);
@@ -171,7 +176,7 @@ fn adapt_model(
 }
 
 /// The checkpoint to go on from.
-fn resume_from(config: &TrainConfig) -> Result<Option<PathBuf>> {
+pub(super) fn resume_from(config: &TrainConfig) -> Result<Option<PathBuf>> {
     match &config.resume_from_checkpoint {
         Resume::No => Ok(None),
         Resume::Latest => Ok(checkpoints(&config.output_dir).into_values().next_back()),
@@ -183,7 +188,7 @@ fn resume_from(config: &TrainConfig) -> Result<Option<PathBuf>> {
 }
 
 /// A run folder must be empty, resumed or given up.
-fn check_output(config: &TrainConfig, resumed: bool) -> Result<()> {
+pub(super) fn check_output(config: &TrainConfig, resumed: bool) -> Result<()> {
     let dir = &config.output_dir;
     if dir.is_file() {
         return Err(Error::Config(format!("output_dir `{}` is a file", dir.display())));
@@ -198,8 +203,7 @@ fn check_output(config: &TrainConfig, resumed: bool) -> Result<()> {
         return Ok(());
     }
     // a run that ended before its first checkpoint has nothing to lose
-    let begun = config.resume_from_checkpoint == Resume::Latest
-        && names.iter().all(|n| OUR_FILES.contains(&n.as_str()) || n.starts_with("events.out.tfevents."));
+    let begun = names.iter().all(|n| OUR_FILES.contains(&n.as_str()) || n.starts_with("events.out.tfevents."));
     if begun || config.overwrite_output_dir {
         return Ok(());
     }
@@ -224,6 +228,36 @@ pub(crate) fn clear_output(dir: &Path) -> Result<()> {
         removed.map_err(|e| loram_io::Error::io("remove", &path, e))?;
     }
     Ok(())
+}
+
+/// A chat whose turns end with words instead of a token teaches the model to spell that end out.
+fn end_of_turn_warning(train: &Dataset, config: &TrainConfig, base: &Base) -> Result<Option<String>> {
+    if !train.chat {
+        return Ok(None);
+    }
+    let Some(end) = ChatTemplate::new(&base.tokenizer, config.chat_template.as_deref())?.end_of_turn() else {
+        return Ok(None);
+    };
+    let tokens = base.tokenizer.encode(&end, false)?.ids.len();
+    Ok((tokens > 1).then(|| {
+        format!(
+            "the chat template ends turns with `{end}`, for which this tokenizer has no token of its own ({tokens} pieces): \
+             programs that stop at a token will not stop there; a template that ends turns with the model's end of text \
+             would be better"
+        )
+    }))
+}
+
+/// The metric that decides must be one that evaluations give.
+fn check_metric(config: &TrainConfig, task: Task) -> Result<()> {
+    let (name, known) = (config.best_metric(), Metrics::names(task));
+    match !config.tracks_best() || known.contains(&name) {
+        true => Ok(()),
+        false => Err(Error::Config(format!(
+            "metric_for_best_model: there is no `{name}` here; there are {}",
+            known.join(", ")
+        ))),
+    }
 }
 
 fn tell_about_data(data: &Data, config: &TrainConfig, reporter: &mut Reporter<'_>) {

@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""Training steps of loram and of PEFT in turn, on the same weights, tokens and adapter, in f32.
+
+    python3 bench/step/step.py [--shape a,b,c] [--threads 2] [--rounds 3] [--sst2 FILE --minilm FOLDER] [--json FILE]
+
+Shapes: a = Llama 512 wide, 8 layers, ffn 1376, vocabulary 8192, 4 x 256 tokens, r 16; b = Qwen2.5-0.5B's shape, 1 x 512
+tokens, r 16; c = MiniLM on 512 sentences of SST-2, batches of 32, a whole epoch (needs --sst2 and --minilm).
+
+Nothing is installed: the Python that runs this, or $LORAM_PYTHON, must have torch, transformers and peft; the loram side is
+built with cargo when it is missing. Each round runs PEFT, then loram, each in a process of its own; the first steps of a
+process do not count. Losses and gradient norms of all steps must agree. FLOPs are those of the matrix products that a step
+needs: two per weight and token in the forward pass, two in the backward pass, low-rank products on top."""
+import argparse, json, os, statistics, subprocess, sys, tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+HERE = os.path.dirname(os.path.abspath(__file__))
+PYTHON = os.environ.get("LORAM_PYTHON", sys.executable)
+LORAM = os.path.join(ROOT, "target/release/examples/step_bench")
+R = 16
+QWEN = dict(vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14,
+            num_key_value_heads=2, max_position_embeddings=4096, tie_word_embeddings=True)
+LLAMA = dict(vocab_size=8192, hidden_size=512, intermediate_size=1376, num_hidden_layers=8, num_attention_heads=8,
+             num_key_value_heads=8, max_position_embeddings=4096, tie_word_embeddings=False)
+
+MAKE = r"""
+import json, sys, torch, transformers as tf
+from peft import LoraConfig, get_peft_model
+how = json.load(open(sys.argv[1]))
+torch.manual_seed(0)
+if how["kind"] == "minilm":
+    model = tf.AutoModelForSequenceClassification.from_pretrained(how["base"], num_labels=2, dtype=torch.float32)
+    model.save_pretrained(how["model"])
+else:
+    config = (tf.Qwen2Config if how["kind"] == "qwen2" else tf.LlamaConfig)(**how["config"])
+    model = tf.AutoModelForCausalLM.from_config(config).float()
+    model.save_pretrained(how["model"], max_shard_size="2GB")
+peft = get_peft_model(model, LoraConfig(r=how["r"], lora_alpha=2 * how["r"], target_modules="all-linear",
+    task_type="SEQ_CLS" if how["kind"] == "minilm" else "CAUSAL_LM", lora_dropout=0.0))
+with torch.no_grad():  # a B of its own size, so that gradients of A are not nothing
+    for n, p in peft.named_parameters():
+        if "lora_B" in n:
+            p.normal_(0, 0.02)
+peft.save_pretrained(how["adapter"])
+json.dump([[n, list(m.weight.shape)] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)],
+          open(how["linears"], "w"))
+if how["kind"] == "minilm":
+    tok = tf.AutoTokenizer.from_pretrained(how["base"])
+    rows = [json.loads(l) for l in open(how["data"])][: how["count"]]
+    names = sorted({r["label"] for r in rows})
+    ids = [tok(r["text"], truncation=True, max_length=128)["input_ids"] for r in rows]
+    json.dump([ids, [names.index(r["label"]) for r in rows]], open(how["tokens"], "w"))
+"""
+
+
+def run(*command):
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}\nexit {done.returncode}\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def make(name, args, scratch):
+    """Writes weights, adapter and job of a shape."""
+    import random
+
+    at = lambda x: os.path.join(scratch, f"{name}-{x}")
+    how = {"model": at("model"), "adapter": at("adapter"), "linears": at("linears.json"), "r": R}
+    if name == "c":
+        if not (args.sst2 and args.minilm):
+            sys.exit("shape c needs --sst2 FILE and --minilm FOLDER")
+        how.update(kind="minilm", base=args.minilm, data=args.sst2, count=512, tokens=at("tokens.json"))
+    else:
+        how.update(kind="qwen2" if name == "b" else "llama", config=QWEN if name == "b" else LLAMA)
+    with open(at("how.json"), "w") as f:
+        json.dump(how, f)
+    with open(at("make.py"), "w") as f:
+        f.write(MAKE)
+    run(PYTHON, at("make.py"), at("how.json"))
+    job = {"model": how["model"], "adapter": how["adapter"], "num_labels": 0, "learning_rate": 1e-4, "threads": args.threads}
+    rng = random.Random(0)
+    if name == "c":
+        with open(how["tokens"]) as f:
+            ids, labels = json.load(f)
+        order = list(range(len(ids)))
+        rng.shuffle(order)
+        groups = [order[i : i + 32] for i in range(0, len(order), 32)]
+        job.update(batches=[[ids[i] for i in g] for g in groups], targets=[[labels[i] for i in g] for g in groups],
+                   num_labels=2, repeat=2)
+    else:
+        documents, length, vocab = (4, 256, 8192) if name == "a" else (1, 512, 151936)
+        steps = 8 if name == "a" else 4
+        job.update(batches=[[[rng.randrange(vocab) for _ in range(length)] for _ in range(documents)] for _ in range(steps)],
+                   repeat=1)
+    with open(at("job.json"), "w") as f:
+        json.dump(job, f)
+    with open(how["linears"]) as f:
+        job["linears"] = json.load(f)
+    return at("job.json"), job
+
+
+def flops(job, batch):
+    """Products of one step: frozen weights forward and backward, low-rank factors, attention."""
+    with open(os.path.join(job["model"], "config.json")) as f:
+        c = json.load(f)
+    tokens, total = sum(map(len, batch)), 0
+    for name, (n, m) in job["linears"]:
+        head = name in ("lm_head", "classifier") or "pooler" in name
+        rows = len(batch) if head and job["num_labels"] else tokens
+        total += rows * (4 * n * m if not head or not job["num_labels"] else 6 * n * m)
+        if not head:
+            total += tokens * 6 * R * (n + m)
+    causal = 0.5 if not job["num_labels"] else 1.0
+    # two products forward; the backward pass computes the scores again and has four more
+    total += sum(len(d) ** 2 for d in batch) * c["hidden_size"] * c["num_hidden_layers"] * 2 * 7 * causal
+    return total
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--shape", default="a")
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--warmup", type=int, default=2, help="steps of a process that do not count (shape c: a whole epoch)")
+    p.add_argument("--sst2")
+    p.add_argument("--minilm")
+    p.add_argument("--json", help="write all figures here")
+    args = p.parse_args()
+    if not os.path.exists(LORAM):
+        subprocess.run(["cargo", "build", "--release", "-p", "loram-train", "--example", "step_bench"], cwd=ROOT, check=True)
+    figures = {}
+    with tempfile.TemporaryDirectory(prefix="loram-step-") as scratch:
+        for name in args.shape.split(","):
+            path, job = make(name, args, scratch)
+            sides = {"peft": [PYTHON, os.path.join(HERE, "peft_side.py")], "loram": [LORAM]}
+            runs = {"peft": [], "loram": []}
+            peaks = {"peft": [], "loram": []}
+            for _ in range(args.rounds):
+                for side, command in sides.items():
+                    peaks[side].append(json.loads(run(*command, "--gemm", args.threads))["gemm_gflops"])
+                    runs[side].append(json.loads(run(*command, path)))
+            skip = len(job["batches"]) if name == "c" else args.warmup
+            figures[name] = report(name, job, runs, peaks, skip)
+    if args.json:
+        with open(args.json, "w") as f:
+            json.dump(figures, f, indent=1)
+
+
+def report(name, job, runs, peaks, skip):
+    apart = lambda key: max(abs(a / b - 1) for x, y in zip(runs["loram"], runs["peft"]) for a, b in zip(x[key], y[key]))
+    loss, norm = apart("losses"), apart("grad_norms")
+    batches = job["batches"] * job["repeat"]
+    work = statistics.mean(flops(job, b) for b in batches[skip:])
+    tokens = statistics.mean(sum(map(len, b)) for b in batches[skip:])
+    peak = max(max(p) for p in peaks.values())
+    out = {"loss_apart": loss, "norm_apart": norm, "gemm_peak": {k: max(v) for k, v in peaks.items()}}
+    print(f"\nshape {name}: losses apart by {loss:.1e}, gradient norms by {norm:.1e}; GEMM peak {max(peaks['peft']):.0f} GFLOP/s "
+          f"(torch), {max(peaks['loram']):.0f} (loram)")
+    print(f"{'':8} {'s/step':>9} {'least':>9} {'tokens/s':>9} {'GFLOP/s':>8} {'of peak':>8} {'peak RSS':>10}")
+    for side in ("peft", "loram"):
+        times = [statistics.mean(r["seconds"][skip:]) if name == "c" else statistics.median(r["seconds"][skip:]) for r in runs[side]]
+        t, rss = statistics.median(times), statistics.median(r["peak_rss"] for r in runs[side])
+        out[side] = {"seconds": t, "all": times, "rss": rss, "gflops": work / t / 1e9}
+        print(f"{side:8} {t:9.4f} {min(times):9.4f} {tokens / t:9.0f} {work / t / 1e9:8.0f} {100 * work / t / 1e9 / peak:7.0f}% {rss / 1e6:8.0f}MB")
+    out["time_ratio"] = out["loram"]["seconds"] / out["peft"]["seconds"]
+    out["rss_ratio"] = out["loram"]["rss"] / out["peft"]["rss"]
+    print(f"loram/peft: time {out['time_ratio']:.2f}, RSS {out['rss_ratio']:.2f}", flush=True)
+    if loss > 1e-4 or norm > 1e-3:
+        sys.exit(f"shape {name}: the two sides do not compute the same")
+    return out
+
+
+if __name__ == "__main__":
+    main()

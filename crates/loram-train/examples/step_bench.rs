@@ -1,0 +1,107 @@
+//! The loram side of `bench/step`: training steps on given batches, timed one by one. Prints a JSON object.
+//!
+//!     step_bench JOB.json          (a job that bench/step/step.py wrote)
+//!     step_bench --gemm            (the peak of this machine: f32 products of 1536³ on all threads, in GFLOP/s)
+
+use loram_io::{Checkpoint, ModelConfig};
+use loram_nn::kernels::gemm::{View, ViewMut, gemm};
+use loram_nn::{Batch, IGNORE, LoadOptions, Model, Targets, Task};
+use loram_train::adapt::{LoadAdapter, load};
+use loram_train::config::BaseMode;
+use loram_train::optim::{Optimizer, grad_norm};
+use loram_train::{TrainConfig, system};
+use serde::Deserialize;
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Deserialize)]
+struct Job {
+    model: PathBuf,
+    adapter: PathBuf,
+    /// Batches of documents.
+    batches: Vec<Vec<Vec<u32>>>,
+    /// Classes of the documents of each batch; empty for a language model.
+    #[serde(default)]
+    targets: Vec<Vec<usize>>,
+    num_labels: usize,
+    learning_rate: f64,
+    threads: usize,
+    /// Passes over the batches.
+    repeat: usize,
+    #[serde(default)]
+    gradient_checkpointing: bool,
+}
+
+fn gemm_peak() -> f64 {
+    const N: usize = 1536;
+    let (a, b) = (vec![0.5f32; N * N], vec![0.25f32; N * N]);
+    let mut c = vec![0.0f32; N * N];
+    let mut best = f64::INFINITY;
+    for _ in 0..8 {
+        let begun = Instant::now();
+        gemm(ViewMut::new(&mut c, N, N), false, 1.0, View::new(&a, N, N), View::new(&b, N, N));
+        best = best.min(begun.elapsed().as_secs_f64());
+    }
+    2.0 * (N as f64).powi(3) / best / 1e9
+}
+
+fn batch(documents: &[Vec<u32>], targets: Option<&Vec<usize>>) -> Batch {
+    let mut b = Batch { lengths: documents.iter().map(Vec::len).collect(), ..Batch::default() };
+    for d in documents {
+        b.tokens.extend(d);
+        if targets.is_none() {
+            b.labels.extend(d[1..].iter().map(|&t| i64::from(t)).chain([IGNORE]));
+        }
+    }
+    if let Some(t) = targets {
+        b.targets = Targets::Class(t.clone());
+    }
+    b
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let argument = std::env::args().nth(1).ok_or("expected JOB.json or --gemm")?;
+    if argument == "--gemm" {
+        let threads = std::env::args().nth(2).map_or(Ok(0), |t| t.parse())?;
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+        println!("{}", json!({ "gemm_gflops": gemm_peak() }));
+        return Ok(());
+    }
+    let job: Job = serde_json::from_str(&std::fs::read_to_string(&argument)?)?;
+    rayon::ThreadPoolBuilder::new().num_threads(job.threads).build_global()?;
+    let (ckpt, config) = (Checkpoint::open(&job.model)?, ModelConfig::load(&job.model)?);
+    let task = match job.num_labels {
+        0 => Task::CausalLm,
+        n => Task::Classification { num_labels: n },
+    };
+    let options = LoadOptions { gradient_checkpointing: job.gradient_checkpointing, ..LoadOptions::new(task) };
+    let mut model = Model::load(&ckpt, &config, &options)?;
+    let how = LoadAdapter { train: true, dropout: 0.0, base: BaseMode::Auto };
+    load(&mut model, &ckpt, &config, &job.adapter, how)?;
+    let train = TrainConfig { learning_rate: job.learning_rate, ..TrainConfig::default() };
+    let mut optimizer = Optimizer::new(&train, model.params().iter());
+    let (mut seconds, mut losses, mut norms) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..job.repeat {
+        for (i, documents) in job.batches.iter().enumerate() {
+            let begun = Instant::now();
+            let b = batch(documents, job.targets.get(i));
+            let counted = match task {
+                Task::CausalLm => b.labels.iter().filter(|&&l| l != IGNORE).count(),
+                _ => b.lengths.len(),
+            };
+            model.params_mut().zero_grads();
+            let loss = model.forward_backward(&b, 1.0 / counted as f64, 0)?;
+            norms.push(grad_norm(model.params().iter()));
+            optimizer.step(model.params_mut().iter_mut(), job.learning_rate);
+            losses.push(loss.loss_sum / counted as f64);
+            seconds.push(begun.elapsed().as_secs_f64());
+        }
+    }
+    let out = json!({ "seconds": seconds, "losses": losses, "grad_norms": norms, "peak_rss": system::peak_rss() });
+    println!("{out}");
+    Ok(())
+}
