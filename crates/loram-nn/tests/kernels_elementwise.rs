@@ -26,7 +26,9 @@ fn check_sums<T: Real>(n: usize) {
     close(&changed(&y, |y| axpy(y, a, &x)), &pairs().map(|(x, y)| y - 0.75 * x).collect::<Vec<_>>(), tol);
     close(&changed(&y, |y| scale(y, a)), &pairs().map(|(_, y)| -0.75 * y).collect::<Vec<_>>(), tol);
     let squares = any_threads(|| vec![sum_squares(&x)]);
-    close(&squares, &[dot(&to_f64(&x), &to_f64(&x))], 1e-12);
+    // the data are whole multiples of 2⁻¹⁹; adding their squares one by one in f64 would round in one direction
+    let exact: i64 = x.iter().map(|x| (x.to_f64() * f64::from(1 << 19)) as i64).map(|k| k * k).sum();
+    close(&squares, &[exact as f64 / (1u64 << 38) as f64], 1e-13);
 }
 
 fn check_biases<T: Real>(rows: usize, cols: usize) {
