@@ -95,13 +95,14 @@ pub struct Train {
 
 /// A model, and maybe an adapter for it.
 #[derive(Debug, Clone, Args)]
-#[group(required = true, multiple = true)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("source").required(true).multiple(true))]
 pub struct Source {
     /// Model folder or hub id; by default the base that the adapter names
-    #[arg(long, value_name = "DIR|HUB_ID", visible_alias = "model-name-or-path")]
+    #[arg(long, group = "source", value_name = "DIR|HUB_ID", visible_alias = "model-name-or-path")]
     pub model: Option<String>,
     /// Adapter folder or hub id
-    #[arg(long, value_name = "DIR|HUB_ID", alias = "adapter-name-or-path")]
+    #[arg(long, group = "source", value_name = "DIR|HUB_ID", alias = "adapter-name-or-path")]
     pub adapter: Option<String>,
     /// Branch, tag or commit of a hub model
     #[arg(long, value_name = "NAME")]

@@ -37,6 +37,10 @@ impl ModelConfig {
     /// the supported ones.
     pub fn load(dir: impl AsRef<Path>) -> Result<ModelConfig> {
         let path = dir.as_ref().join(CONFIG_FILE);
+        if !path.exists() {
+            let what = format!("no {CONFIG_FILE}: not a model folder");
+            return Err(Error::NotFound { path: dir.as_ref().to_path_buf(), what });
+        }
         ModelConfig::parse(read_object(&path)?, &path)
     }
 
