@@ -89,6 +89,13 @@ fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> 
     let (mut equal, mut untrained, mut other) = (0, 0, 0);
     for (path, w) in &adapter.layers {
         let Some(layer) = recipe.layers.get(path) else { continue };
+        if (layer.n, layer.m) != (w.n, w.m) || layer.r > w.r {
+            let detail = format!(
+                "layer `{path}`: the recipe is for ({}, {}) at rank {}, the file holds ({}, {}) at rank {}",
+                layer.n, layer.m, layer.r, w.n, w.m, w.r
+            );
+            return Ok(Check { name, outcome: Outcome::Failed, detail });
+        }
         let (a0, b0) = match (from_recipe(layer), base) {
             (Some(start), _) => start,
             (None, Some(_)) => again(layer, recipe, base)?,

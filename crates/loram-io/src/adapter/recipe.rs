@@ -66,8 +66,13 @@ impl Recipe {
     /// Reads `loram.json`. Errors: not JSON, a missing or malformed key, a newer layout.
     pub fn read(path: &Path) -> Result<Recipe> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        Recipe::parse(&text, path)
+    }
+
+    /// Parses the text of a `loram.json`; `path` is used in errors, which are those of [`Recipe::read`].
+    pub fn parse(text: &str, path: &Path) -> Result<Recipe> {
         let recipe: Recipe =
-            serde_json::from_str(&text).map_err(|e| Error::json(path, format!("no valid recipe: {e}")))?;
+            serde_json::from_str(text).map_err(|e| Error::json(path, format!("no valid recipe: {e}")))?;
         match recipe.format {
             1 => Ok(recipe),
             n => Err(Error::json(
