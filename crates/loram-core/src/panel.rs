@@ -15,10 +15,8 @@ pub(crate) fn gram_product<const V: usize>(w: Weight<'_>, x: &[[f32; V]]) -> (Ve
     let blocks: Vec<_> = (0..w.rows.div_ceil(BLOCK))
         .into_par_iter()
         .map(|b| {
-            pulp::Arch::new().dispatch(
-                #[inline(always)]
-                || block(w, b * BLOCK..((b + 1) * BLOCK).min(w.rows), x),
-            )
+            let rows = b * BLOCK..((b + 1) * BLOCK).min(w.rows);
+            pulp::Arch::new().dispatch(Block { w, rows, x })
         })
         .collect();
     let mut g = [[0.0; V]; V];
@@ -37,6 +35,22 @@ pub(crate) fn add_outer<const V: usize>(inner: &mut [[f64; V]; V], x: &[f32; V])
         for j in 0..V {
             inner[i][j] += f64::from(x[i]) * f64::from(x[j]);
         }
+    }
+}
+
+/// The part of a block of rows. A type of its own, because a closure is not inlined where the vector unit is known.
+struct Block<'a, const V: usize> {
+    w: Weight<'a>,
+    rows: Range<usize>,
+    x: &'a [[f32; V]],
+}
+
+impl<const V: usize> pulp::NullaryFnOnce for Block<'_, V> {
+    type Output = (Vec<[f32; V]>, [[f64; V]; V]);
+
+    #[inline(always)]
+    fn call(self) -> Self::Output {
+        block(self.w, self.rows, self.x)
     }
 }
 
