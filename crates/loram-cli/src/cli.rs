@@ -111,7 +111,7 @@ pub struct Source {
 #[derive(Debug, Args)]
 pub struct Init {
     /// Model folder or hub id; of any architecture, as long as it has safetensors
-    #[arg(value_name = "MODEL", required_unless_present_any = ["from_recipe", "base"])]
+    #[arg(value_name = "MODEL", required_unless_present_any = ["from_recipe", "base_model"])]
     pub model: Option<String>,
     /// The same, as a flag
     #[arg(

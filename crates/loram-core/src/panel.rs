@@ -117,9 +117,9 @@ mod tests {
         for a in 0..V {
             let u: Vec<f64> =
                 (0..n).map(|i| row(i).iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(x[a])).sum()).collect();
-            for j in 0..m {
+            for (j, y) in y.iter().enumerate() {
                 let want: f64 = (0..n).map(|i| f64::from(row(i)[j]) * u[i]).sum();
-                assert!((f64::from(y[j][a]) - want).abs() < 1e-4 * (n * m) as f64, "{n}×{m}, V = {V}");
+                assert!((f64::from(y[a]) - want).abs() < 1e-4 * (n * m) as f64, "{n}×{m}, V = {V}");
             }
             for b in 0..V {
                 let want: f64 = (0..m).map(|j| f64::from(y[j][a]) * f64::from(x[j][b])).sum();

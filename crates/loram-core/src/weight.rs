@@ -166,28 +166,22 @@ fn bf16_to_f32(x: &[bf16], out: &mut [f32]) {
     }
 }
 
+/// Adds up to [`PIECE`] values. They are converted first and added then: in one loop, the conversion is not vectorised.
 #[inline(always)]
 fn add(x: &[f32], acc: &mut ([f64; LANES], [f64; LANES])) {
+    let mut wide = [0.0; PIECE];
+    for (w, x) in wide.iter_mut().zip(x) {
+        *w = f64::from(*x);
+    }
     // copies in registers; no fused multiply-add, so that older machines get the same bits
     let (mut sum, mut squares) = *acc;
-    let (chunks, rest) = x.as_chunks::<LANES>();
-    for c in chunks {
-        // three loops, not one: as one, the conversion is not vectorised
-        let mut wide = [0.0; LANES];
+    for c in wide[..x.len().next_multiple_of(LANES)].as_chunks::<LANES>().0 {
         for l in 0..LANES {
-            wide[l] = f64::from(c[l]);
+            sum[l] += c[l];
         }
         for l in 0..LANES {
-            sum[l] += wide[l];
+            squares[l] += c[l] * c[l];
         }
-        for l in 0..LANES {
-            squares[l] += wide[l] * wide[l];
-        }
-    }
-    for (l, &x) in rest.iter().enumerate() {
-        let x = f64::from(x);
-        sum[l] += x;
-        squares[l] += x * x;
     }
     *acc = (sum, squares);
 }

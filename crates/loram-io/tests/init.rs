@@ -121,9 +121,10 @@ fn every_start_is_made_again_from_its_recipe() {
                 );
             }
         } else {
-            let e = remake(&first, None, &again, &nothing).unwrap_err();
+            let no = room.path().join("no");
+            let e = remake(&first, None, &no, &nothing).unwrap_err();
             assert!(e.to_string().contains(&format!("`{name}`")) && e.to_string().contains("--model"), "{e}");
-            assert!(e.exit_code() == 2 && !again.exists());
+            assert!(e.exit_code() == 2 && !no.exists());
         }
         remake(&first, base(), &again, &nothing).unwrap();
         same(&again);

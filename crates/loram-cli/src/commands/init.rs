@@ -12,6 +12,7 @@ use clap::parser::ValueSource;
 use loram_io::error::human_bytes;
 use loram_io::init::{InitOptions, InitReport, Residual, init_to, remake};
 use loram_io::{AdapterForm, Checkpoint, DType, ModelConfig};
+use loram_train::config::fields;
 use loram_train::system;
 use serde_json::json;
 
@@ -60,12 +61,10 @@ pub fn run(args: &Init, matches: &ArgMatches, console: &Console) -> Result<()> {
 
 /// With a recipe there is nothing to set: it says everything.
 fn refuse_keys(matches: &ArgMatches) -> Result<()> {
-    const OWN: [&str; 5] = ["model", "base", "output", "from_recipe", "revision"];
-    const COMMON: [&str; 4] = ["json", "quiet", "verbose", "threads"];
-    let given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
-    let all = matches.ids().map(clap::Id::as_str).filter(|id| matches.try_contains_id(id).is_ok());
-    let other = all.filter(given).find(|id| !OWN.contains(id) && !COMMON.contains(id));
-    match other {
+    let given = |id: &str| {
+        matches.try_contains_id(id).unwrap_or(false) && matches.value_source(id) == Some(ValueSource::CommandLine)
+    };
+    match fields().iter().map(|f| f.name).chain(["set"]).find(|key| given(key)) {
         None => Ok(()),
         Some(key) => Err(Error::Usage(format!("{key}: cannot be given with --from-recipe, whose recipe says it"))),
     }
