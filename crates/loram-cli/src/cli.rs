@@ -115,7 +115,7 @@ pub struct Init {
     pub model: Option<String>,
     /// The same, as a flag
     #[arg(
-        id = "base",
+        id = "base_model",
         long = "model",
         value_name = "DIR|HUB_ID",
         alias = "model-name-or-path",

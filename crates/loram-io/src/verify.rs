@@ -64,7 +64,7 @@ pub fn verify(adapter: &Adapter, base: Option<(&Checkpoint, Option<&ModelConfig>
                 Err(e) => Check { name: "base", outcome: Outcome::Failed, detail: e.to_string() },
             });
             if checks.iter().all(|c| c.outcome != Outcome::Failed) {
-                checks.push(again_check(recipe, (ckpt, names))?);
+                checks.push(again_check(recipe, adapter.config.use_rslora, (ckpt, names))?);
             }
         }
         (None, Some(_)) => {
@@ -98,7 +98,7 @@ fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> 
         }
         let (a0, b0) = match (from_recipe(layer), base) {
             (Some(start), _) => start,
-            (None, Some(_)) => again(layer, recipe, base)?,
+            (None, Some(_)) => again(layer, recipe, adapter.config.use_rslora, base)?,
             (None, None) => {
                 let detail = format!("`{}` starts are made from the base's weights: give --base", layer.scheme);
                 return Ok(Check { name, outcome: Outcome::Skipped, detail });
@@ -135,10 +135,10 @@ fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> 
 }
 
 /// The scheme, run on the base once more, gives the recipe of every layer.
-fn again_check(recipe: &Recipe, base: (&Checkpoint, &TensorNames)) -> Result<Check> {
+fn again_check(recipe: &Recipe, use_rslora: bool, base: (&Checkpoint, &TensorNames)) -> Result<Check> {
     let mut count = 0;
     for (path, layer) in &recipe.layers {
-        let found = from_base(layer, recipe, base)?.recipe;
+        let found = from_base(layer, recipe, use_rslora, base)?.recipe;
         if found != *layer {
             let beta = |r: &LayerRecipe| r.beta.map_or("none".into(), |b| b.to_string());
             let detail = format!(

@@ -38,7 +38,8 @@ pub fn remake(source: &Path, base: Option<Base<'_>>, out: &Path, progress: Progr
     let mut report = InitReport::new(recipe.scheme.clone());
     let new = AtomicDir::create(out)?;
     let mut writer = factor_file(new.path(), &plans)?;
-    let make = |plan: &LayerPlan| again(&recipe.layers[&plan.path], &recipe, base_weights);
+    let use_rslora = adapter.config.use_rslora;
+    let make = |plan: &LayerPlan| again(&recipe.layers[&plan.path], &recipe, use_rslora, base_weights);
     layers::each(&plans, make, |i, (a, b)| {
         put(&mut writer, &plans[i], &a, &b)?;
         report.add(&recipe.layers[&plans[i].path]);
@@ -60,6 +61,7 @@ pub fn remake(source: &Path, base: Option<Base<'_>>, out: &Path, progress: Progr
 pub(crate) fn again(
     layer: &LayerRecipe,
     recipe: &Recipe,
+    use_rslora: bool,
     base: Option<(&Checkpoint, &TensorNames)>,
 ) -> Result<StartFactors> {
     if let Some(start) = from_recipe(layer) {
@@ -70,20 +72,20 @@ pub(crate) fn again(
             "starts are made from the base's weights, not from the recipe alone: give the base model with --model";
         return Err(Error::Usage(format!("layer `{}`: `{}` {what}", layer.path, layer.scheme)));
     };
-    from_base(layer, recipe, base).map(|start| (start.a, start.b))
+    from_base(layer, recipe, use_rslora, base).map(|start| (start.a, start.b))
 }
 
 /// The scheme of a recipe's layer, run on the base's weight.
 pub(crate) fn from_base(
     layer: &LayerRecipe,
     recipe: &Recipe,
+    use_rslora: bool,
     (ckpt, names): (&Checkpoint, &TensorNames),
 ) -> Result<Start> {
     let spec = SchemeSpec::parse(&layer.scheme, &recipe.options)?;
     let LayerRecipe { path, n, m, r, scaling, .. } = layer.clone();
     let weight = LayerWeight::find(ckpt, names, &path)?;
-    // of lora_alpha, no scheme reads more than the scaling
-    let plan = LayerPlan { path, n, m, r, lora_alpha: lora_alpha(layer, false), scaling };
+    let plan = LayerPlan { path, n, m, r, lora_alpha: lora_alpha(layer, use_rslora), scaling };
     let start = weight.start(&plan, &spec, layer.seed)?;
     weight.tensor.release();
     Ok(start)
