@@ -18,6 +18,7 @@ mod gain;
 pub mod growth;
 mod linalg;
 pub mod magnitude;
+mod panel;
 mod residual;
 mod rng;
 mod schemes;
