@@ -5,7 +5,7 @@
 
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
-use loram_core::{Error, Gain, LayerPlan, LayerRecipe, SchemeOptions, SchemeSpec, Start, Weight, WeightRef, growth};
+use loram_core::{Error, LayerPlan, LayerRecipe, SchemeOptions, SchemeSpec, Start, Weight, WeightRef, growth};
 use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -210,12 +210,6 @@ fn log_gain(r: usize, n: usize, m: usize) -> f64 {
     loram_core::log_gain(r, n, m)
 }
 
-/// Checks the text of a gain and gives its canonical form.
-#[pyfunction]
-fn parse_gain(text: &str) -> PyResult<String> {
-    Gain::parse(text).map(|g| g.to_string()).map_err(refused)
-}
-
 /// k₁ (Proposition 2) of factors A (r, m) and B (n, r) at s = 1.
 #[pyfunction]
 fn k1(a: PyReadonlyArray2<'_, f32>, b: PyReadonlyArray2<'_, f32>, train_a: bool, train_b: bool) -> PyResult<f64> {
@@ -256,7 +250,6 @@ fn _loram(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(singular_values, m)?)?;
     m.add_function(wrap_pyfunction!(exact_gain, m)?)?;
     m.add_function(wrap_pyfunction!(log_gain, m)?)?;
-    m.add_function(wrap_pyfunction!(parse_gain, m)?)?;
     m.add_function(wrap_pyfunction!(k1, m)?)?;
     m.add_function(wrap_pyfunction!(sgd_growth, m)?)?;
     m.add_function(wrap_pyfunction!(adam_step, m)?)?;
