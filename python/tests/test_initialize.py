@@ -27,7 +27,7 @@ def test_golden_case_of_the_paper():
     w = dense(base.lin.weight)
     model = adapted(base, r=2, lora_alpha=2, target_modules=["lin"], task_type=None)
     recipe = loram.initialize(model)["lin"]
-    assert recipe["beta"] == pytest.approx(1.1966470992, rel=1e-10)
+    assert recipe["beta"] == pytest.approx(1.1966470992, rel=1e-7)  # W is in float32
     assert recipe["gain"] == pytest.approx(math.log(2) / math.log(3))
     layer = layers(model, "default")[0]
     phi_4 = [[0.37174803, 0.60150096], [0.60150096, 0.37174803], [0.60150096, -0.37174803], [0.37174803, -0.60150096]]
@@ -61,7 +61,7 @@ def test_starts_are_those_of_peft(name):
     loram.initialize(ours, name)
     for x, y in zip(layers(ours, "default"), layers(theirs, "default")):
         product = dense(y.b) @ dense(y.a)
-        assert dense(x.b) @ dense(x.a) == pytest.approx(product, abs=2e-5 * abs(product).max())
+        assert dense(x.b) @ dense(x.a) == pytest.approx(product, abs=1e-4 * abs(product).max())  # PEFT decomposes in float32
         assert dense(x.weight()) == pytest.approx(dense(y.weight()), abs=1e-5)
 
 
@@ -174,7 +174,7 @@ def refused(model, match, **arguments):
     with pytest.raises(ValueError, match=match):
         loram.initialize(model, **arguments)
     after = model.state_dict()
-    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert all(torch.equal(before[k].nan_to_num(), after[k].nan_to_num()) for k in before)
 
 
 def test_what_cannot_be_started_is_named():
