@@ -26,7 +26,7 @@ from ._layers import (
     to_numpy,
     unwrap,
 )
-from ._state import BRANCH, CHANGED, UNTOUCHED, AdapterStart, LayerStart, fingerprint, read_recipe, starts
+from ._state import BRANCH, CHANGED, UNTOUCHED, AdapterStart, LayerStart, fingerprints, matches, read_recipe, starts
 
 log = logging.getLogger("loram")
 
@@ -113,9 +113,9 @@ def _start(
     for layer in found:
         check(layer)
     mode = _mode(model, adapter, found, scheme, keep_base)
-    prints = {layer.path: fingerprint(layer) for layer in found if not layer.is_quantised}
     if recipe is not None:
-        _fits(recipe, found, prints)
+        _check_recipe(recipe, found)
+    prints = fingerprints(found)
     made, squares = {}, {}
     for layer in found:
         made[layer.path], squares[layer.path] = _make(layer, scheme, seed, recipe)
@@ -200,7 +200,7 @@ def _make(layer: Layer, scheme: _loram.Scheme, seed: int, recipe: dict[str, Any]
     return made, sums[1]
 
 
-def _fits(recipe: dict[str, Any], found: list[Layer], prints: dict[str, str]) -> None:
+def _check_recipe(recipe: dict[str, Any], found: list[Layer]) -> None:
     """ValueError that names the first layer for which the model and the recipe differ."""
     if recipe["form"] == "plain" and _loram.Scheme(recipe["scheme"], json.dumps(recipe.get("options") or {})).changes_base:
         raise ValueError(
@@ -215,10 +215,10 @@ def _fits(recipe: dict[str, Any], found: list[Layer], prints: dict[str, str]) ->
         has, wants = (layer.n, layer.m, layer.r), (entry["n"], entry["m"], entry["r"])
         if has != wants:
             raise ValueError(f"layer `{layer.path}`: expected (n, m, r) = {wants} by the recipe, found {has}")
-        if known.get(layer.path, prints.get(layer.path)) != prints.get(layer.path):
+        if not layer.is_quantised and layer.path in known and not matches(layer, known[layer.path]):
             raise ValueError(
-                f"layer `{layer.path}`: the adapter was started on other weights (fingerprint {known[layer.path]}, this "
-                f"model has {prints.get(layer.path)}); load its base model, in the same dtype"
+                f"layer `{layer.path}`: the adapter was started on other weights, of fingerprint {known[layer.path]}; load "
+                "its base model, in the same dtype"
             )
     missing = sorted(set(recipe["layers"]) - {layer.path for layer in found})
     if missing:

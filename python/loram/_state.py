@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel
 
 from . import _loram
-from ._layers import DTYPES, Layer, to_numpy
+from ._layers import DTYPES, Layer, rows_at_once
 
 RECIPE_FILE = "loram.json"
 #: How a start that is not 0 is kept out of the model's output.
@@ -121,17 +121,41 @@ def read_recipe(path: str | os.PathLike) -> dict[str, Any]:
 _BLOCK, _BLOCKS = 4096, 64
 
 
-def fingerprint(layer: Layer) -> str:
-    """The digest of a layer's weight as `loram.json` has it. Reads 256 KiB of it, on any device."""
+def fingerprints(layers: list[Layer]) -> dict[str, str]:
+    """The digests of all weights that are not quantised, as `loram.json` has them: of the type that the base's file has.
+    A base that was loaded in float32 from a file in 16 bits is told by values that all fit those 16 bits."""
+    plain = [layer for layer in layers if not layer.is_quantised]
+    narrow = (d for d in (torch.bfloat16, torch.float16) if plain and all(_fits(layer, d) for layer in plain))
+    dtype = next(narrow, None)
+    return {layer.path: fingerprint(layer, dtype) for layer in plain}
+
+
+def matches(layer: Layer, digest: str) -> bool:
+    """Whether a digest is that of a layer's weight, in any type that holds its values."""
+    return any(fingerprint(layer, d) == digest for d in DTYPES if _fits(layer, d))
+
+
+def _fits(layer: Layer, dtype: torch.dtype) -> bool:
+    """Whether all values of a weight are values of this type."""
     weight = layer.base.weight.detach()
+    if dtype in (weight.dtype, torch.float32):
+        return True
+    if weight.dtype != torch.float32:
+        return False
+    # most weights that do not fit show it at once
+    parts = [weight[:1], *weight.split(rows_at_once(weight.shape[1]))]
+    return all(torch.equal(part.to(dtype).to(weight.dtype), part) for part in parts)
+
+
+def fingerprint(layer: Layer, dtype: torch.dtype | None = None) -> str:
+    """The digest of a layer's weight in a type. Hashes 256 KiB of it, on any device."""
+    weight = layer.base.weight.detach()
+    weight = weight if dtype is None else weight.to(dtype)
     flat = weight.contiguous().view(-1)
-    per_block = _BLOCK // weight.element_size()
     digest = hashlib.sha256(f"{DTYPES[weight.dtype]} [{', '.join(map(str, weight.shape))}]\n".encode())
-    if flat.numel() <= per_block * _BLOCKS:
-        digest.update(to_numpy(flat).tobytes())
-    else:
-        data = flat.view(torch.uint8)
+    data = flat.view(torch.uint8)
+    if data.numel() > _BLOCK * _BLOCKS:
         step = (data.numel() - _BLOCK) // (_BLOCKS - 1)
-        blocks = torch.cat([data[step * i : step * i + _BLOCK] for i in range(_BLOCKS)])
-        digest.update(blocks.cpu().numpy().tobytes())
+        data = torch.cat([data[step * i : step * i + _BLOCK] for i in range(_BLOCKS)])
+    digest.update(data.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

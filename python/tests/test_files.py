@@ -14,8 +14,8 @@ import loram
 from loram._layers import layers
 
 
-def tiny():
-    return AutoModelForCausalLM.from_pretrained(TINY_LLAMA, dtype=torch.float32).eval()
+def tiny(dtype=torch.float32):
+    return AutoModelForCausalLM.from_pretrained(TINY_LLAMA, dtype=dtype).eval()
 
 
 CASES = {
@@ -92,7 +92,7 @@ def test_another_base_is_refused(tmp_path):
     other = adapted(llama(), r=2)
     with pytest.raises(ValueError, match=r"expected \(n, m, r\) = \(32, 32, 4\) by the recipe, found \(32, 32, 2\)"):
         loram.resume(other, tmp_path)
-    with pytest.raises(FileNotFoundError, match="loram.json: no such file"):
+    with pytest.raises(FileNotFoundError, match="nowhere: no such file"):
         loram.resume(other, tmp_path / "nowhere")
 
 
@@ -116,14 +116,15 @@ def test_the_program_reads_what_is_saved_here(scheme, program, tmp_path):
     assert theirs.keys() == ours.keys() and all(torch.equal(theirs[k], ours[k]) for k in ours)
 
 
+@pytest.mark.parametrize("dtype", ["auto", torch.float32])
 @pytest.mark.parametrize("scheme", ["loram", "pissa", "lora"])
-def test_the_program_s_starts_are_those_made_here(scheme, program, tmp_path):
+def test_the_program_s_starts_are_those_made_here(scheme, dtype, program, tmp_path):
     program("init", TINY_LLAMA, "--init", scheme, "--r", 8, "--set", "adapter_format=native", "--output", tmp_path / "theirs")
-    base = tiny()
+    base = tiny(dtype)
     before = logits(base)
-    loaded = loram.load(base, tmp_path / "theirs")
+    loaded = loram.load(base, tmp_path / "theirs", keep_base=True)
     assert worst(logits(loaded), before) < 1e-5
-    ours = adapted(tiny(), r=8, lora_alpha=8)
+    ours = adapted(tiny(dtype), r=8, lora_alpha=8)
     recipes = loram.initialize(ours, scheme)
     theirs = json.loads((tmp_path / "theirs" / "loram.json").read_text())
     assert theirs["layers"] == recipes
