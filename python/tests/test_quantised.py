@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from conftest import adapted, disturb, llama, logits, worst
+from conftest import adapted, disturb, logits, worst
 from peft import PeftModel
 from peft.utils.integrations import dequantize_module_weight
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
 import loram
 from loram._layers import layers
@@ -12,27 +13,24 @@ from loram._layers import layers
 bnb = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
 
 
-def quantised(bits):
-    model = llama()
-    for name, module in list(model.named_modules()):
-        if not isinstance(module, torch.nn.Linear) or name == "lm_head":
-            continue
-        shape = (module.in_features, module.out_features)
-        if bits == 4:
-            new = bnb.nn.Linear4bit(*shape, bias=False, compute_dtype=torch.float32, quant_type="nf4")
-            new.weight = bnb.nn.Params4bit(module.weight.data, requires_grad=False, quant_type="nf4", module=new)
-        else:
-            new = bnb.nn.Linear8bitLt(*shape, bias=False, has_fp16_weights=False)
-            new.weight = bnb.nn.Int8Params(module.weight.data, requires_grad=False, has_fp16_weights=False)
-        model.set_submodule(name, new.to("cpu"))
-    setattr(model, f"is_loaded_in_{bits}bit", True)
-    return model
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model whose sizes are multiples of bitsandbytes' block of 64."""
+    torch.manual_seed(0)
+    sizes = dict(vocab_size=96, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4)
+    path = tmp_path_factory.mktemp("model")
+    LlamaForCausalLM(LlamaConfig(**sizes, initializer_range=0.1)).save_pretrained(path)
+    return path
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+def quantised(folder):
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    return AutoModelForCausalLM.from_pretrained(folder, quantization_config=config, device_map="cpu").eval()
+
+
 @pytest.mark.parametrize("scheme", ["loram", "pissa"])
-def test_a_quantised_base_gets_a_branch(bits, scheme, tmp_path):
-    base = quantised(bits)
+def test_a_quantised_base_gets_a_branch(scheme, folder, tmp_path):
+    base = quantised(folder)
     before = logits(base)
     model = adapted(base)
     assert all(layer.is_quantised for layer in layers(model, "default"))
@@ -47,12 +45,13 @@ def test_a_quantised_base_gets_a_branch(bits, scheme, tmp_path):
     expected = logits(model)
     assert worst(expected, before) > 1e-3
     loram.save(model, tmp_path / "plain")
-    assert worst(logits(PeftModel.from_pretrained(quantised(bits), tmp_path / "plain")), expected) < 1e-4
+    # products of 2r columns in bfloat16
+    assert worst(logits(PeftModel.from_pretrained(quantised(folder), tmp_path / "plain")), expected) < 2e-2
     loram.save(model, tmp_path / "native", plain=False)
-    assert worst(logits(loram.load(quantised(bits), tmp_path / "native")), expected) < 1e-4
+    assert worst(logits(loram.load(quantised(folder), tmp_path / "native")), expected) == 0
     assert all(m.update > 0 for m in loram.magnitudes(model).values())
 
 
-def test_it_cannot_be_changed():
+def test_it_cannot_be_changed(folder):
     with pytest.raises(ValueError, match="layer `model.layers.0.self_attn.q_proj`: a quantised Linear4bit cannot change"):
-        loram.initialize(adapted(quantised(4)), keep_base=False)
+        loram.initialize(adapted(quantised(folder)), keep_base=False)
