@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import Linear as PeftLinear
-from peft.utils.integrations import dequantize_module_weight
+from peft.utils.integrations import dequantize_bnb_weight, dequantize_module_weight
 
 PREFIX = "base_model.model."
 DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
@@ -82,6 +83,9 @@ class Layer:
                 weight = weight.t() if tuple(weight.shape) == (self.m, self.n) != (self.n, self.m) else weight
             elif type(stored).__module__.startswith("torchao"):
                 weight = stored.dequantize()
+            elif type(stored).__name__ == "Int8Params":
+                # on a copy of its state, which reading changes
+                weight = dequantize_bnb_weight(stored, state=copy.copy(base.state))
             else:
                 weight = dequantize_module_weight(base)
         except (TypeError, AttributeError, NotImplementedError) as e:
