@@ -53,6 +53,8 @@ struct Scheme {
     spec: SchemeSpec,
 }
 
+// keyword arguments in Python
+#[allow(clippy::too_many_arguments)]
 #[pymethods]
 impl Scheme {
     #[new]
@@ -108,7 +110,6 @@ impl Scheme {
 
     /// The start of a layer from Σx and Σx² of its weight.
     #[pyo3(signature = (path, sums, n, m, r, lora_alpha, scaling, seed))]
-    #[allow(clippy::too_many_arguments)]
     fn start_from_sums<'py>(
         &self,
         py: Python<'py>,
