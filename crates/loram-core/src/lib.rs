@@ -34,7 +34,7 @@ pub use gain::{Gain, GainStatistic, exact as exact_gain, log_gain, singular_valu
 pub use residual::{Stored, residual};
 pub use schemes::{
     LayerRecipe, SchemeInfo, SchemeOptions, SchemeSpec, Start, WeightUse, from_recipe, initialize, initialize_from,
-    registry,
+    initialize_from_sums, registry,
 };
 pub use targets::{LayerPlan, LinearInfo, plan_layers};
 pub use weight::{MatRef, Weight, WeightRef};

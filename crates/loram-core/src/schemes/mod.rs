@@ -85,6 +85,8 @@ pub fn registry() -> &'static [SchemeInfo] {
 /// What a scheme works on.
 struct Context<'a> {
     w: Weight<'a>,
+    /// Σx and Σx² of the weight, where somebody else has taken them.
+    sums: Option<(f64, f64)>,
     plan: &'a LayerPlan,
     seed: u64,
     spec: &'a SchemeSpec,
@@ -231,9 +233,27 @@ pub fn initialize_from(spec: &SchemeSpec, w: Weight<'_>, plan: &LayerPlan, seed:
         let what = format!("expected a weight ({}, {}), found ({}, {})", plan.n, plan.m, w.rows, w.cols);
         return Err(Error::layer(&plan.path, what));
     }
+    start(spec, w, None, plan, seed)
+}
+
+/// Starts the adapter of a layer whose weight is out of reach, on an accelerator say, from the sums Σx and Σx² of its
+/// values: as [`initialize_from`], for specs with [`SchemeSpec::sums_suffice`]. Errors: another spec, sums that are not
+/// finite, a rank that the scheme cannot have.
+pub fn initialize_from_sums(spec: &SchemeSpec, sums: (f64, f64), plan: &LayerPlan, seed: u64) -> Result<Start> {
+    if !spec.sums_suffice() {
+        return Err(Error::layer(
+            &plan.path,
+            format!("`{spec}` with these options needs the weight, not only its sums"),
+        ));
+    }
+    let w = Weight { data: WeightRef::F32(&[]), rows: plan.n, cols: plan.m };
+    start(spec, w, Some(sums), plan, seed)
+}
+
+fn start(spec: &SchemeSpec, w: Weight<'_>, sums: Option<(f64, f64)>, plan: &LayerPlan, seed: u64) -> Result<Start> {
     check_rank(plan)?;
     let plan = spec.adjust(plan)?;
-    let f = (spec.info().start)(&Context { w, plan: &plan, seed, spec })?;
+    let f = (spec.info().start)(&Context { w, sums, plan: &plan, seed, spec })?;
     let recipe = LayerRecipe {
         scheme: spec.to_string(),
         path: plan.path.clone(),
@@ -287,6 +307,6 @@ pub fn from_recipe(recipe: &LayerRecipe) -> Option<(Vec<f32>, Vec<f32>)> {
         return None;
     }
     let none = Weight { data: WeightRef::F32(&[]), rows: n, cols: m };
-    let f = (spec.info().start)(&Context { w: none, plan: &plan, seed: recipe.seed, spec: &spec }).ok()?;
+    let f = (spec.info().start)(&Context { w: none, sums: None, plan: &plan, seed: recipe.seed, spec: &spec }).ok()?;
     Some((f.a, f.b))
 }
