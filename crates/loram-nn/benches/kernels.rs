@@ -4,7 +4,7 @@
 //!
 //! Products report FLOP per second as elements per second, all others bytes that must be read and written.
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use loram_nn::kernels::activation::{Act, act_backward, act_forward, swiglu, swiglu_backward_inplace};
 use loram_nn::kernels::attention::{AttnDropout, AttnShape, attention, attention_backward, attention_cached};
 use loram_nn::kernels::cross_entropy::softmax_cross_entropy;
@@ -168,10 +168,11 @@ fn elements(c: &mut Criterion) {
     g.throughput(bytes(3 * n));
     g.bench_function("swiglu", |bench| bench.iter(|| swiglu(&gate, &up, black_box(&mut y))));
     g.throughput(bytes(5 * n));
-    // in place: the values drift, which the cost does not depend on
-    let (mut dgate, mut dup) = (gate.clone(), up.clone());
+    // in place, so that each run needs fresh values: repeated, they would shrink to denormal numbers, which are slow
     g.bench_function("swiglu_backward", |bench| {
-        bench.iter(|| swiglu_backward_inplace(black_box(&mut dgate), &mut dup, &dy));
+        let fresh = || (gate.clone(), up.clone());
+        let run = |(gate, up): &mut (Vec<f32>, Vec<f32>)| swiglu_backward_inplace(gate, up, &dy);
+        bench.iter_batched_ref(fresh, run, BatchSize::LargeInput);
     });
     for act in [Act::Gelu, Act::Relu] {
         g.throughput(bytes(2 * n));
