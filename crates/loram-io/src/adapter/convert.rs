@@ -1,6 +1,6 @@
 //! Between the native form of an adapter and the plain one, and to smaller ranks.
 
-use super::{Adapter, AdapterForm, LoraWeights, RECIPE_FILE};
+use super::{Adapter, AdapterForm, LoraWeights, RECIPE_FILE, STARTS};
 use crate::config::TensorNames;
 use crate::init::weight_of;
 use crate::{Checkpoint, Error, ModelConfig, Result};
@@ -59,6 +59,12 @@ impl Adapter {
         let Some(recipe) = self.recipe.as_ref().filter(|r| r.form == AdapterForm::Native) else { return Ok(None) };
         let missing = |what: String| Error::Usage(format!("layer `{path}`: {what}"));
         let layer = recipe.layers.get(path).ok_or_else(|| missing("the recipe has no entry for it".into()))?;
+        if let Some((a, b)) = self.starts.get(path) {
+            if (a.len(), b.len()) != (layer.r * layer.m, layer.n * layer.r) {
+                return Err(missing(format!("its start in {STARTS} does not have the shape that {RECIPE_FILE} says")));
+            }
+            return Ok(Some((a.clone(), b.clone())));
+        }
         if let Some(start) = loram_core::from_recipe(layer) {
             return Ok(Some(start));
         }

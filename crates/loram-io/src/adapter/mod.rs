@@ -28,6 +28,9 @@ pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// File name of the adapter's weights.
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
+/// File beside a native adapter with starts that its recipe alone cannot make again: `<module path>.A0` and `.B0`.
+pub const STARTS: &str = "start.safetensors";
+
 /// The two factors of one layer, row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoraWeights {
@@ -71,6 +74,8 @@ pub struct Adapter {
     pub base_copies: BTreeMap<String, SavedTensor>,
     /// How it was started; `None` for adapters of other programs.
     pub recipe: Option<Recipe>,
+    /// Starts that were stored beside the factors because the recipe alone cannot make them again, by module path.
+    pub starts: BTreeMap<String, StartFactors>,
     /// Type that the tensors are stored in: F32, F16 or BF16.
     pub dtype: DType,
     /// `adapter_config.json` as it was read, so that keys unknown here survive; empty for a new adapter.
@@ -89,6 +94,7 @@ impl Adapter {
             saved: BTreeMap::new(),
             base_copies: BTreeMap::new(),
             recipe: None,
+            starts: BTreeMap::new(),
             dtype: DType::F32,
             raw: Map::new(),
         }
@@ -132,6 +138,7 @@ impl Adapter {
             saved,
             base_copies,
             recipe,
+            starts: read_starts(dir)?,
             dtype,
             raw,
         };
@@ -292,6 +299,22 @@ impl Adapter {
         set.insert("peft_version".into(), json!(PEFT_VERSION));
         Ok(config_file::encode(&self.raw, set))
     }
+}
+
+fn read_starts(dir: &Path) -> Result<BTreeMap<String, StartFactors>> {
+    let path = dir.join(STARTS);
+    if !path.exists() {
+        return Ok(BTreeMap::new());
+    }
+    let file = Checkpoint::open_file(&path)?;
+    let mut out = BTreeMap::new();
+    for name in file.names() {
+        if let Some(layer) = name.strip_suffix(".A0") {
+            let b = file.tensor(&format!("{layer}.B0"))?.to_f32()?;
+            out.insert(layer.to_string(), (file.tensor(name)?.to_f32()?, b));
+        }
+    }
+    Ok(out)
 }
 
 /// `modules_to_save`, with the heads that PEFT always saves for sequence classification.

@@ -1,11 +1,10 @@
 //! The trained factors of a model as an adapter that can be written.
 
 use super::Adaptation;
-use super::load::STARTS;
 use crate::Result;
 use loram_core::{LoraConfig, plain_alpha, plain_factors};
 use loram_io::DType;
-use loram_io::adapter::{Adapter, AdapterForm, LoraWeights, Recipe, SavedTensor};
+use loram_io::adapter::{Adapter, AdapterForm, LoraWeights, Recipe, STARTS, SavedTensor};
 use loram_io::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
 use loram_nn::{Model, ParamKind};
 use std::borrow::Cow;

@@ -1,9 +1,11 @@
 //! Adapters on a model: from settings to a start, from the trained factors to a folder, and back.
 
+mod calibrate;
 mod export;
 mod load;
 mod start;
 
+pub use calibrate::Calibration;
 pub use export::ExportInfo;
 pub use load::{LoadAdapter, load};
 pub use start::{StartOptions, fingerprint, start};
