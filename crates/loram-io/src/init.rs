@@ -219,7 +219,8 @@ pub fn write_residual(
         let what = "this start does not change the base model: there is no residual to write".into();
         return Err(Error::Usage(what));
     }
-    let mut source = Residual { adapter, scaling: scalings(adapter)? };
+    let spec = adapter.recipe.as_ref().map(|r| SchemeSpec::parse(&r.scheme, &r.options)).transpose()?;
+    let mut source = Residual { adapter, plans: adapter.plan()?, spec };
     let report = write_merged(ckpt, cfg, out, &Map::new(), &mut source)?;
     let names = cfg.map(|c| TensorNames::find(ckpt, c)).transpose()?;
     let residual = Checkpoint::open(out)?;
@@ -234,13 +235,10 @@ pub fn write_residual(
     Ok(report)
 }
 
-fn scalings(adapter: &Adapter) -> Result<BTreeMap<String, f64>> {
-    Ok(adapter.plan()?.into_iter().map(|(path, p)| (path, p.scaling)).collect())
-}
-
 struct Residual<'a> {
     adapter: &'a Adapter,
-    scaling: BTreeMap<String, f64>,
+    plans: BTreeMap<String, LayerPlan>,
+    spec: Option<SchemeSpec>,
 }
 
 impl MergeSource for Residual<'_> {
@@ -251,8 +249,16 @@ impl MergeSource for Residual<'_> {
     fn apply(&mut self, name: &str, _: &[usize], values: &mut [f32]) -> Result<()> {
         let path = name.strip_suffix(".weight").unwrap_or(name);
         if let Some(w) = self.adapter.layers.get(path) {
-            // the factors as they are stored, so that their product and what is taken off are the same
-            loram_core::add_product(values, &w.a, &w.b, w.m, w.r, -self.scaling[path]);
+            let plan = &self.plans[path];
+            let matrix = MatRef { data: values, rows: w.n, cols: w.m };
+            let quantised =
+                self.spec.as_ref().map(|spec| loram_core::quantised_base(spec, matrix, plan)).transpose()?;
+            match quantised.flatten() {
+                // what LoftQ's factors belong to: the quantised weight, read back
+                Some(q) => values.copy_from_slice(&q),
+                // the factors as they are stored, so that their product and what is taken off are the same
+                None => loram_core::add_product(values, &w.a, &w.b, w.m, w.r, -plan.scaling),
+            }
         }
         Ok(())
     }

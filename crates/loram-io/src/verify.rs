@@ -5,7 +5,7 @@ use crate::adapter::{Adapter, AdapterForm, RECIPE_FILE, ends_in_start, same};
 use crate::config::TensorNames;
 use crate::init::weight_of;
 use crate::{Checkpoint, ModelConfig, Result};
-use loram_core::{LayerPlan, LayerRecipe, MatRef, SchemeSpec, from_recipe, initialize};
+use loram_core::{LayerPlan, LayerRecipe, MatRef, SchemeSpec, Statistic, from_recipe, initialize};
 use serde::Serialize;
 
 /// The outcome of one check.
@@ -92,7 +92,8 @@ pub fn verify(adapter: &Adapter, base: Option<(&Checkpoint, &ModelConfig)>) -> R
                 Ok(()) => Check { name: "base", outcome: Outcome::Passed, detail },
                 Err(e) => Check { name: "base", outcome: Outcome::Failed, detail: e.to_string() },
             });
-            if checks.iter().all(|c| c.outcome != Outcome::Failed) {
+            let from_data = SchemeSpec::parse(&recipe.scheme, &recipe.options)?.info().statistic != Statistic::None;
+            if !from_data && checks.iter().all(|c| c.outcome != Outcome::Failed) {
                 checks.push(again_check(adapter, (ckpt, names))?);
             }
         }
@@ -118,6 +119,11 @@ fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> 
     let (mut equal, mut untrained, mut other) = (0, 0, 0);
     for (path, w) in &adapter.layers {
         let Some(layer) = recipe.layers.get(path) else { continue };
+        if SchemeSpec::parse(&layer.scheme, &recipe.options)?.info().statistic != Statistic::None {
+            let detail =
+                format!("`{}` starts are made from calibration data, which the recipe does not hold", layer.scheme);
+            return Ok(Check { name, outcome: Outcome::Skipped, detail });
+        }
         let Some((a0, b0)) = remake(adapter, layer, base)? else {
             let detail = format!("`{}` starts are made from the base's weights: give --base", layer.scheme);
             return Ok(Check { name, outcome: Outcome::Skipped, detail });

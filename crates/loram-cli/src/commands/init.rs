@@ -5,17 +5,19 @@ use crate::cli::Init;
 use crate::console::{Console, count, duration};
 use crate::error::{Error, Result};
 use crate::keys;
-use crate::progress::layer_bar;
+use crate::progress::{Show, layer_bar};
 use crate::table::{Side, table};
 use clap::ArgMatches;
+use loram_core::Statistic;
 use loram_io::error::human_bytes;
 use loram_io::init::{InitOptions, init, write_residual};
 use loram_io::{Checkpoint, ModelConfig};
+use loram_train::adapt::init_on_data;
 use loram_train::system;
 use serde_json::json;
 
 pub fn run(args: &Init, matches: &ArgMatches, console: &Console) -> Result<()> {
-    let settings = keys::partial(matches)?;
+    let mut settings = keys::partial(matches)?;
     let dir = folder(&args.model, args.revision.as_deref(), console)?;
     let config = ModelConfig::load(&dir)?;
     let checkpoint = Checkpoint::open(&dir)?;
@@ -30,13 +32,23 @@ pub fn run(args: &Init, matches: &ArgMatches, console: &Console) -> Result<()> {
         let what = format!("--residual: `{}` leaves the base model as it is, so there is no residual", options.scheme);
         return Err(Error::Usage(what));
     }
-    let bar = layer_bar(console);
-    let (mut adapter, report) = init(&checkpoint, Some(&config), &options, &|done, total, path| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-        bar.set_message(path.to_string());
-    })?;
-    bar.finish_and_clear();
+    let (mut adapter, report) = if options.scheme.info().statistic == Statistic::None {
+        let bar = layer_bar(console);
+        let done = init(&checkpoint, Some(&config), &options, &|done, total, path| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+            bar.set_message(path.to_string());
+        })?;
+        bar.finish_and_clear();
+        done
+    } else {
+        settings.model_name_or_path.clone_from(&args.model);
+        settings.revision.clone_from(&args.revision);
+        let mut show = Show::new(console);
+        let done = init_on_data(&settings, &mut show)?;
+        show.clear();
+        done
+    };
     if let Some(out) = &args.residual {
         console.say(format!("writing the residual checkpoint {}", out.display()));
         write_residual(&checkpoint, Some(&config), &mut adapter, out)?;

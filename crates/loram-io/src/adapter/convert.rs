@@ -109,6 +109,7 @@ impl Adapter {
             let (a, b) = loram_core::plain_factors(&w.a, &w.b, &a0, &b0, w.n, w.m, w.r);
             *w = LoraWeights { r: 2 * w.r, a, b, ..*w };
         }
+        out.starts.clear();
         let c = &mut out.config;
         c.r *= 2;
         c.lora_alpha = loram_core::plain_alpha(c.lora_alpha, c.use_rslora);

@@ -15,11 +15,12 @@ pub use merge::{AdapterMerge, MergeOptions, merge_adapter};
 pub use recipe::{AdapterForm, Fingerprint, RECIPE_FILE, Recipe};
 
 use crate::atomic::{self, AtomicDir};
-use crate::checkpoint::{pt_metadata, write_safetensors};
+use crate::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
 use crate::config::{TensorNames, read_object};
 use crate::{Checkpoint, DType, Error, Result};
 use loram_core::{LayerPlan, LinearInfo, LoraConfig, TargetModules, plan_layers};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -159,13 +160,30 @@ impl Adapter {
         if let Some(recipe) = &self.recipe {
             atomic::write_json(new.path().join(RECIPE_FILE), recipe)?;
         }
+        let starts = self.form() == AdapterForm::Native && !self.starts.is_empty();
+        if starts {
+            write_safetensors(new.path().join(STARTS), &pt_metadata(), self.start_tensors())?;
+        }
         new.commit()?;
-        // the recipe of an older adapter in the same folder would speak of the wrong factors
-        let old = dir.join(RECIPE_FILE);
-        if self.recipe.is_none() && old.exists() {
-            std::fs::remove_file(&old).map_err(|e| Error::io("remove", &old, e))?;
+        // what an older adapter left in the same folder would speak of the wrong factors
+        for (name, stays) in [(RECIPE_FILE, self.recipe.is_some()), (STARTS, starts)] {
+            let old = dir.join(name);
+            if !stays && old.exists() {
+                std::fs::remove_file(&old).map_err(|e| Error::io("remove", &old, e))?;
+            }
         }
         Ok(())
+    }
+
+    fn start_tensors(&self) -> Vec<(TensorSpec, Cow<'_, [f32]>)> {
+        let layers = self.starts.iter().filter_map(|(path, start)| Some((path, start, self.layers.get(path)?)));
+        layers
+            .flat_map(|(path, (a, b), w)| {
+                [("A0", [w.r, w.m], a), ("B0", [w.n, w.r], b)].map(|(name, shape, values)| {
+                    (TensorSpec::new(format!("{path}.{name}"), DType::F32, &shape), Cow::Borrowed(&values[..]))
+                })
+            })
+            .collect()
     }
 
     /// Whether it loads onto the untouched base: native only when the recipe says so.
