@@ -25,8 +25,8 @@ pub(crate) struct Watch {
     sums: BTreeMap<String, Mutex<Sums>>,
     /// Tokens per document of the batch at hand.
     lengths: Vec<usize>,
-    /// Tokens of the batch that count; empty: all.
-    counted: Vec<usize>,
+    /// Tokens of the batch that count; `None`: all.
+    counted: Option<Vec<usize>>,
     /// Inputs of the layer that ran last, and its path: layers beside each other often share them.
     last: Mutex<Option<(String, Tensor)>>,
 }
@@ -43,7 +43,7 @@ struct Sums {
 impl Watch {
     pub fn new(what: Observe, paths: impl IntoIterator<Item = String>) -> Watch {
         let sums = paths.into_iter().map(|path| (path, Mutex::default())).collect();
-        Watch { what, sums, lengths: Vec::new(), counted: Vec::new(), last: Mutex::new(None) }
+        Watch { what, sums, lengths: Vec::new(), counted: None, last: Mutex::new(None) }
     }
 
     /// Whether the backward pass has to reach every layer.
@@ -53,7 +53,7 @@ impl Watch {
 
     pub fn begin(&mut self, lengths: &[usize], counted: &[bool]) {
         self.lengths = lengths.to_vec();
-        self.counted = (0..counted.len()).filter(|&i| counted[i]).collect();
+        self.counted = (!counted.is_empty()).then(|| (0..counted.len()).filter(|&i| counted[i]).collect());
         *self.last.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -73,7 +73,7 @@ impl Watch {
             return;
         }
         match self.what {
-            Observe::Covariance => sums.covariance(x, &self.counted, self.lengths.iter().sum()),
+            Observe::Covariance => sums.covariance(x, self.counted.as_deref(), self.lengths.iter().sum()),
             _ => sums.moment(x, &self.lengths),
         }
         *last = Some((path.to_string(), x.clone()));
@@ -113,12 +113,12 @@ fn same(x: &Tensor, y: &Tensor) -> bool {
 impl Sums {
     /// Adds the rows of x that count. With k rows so far, their mean moves by δ, and the sum gains k·t/(k + t)·δδᵀ besides
     /// the batch's own: as a row beside those of the batch, without the difference of two large numbers.
-    fn covariance(&mut self, x: &Tensor, counted: &[usize], tokens: usize) {
+    fn covariance(&mut self, x: &Tensor, counted: Option<&[usize]>, tokens: usize) {
         let (m, compute) = (x.cols(), x.compute());
         // a head that reads one token of each document has rows of its own
-        let mut rows = match counted.is_empty() || x.rows() != tokens {
-            true => x.clone(),
-            false => x.gather_rows(counted),
+        let mut rows = match counted.filter(|_| x.rows() == tokens) {
+            None => x.clone(),
+            Some(counted) => x.gather_rows(counted),
         };
         let t = rows.rows();
         if t == 0 {
