@@ -168,7 +168,7 @@ impl Sums {
                 let (document, after) = rest.split_at_mut(n * m);
                 let top = document.iter().map(|x| x.to_f64()).fold(f64::NEG_INFINITY, f64::max).abs();
                 let factor = T::from_f64(if top > 0.0 && top.is_finite() { 1.0 / top } else { 1.0 });
-                document.iter_mut().for_each(|x| *x = *x * factor);
+                document.iter_mut().for_each(|x| *x *= factor);
                 rest = after;
             }
             gram::<T>(matrix, &scaled);

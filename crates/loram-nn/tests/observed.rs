@@ -41,7 +41,7 @@ fn later_halves(batch: &Batch, first: usize) -> Vec<bool> {
 #[test]
 fn sums_over_inputs_and_gradients_are_those_of_torch() {
     let ckpt = fixture("models/llama");
-    let config = ModelConfig::load(&at("models/llama")).unwrap();
+    let config = ModelConfig::load(at("models/llama")).unwrap();
     let reference = fixture("ref/observed-llama.safetensors");
     for gradient_checkpointing in [false, true] {
         let options = LoadOptions { gradient_checkpointing, ..LoadOptions::new(Task::CausalLm) };
