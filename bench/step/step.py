@@ -126,7 +126,7 @@ def main():
     p.add_argument("--json", help="write all figures here")
     args = p.parse_args()
     if not os.path.exists(LORAM):
-        subprocess.run(["cargo", "build", "--release", "-p", "loram-train", "--example", "step_bench"], cwd=ROOT, check=True)
+        subprocess.run(["cargo", "build", "--release", "--workspace", "--example", "step_bench"], cwd=ROOT, check=True)
     figures = {}
     with tempfile.TemporaryDirectory(prefix="loram-step-") as scratch:
         for name in args.shape.split(","):

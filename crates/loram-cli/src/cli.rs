@@ -95,13 +95,14 @@ pub struct Train {
 
 /// A model, and maybe an adapter for it.
 #[derive(Debug, Clone, Args)]
-#[group(required = true, multiple = true)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("source").required(true).multiple(true))]
 pub struct Source {
     /// Model folder or hub id; by default the base that the adapter names
-    #[arg(long, value_name = "DIR|HUB_ID", visible_alias = "model-name-or-path")]
+    #[arg(long, group = "source", value_name = "DIR|HUB_ID", visible_alias = "model-name-or-path")]
     pub model: Option<String>,
     /// Adapter folder or hub id
-    #[arg(long, value_name = "DIR|HUB_ID", alias = "adapter-name-or-path")]
+    #[arg(long, group = "source", value_name = "DIR|HUB_ID", alias = "adapter-name-or-path")]
     pub adapter: Option<String>,
     /// Branch, tag or commit of a hub model
     #[arg(long, value_name = "NAME")]
@@ -110,18 +111,43 @@ pub struct Source {
 
 #[derive(Debug, Args)]
 pub struct Init {
-    /// Model folder or hub id
-    #[arg(value_name = "MODEL")]
-    pub model: String,
+    /// Model folder or hub id; of any architecture, as long as it has safetensors
+    #[arg(value_name = "MODEL", required_unless_present_any = ["from_recipe", "base_model"])]
+    pub model: Option<String>,
+    /// The same, as a flag
+    #[arg(
+        id = "base_model",
+        long = "model",
+        value_name = "DIR|HUB_ID",
+        alias = "model-name-or-path",
+        conflicts_with = "model"
+    )]
+    pub base: Option<String>,
     /// Folder for the adapter
     #[arg(long, short, value_name = "DIR")]
     pub output: PathBuf,
     /// Also write the residual checkpoint W − s·B₀A₀ here; the adapter is then a plain one for that base
     #[arg(long, value_name = "DIR")]
     pub residual: Option<PathBuf>,
+    /// Type of the changed weights in the residual checkpoint: that of the model, or float32
+    #[arg(long, value_name = "TYPE", default_value = "model", requires = "residual")]
+    pub residual_dtype: ResidualType,
+    /// Make a start again, bit for bit, from a loram.json or from an adapter folder that holds one. Only starts that are
+    /// made from the weights need the model
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "residual")]
+    pub from_recipe: Option<PathBuf>,
     /// Branch, tag or commit of a hub model
     #[arg(long, value_name = "NAME")]
     pub revision: Option<String>,
+}
+
+/// Type of the weights of a residual checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ResidualType {
+    /// As in the model: the result is rounded once
+    Model,
+    /// 32-bit floats: nothing is rounded
+    Float32,
 }
 
 #[derive(Debug, Args)]

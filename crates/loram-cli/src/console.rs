@@ -6,6 +6,9 @@ use indicatif::MultiProgress;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 /// How the user wants to be spoken to.
 #[derive(Clone)]
@@ -60,9 +63,8 @@ impl Console {
         tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(self.colour)
-            .with_target(self.verbose > 1)
-            .without_time()
             .with_writer(move || Lines(console.bars.clone()))
+            .event_format(Plain)
             .init();
     }
 
@@ -122,6 +124,36 @@ impl Console {
     }
 }
 
+/// Log lines in the form of the program's own messages: `warning: …`, `info: …`.
+struct Plain;
+
+impl<S, N> FormatEvent<S, N> for Plain
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        ctx: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> std::fmt::Result {
+        let (level, colour) = match *event.metadata().level() {
+            tracing::Level::ERROR => ("error", "31;1"),
+            tracing::Level::WARN => ("warning", "33;1"),
+            tracing::Level::INFO => ("info", "1"),
+            tracing::Level::DEBUG => ("debug", "2"),
+            tracing::Level::TRACE => ("trace", "2"),
+        };
+        match writer.has_ansi_escapes() {
+            true => write!(writer, "\x1b[{colour}m{level}:\x1b[0m ")?,
+            false => write!(writer, "{level}: ")?,
+        }
+        ctx.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
 /// Writes log lines above the bars.
 struct Lines(MultiProgress);
 
@@ -147,6 +179,11 @@ pub fn count(n: u64) -> String {
         out.push(c);
     }
     out
+}
+
+/// So many of something: `1 example`, `1 234 examples`.
+pub fn several(n: u64, noun: &str) -> String {
+    format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
 /// Seconds as `3.2 s`, `4 min 05 s`, `2 h 07 min`.

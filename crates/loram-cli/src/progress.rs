@@ -1,6 +1,6 @@
 //! What a run tells, shown: bars on a terminal, lines elsewhere.
 
-use crate::console::{Console, count, duration};
+use crate::console::{Console, count, duration, several};
 use indicatif::{ProgressBar, ProgressStyle};
 use loram_io::error::human_bytes;
 use loram_train::Metrics;
@@ -93,12 +93,12 @@ impl<'a> Show<'a> {
         };
         self.console.say(format!(
             "training {what}: {} of {} parameters ({share:.2} %)\n\
-             {} examples, {} tokens{cut}; {} steps, {} per epoch",
+             {}, {}{cut}; {}, {} per epoch",
             count(plan.trainable_parameters),
             count(plan.parameters),
-            count(plan.examples as u64),
-            count(plan.tokens),
-            count(plan.total_steps as u64),
+            several(plan.examples as u64, "example"),
+            several(plan.tokens, "token"),
+            several(plan.total_steps as u64, "step"),
             count(plan.steps_per_epoch as u64),
         ));
         if plan.start_step > 0 {

@@ -184,3 +184,63 @@ fn memory_that_is_not_there() {
     let args = ["--model", &model, "--data", data, "--batch-size", "40000", "--set", "max_length=512"];
     room.train_refuses(&[&args[..], &["--packing"]].concat(), &["memory", "free", "per_device_train_batch_size"]);
 }
+
+#[test]
+fn starts() {
+    let room = Room::new();
+    let model = llama();
+    let gpt = room.model("gpt", &["config.json"]);
+    room.file("gpt/config.json", r#"{"model_type": "unheard-of"}"#).file("half.json", "{\"format\": 1");
+    assert_cmd::Command::cargo_bin("loram")
+        .unwrap()
+        .current_dir(room.path(""))
+        .args([
+            "init",
+            gpt.to_str().unwrap(),
+            "-o",
+            "pissa",
+            "--init",
+            "pissa",
+            "--r",
+            "2",
+            "--target-modules",
+            "q_proj",
+        ])
+        .assert()
+        .success()
+        .stderr(predicate::str::contains("does not run"));
+    room.refuses(&["init", &model, "-o", "out", "--r", "400"], &["r = 400", "layers.0"]);
+    room.refuses(
+        &["init", &model, "-o", "out", "--target-modules", "q_proj,embed_tokens"],
+        &["embed_tokens", "embedding"],
+    );
+    room.refuses(&["init", &model, "-o", "out", "--init", "lora", "--residual", "base"], &["no residual"]);
+    room.refuses(&["init", "--from-recipe", "pissa", "-o", "out"], &["`pissa`", "--model"]);
+    room.refuses(&["init", "--from-recipe", "half.json", "-o", "out"], &["half.json", "no valid recipe"]);
+    room.refuses(&["init", "--from-recipe", "nowhere", "-o", "out"], &["nowhere"]);
+    room.refuses(&["init", "--from-recipe", "pissa", "-o", "out", "--r", "8"], &["r: cannot", "--from-recipe"]);
+}
+
+/// The limit on the size of files stands for a disk that gets full half-way: the space seemed to be there at the start.
+#[cfg(unix)]
+#[test]
+fn a_disk_that_gets_full() {
+    let room = Room::new();
+    let before = room.listing();
+    let program = assert_cmd::cargo::cargo_bin("loram");
+    for args in [&["-o", "out"][..], &["-o", "out", "--residual", "base"]] {
+        // 64 KiB: the adapter has more, the residual checkpoint too
+        let run = std::process::Command::new("sh")
+            .args(["-c", "ulimit -f 128; trap '' XFSZ; exec \"$@\"", "sh"])
+            .arg(&program)
+            .args(["init", &llama(), "--init", "loram", "--r", if args.len() == 2 { "16" } else { "1" }])
+            .args(args)
+            .current_dir(room.path(""))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert_eq!(run.status.code(), Some(1), "{text}");
+        assert!(text.contains("cannot write") && text.contains("safetensors"), "{text}");
+        assert_eq!(room.listing(), before, "something is left behind");
+    }
+}

@@ -180,6 +180,26 @@ fn starts_from_calibration_data() {
 }
 
 #[test]
+fn a_start_is_made_again_from_its_recipe() {
+    let room = tempfile::tempdir().unwrap();
+    let (dir, model) = (room.path(), tiny_llama().display().to_string());
+    let same = |a: &str, b: &str| {
+        let bytes = |d: &str| std::fs::read(dir.join(d).join("adapter_model.safetensors")).unwrap();
+        assert!(bytes(a) == bytes(b), "{a} and {b} differ");
+    };
+    json(dir, &["init", &model, "-o", "first", "--init", "loram", "--gain", "sketch", "--r", "4", "--threads", "1"]);
+    json(dir, &["init", "--model", &model, "-o", "second", "--init", "loram", "--gain", "sketch", "--r", "4"]);
+    same("first", "second");
+    let made = json(dir, &["init", "--from-recipe", "first/loram.json", "-o", "third"]);
+    assert_eq!((made["form"].as_str(), made["layers"].as_array().unwrap().len()), (Some("native"), 35));
+    same("first", "third");
+    assert!(text(dir, &["verify", "third", "--base", &model]).contains("equal bit for bit in 35 layers"));
+    json(dir, &["init", &model, "-o", "pissa", "--init", "pissa", "--r", "4"]);
+    json(dir, &["init", "--from-recipe", "pissa", "--model", &model, "-o", "again"]);
+    same("pissa", "again");
+}
+
+#[test]
 fn help_lists_and_completions() {
     let room = tempfile::tempdir().unwrap();
     let say = |args: &[&str]| text(room.path(), args);

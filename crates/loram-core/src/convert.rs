@@ -1,6 +1,6 @@
 //! Between the forms of an adapter, and into the weight.
 
-use crate::linalg::{mat, product, qr, rows, svd, view};
+use crate::linalg::{mat, product, rows, svd, thin_qr, view};
 use crate::{Error, Result};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, Par};
@@ -38,10 +38,9 @@ pub fn truncate(a: &[f32], b: &[f32], n: usize, m: usize, r: usize, to: usize) -
     if to == 0 || to > n.min(m) {
         return Err(Error::setting("rank", format!("expected 1 to {} for a ({n}, {m}) layer, found {to}", n.min(m))));
     }
-    // a rank beyond the shorter side (a plain form of rank 2r) makes the factors wide: then they are their own R
-    let thin = |x: Mat<f64>| if x.nrows() < x.ncols() { (Mat::identity(x.nrows(), x.nrows()), x) } else { qr(x) };
-    let (qb, rb) = thin(mat(b, n, r));
-    let (qa, ra) = thin(mat(a, r, m).transpose().to_owned());
+    // a rank beyond the shorter side (a plain form of rank 2r) makes the factors wide
+    let (qb, rb) = thin_qr(mat(b, n, r));
+    let (qa, ra) = thin_qr(mat(a, r, m).transpose().to_owned());
     let core = product(rb.as_ref(), ra.as_ref().transpose());
     let d = svd(core.as_ref())
         .ok_or_else(|| Error::setting("rank", "the adapter's product has no decomposition: are its factors finite?"))?;

@@ -18,6 +18,7 @@ mod gain;
 pub mod growth;
 mod linalg;
 pub mod magnitude;
+mod panel;
 mod quantise;
 mod residual;
 mod rng;
@@ -35,8 +36,8 @@ pub use quantise::Quantizer;
 pub use residual::{Stored, residual};
 pub use schemes::{
     Components, CordaMethod, LayerRecipe, Observed, SchemeInfo, SchemeOptions, SchemeSpec, Start, Statistic, WeightUse,
-    eva_components, from_recipe, initialize, initialize_from, initialize_observed, principal_components,
-    quantised_base, redistribute_ranks, registry,
+    eva_components, from_recipe, initialize, initialize_from, initialize_from_sums, initialize_observed,
+    principal_components, quantised_base, redistribute_ranks, registry,
 };
 pub use targets::{LayerPlan, LinearInfo, plan_layers};
 pub use weight::{MatRef, Weight, WeightRef};

@@ -65,6 +65,27 @@ fn loram_takes_its_share_of_the_magnitude() {
 }
 
 #[test]
+fn sums_stand_for_the_weight_where_they_suffice() {
+    let (n, m) = (24, 40);
+    let w = weight(n, m);
+    let sums = WeightRef::F32(&w).sums();
+    for scheme in ["loram", "lora", "gaussian", "init-ab", "orthogonal", "pissa"] {
+        for gain in ["log", "log-half", "0.3", "sketch", "exact", "track:init-ab"] {
+            let gain = Gain::parse(if scheme == "loram" { gain } else { "log" }).unwrap();
+            let spec = SchemeSpec::parse(scheme, &SchemeOptions { gain, ..Default::default() }).unwrap();
+            let found = initialize_from_sums(&spec, sums, &plan(n, m, 6, 2.0), 1);
+            if spec.sums_suffice() {
+                let found = found.unwrap();
+                let whole = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, 6, 2.0), 1).unwrap();
+                assert!(found.a == whole.a && found.b == whole.b && found.recipe == whole.recipe, "{spec:?}");
+            } else {
+                assert!(found.unwrap_err().to_string().contains("needs the weight"), "{spec:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn tracking_has_the_magnitude_of_the_other_scheme() {
     let options = SchemeOptions { gain: Gain::parse("track:pissa").unwrap(), ..Default::default() };
     let (n, m, r, s) = (20, 30, 4, 2.0);

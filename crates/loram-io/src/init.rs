@@ -1,17 +1,26 @@
 //! Starts of adapters for a whole checkpoint, without building the model: each target's weight is read once, in place,
-//! and one layer per thread is in memory beside the factors.
+//! and the factors go to the file as they are made. In memory is no more than one layer per thread.
 
-use crate::adapter::{Adapter, AdapterForm, Fingerprint, LoraWeights, Recipe};
-use crate::config::{Head, TensorNames};
-use crate::merge::{MergeReport, MergeSource, write_merged};
-use crate::{Checkpoint, Error, ModelConfig, Result, TensorRef, linear_modules};
-use loram_core::{LayerPlan, LoraConfig, MatRef, SchemeSpec, Start, initialize, plan_layers};
+mod layers;
+mod remake;
+mod residual;
+
+pub use remake::{Base, remake};
+pub(crate) use remake::{again, from_base};
+pub use residual::write_residual;
+
+use crate::adapter::{ADAPTER_WEIGHTS, Adapter, AdapterForm, Fingerprint, LoraWeights, Recipe, factor_specs};
+use crate::atomic::AtomicDir;
+use crate::checkpoint::{SafetensorsWriter, pt_metadata};
+use crate::config::{CONFIG_FILE, Head, TensorNames, read_object};
+use crate::layer_weight::LayerWeight;
+use crate::linear::refuse_other_targets;
+use crate::{Checkpoint, DType, Error, ModelConfig, Result, linear_modules};
+use loram_core::{LayerPlan, LayerRecipe, LoraConfig, SchemeSpec, Start, plan_layers};
 use serde::Serialize;
-use serde_json::Map;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// What is started, and how.
@@ -27,6 +36,15 @@ pub struct InitOptions {
     pub base_model: String,
     /// Its revision on the hub.
     pub revision: Option<String>,
+}
+
+/// Where to and in which type the residual checkpoint is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Residual<'a> {
+    /// The folder, absent or empty.
+    pub to: &'a Path,
+    /// Type of the changed weights: F32, or that of the base for `None`.
+    pub dtype: Option<DType>,
 }
 
 /// A started layer.
@@ -57,209 +75,216 @@ pub struct InitReport {
     pub trainable_parameters: u64,
     /// Bytes of weights that were read.
     pub bytes_read: u64,
-    /// Wall time without writing.
+    /// Wall time, without a residual checkpoint.
     pub seconds: f64,
-    /// Whether the factors belong to a changed base: then the adapter is in native form.
+    /// Whether the factors belong to a changed base: then the adapter is in native form, unless the residual checkpoint
+    /// is written too.
     pub changes_base: bool,
+    /// Form of the adapter.
+    pub form: AdapterForm,
 }
 
-/// The tensor under a module path; an output layer that is tied to the embedding is the embedding.
-pub(crate) fn weight_of(ckpt: &Checkpoint, names: Option<&TensorNames>, path: &str) -> Result<TensorRef> {
-    let stored = |path: &str| {
-        let name = format!("{path}.weight");
-        names.map_or(name.clone(), |n| n.stored(&name))
-    };
-    let own = stored(path);
-    if path == "lm_head" && !ckpt.contains(&own) {
-        return ckpt.tensor(&stored("model.embed_tokens"));
-    }
-    ckpt.tensor(&own)
-}
+/// Layers done, layers in all, the layer that was finished. Called from several threads, one at a time.
+pub type Progress<'a> = &'a (dyn Fn(usize, usize, &str) + Sync);
 
-/// Values of a tensor in f32, converted on this thread, so that no other layer is begun meanwhile.
-fn values(tensor: &TensorRef) -> Result<Vec<f32>> {
-    const PIECE: usize = 1 << 14;
-    let mut out = vec![0.0; tensor.len()];
-    for (i, piece) in out.chunks_mut(PIECE).enumerate() {
-        let at = i * PIECE;
-        tensor.read_f32(at..at + piece.len(), piece)?;
-    }
-    Ok(out)
-}
-
-/// Starts one layer from its tensor.
-fn start_layer(tensor: &TensorRef, plan: &LayerPlan, scheme: &SchemeSpec, seed: u64) -> Result<Start> {
-    if tensor.shape() != [plan.n, plan.m] {
-        let what = format!("expected shape ({}, {}), found {:?}", plan.n, plan.m, tensor.shape());
-        return Err(Error::Tensor { name: tensor.name().into(), what });
-    }
-    let start = match tensor.as_f32() {
-        Some(data) => initialize(scheme, MatRef { data, rows: plan.n, cols: plan.m }, plan, seed)?,
-        None => {
-            let data = values(tensor)?;
-            initialize(scheme, MatRef { data: &data, rows: plan.n, cols: plan.m }, plan, seed)?
-        }
-    };
-    tensor.release();
-    Ok(start)
-}
-
-/// Starts adapters for the targets of a checkpoint. `progress` gets layers done, layers in all and the layer that was
-/// finished; it is called from several threads. The result does not depend on their number.
+/// Starts adapters for the targets of a checkpoint in memory. The result does not depend on the number of threads.
 ///
-/// Errors: nothing matches `target_modules`, a rank that a layer cannot have, weights that are damaged, quantised or no
-/// matrix, `modules_to_save`.
+/// Without a config, the architecture need not be one that runs here: module paths are the names of the tensors (those of
+/// GPT-2 and its relatives get their prefix), and the task is read from `config.json`.
+///
+/// Errors: nothing matches `target_modules`, or something that is no linear layer does; a rank that a layer cannot have;
+/// weights that are damaged, quantised or no matrix; `modules_to_save`.
 pub fn init(
     ckpt: &Checkpoint,
     cfg: Option<&ModelConfig>,
     options: &InitOptions,
-    progress: &(dyn Fn(usize, usize, &str) + Sync),
+    progress: Progress<'_>,
 ) -> Result<(Adapter, InitReport)> {
-    let clock = Instant::now();
-    if options.lora.modules_to_save.as_ref().is_some_and(|m| !m.is_empty()) {
-        let what = "modules_to_save: modules that are trained whole need no start; give them when training";
-        return Err(Error::Usage(what.into()));
-    }
-    let names = cfg.map(|c| TensorNames::find(ckpt, c)).transpose()?;
-    let plans = plan_layers(&options.lora, &linear_modules(ckpt, cfg)?)?;
-    let starts = run(ckpt, names.as_ref(), &plans, options, progress)?;
-
-    let mut lora = options.lora.clone();
-    let mut adapter = Adapter::new(lora.clone(), task_type(cfg), Some(options.base_model.clone()));
-    let mut report = InitReport {
-        scheme: options.scheme.to_string(),
-        layers: Vec::new(),
-        trainable_parameters: 0,
-        bytes_read: 0,
-        seconds: 0.0,
-        changes_base: false,
-    };
-    let mut recipes = BTreeMap::new();
-    for (plan, start) in plans.into_iter().zip(starts) {
-        let LayerPlan { path, n, m, r, .. } = plan;
-        if start.scaling != plan.scaling {
-            // the scheme has a lora_alpha of its own
-            lora.alpha_pattern.insert(path.clone(), plan.lora_alpha * start.scaling / plan.scaling);
+    let job = Job::new(ckpt, cfg, options)?;
+    let mut factors = BTreeMap::new();
+    let mut done = job.run(progress, |plan, start| {
+        factors.insert(plan.path.clone(), (std::mem::take(&mut start.a), std::mem::take(&mut start.b)));
+        Ok(())
+    })?;
+    for (path, w) in &mut done.0.layers {
+        if let Some((a, b)) = factors.remove(path) {
+            (w.a, w.b) = (a, b);
         }
-        report.changes_base |= start.changes_base;
-        report.trainable_parameters += ((n + m) * r) as u64;
-        report.bytes_read += weight_of(ckpt, names.as_ref(), &path)?.bytes().len() as u64;
-        let (gain, beta) = (start.recipe.gain, start.recipe.beta);
-        report.layers.push(StartedLayer { path: path.clone(), shape: [n, m], r, scaling: start.scaling, gain, beta });
-        recipes.insert(path.clone(), start.recipe);
-        adapter.layers.insert(path, LoraWeights { n, m, r, a: start.a, b: start.b });
     }
-    let form = if report.changes_base { AdapterForm::Native } else { AdapterForm::Plain };
-    let mut recipe = Recipe::new(form, report.scheme.clone(), options.seed);
-    recipe.options = options.scheme.options.clone();
-    recipe.layers = recipes;
-    let own = adapter.layers.keys().map(String::as_str).filter(|p| *p != "lm_head");
-    recipe.base = Some(Fingerprint::of(ckpt, names.as_ref(), own)?);
-    adapter.config = lora;
-    adapter.revision = options.revision.clone();
-    adapter.recipe = Some(recipe);
-    report.seconds = clock.elapsed().as_secs_f64();
-    Ok((adapter, report))
+    Ok(done)
 }
 
-/// PEFT's task of a checkpoint, by the head that it has.
-fn task_type(cfg: Option<&ModelConfig>) -> &'static str {
-    match (cfg, cfg.map(ModelConfig::head)) {
-        (_, Some(Head::SequenceClassification)) => "SEQ_CLS",
-        (Some(ModelConfig::Encoder(_)), _) => "FEATURE_EXTRACTION",
-        _ => "CAUSAL_LM",
-    }
-}
-
-/// Starts all layers, as many at a time as there are threads.
-fn run(
-    ckpt: &Checkpoint,
-    names: Option<&TensorNames>,
-    plans: &[LayerPlan],
-    options: &InitOptions,
-    progress: &(dyn Fn(usize, usize, &str) + Sync),
-) -> Result<Vec<Start>> {
-    let (next, done, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-    let found: Mutex<Vec<(usize, Result<Start>)>> = Mutex::new(Vec::with_capacity(plans.len()));
-    // threads of our own: a thread of the pool that waits for a part of its layer would begin another layer meanwhile
-    let work = || {
-        while !failed.load(Ordering::Relaxed) {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            let Some(plan) = plans.get(i) else { break };
-            let start = weight_of(ckpt, names, &plan.path)
-                .and_then(|tensor| start_layer(&tensor, plan, &options.scheme, options.seed));
-            failed.fetch_or(start.is_err(), Ordering::Relaxed);
-            found.lock().unwrap_or_else(PoisonError::into_inner).push((i, start));
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, plans.len(), &plan.path);
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..rayon::current_num_threads().min(plans.len()) {
-            scope.spawn(work);
-        }
-    });
-    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    found.sort_by_key(|f| f.0);
-    found.into_iter().map(|f| f.1).collect()
-}
-
-/// Writes the residual checkpoint of a started adapter: `W − s·B₀·A₀` in place of every target, in the dtype of the base,
-/// all else copied. With it, the factors are a plain adapter (`adapter` becomes one, of the base `out`) that any trainer
-/// can go on with. In 16-bit dtypes the residual is rounded: the model moves by 2e-3 to 2e-2 of ‖W‖ (2507.06558; keep the
-/// base and the native form where that matters).
+/// Starts adapters as [`init`] does and writes the adapter folder `out` while it goes on, so that no more than the layers
+/// at hand are in memory. With `residual`, the checkpoint `W − s·B₀A₀` is written as well, and the adapter is then a plain
+/// one of that base. Both appear when they are complete.
 ///
-/// Errors: an adapter that does not change its base, those of [`write_merged`].
-pub fn write_residual(
+/// Errors: those of [`init`]; a residual of a start that changes nothing; the disk.
+pub fn init_to(
     ckpt: &Checkpoint,
     cfg: Option<&ModelConfig>,
-    adapter: &mut Adapter,
+    options: &InitOptions,
     out: &Path,
-) -> Result<MergeReport> {
-    if adapter.form() != AdapterForm::Native {
-        let what = "this start does not change the base model: there is no residual to write".into();
+    residual: Option<Residual<'_>>,
+    progress: Progress<'_>,
+) -> Result<InitReport> {
+    if residual.is_some() && !options.scheme.info().basis_and_basis {
+        let what = format!("`{}` leaves the base model as it is: there is no residual to write", options.scheme);
         return Err(Error::Usage(what));
     }
-    let spec = adapter.recipe.as_ref().map(|r| SchemeSpec::parse(&r.scheme, &r.options)).transpose()?;
-    let mut source = Residual { adapter, plans: adapter.plan()?, spec };
-    let report = write_merged(ckpt, cfg, out, &Map::new(), &mut source)?;
-    let names = cfg.map(|c| TensorNames::find(ckpt, c)).transpose()?;
-    let residual = Checkpoint::open(out)?;
-    let own = adapter.layers.keys().map(String::as_str);
-    let base = Fingerprint::of(&residual, names.as_ref(), own)?;
-    adapter.base_model = Some(out.display().to_string());
-    adapter.revision = None;
-    if let Some(recipe) = &mut adapter.recipe {
-        recipe.form = AdapterForm::Plain;
-        recipe.base = Some(base);
+    let job = Job::new(ckpt, cfg, options)?;
+    let new = AtomicDir::create(out)?;
+    let mut writer = factor_file(new.path(), &job.plans)?;
+    let (mut adapter, mut report) = job.run(progress, |plan, start| put(&mut writer, plan, &start.a, &start.b))?;
+    writer.finish()?;
+    if let Some(residual) = residual {
+        let factors = new.path().join(ADAPTER_WEIGHTS);
+        residual::write(ckpt, cfg, (&job.names, &job.plans), &mut adapter, &factors, residual)?;
+        report.form = AdapterForm::Plain;
     }
+    adapter.write_settings(new.path())?;
+    new.commit()?;
     Ok(report)
 }
 
-struct Residual<'a> {
-    adapter: &'a Adapter,
-    plans: BTreeMap<String, LayerPlan>,
-    spec: Option<SchemeSpec>,
+/// The file of the factors, for layers in the order of [`file_order`].
+fn factor_file(dir: &Path, plans: &[LayerPlan]) -> Result<SafetensorsWriter> {
+    let specs = plans.iter().flat_map(|p| factor_specs(&p.path, p.n, p.m, p.r, DType::F32));
+    SafetensorsWriter::create(dir.join(ADAPTER_WEIGHTS), &pt_metadata(), specs.collect())
 }
 
-impl MergeSource for Residual<'_> {
-    fn targets(&self) -> Vec<String> {
-        self.adapter.layers.keys().map(|p| format!("{p}.weight")).collect()
+fn put(writer: &mut SafetensorsWriter, plan: &LayerPlan, a: &[f32], b: &[f32]) -> Result<()> {
+    let [name_a, name_b] = factor_specs(&plan.path, plan.n, plan.m, plan.r, DType::F32).map(|s| s.name);
+    writer.put_f32(&name_a, a)?;
+    writer.put_f32(&name_b, b)
+}
+
+/// The order of tensors in an adapter file: by name.
+fn file_order(plans: &mut [LayerPlan]) {
+    plans.sort_by_cached_key(|p| factor_specs(&p.path, p.n, p.m, p.r, DType::F32)[0].name.clone());
+}
+
+/// A start with everything that is known before a weight is read.
+struct Job<'a> {
+    ckpt: &'a Checkpoint,
+    names: TensorNames,
+    task: Option<&'static str>,
+    options: &'a InitOptions,
+    /// In the order of the file.
+    plans: Vec<LayerPlan>,
+    /// Paths in the order of the model.
+    order: Vec<String>,
+}
+
+impl<'a> Job<'a> {
+    fn new(ckpt: &'a Checkpoint, cfg: Option<&ModelConfig>, options: &'a InitOptions) -> Result<Job<'a>> {
+        if options.lora.modules_to_save.as_ref().is_some_and(|m| !m.is_empty()) {
+            let what = "modules_to_save: modules that are trained whole need no start; give them when training";
+            return Err(Error::Usage(what.into()));
+        }
+        let names = TensorNames::of(ckpt, cfg)?;
+        let linears = linear_modules(ckpt, cfg)?;
+        refuse_other_targets(ckpt, &names, &options.lora)?;
+        let mut plans = plan_layers(&options.lora, &linears)?;
+        let order = plans.iter().map(|p| p.path.clone()).collect();
+        file_order(&mut plans);
+        Ok(Job { ckpt, names, task: task_type(ckpt, cfg), options, plans, order })
     }
 
-    fn apply(&mut self, name: &str, _: &[usize], values: &mut [f32]) -> Result<()> {
-        let path = name.strip_suffix(".weight").unwrap_or(name);
-        if let Some(w) = self.adapter.layers.get(path) {
-            let plan = &self.plans[path];
-            let matrix = MatRef { data: values, rows: w.n, cols: w.m };
-            let quantised =
-                self.spec.as_ref().map(|spec| loram_core::quantised_base(spec, matrix, plan)).transpose()?;
-            match quantised.flatten() {
-                // what LoftQ's factors belong to: the quantised weight, read back
-                Some(q) => values.copy_from_slice(&q),
-                // the factors as they are stored, so that their product and what is taken off are the same
-                None => loram_core::add_product(values, &w.a, &w.b, w.m, w.r, -plan.scaling),
+    /// Starts every layer; `take` gets them in the order of the file and may take the factors out. Gives the adapter
+    /// without its factors.
+    fn run(
+        &self,
+        progress: Progress<'_>,
+        mut take: impl FnMut(&LayerPlan, &mut Start) -> Result<()> + Send,
+    ) -> Result<(Adapter, InitReport)> {
+        let clock = Instant::now();
+        let o = self.options;
+        let mut adapter = Adapter::new(o.lora.clone(), "", Some(o.base_model.clone()));
+        let mut recipe = Recipe::new(AdapterForm::Plain, o.scheme.to_string(), o.seed);
+        recipe.options = o.scheme.options.clone();
+        let mut report = InitReport::new(o.scheme.to_string());
+        let mut digests = BTreeMap::new();
+        let make = |plan: &LayerPlan| {
+            let weight = LayerWeight::find(self.ckpt, &self.names, &plan.path)?;
+            let start = weight.start(plan, &o.scheme, o.seed)?;
+            let digest = Fingerprint::digest(&weight.tensor);
+            let bytes = weight.tensor.bytes().len();
+            weight.tensor.release();
+            Ok((start, digest, bytes))
+        };
+        layers::each(&self.plans, make, |i, (mut start, digest, bytes)| {
+            let plan = &self.plans[i];
+            take(plan, &mut start)?;
+            if start.scaling != plan.scaling {
+                // the scheme has a lora_alpha of its own
+                adapter.config.alpha_pattern.insert(plan.path.clone(), start.lora_alpha);
             }
+            adapter.config.fan_in_fan_out |= self.names.is_transposed(&plan.path);
+            if plan.path != "lm_head" {
+                digests.insert(plan.path.clone(), digest);
+            }
+            report.add(&start.recipe);
+            report.changes_base |= start.changes_base;
+            report.bytes_read += bytes as u64;
+            let LayerPlan { path, n, m, r, .. } = plan.clone();
+            adapter.layers.insert(path.clone(), LoraWeights { n, m, r, a: Vec::new(), b: Vec::new() });
+            progress(adapter.layers.len(), self.plans.len(), &path);
+            recipe.layers.insert(path, start.recipe);
+            Ok(())
+        })?;
+        if report.changes_base {
+            recipe.form = AdapterForm::Native;
         }
-        Ok(())
+        report.form = recipe.form;
+        recipe.base = Some(Fingerprint::new(digests));
+        adapter.task_type = self.task.map(str::to_string);
+        adapter.revision = o.revision.clone();
+        adapter.recipe = Some(recipe);
+        report.sort(&self.order);
+        report.seconds = clock.elapsed().as_secs_f64();
+        Ok((adapter, report))
+    }
+}
+
+impl InitReport {
+    fn new(scheme: String) -> InitReport {
+        InitReport {
+            scheme,
+            layers: Vec::new(),
+            trainable_parameters: 0,
+            bytes_read: 0,
+            seconds: 0.0,
+            changes_base: false,
+            form: AdapterForm::Plain,
+        }
+    }
+
+    fn add(&mut self, recipe: &LayerRecipe) {
+        let LayerRecipe { path, n, m, r, scaling, gain, beta, .. } = recipe.clone();
+        self.trainable_parameters += ((n + m) * r) as u64;
+        self.layers.push(StartedLayer { path, shape: [n, m], r, scaling, gain, beta });
+    }
+
+    fn sort(&mut self, order: &[String]) {
+        let place: BTreeMap<&str, usize> = order.iter().enumerate().map(|(i, p)| (p.as_str(), i)).collect();
+        self.layers.sort_by_key(|l| place.get(l.path.as_str()).copied());
+    }
+}
+
+/// PEFT's task of a checkpoint, by the head that it has.
+fn task_type(ckpt: &Checkpoint, cfg: Option<&ModelConfig>) -> Option<&'static str> {
+    match (cfg, cfg.map(ModelConfig::head)) {
+        (_, Some(Head::SequenceClassification)) => return Some("SEQ_CLS"),
+        (Some(ModelConfig::Encoder(_)), _) => return Some("FEATURE_EXTRACTION"),
+        (Some(ModelConfig::Decoder(_)), _) => return Some("CAUSAL_LM"),
+        (None, _) => {}
+    }
+    let raw = read_object(&ckpt.root().join(CONFIG_FILE)).ok()?;
+    let class = raw.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str).unwrap_or_default();
+    match class {
+        _ if class.contains("ForSequenceClassification") => Some("SEQ_CLS"),
+        _ if raw.get("is_encoder_decoder") == Some(&Value::Bool(true)) => Some("SEQ_2_SEQ_LM"),
+        _ if class.contains("CausalLM") || class.contains("LMHead") => Some("CAUSAL_LM"),
+        _ => None,
     }
 }

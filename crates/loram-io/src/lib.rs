@@ -11,6 +11,7 @@ pub mod error;
 pub mod hub;
 pub mod init;
 pub mod inspect;
+mod layer_weight;
 mod linear;
 pub mod merge;
 #[doc(hidden)]

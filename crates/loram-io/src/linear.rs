@@ -2,12 +2,12 @@
 
 use crate::config::{Head, TensorNames};
 use crate::{Checkpoint, Error, ModelConfig, Result};
-use loram_core::LinearInfo;
+use loram_core::{LinearInfo, LoraConfig, plan_layers};
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Tensors that are matrices but no linear layers.
-const EMBEDDINGS: [&str; 13] = [
+const EMBEDDINGS: [&str; 15] = [
     "embed_tokens",
     "embed_positions",
     "embed_in",
@@ -18,37 +18,86 @@ const EMBEDDINGS: [&str; 13] = [
     "embedding",
     "wte",
     "wpe",
+    "tokens_embed",
+    "positions_embed",
     "shared",
     "relative_attention_bias",
     "rotary_emb",
 ];
 
+/// What a tensor is to an adapter.
+enum Kind {
+    /// The weight of a linear layer (outputs, inputs).
+    Linear(usize, usize),
+    /// Something that adapters of this program do not go on, in words.
+    Other(String),
+}
+
+/// The modules of a checkpoint by path. Tensors that are no module's weight (biases, buffers) are left out.
+fn modules(ckpt: &Checkpoint, names: &TensorNames) -> Vec<(String, Kind)> {
+    let experts: BTreeSet<&str> = ckpt.names().filter_map(|n| n.split_once(".experts.")).map(|n| n.0).collect();
+    let mut out = Vec::new();
+    for stored in ckpt.names() {
+        let (Some(info), whole) = (ckpt.info(stored), names.path(stored)) else { continue };
+        let path = whole.strip_suffix(".weight");
+        let fused = info.shape.len() == 3 && stored.contains(".experts.");
+        let quantised = whole.strip_suffix(".qweight");
+        let Some(path) = path.or(quantised).or(fused.then_some(whole.as_str())) else { continue };
+        out.push((path.to_string(), kind(path, stored, &info.shape, quantised.is_some(), &experts, names)));
+    }
+    out
+}
+
+fn kind(
+    path: &str,
+    stored: &str,
+    shape: &[usize],
+    quantised: bool,
+    experts: &BTreeSet<&str>,
+    names: &TensorNames,
+) -> Kind {
+    let last = path.rsplit('.').next().unwrap_or(path);
+    let routes = stored
+        .rsplit_once('.')
+        .and_then(|s| s.0.rsplit_once('.'))
+        .is_some_and(|(parent, name)| matches!(name, "gate" | "router") && experts.contains(parent));
+    let what = match *shape {
+        _ if quantised => "has quantised weights (GPTQ or AWQ): use the unquantised model".into(),
+        // transformers 5 holds experts and router as bare parameters, whatever their form in the file
+        _ if stored.contains(".experts.") => {
+            format!(
+                "is an expert of a mixture, of shape {shape:?}: adapters on experts (PEFT's target_parameters) are not supported"
+            )
+        }
+        _ if routes => "routes to the experts of a mixture: adapters on routers are not supported".into(),
+        _ if EMBEDDINGS.contains(&last) || path.contains("rotary_emb") => {
+            "is an embedding: adapters on embeddings are not supported, train it whole with modules_to_save".into()
+        }
+        [n, m] if !last.to_ascii_lowercase().contains("norm") && !last.starts_with("ln_") => {
+            return if names.is_transposed(path) { Kind::Linear(m, n) } else { Kind::Linear(n, m) };
+        }
+        _ => format!("has a weight of shape {shape:?}: adapters go on linear layers, whose weight has two dimensions"),
+    };
+    Kind::Other(what)
+}
+
 /// The linear layers of the task model (`AutoModelForCausalLM`, `AutoModelForSequenceClassification`), by the module
-/// paths that PEFT sees, blocks in their order.
+/// paths that PEFT sees, blocks in their order; (n, m) are outputs and inputs, also where GPT-2's `Conv1D` stores them
+/// transposed.
 ///
 /// With a config, the checkpoint's prefix is translated, heads of other tasks are left out, and output layers that are
-/// tied or not in the file are included. Without one, every 2-D `….weight` that is no embedding counts. Output layers
-/// (`lm_head`, `score`, `classifier`) are flagged: `all-linear` leaves them out.
+/// tied or not in the file are included. Without one, every 2-D `….weight` counts that is no embedding, no expert of a
+/// mixture and no router. Output layers (`lm_head`, `score`, `classifier`) are flagged: `all-linear` leaves them out.
 ///
-/// Errors: a checkpoint that does not belong to the config; GPT-2's transposed `Conv1D` layers, which are refused by
-/// name because their weights are `(in, out)`.
+/// Errors: a checkpoint that does not belong to the config.
 pub fn linear_modules(ckpt: &Checkpoint, cfg: Option<&ModelConfig>) -> Result<Vec<LinearInfo>> {
-    refuse_conv1d(ckpt)?;
-    let names = cfg.map(|c| TensorNames::find(ckpt, c)).transpose()?;
+    let names = TensorNames::of(ckpt, cfg)?;
     let mut found: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    for stored in ckpt.names().filter(|n| n.ends_with(".weight")) {
-        let Some(info) = ckpt.info(stored) else { continue };
-        let [n, m] = info.shape[..] else { continue };
-        let path = match &names {
-            Some(names) => names.path(stored),
-            None => stored.to_string(),
-        };
-        let path = path.trim_end_matches(".weight");
-        let last = path.rsplit('.').next().unwrap_or(path);
-        let norm = last.to_ascii_lowercase().contains("norm") || last.starts_with("ln_");
-        let embedding = EMBEDDINGS.contains(&last) || path.contains("rotary_emb");
-        if !norm && !embedding && names.as_ref().is_none_or(|names| path.starts_with(names.backbone())) {
-            found.insert(path.to_string(), (n, m));
+    for (path, kind) in modules(ckpt, &names) {
+        if let Kind::Linear(n, m) = kind
+            && (cfg.is_none() || path.starts_with(names.backbone()))
+        {
+            found.insert(path, (n, m));
         }
     }
     if let Some(cfg) = cfg {
@@ -62,6 +111,21 @@ pub fn linear_modules(ckpt: &Checkpoint, cfg: Option<&ModelConfig>) -> Result<Ve
         found.into_iter().map(|(path, (n, m))| LinearInfo { output_layer: is_output(&path), path, n, m }).collect();
     out.sort_by(|a, b| model_order(&a.path, &b.path));
     Ok(out)
+}
+
+/// An error that names a module which `target_modules` asks for and which is no linear layer: PEFT would adapt some of
+/// them (embeddings), so that leaving them out in silence would give another adapter. `all-linear` asks for none.
+pub(crate) fn refuse_other_targets(ckpt: &Checkpoint, names: &TensorNames, lora: &LoraConfig) -> Result<()> {
+    for (path, kind) in modules(ckpt, names) {
+        let Kind::Other(what) = kind else { continue };
+        // sides without meaning: only whether it is asked for counts
+        let sides = lora.r.max(lora.rank_pattern.values().copied().max().unwrap_or(0));
+        let as_linear = LinearInfo { path, n: sides, m: sides, output_layer: true };
+        if plan_layers(lora, std::slice::from_ref(&as_linear)).is_ok() {
+            return Err(Error::Tensor { name: as_linear.path, what });
+        }
+    }
+    Ok(())
 }
 
 /// Layers of the head of the task model: path, outputs, inputs.
@@ -84,21 +148,6 @@ fn head(cfg: &ModelConfig) -> Vec<(&'static str, usize, usize)> {
 fn is_output(path: &str) -> bool {
     let top = path.split('.').next().unwrap_or(path);
     matches!(path, "lm_head" | "embed_out") || matches!(top, "score" | "classifier" | "pre_classifier")
-}
-
-/// GPT-2 and its relatives store `Conv1D` weights as `(in, out)`; used as a linear layer they would be silently wrong.
-fn refuse_conv1d(ckpt: &Checkpoint) -> Result<()> {
-    let conv = ckpt.names().find(|n| n.ends_with(".attn.c_attn.weight") || n.ends_with(".mlp.c_fc.weight"));
-    let Some(name) = conv else { return Ok(()) };
-    // GPT-BigCode uses the same names for ordinary linear layers; there the longer side is the output
-    let transposed = ckpt.info(name).is_some_and(|i| matches!(i.shape[..], [input, output] if output > input));
-    match transposed {
-        true => Err(Error::Tensor {
-            name: name.to_string(),
-            what: "is a transposed Conv1D layer of the GPT-2 family, which is not supported".into(),
-        }),
-        false => Ok(()),
-    }
 }
 
 /// Orders paths as a reader expects: numbers by value, attention before the MLP, heads last.

@@ -19,6 +19,11 @@ pub trait MergeSource {
     /// Changes a tensor in place; `values` is row-major with this shape.
     fn apply(&mut self, name: &str, shape: &[usize], values: &mut [f32]) -> Result<()>;
 
+    /// Type of the changed tensors in the result; that of the original for `None`.
+    fn dtype(&self) -> Option<DType> {
+        None
+    }
+
     /// Shape and values of a target that the checkpoint does not hold (a trained head on a base model); `None` when this
     /// source has no values of its own for it.
     fn new_tensor(&self, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
@@ -104,6 +109,8 @@ struct Item {
     name: String,
     /// Its name in the task model.
     path: String,
+    /// Its type in the result.
+    dtype: DType,
     /// The original.
     from: TensorRef,
     changes: bool,
@@ -129,20 +136,21 @@ struct Plan {
 impl Plan {
     fn new(ckpt: &Checkpoint, cfg: Option<&ModelConfig>, source: &dyn MergeSource) -> Result<Plan> {
         let mut targets: BTreeSet<String> = source.targets().into_iter().collect();
-        let names = cfg.map(|cfg| TensorNames::find(ckpt, cfg)).transpose()?;
-        let path = |stored: &str| names.as_ref().map_or(stored.to_string(), |n| n.path(stored));
+        let names = TensorNames::of(ckpt, cfg)?;
 
         let mut files: BTreeMap<String, Vec<Item>> = BTreeMap::new();
         for shard in ckpt.files() {
             let items = files.entry(shard.name.clone()).or_default();
             // a shard may repeat a tensor that the index places elsewhere: only the one that counts is written
             for from in shard.tensors().filter(|t| ckpt.info(t.name()).is_some_and(|i| std::ptr::eq(i, &*t.info))) {
-                let path = path(from.name());
-                items.push(Item { name: from.name().to_string(), changes: targets.remove(&path), path, from });
+                let path = names.path(from.name());
+                let changes = targets.remove(&path);
+                let dtype = source.dtype().filter(|_| changes).unwrap_or(from.dtype());
+                items.push(Item { name: from.name().to_string(), changes, path, dtype, from });
             }
         }
         let mut plan = Plan { files, added: Vec::new(), untied: false };
-        plan.untie(cfg, names.as_ref(), ckpt, &mut targets)?;
+        plan.untie(cfg, &names, ckpt, &mut targets, source.dtype())?;
         for path in targets {
             let Some((shape, values)) = source.new_tensor(&path) else {
                 let hint = "; the changes are for another model".to_string();
@@ -164,11 +172,12 @@ impl Plan {
     fn untie(
         &mut self,
         cfg: Option<&ModelConfig>,
-        names: Option<&TensorNames>,
+        names: &TensorNames,
         ckpt: &Checkpoint,
         targets: &mut BTreeSet<String>,
+        dtype: Option<DType>,
     ) -> Result<()> {
-        let (Some(ModelConfig::Decoder(c)), Some(names)) = (cfg, names) else { return Ok(()) };
+        let Some(ModelConfig::Decoder(c)) = cfg else { return Ok(()) };
         let embedding = "model.embed_tokens.weight";
         let embedding_changes = self.files.values().flatten().any(|i| i.changes && i.path == embedding);
         let head_changes = targets.contains(LM_HEAD);
@@ -177,7 +186,8 @@ impl Plan {
         }
         targets.remove(LM_HEAD);
         let from = ckpt.tensor(&names.stored(embedding))?;
-        let spec = TensorSpec::new(LM_HEAD, from.dtype(), from.shape());
+        let dtype = dtype.filter(|_| head_changes).unwrap_or(from.dtype());
+        let spec = TensorSpec::new(LM_HEAD, dtype, from.shape());
         self.added.push(Added { name: LM_HEAD.into(), spec, from: Some(from), values: None, changes: head_changes });
         self.untied = true;
         Ok(())
@@ -193,7 +203,7 @@ impl Plan {
     }
 
     fn bytes(&self) -> u64 {
-        let old: usize = self.files.values().flatten().map(|i| i.from.bytes().len()).sum();
+        let old: usize = self.files.values().flatten().filter_map(|i| i.dtype.bytes_for(i.from.shape())).sum();
         let new: usize = self.added.iter().filter_map(|a| a.spec.dtype.bytes_for(&a.spec.shape)).sum();
         (old + new) as u64
     }
@@ -226,7 +236,7 @@ fn write_shard(
 ) -> Result<()> {
     let last = file == plan.last_file();
     let added = if last { &plan.added[..] } else { &[] };
-    let specs = items.iter().map(|i| TensorSpec::new(&i.name, i.from.dtype(), i.from.shape()));
+    let specs = items.iter().map(|i| TensorSpec::new(&i.name, i.dtype, i.from.shape()));
     let specs = specs.chain(added.iter().map(|a| a.spec.clone())).collect();
     let mut metadata = ckpt.files().iter().find(|s| s.name == file).map(|s| s.metadata.clone()).unwrap_or_default();
     metadata.entry("format".into()).or_insert("pt".into());

@@ -1,11 +1,11 @@
 //! Checks of an adapter against its own recipe and against a base model: can its start be made again, bit for bit, and is
 //! this the base it was started on?
 
-use crate::adapter::{Adapter, AdapterForm, RECIPE_FILE, ends_in_start, same};
+use crate::adapter::{Adapter, AdapterForm, RECIPE_FILE, Recipe, ends_in_start, same};
 use crate::config::TensorNames;
-use crate::init::weight_of;
+use crate::init::{again, from_base};
 use crate::{Checkpoint, ModelConfig, Result};
-use loram_core::{LayerPlan, LayerRecipe, MatRef, SchemeSpec, Statistic, from_recipe, initialize};
+use loram_core::{LayerRecipe, SchemeSpec, Statistic, from_recipe};
 use serde::Serialize;
 
 /// The outcome of one check.
@@ -40,39 +40,10 @@ pub struct Verification {
     pub passed: bool,
 }
 
-/// The start of a layer, with the recipe that it gives: from the recipe alone, or from the base's weight.
-fn remake(
-    adapter: &Adapter,
-    recipe: &LayerRecipe,
-    base: Option<(&Checkpoint, &TensorNames)>,
-) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
-    if let Some(start) = from_recipe(recipe) {
-        return Ok(Some(start));
-    }
-    match base {
-        Some(base) => from_base(adapter, recipe, base).map(|s| Some((s.a, s.b))),
-        None => Ok(None),
-    }
-}
-
-fn from_base(
-    adapter: &Adapter,
-    recipe: &LayerRecipe,
-    (ckpt, names): (&Checkpoint, &TensorNames),
-) -> Result<loram_core::Start> {
-    let options = adapter.recipe.as_ref().map(|r| r.options.clone()).unwrap_or_default();
-    let spec = SchemeSpec::parse(&recipe.scheme, &options)?;
-    let LayerRecipe { n, m, r, .. } = *recipe;
-    let data = weight_of(ckpt, Some(names), &recipe.path)?.to_f32()?;
-    let lora_alpha = recipe.scaling * if adapter.config.use_rslora { (r as f64).sqrt() } else { r as f64 };
-    let plan = LayerPlan { path: recipe.path.clone(), n, m, r, lora_alpha, scaling: recipe.scaling };
-    Ok(initialize(&spec, MatRef { data: &data, rows: n, cols: m }, &plan, recipe.seed)?)
-}
-
-/// Verifies an adapter; `base` is the model it was started on, when it is at hand. Reading problems are errors, all else
-/// is a check that failed.
-pub fn verify(adapter: &Adapter, base: Option<(&Checkpoint, &ModelConfig)>) -> Result<Verification> {
-    let names = base.map(|(ckpt, cfg)| TensorNames::find(ckpt, cfg)).transpose()?;
+/// Verifies an adapter; `base` is the model it was started on, when it is at hand, with its configuration where it is of a
+/// known architecture. Reading problems are errors, all else is a check that failed.
+pub fn verify(adapter: &Adapter, base: Option<(&Checkpoint, Option<&ModelConfig>)>) -> Result<Verification> {
+    let names = base.map(|(ckpt, cfg)| TensorNames::of(ckpt, cfg)).transpose()?;
     let base = base.map(|b| b.0).zip(names.as_ref());
     let mut checks = vec![Check {
         name: "files",
@@ -94,7 +65,7 @@ pub fn verify(adapter: &Adapter, base: Option<(&Checkpoint, &ModelConfig)>) -> R
             });
             let from_data = SchemeSpec::parse(&recipe.scheme, &recipe.options)?.info().statistic != Statistic::None;
             if !from_data && checks.iter().all(|c| c.outcome != Outcome::Failed) {
-                checks.push(again_check(adapter, (ckpt, names))?);
+                checks.push(again_check(recipe, adapter.config.use_rslora, (ckpt, names))?);
             }
         }
         (None, Some(_)) => {
@@ -124,9 +95,20 @@ fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> 
                 format!("`{}` starts are made from calibration data, which the recipe does not hold", layer.scheme);
             return Ok(Check { name, outcome: Outcome::Skipped, detail });
         }
-        let Some((a0, b0)) = remake(adapter, layer, base)? else {
-            let detail = format!("`{}` starts are made from the base's weights: give --base", layer.scheme);
-            return Ok(Check { name, outcome: Outcome::Skipped, detail });
+        if (layer.n, layer.m) != (w.n, w.m) || layer.r > w.r {
+            let detail = format!(
+                "layer `{path}`: the recipe is for ({}, {}) at rank {}, the file holds ({}, {}) at rank {}",
+                layer.n, layer.m, layer.r, w.n, w.m, w.r
+            );
+            return Ok(Check { name, outcome: Outcome::Failed, detail });
+        }
+        let (a0, b0) = match (from_recipe(layer), base) {
+            (Some(start), _) => start,
+            (None, Some(_)) => again(layer, recipe, adapter.config.use_rslora, base)?,
+            (None, None) => {
+                let detail = format!("`{}` starts are made from the base's weights: give --base", layer.scheme);
+                return Ok(Check { name, outcome: Outcome::Skipped, detail });
+            }
         };
         let is_start = w.r == layer.r && same(w.a.iter().copied(), &a0) && same(w.b.iter().copied(), &b0);
         if is_start {
@@ -159,11 +141,10 @@ fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> 
 }
 
 /// The scheme, run on the base once more, gives the recipe of every layer.
-fn again_check(adapter: &Adapter, base: (&Checkpoint, &TensorNames)) -> Result<Check> {
-    let recipes = adapter.recipe.iter().flat_map(|r| &r.layers);
+fn again_check(recipe: &Recipe, use_rslora: bool, base: (&Checkpoint, &TensorNames)) -> Result<Check> {
     let mut count = 0;
-    for (path, layer) in recipes {
-        let found = from_base(adapter, layer, base)?.recipe;
+    for (path, layer) in &recipe.layers {
+        let found = from_base(layer, recipe, use_rslora, base)?.recipe;
         if found != *layer {
             let beta = |r: &LayerRecipe| r.beta.map_or("none".into(), |b| b.to_string());
             let detail = format!(

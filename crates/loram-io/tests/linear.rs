@@ -60,14 +60,23 @@ fn real_encoder_checkpoint() {
 }
 
 #[test]
-fn conv1d_layers_are_refused_by_name() {
+fn conv1d_layers_have_their_sides_the_other_way_round() {
     use loram_io::DType;
     use loram_io::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
     let dir = tempfile::tempdir().unwrap();
-    let values = vec![0.0f32; 8 * 24];
-    let spec = TensorSpec::new("transformer.h.0.attn.c_attn.weight", DType::F32, &[8, 24]);
-    let file = dir.path().join("model.safetensors");
-    write_safetensors(&file, &pt_metadata(), vec![(spec, (&values[..]).into())]).unwrap();
-    let e = linear_modules(&Checkpoint::open(dir.path()).unwrap(), None).unwrap_err().to_string();
-    assert!(e.contains("h.0.attn.c_attn") && e.contains("Conv1D"), "{e}");
+    let write = |shape: [usize; 2]| {
+        let values = vec![0.0f32; shape[0] * shape[1]];
+        let spec = TensorSpec::new("transformer.h.0.attn.c_attn.weight", DType::F32, &shape);
+        write_safetensors(dir.path().join("model.safetensors"), &pt_metadata(), vec![(spec, (&values[..]).into())])
+            .unwrap();
+        let found = linear_modules(&Checkpoint::open(dir.path()).unwrap(), None).unwrap();
+        assert_eq!(found[0].path, "transformer.h.0.attn.c_attn");
+        (found[0].n, found[0].m)
+    };
+    // without a config: the longer side of this layer is its output
+    assert_eq!((write([8, 24]), write([24, 8])), ((24, 8), (24, 8)));
+    std::fs::write(dir.path().join("config.json"), r#"{"model_type": "gpt_bigcode"}"#).unwrap();
+    assert_eq!(write([10, 8]), (10, 8));
+    std::fs::write(dir.path().join("config.json"), r#"{"model_type": "gpt2"}"#).unwrap();
+    assert_eq!(write([8, 24]), (24, 8));
 }

@@ -5,6 +5,7 @@
 //! - [`Model`]: decoders and encoders of the Hugging Face families with adapters, losses, gradients and generation.
 
 mod batch;
+mod dropout;
 mod error;
 pub mod kernels;
 mod linear;

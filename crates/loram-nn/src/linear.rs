@@ -1,6 +1,7 @@
 //! A linear layer with what LoRA adds to it.
 
-use crate::kernels::elementwise::{add_bias, bias_grad, dropout_backward, dropout_forward};
+use crate::dropout::Dropout;
+use crate::kernels::elementwise::{add_bias, bias_grad};
 use crate::kernels::gemm::{Term, gemm};
 use crate::param::{ParamId, Params};
 use crate::tensor::{Element, Tensor, typed};
@@ -50,11 +51,10 @@ pub(crate) struct Lora {
     pub a: Vector,
     pub b: Vector,
     pub scaling: f64,
-    pub dropout: f64,
+    /// On the input of A.
+    pub dropout: Dropout,
     /// `(A₀, B₀)`.
     pub start: Option<(Tensor, Tensor)>,
-    /// Distinguishes this layer's dropout masks from those of other layers.
-    pub index: u64,
 }
 
 /// What the backward pass of a linear layer needs beside its input.
@@ -62,21 +62,6 @@ pub(crate) struct Lora {
 pub(crate) struct LinearSaved {
     /// dropout(x)·Aᵀ, (t, r).
     h: Option<Tensor>,
-}
-
-impl Lora {
-    fn seed(&self, step: u64) -> u64 {
-        // SplitMix64's increment keeps the streams of neighbouring layers apart
-        step ^ self.index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-
-    /// dropout(x), or `None` when there is no dropout in this pass.
-    fn dropped(&self, x: &Tensor, step: Option<u64>) -> Option<Tensor> {
-        let step = step.filter(|_| self.dropout > 0.0)?;
-        let mut out = Tensor::scratch(x.compute(), x.rows(), x.cols());
-        typed!(x, T, dropout_forward::<T>(x.as_slice(), out.as_mut_slice(), self.dropout, self.seed(step), 0));
-        Some(out)
-    }
 }
 
 /// a·bᵀ as a new tensor.
@@ -134,7 +119,7 @@ impl Linear {
         let mut h = None;
         let mut start = None;
         if let Some(lora) = &self.lora {
-            let dropped = lora.dropped(x, step);
+            let dropped = lora.dropout.of(x, step);
             h = Some((times_t(dropped.as_ref().unwrap_or(x), lora.a.get(params)), lora.b.get(params), lora.scaling));
             start = lora.start.as_ref().map(|(a0, b0)| (times_t(x, a0), b0, -lora.scaling));
         }
@@ -185,7 +170,7 @@ impl Linear {
                 });
             }
             if let Some(id) = lora.a.param() {
-                let dropped = lora.dropped(x, step);
+                let dropped = lora.dropout.of(x, step);
                 add_t_times(params.grad_mut(id), &g, dropped.as_ref().unwrap_or(x));
             }
             dh = Some(g);
@@ -217,9 +202,9 @@ impl Linear {
         let mut through_dropout = None;
         if let (Some(lora), Some(dh)) = (&self.lora, dh) {
             let a = lora.a.get(params);
-            match step.filter(|_| lora.dropout > 0.0) {
-                None => extra.push(Term { alpha: T::ONE, a: dh.view(), b: a.view() }),
-                Some(step) => through_dropout = Some((times(1.0, dh, a), lora.dropout, lora.seed(step))),
+            match lora.dropout.is_on(step) {
+                false => extra.push(Term { alpha: T::ONE, a: dh.view(), b: a.view() }),
+                true => through_dropout = Some((times(1.0, dh, a), lora.dropout)),
             }
             if let (Some(dh0), Some((a0, _))) = (dh0, &lora.start) {
                 extra.push(Term { alpha: T::ONE, a: dh0.view(), b: a0.view() });
@@ -233,8 +218,8 @@ impl Linear {
                 crate::kernels::gemm::gemm_sum(dx.view_mut(), accumulate, &extra);
             }
         }
-        if let Some((d, p, seed)) = through_dropout {
-            dropout_backward::<T>(d.as_slice(), dx.as_mut_slice(), p, seed, 0, true);
+        if let Some((d, dropout)) = through_dropout {
+            dropout.add(&d, dx, step);
         }
     }
 }

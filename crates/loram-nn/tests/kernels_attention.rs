@@ -4,7 +4,7 @@ mod common;
 
 use common::{any_threads, cases, close, data, dot, is_gradient, is_gradient_along, to_f64, tolerance};
 use loram_nn::kernels::Real;
-use loram_nn::kernels::attention::{AttnShape, attention, attention_backward, attention_cached};
+use loram_nn::kernels::attention::{AttnDropout, AttnShape, attention, attention_backward, attention_cached};
 use proptest::prelude::*;
 
 /// True when query `i` sees key `j`.
@@ -15,10 +15,34 @@ fn sees(s: &AttnShape, i: usize, j: usize) -> bool {
     }
 }
 
+/// Factors on the weights of each token, head and key of its document (up to the longest one), read out of the kernel: equal
+/// scores, and values that are 1 at one key each.
+fn masks(lengths: &[usize], s: &AttnShape) -> Vec<f64> {
+    let tokens = lengths.iter().sum::<usize>();
+    let longest = lengths.iter().copied().max().unwrap_or(0).max(1);
+    if s.dropout.is_none() {
+        return vec![1.0; tokens * s.heads * longest];
+    }
+    let probe = AttnShape { kv_heads: s.heads, head_dim: longest, scale: 1.0, causal: false, window: None, ..*s };
+    let zeros = vec![0.0; tokens * probe.q_width()];
+    let mut v = zeros.clone();
+    let positions = lengths.iter().flat_map(|&n| (0..n).map(move |j| (n, j)));
+    for (row, (_, j)) in v.chunks_exact_mut(probe.q_width()).zip(positions.clone()) {
+        (0..s.heads).for_each(|h| row[h * longest + j] = 1.0);
+    }
+    let mut o = forward(&zeros, &zeros, &v, lengths, &probe).0;
+    for (row, (n, _)) in o.chunks_exact_mut(probe.q_width()).zip(positions) {
+        row.iter_mut().for_each(|x| *x *= n as f64);
+    }
+    o
+}
+
 /// Output and logarithms of the denominators, one query after the other.
 fn naive(q: &[f64], k: &[f64], v: &[f64], lengths: &[usize], s: &AttnShape) -> (Vec<f64>, Vec<f64>) {
     let d = s.head_dim;
     let (mut o, mut lse) = (vec![0.0; q.len()], Vec::new());
+    let masks = masks(lengths, s);
+    let longest = lengths.iter().copied().max().unwrap_or(0).max(1);
     let mut start = 0;
     for &n in lengths {
         for i in 0..n {
@@ -30,6 +54,7 @@ fn naive(q: &[f64], k: &[f64], v: &[f64], lengths: &[usize], s: &AttnShape) -> (
                 let weights: Vec<f64> = keys.iter().map(weight).collect();
                 let total: f64 = weights.iter().sum();
                 for (&j, w) in keys.iter().zip(weights) {
+                    let w = w * masks[((start + i) * s.heads + head) * longest + j];
                     for p in 0..d {
                         o[at + p] += w / total * v[kv(j) + p];
                     }
@@ -97,9 +122,13 @@ fn check<T: Real>(lengths: &[usize], s: &AttnShape) {
 
 fn shapes() -> impl Strategy<Value = AttnShape> {
     let window = prop::option::weighted(0.6, prop_oneof![0usize..9, 60usize..70, Just(usize::MAX)]);
-    (1usize..4, 1usize..4, 1usize..20, any::<bool>(), window).prop_map(|(kv_heads, group, head_dim, causal, window)| {
-        AttnShape { heads: kv_heads * group, kv_heads, head_dim, scale: 1.5 / (head_dim as f64).sqrt(), causal, window }
-    })
+    let dropout = prop::option::weighted(0.3, (0.0..1.0, any::<u64>()).prop_map(|(p, seed)| AttnDropout { p, seed }));
+    (1usize..4, 1usize..4, 1usize..20, any::<bool>(), window, dropout).prop_map(
+        |(kv_heads, group, head_dim, causal, window, dropout)| {
+            let scale = 1.5 / (head_dim as f64).sqrt();
+            AttnShape { heads: kv_heads * group, kv_heads, head_dim, scale, causal, window, dropout }
+        },
+    )
 }
 
 proptest! {
@@ -124,9 +153,35 @@ proptest! {
 
     #[test]
     fn decoding_is_the_end_of_a_whole_pass(queries in 0usize..80, before in 0usize..100, s in shapes()) {
+        let s = AttnShape { dropout: None, ..s };
         cached::<f32>(queries, before, &s);
         cached::<f64>(queries, before, &s);
     }
+}
+
+#[test]
+fn dropout_keeps_its_share_and_differs_between_places() {
+    let (lengths, p) = ([150, 90], 0.3);
+    let with = |seed| AttnShape { dropout: Some(AttnDropout { p, seed }), ..WIDE };
+    let masks = |seed| masks(&lengths, &with(seed));
+    let mask = masks(5);
+    let first = &mask[..150 * WIDE.heads * 150];
+    let dropped = first.iter().filter(|&&x| x == 0.0).count() as f64 / first.len() as f64;
+    assert!((dropped - p).abs() < 0.01, "{dropped}");
+    assert!(first.iter().all(|&x| x == 0.0 || (x - 1.0 / (1.0 - p)).abs() < 1e-12));
+    // of unrelated masks 0.3² + 0.7² of the places agree
+    let unrelated = |a: &[f64], b: &[f64]| {
+        let same = a.iter().zip(b).filter(|(a, b)| (**a == 0.0) == (**b == 0.0)).count() as f64 / a.len() as f64;
+        assert!((same - 0.58).abs() < 0.02, "{same}");
+    };
+    unrelated(first, &masks(6)[..first.len()]);
+    let rows: Vec<&[f64]> = first.chunks_exact(150).collect();
+    let of = |pick: &dyn Fn(usize) -> bool| {
+        (0..rows.len()).filter(|&i| pick(i)).flat_map(|i| rows[i].to_vec()).collect::<Vec<f64>>()
+    };
+    unrelated(&of(&|i| i % 4 == 0), &of(&|i| i % 4 == 1));
+    unrelated(&of(&|i| i < 300), &of(&|i| i >= 300));
+    assert_eq!(mask, masks(5));
 }
 
 /// New queries against a cache: the last rows of the whole attention.
@@ -143,7 +198,8 @@ fn cached<T: Real>(queries: usize, before: usize, s: &AttnShape) {
     close(&got, &want[from..], tolerance::<T>());
 }
 
-const WIDE: AttnShape = AttnShape { heads: 4, kv_heads: 2, head_dim: 32, scale: 0.18, causal: true, window: None };
+const WIDE: AttnShape =
+    AttnShape { heads: 4, kv_heads: 2, head_dim: 32, scale: 0.18, causal: true, window: None, dropout: None };
 
 #[test]
 fn every_way_to_share_the_work() {

@@ -176,6 +176,42 @@ fn large_products_of_rounded_numbers() {
     }
 }
 
+/// Large products are cut by the number of threads: the bits must not tell.
+#[test]
+fn large_products_on_any_number_of_threads() {
+    let shapes = [
+        (128, 193, 700),
+        (1025, 129, 513),
+        (300, 4097, 130),
+        (257, 640, 3),
+        (161, 161, 2000),
+        (1024, 512, 512),
+        (200, 640, 1030),
+        (130, 1376, 520),
+    ];
+    for (m, n, k) in shapes {
+        for t in [false, true] {
+            let (a, b) = (data::<f32>(m * k, 1), data::<f32>(k * n, 2));
+            let (h, low) = (data::<f32>(m * 16, 3), data::<f32>(n * 16, 4));
+            let product = || {
+                let mut c = vec![f32::NAN; m * n];
+                let b = if t { View::new(&b, n, k).t() } else { View::new(&b, k, n) };
+                let terms = [
+                    Term { alpha: 1.0, a: View::new(&a, m, k), b },
+                    Term { alpha: 0.7, a: View::new(&h, m, 16), b: View::new(&low, n, 16).t() },
+                ];
+                gemm_sum(ViewMut::new(&mut c, m, n), false, &terms);
+                c
+            };
+            let one = any_threads(product);
+            for threads in [5, 16] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                assert!(pool.install(product) == one, "({m}, {n}, {k}) on {threads} threads");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_output_that_is_not_accumulated_is_not_read() {
     let (a, b) = (data::<f32>(6, 1), data::<f32>(6, 2));

@@ -199,28 +199,65 @@ fn full_fine_tuning_gradients() {
     for name in ["llama-untied", "qwen3", "bert", "roberta", "distilbert"] {
         let reference = Reference::read(name);
         let batch = reference.batch();
-        let mut model = reference.model(name, Compute::F64, false);
-        model.train_everything();
-        model.forward_backward(&batch, 1.0, 0).unwrap();
-        let names: Vec<String> = model.params().iter().map(|p| p.name.clone()).collect();
-        for param in names {
-            let grad = model.params().get(&param).unwrap().grad.to_f64_vec();
-            // the entry with the largest gradient, and one more
-            let largest = (0..grad.len()).max_by(|&i, &j| grad[i].abs().total_cmp(&grad[j].abs())).unwrap();
-            for i in [largest, grad.len() / 3] {
-                let mut at = |d: f64| {
-                    let value = model.params_mut().get_mut(&param).unwrap();
-                    let slot = &mut value.value.as_mut_slice::<f64>()[i];
-                    let before = *slot;
-                    *slot += d;
-                    let loss = model.evaluate(&batch).unwrap().loss.loss_sum;
-                    model.params_mut().get_mut(&param).unwrap().value.as_mut_slice::<f64>()[i] = before;
-                    loss
-                };
-                let numeric = (at(1e-5) - at(-1e-5)) / 2e-5;
-                let tolerance = 1e-6 * (1.0 + grad[largest].abs());
-                assert!((numeric - grad[i]).abs() < tolerance, "{name} {param}[{i}]: {numeric} {}", grad[i]);
+        check_gradients(name, reference.model(name, Compute::F64, false), &batch, |model, batch| {
+            model.evaluate(batch).unwrap().loss.loss_sum
+        });
+    }
+}
+
+/// The dropout of `config.json` is on in training passes only; its masks are the same in both directions and, with
+/// gradient checkpointing, the second time.
+#[test]
+fn dropout_within_the_model() {
+    for name in ["llama-untied", "bert", "roberta", "distilbert"] {
+        let reference = Reference::read(name);
+        let batch = reference.batch();
+        let load = |dropout, gradient_checkpointing| {
+            let dir = fixtures().join("models").join(name);
+            let ckpt = Checkpoint::open(&dir).unwrap();
+            let mut config = ModelConfig::load(&dir).unwrap();
+            match &mut config {
+                ModelConfig::Decoder(c) => c.attention_dropout = 0.3,
+                ModelConfig::Encoder(c) => {
+                    (c.hidden_dropout, c.attention_dropout, c.classifier_dropout) = (0.2, 0.3, 0.4);
+                }
             }
+            let compute = Compute::F64;
+            let options =
+                LoadOptions { compute, gradient_checkpointing, dropout, ..LoadOptions::new(reference.task()) };
+            Model::load(&ckpt, &config, &options).unwrap()
+        };
+        let train = |model: &mut Model, batch: &Batch| model.forward_backward(batch, 1.0, 7).unwrap().loss_sum;
+        let (mut without, mut with) = (load(false, false), load(true, false));
+        assert_eq!(without.evaluate(&batch).unwrap().loss.loss_sum, with.evaluate(&batch).unwrap().loss.loss_sum);
+        let [a, b] = [train(&mut without, &batch), train(&mut with, &batch)];
+        assert!((a - b).abs() > 1e-6 * a.abs(), "{name}: dropout changes nothing");
+        check_gradients(name, with, &batch, train);
+        check_gradients(name, load(true, true), &batch, train);
+    }
+}
+
+/// Compares gradients of every parameter in a training pass of seed 7 with differences of `loss`.
+fn check_gradients(name: &str, mut model: Model, batch: &Batch, loss: impl Fn(&mut Model, &Batch) -> f64) {
+    model.train_everything();
+    model.forward_backward(batch, 1.0, 7).unwrap();
+    let grads: Vec<(String, Vec<f64>)> = model.params().iter().map(|p| (p.name.clone(), p.grad.to_f64_vec())).collect();
+    for (param, grad) in grads {
+        // the entry with the largest gradient, and one more
+        let largest = (0..grad.len()).max_by(|&i, &j| grad[i].abs().total_cmp(&grad[j].abs())).unwrap();
+        for i in [largest, grad.len() / 3] {
+            let mut at = |d: f64| {
+                let value = model.params_mut().get_mut(&param).unwrap();
+                let slot = &mut value.value.as_mut_slice::<f64>()[i];
+                let before = *slot;
+                *slot += d;
+                let loss = loss(&mut model, batch);
+                model.params_mut().get_mut(&param).unwrap().value.as_mut_slice::<f64>()[i] = before;
+                loss
+            };
+            let numeric = (at(1e-5) - at(-1e-5)) / 2e-5;
+            let tolerance = 1e-6 * (1.0 + grad[largest].abs());
+            assert!((numeric - grad[i]).abs() < tolerance, "{name} {param}[{i}]: {numeric} {}", grad[i]);
         }
     }
 }

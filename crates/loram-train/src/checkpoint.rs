@@ -50,6 +50,9 @@ pub struct TrainerState {
     pub window: Window,
     /// Σ of the loss over all steps' means, for the mean of the run.
     pub loss_of_steps: f64,
+    /// Mean loss of the last step.
+    #[serde(default)]
+    pub last_loss: f64,
     /// Best value of the metric so far.
     pub best_metric: Option<f64>,
     /// Step of the best evaluation.

@@ -1,7 +1,7 @@
 //! `loram eval`: loss and metrics on a data file.
 
 use crate::cli::Eval;
-use crate::console::{Console, count};
+use crate::console::{Console, count, several};
 use crate::error::Result;
 use crate::keys;
 use crate::progress::Show;
@@ -29,9 +29,9 @@ pub fn run(args: &Eval, matches: &ArgMatches, console: &Console) -> Result<()> {
     show.clear();
     if data.report.truncated > 0 {
         console.warn(format!(
-            "{} of {} examples were cut at {} tokens",
+            "{} of {} cut at {} tokens",
             count(data.report.truncated as u64),
-            count(data.report.examples as u64),
+            several(data.report.examples as u64, "example"),
             data.max_length
         ));
     }
@@ -47,7 +47,7 @@ pub fn run(args: &Eval, matches: &ArgMatches, console: &Console) -> Result<()> {
         let mut rows = vec![
             ("model", session.base.name.clone()),
             ("adapter", args.source.adapter.clone().unwrap_or_else(|| "none".into())),
-            ("data", format!("{}: {} examples", args.data.join(", "), count(metrics.examples))),
+            ("data", format!("{}: {}", args.data.join(", "), several(metrics.examples, "example"))),
         ];
         rows.extend(rows_of(&metrics));
         facts(&rows)

@@ -2,7 +2,7 @@
 
 use super::{folder, memory_parts};
 use crate::cli::Info;
-use crate::console::{Console, count};
+use crate::console::{Console, count, several};
 use crate::error::Result;
 use crate::keys;
 use crate::table::{Side, facts, table};
@@ -179,7 +179,7 @@ fn adapter_text(args: &Info, f: &AdapterFacts, adapter: &Adapter) -> String {
         ("base", f.base_model.clone().unwrap_or_else(unknown)),
         ("task", f.task_type.clone().unwrap_or_else(unknown)),
         ("rank", format!("{}, scaling {}", numbers(&f.ranks), numbers(&f.scalings))),
-        ("size", format!("{} layers, {} parameters, {}", f.layers, count(f.parameters), f.dtype)),
+        ("size", format!("{}, {} parameters, {}", several(f.layers as u64, "layer"), count(f.parameters), f.dtype)),
     ];
     if !f.saved.is_empty() {
         rows.push(("trained whole", f.saved.join(", ")));

@@ -2,7 +2,7 @@
 
 use super::memory_parts;
 use crate::cli::Train;
-use crate::console::{Console, count, duration};
+use crate::console::{Console, count, duration, several};
 use crate::error::Result;
 use crate::progress::{Show, figures};
 use crate::table::facts;
@@ -72,9 +72,9 @@ fn help_keys(console: &Console) -> Result<()> {
 fn preview_text(p: &Preview) -> String {
     let data = |d: &DataSummary| {
         let mut text = format!(
-            "{} examples, {} tokens, {} of them counted by the loss; longest {} of at most {}",
-            count(d.examples as u64),
-            count(d.tokens as u64),
+            "{}, {}, {} of them counted by the loss; longest {} of at most {}",
+            several(d.examples as u64, "example"),
+            several(d.tokens as u64, "token"),
             count(d.counted as u64),
             count(d.longest as u64),
             count(d.max_length as u64)
@@ -99,7 +99,10 @@ fn preview_text(p: &Preview) -> String {
     if p.adapted_layers > 0 {
         rows.push(("adapted layers", p.adapted_layers.to_string()));
     }
-    rows.push(("steps", format!("{}, {} per epoch", count(p.total_steps as u64), count(p.steps_per_epoch as u64))));
+    rows.push((
+        "steps",
+        format!("{}, {} per epoch", several(p.total_steps as u64, "step"), count(p.steps_per_epoch as u64)),
+    ));
     rows.push(("memory", format!("about {}{free} ({})", human_bytes(m.total), memory_parts(m))));
     let mut text = format!("{}\n{}", p.config.trim_end(), "\n");
     text += &facts(&rows);
@@ -126,9 +129,9 @@ fn summary_text(s: &Summary) -> String {
         (
             "run",
             format!(
-                "{how} after {} of {} steps, {:.2} epochs, {}",
+                "{how} after {} of {}, {:.2} epochs, {}",
                 s.steps,
-                s.total_steps,
+                several(s.total_steps as u64, "step"),
                 s.epochs,
                 duration(s.seconds)
             ),

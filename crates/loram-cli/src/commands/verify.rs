@@ -15,10 +15,10 @@ pub fn run(args: &Verify, console: &Console) -> Result<i32> {
         None => None,
         Some(name) => {
             let dir = folder(name, None, console)?;
-            Some((ModelConfig::load(&dir)?, Checkpoint::open(&dir)?))
+            Some((ModelConfig::load_known(&dir)?, Checkpoint::open(&dir)?))
         }
     };
-    let done = verify(&adapter, base.as_ref().map(|(config, checkpoint)| (checkpoint, config)))?;
+    let done = verify(&adapter, base.as_ref().map(|(config, checkpoint)| (checkpoint, config.as_ref())))?;
     let text = || {
         let word = |o| match o {
             Outcome::Passed => "ok",

@@ -46,7 +46,7 @@ const DAMPING: f64 = 0.01;
 
 fn start(c: &Context<'_>) -> Result<Factors> {
     let (n, m, r) = c.shape();
-    let Some(Observed::InputMoment(moment)) = c.observed else { return Err(c.unobserved()) };
+    let Some(Observed::InputMoment(moment)) = c.known.observed else { return Err(c.unobserved()) };
     let path = &c.plan.path;
     check(path, "inputs' second moment", moment, m * m)?;
     let w = c.values()?;

@@ -3,7 +3,7 @@
 
 use super::observed::{Components, check};
 use super::{Context, Factors, Observed, SchemeInfo, Statistic};
-use crate::linalg::{eigen, mat, randomised_svd, view};
+use crate::linalg::{eigen, mat, randomised_svd};
 use crate::rng::Stream;
 use crate::targets::LayerPlan;
 use crate::{Error, LoraConfig, Result};
@@ -27,7 +27,7 @@ const ITERATIONS: usize = 4;
 
 fn start(c: &Context<'_>) -> Result<Factors> {
     let (n, m, r) = c.shape();
-    let Some(Observed::Components(p)) = c.observed else { return Err(c.unobserved()) };
+    let Some(Observed::Components(p)) = c.known.observed else { return Err(c.unobserved()) };
     if p.vectors.len() < r * m {
         let what = format!("needs {r} principal components of its inputs, found {}", p.vectors.len() / m);
         return Err(Error::layer(&c.plan.path, what));
@@ -57,7 +57,7 @@ pub fn principal_components(path: &str, covariance: &[f32], m: usize, count: usi
     } else {
         let noise = Stream::new(0, path, 0).normals(m * 2 * count, 1.0);
         let omega = Mat::from_fn(m, 2 * count, |i, j| noise[i * 2 * count + j] as f32);
-        let d = randomised_svd(path, view(covariance, m, m), omega, ITERATIONS, count)?;
+        let d = randomised_svd(path, covariance, (m, m), omega, ITERATIONS, count)?;
         (d.s, d.v)
     };
     Ok(Components {

@@ -5,7 +5,7 @@
 //! it said before. Q, the quantised weight that belongs to the factors, is [`quantised_base`]; with it in place of W, the
 //! factors are a plain adapter, and the model is off by what neither of them holds.
 
-use super::{Context, Factors, SchemeInfo, SchemeSpec, Statistic, pissa};
+use super::{Context, Factors, Known, SchemeInfo, SchemeSpec, Statistic, pissa};
 use crate::linalg::{Spectrum, Svd};
 use crate::quantise::Quantizer;
 use crate::targets::LayerPlan;
@@ -58,7 +58,7 @@ pub fn quantised_base(spec: &SchemeSpec, w: MatRef<'_>, plan: &LayerPlan) -> Res
     if spec.info().name != INFO.name {
         return Ok(None);
     }
-    let c = Context { w: w.into(), plan, seed: 0, spec, observed: None };
+    let c = Context { w: w.into(), plan, seed: 0, spec, known: Known::default() };
     let values = c.values()?;
     last_quantised(&c, &values).map(Some)
 }

@@ -3,7 +3,7 @@
 
 use super::observed::check;
 use super::{Context, Factors, Observed, SchemeInfo, Statistic, columns_as_rows, scaled_columns};
-use crate::linalg::{Spectrum, randomised_svd, view};
+use crate::linalg::{Spectrum, randomised_svd};
 use crate::{Error, Result};
 use faer::Mat;
 
@@ -26,7 +26,7 @@ const VECTORS: usize = 4;
 
 fn start(c: &Context<'_>) -> Result<Factors> {
     let (n, m, r) = c.shape();
-    let Some(Observed::Gradient(gradient)) = c.observed else { return Err(c.unobserved()) };
+    let Some(Observed::Gradient(gradient)) = c.known.observed else { return Err(c.unobserved()) };
     let path = &c.plan.path;
     check(path, "gradient", gradient, n * m)?;
     if 2 * r > n.min(m) {
@@ -45,7 +45,7 @@ fn start(c: &Context<'_>) -> Result<Factors> {
         let q = (VECTORS * r).min(n.min(m));
         let noise = c.stream(0).normals(m * q, 1.0);
         let omega = Mat::from_fn(m, q, |i, j| noise[i * q + j] as f32);
-        randomised_svd(path, view(&unit, n, m), omega, ITERATIONS, 2 * r)?
+        randomised_svd(path, &unit, (n, m), omega, ITERATIONS, 2 * r)?
     };
     let scale = vec![(n as f64).sqrt().sqrt() / c.spec.options.stable_gamma.sqrt(); r];
     let (v, u) = (d.v.as_ref().subcols(0, r), d.u.as_ref().subcols(r, r));

@@ -22,7 +22,7 @@ fn start(c: &Context<'_>) -> Result<Factors> {
     let (n, m, r) = c.shape();
     let options = &c.spec.options;
     let statistic = options.gain_statistic;
-    let (sum, squares) = c.w.data.sums();
+    let (sum, squares) = c.known.sums.unwrap_or_else(|| c.w.data.sums());
     c.check_finite(squares)?;
     let [of_m, of_n] = columns(options.basis, c.plan, c.seed);
     let unit = unit(statistic, &of_m, &of_n, n * m);

@@ -103,7 +103,7 @@ struct Context<'a> {
     plan: &'a LayerPlan,
     seed: u64,
     spec: &'a SchemeSpec,
-    observed: Option<&'a Observed>,
+    known: Known<'a>,
 }
 
 impl Context<'_> {
@@ -266,9 +266,35 @@ pub fn initialize_observed(
         let what = format!("expected a weight ({}, {}), found ({}, {})", plan.n, plan.m, w.rows, w.cols);
         return Err(Error::layer(&plan.path, what));
     }
+    start(spec, w, plan, seed, Known { sums: None, observed })
+}
+
+/// Starts the adapter of a layer whose weight is out of reach, on an accelerator say, from the sums Σx and Σx² of its
+/// values: as [`initialize_from`], for specs with [`SchemeSpec::sums_suffice`]. Errors: another spec, sums that are not
+/// finite, a rank that the scheme cannot have.
+pub fn initialize_from_sums(spec: &SchemeSpec, sums: (f64, f64), plan: &LayerPlan, seed: u64) -> Result<Start> {
+    if !spec.sums_suffice() {
+        return Err(Error::layer(
+            &plan.path,
+            format!("`{spec}` with these options needs the weight, not only its sums"),
+        ));
+    }
+    let w = Weight { data: WeightRef::F32(&[]), rows: plan.n, cols: plan.m };
+    start(spec, w, plan, seed, Known { sums: Some(sums), observed: None })
+}
+
+/// What is known of a layer beside its weight.
+#[derive(Clone, Copy, Default)]
+struct Known<'a> {
+    /// Σx and Σx² of the weight.
+    sums: Option<(f64, f64)>,
+    observed: Option<&'a Observed>,
+}
+
+fn start(spec: &SchemeSpec, w: Weight<'_>, plan: &LayerPlan, seed: u64, known: Known<'_>) -> Result<Start> {
     check_rank(plan)?;
     let plan = spec.adjust(plan)?;
-    let f = (spec.info().start)(&Context { w, plan: &plan, seed, spec, observed })?;
+    let f = (spec.info().start)(&Context { w, plan: &plan, seed, spec, known })?;
     let recipe = LayerRecipe {
         scheme: spec.to_string(),
         path: plan.path.clone(),
@@ -322,7 +348,7 @@ pub fn from_recipe(recipe: &LayerRecipe) -> Option<(Vec<f32>, Vec<f32>)> {
         return None;
     }
     let none = Weight { data: WeightRef::F32(&[]), rows: n, cols: m };
-    let f =
-        (spec.info().start)(&Context { w: none, plan: &plan, seed: recipe.seed, spec: &spec, observed: None }).ok()?;
+    let context = Context { w: none, plan: &plan, seed: recipe.seed, spec: &spec, known: Known::default() };
+    let f = (spec.info().start)(&context).ok()?;
     Some((f.a, f.b))
 }

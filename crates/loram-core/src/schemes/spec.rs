@@ -114,6 +114,15 @@ impl SchemeSpec {
         }
     }
 
+    /// Whether the shape of a weight and the sums Σx and Σx² of its values are all that is read of it.
+    pub fn sums_suffice(&self) -> bool {
+        match self.weight_use() {
+            WeightUse::Shape => true,
+            WeightUse::Pass => self.options.gain != Gain::Sketch,
+            WeightUse::Decomposition => false,
+        }
+    }
+
     /// The plan with what the scheme sets itself: `lora-alpha` its `lora_alpha`, and with it the scaling. Others leave it.
     pub fn adjust(&self, plan: &LayerPlan) -> Result<LayerPlan> {
         if self.info.name == "lora-alpha" { lora_alpha::adjust(plan) } else { Ok(plan.clone()) }

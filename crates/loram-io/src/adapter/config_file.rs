@@ -35,12 +35,12 @@ pub(super) fn decode(raw: &Map<String, Value>, path: &Path) -> Result<LoraConfig
         Some(other) => return Err(error("peft_type", format!("`{other}` is not supported, only `LORA`"))),
         None => return Err(error("peft_type", "is missing: not an adapter configuration of PEFT".into())),
     }
-    // these change what the factors mean; anything but absence would be silently wrong
+    // these change what the factors mean; anything but absence would be silently wrong. fan_in_fan_out is none of them:
+    // it says how the base stores its weight, which the base's tensors say by themselves
     let other_kinds = [
         "use_dora",
         "use_qalora",
         "lora_bias",
-        "fan_in_fan_out",
         "layer_replication",
         "trainable_token_indices",
         "target_parameters",

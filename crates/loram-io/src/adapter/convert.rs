@@ -2,7 +2,7 @@
 
 use super::{Adapter, AdapterForm, LoraWeights, RECIPE_FILE, STARTS};
 use crate::config::TensorNames;
-use crate::init::weight_of;
+use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, Error, ModelConfig, Result};
 use loram_core::{LayerPlan, MatRef, SchemeSpec};
 use serde::Serialize;
@@ -21,7 +21,7 @@ impl<'a> BaseWeights<'a> {
 
     /// Values (n, m) of a linear layer's weight, row-major.
     pub fn of(&self, path: &str) -> Result<Vec<f32>> {
-        weight_of(self.checkpoint, Some(&self.names), path)?.to_f32()
+        LayerWeight::find(self.checkpoint, &self.names, path)?.values()
     }
 }
 

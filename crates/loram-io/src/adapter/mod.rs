@@ -13,10 +13,12 @@ pub use convert::{BaseWeights, StartFactors, TruncatedLayer, Truncation};
 pub(crate) use convert::{ends_in_start, same};
 pub use merge::{AdapterMerge, MergeOptions, merge_adapter};
 pub use recipe::{AdapterForm, Fingerprint, RECIPE_FILE, Recipe};
+pub(crate) use tensors::factor_specs;
 
 use crate::atomic::{self, AtomicDir};
 use crate::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
 use crate::config::{TensorNames, read_object};
+use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, DType, Error, Result};
 use loram_core::{LayerPlan, LinearInfo, LoraConfig, TargetModules, plan_layers};
 use serde_json::{Map, Value, json};
@@ -155,11 +157,7 @@ impl Adapter {
         let new = AtomicDir::create(dir)?;
         let tensors = tensors::encode(&self.layers, &self.saved, self.dtype);
         write_safetensors(new.path().join(ADAPTER_WEIGHTS), &pt_metadata(), tensors)?;
-        atomic::write_json(new.path().join(ADAPTER_CONFIG), &self.config_json()?)?;
-        atomic::write_bytes(new.path().join("README.md"), card::render(self).as_bytes())?;
-        if let Some(recipe) = &self.recipe {
-            atomic::write_json(new.path().join(RECIPE_FILE), recipe)?;
-        }
+        self.write_settings(new.path())?;
         let starts = self.form() == AdapterForm::Native && !self.starts.is_empty();
         if starts {
             write_safetensors(new.path().join(STARTS), &pt_metadata(), self.start_tensors())?;
@@ -173,6 +171,17 @@ impl Adapter {
             }
         }
         Ok(())
+    }
+
+    /// Writes what is beside the weights: configuration, model card and recipe. Of the layers, only paths and ranks are
+    /// looked at.
+    pub(crate) fn write_settings(&self, dir: &Path) -> Result<()> {
+        atomic::write_json(dir.join(ADAPTER_CONFIG), &self.config_json()?)?;
+        atomic::write_bytes(dir.join("README.md"), card::render(self).as_bytes())?;
+        match &self.recipe {
+            Some(recipe) => atomic::write_json(dir.join(RECIPE_FILE), recipe),
+            None => Ok(()),
+        }
     }
 
     fn start_tensors(&self) -> Vec<(TensorSpec, Cow<'_, [f32]>)> {
@@ -230,7 +239,7 @@ impl Adapter {
     pub fn check_copies(&self, ckpt: &Checkpoint, names: &TensorNames) -> Result<()> {
         for (name, copy) in &self.base_copies {
             let path = name.strip_suffix(".weight").unwrap_or(name);
-            let own = crate::init::weight_of(ckpt, Some(names), path)?;
+            let own = LayerWeight::find(ckpt, names, path)?.tensor;
             let same = own.shape() == copy.shape && own.to_f32()? == copy.values;
             if !same {
                 let what = "the adapter brings another weight for this layer than the model has (was the vocabulary \

@@ -1,7 +1,7 @@
 //! `loram.json`: how an adapter was started, so that its start can be made again bit for bit, and which base it fits.
 
 use crate::config::TensorNames;
-use crate::{Checkpoint, Error, Result};
+use crate::{Checkpoint, Error, Result, TensorRef};
 use loram_core::{LayerRecipe, SchemeOptions};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -66,8 +66,13 @@ impl Recipe {
     /// Reads `loram.json`. Errors: not JSON, a missing or malformed key, a newer layout.
     pub fn read(path: &Path) -> Result<Recipe> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        Recipe::parse(&text, path)
+    }
+
+    /// Parses the text of a `loram.json`; `path` is used in errors, which are those of [`Recipe::read`].
+    pub fn parse(text: &str, path: &Path) -> Result<Recipe> {
         let recipe: Recipe =
-            serde_json::from_str(&text).map_err(|e| Error::json(path, format!("no valid recipe: {e}")))?;
+            serde_json::from_str(text).map_err(|e| Error::json(path, format!("no valid recipe: {e}")))?;
         match recipe.format {
             1 => Ok(recipe),
             n => Err(Error::json(
@@ -106,21 +111,30 @@ impl Fingerprint {
         for path in paths {
             let name = format!("{path}.weight");
             let tensor = ckpt.tensor(&names.map_or(name.clone(), |n| n.stored(&name)))?;
-            let mut hash = Sha256::new();
-            hash.update(format!("{} {:?}\n", tensor.dtype(), tensor.shape()));
-            let bytes = tensor.bytes();
-            if bytes.len() <= BLOCK * BLOCKS {
-                hash.update(bytes);
-            } else {
-                for i in 0..BLOCKS {
-                    let at = (bytes.len() - BLOCK) / (BLOCKS - 1) * i;
-                    hash.update(&bytes[at..at + BLOCK]);
-                }
-            }
-            let digest = hash.finalize();
-            layers.insert(path.to_string(), digest[..8].iter().map(|b| format!("{b:02x}")).collect());
+            layers.insert(path.to_string(), Fingerprint::digest(&tensor));
         }
-        Ok(Fingerprint { algorithm: ALGORITHM.into(), layers })
+        Ok(Fingerprint::new(layers))
+    }
+
+    /// From digests by module path.
+    pub(crate) fn new(layers: BTreeMap<String, String>) -> Fingerprint {
+        Fingerprint { algorithm: ALGORITHM.into(), layers }
+    }
+
+    /// The digest of one layer's tensor.
+    pub(crate) fn digest(tensor: &TensorRef) -> String {
+        let mut hash = Sha256::new();
+        hash.update(format!("{} {:?}\n", tensor.dtype(), tensor.shape()));
+        let bytes = tensor.bytes();
+        if bytes.len() <= BLOCK * BLOCKS {
+            hash.update(bytes);
+        } else {
+            for i in 0..BLOCKS {
+                let at = (bytes.len() - BLOCK) / (BLOCKS - 1) * i;
+                hash.update(&bytes[at..at + BLOCK]);
+            }
+        }
+        hash.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect()
     }
 
     /// An error that names the first layer that differs when `ckpt` is not the base of this fingerprint.

@@ -125,6 +125,12 @@ pub(super) fn read(path: &Path, saved_modules: &[String]) -> Result<Parts> {
     Ok(Parts { layers, saved, base_copies, dtype })
 }
 
+/// A (r, m) and B (n, r) of a layer as they are in the file.
+pub(crate) fn factor_specs(path: &str, n: usize, m: usize, r: usize, dtype: DType) -> [TensorSpec; 2] {
+    let spec = |x: &str, shape: [usize; 2]| TensorSpec::new(format!("{PREFIX}{path}.lora_{x}.weight"), dtype, &shape);
+    [spec("A", [r, m]), spec("B", [n, r])]
+}
+
 /// The tensors of an adapter under PEFT's keys.
 pub(super) fn encode<'a>(
     layers: &'a BTreeMap<String, LoraWeights>,
@@ -133,10 +139,9 @@ pub(super) fn encode<'a>(
 ) -> Vec<(TensorSpec, Cow<'a, [f32]>)> {
     let mut out = Vec::new();
     for (path, w) in layers {
-        let spec =
-            |x: &str, shape: [usize; 2]| TensorSpec::new(format!("{PREFIX}{path}.lora_{x}.weight"), dtype, &shape);
-        out.push((spec("A", [w.r, w.m]), Cow::Borrowed(&w.a[..])));
-        out.push((spec("B", [w.n, w.r]), Cow::Borrowed(&w.b[..])));
+        let [a, b] = factor_specs(path, w.n, w.m, w.r, dtype);
+        out.push((a, Cow::Borrowed(&w.a[..])));
+        out.push((b, Cow::Borrowed(&w.b[..])));
     }
     for (name, t) in saved {
         out.push((TensorSpec::new(format!("{PREFIX}{name}"), dtype, &t.shape), Cow::Borrowed(&t.values[..])));

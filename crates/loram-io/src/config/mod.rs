@@ -37,7 +37,24 @@ impl ModelConfig {
     /// the supported ones.
     pub fn load(dir: impl AsRef<Path>) -> Result<ModelConfig> {
         let path = dir.as_ref().join(CONFIG_FILE);
+        if !path.exists() {
+            let what = format!("no {CONFIG_FILE}: not a model folder");
+            return Err(Error::NotFound { path: dir.as_ref().to_path_buf(), what });
+        }
         ModelConfig::parse(read_object(&path)?, &path)
+    }
+
+    /// As [`ModelConfig::load`], for what needs the weights only: `None` for an architecture that does not run here, and for
+    /// a folder without `config.json`.
+    pub fn load_known(dir: impl AsRef<Path>) -> Result<Option<ModelConfig>> {
+        let path = dir.as_ref().join(CONFIG_FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let raw = read_object(&path)?;
+        let family = raw.get("model_type").and_then(Value::as_str).unwrap_or_default();
+        let known = DECODER_FAMILIES.contains(&family) || ENCODER_FAMILIES.contains(&family);
+        known.then(|| ModelConfig::parse(raw, &path)).transpose()
     }
 
     /// The configuration in a JSON object; `path` is used in errors.
@@ -48,11 +65,7 @@ impl ModelConfig {
             Some(t) => t,
             None => return Err(f.error("model_type", format!("is missing; supported: {}", supported()))),
         };
-        if let Some(q) = f.get("quantization_config") {
-            let method = q.get("quant_method").and_then(Value::as_str).unwrap_or("unknown method");
-            let what = format!("quantised weights ({method}) are not supported: use the unquantised model");
-            return Err(f.error("quantization_config", what));
-        }
+        refuse_quantised(&raw, path)?;
         let decoder = DECODER_FAMILIES.contains(&family);
         if !decoder && !ENCODER_FAMILIES.contains(&family) {
             let why = if family.contains("moe") || family == "mixtral" {
@@ -153,6 +166,15 @@ impl ModelConfig {
             ModelConfig::Encoder(c) => &c.raw,
         }
     }
+}
+
+/// An error when `config.json` says that the weights are quantised.
+fn refuse_quantised(raw: &Map<String, Value>, path: &Path) -> Result<()> {
+    let f = Fields { map: raw, path, prefix: "" };
+    let Some(q) = f.get("quantization_config") else { return Ok(()) };
+    let method = q.get("quant_method").and_then(Value::as_str).unwrap_or("unknown method");
+    let what = format!("quantised weights ({method}) are not supported: use the unquantised model");
+    Err(f.error("quantization_config", what))
 }
 
 /// Reads a JSON file that holds an object.

@@ -139,8 +139,7 @@ pub fn dropout_backward<T: Real>(dy: &[T], dx: &mut [T], p: f64, seed: u64, offs
 fn masked<T: Real>(x: &[T], y: &mut [T], p: f64, seed: u64, offset: u64, accumulate: bool) {
     assert!((0.0..=1.0).contains(&p), "dropout probability {p}");
     let keep = if p < 1.0 { T::from_f64(1.0 / (1.0 - p)) } else { T::ZERO };
-    // drop when the 32-bit draw is below the threshold; p = 1 is served by keep = 0
-    let threshold = (p * 4_294_967_296.0).round().min(4_294_967_295.0) as u32;
+    let threshold = threshold(p);
     let n = y.len();
     for_rows((Rows(x, 1), RowsMut(y, 1)), n, 4, |(x, y), r| {
         let mut done = 0;
@@ -168,8 +167,13 @@ fn mask_run<T: Real>(x: &[T], y: &mut [T], start: u32, keys: [u32; 2], threshold
     }
 }
 
+/// Draws of 32 bits below this are dropped; p = 1 must be served by a factor of 0.
+pub(super) fn threshold(p: f64) -> u32 {
+    (p * 4_294_967_296.0).round().min(4_294_967_295.0) as u32
+}
+
 /// Two 32-bit keys from the seed and the upper half of the counter (splitmix64).
-fn keys(seed: u64, high: u64) -> [u32; 2] {
+pub(super) fn keys(seed: u64, high: u64) -> [u32; 2] {
     let mut z = seed ^ high.wrapping_mul(0xd134_2543_de82_ef95);
     z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -180,7 +184,7 @@ fn keys(seed: u64, high: u64) -> [u32; 2] {
 
 /// A bijection of 32-bit words with low bias (C. Wellons' `lowbias32`).
 #[inline(always)]
-fn mix(mut x: u32) -> u32 {
+pub(super) fn mix(mut x: u32) -> u32 {
     x ^= x >> 16;
     x = x.wrapping_mul(0x21f0_aaad);
     x ^= x >> 15;

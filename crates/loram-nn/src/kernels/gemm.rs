@@ -1,7 +1,8 @@
 //! Matrix products with a given output, over strided views.
 //!
-//! The arithmetic is the `gemm` crate's, called sequentially on blocks of the output; the blocks depend on the shapes
-//! only, never on the number of threads, because that crate may sum in another order for another block shape.
+//! The arithmetic is the `gemm` crate's, called sequentially on blocks of the output. Where a side is short, the blocks
+//! depend on the shapes only, because that crate has other kernels for small blocks, which sum in another order. Large
+//! blocks all go the same way, element by element, so that there the number of threads may decide.
 
 use std::ops::Range;
 
@@ -151,11 +152,11 @@ pub fn gemm_sum<T: Real>(c: ViewMut<'_, T>, accumulate: bool, terms: &[Term<'_, 
     let (rows, cols, rs, cs) = (c.rows, c.cols, c.rs, c.cs);
     assert!(c.data.len() >= span(rows, cols, rs, cs), "the output view is larger than its data");
     let depth: usize = terms.iter().map(|t| t.a.cols).sum();
-    let grid = Grid::new(rows, cols, depth);
+    let grid = Grid::new(rows, cols, depth, rs >= cs);
     let out = Shared::new(c.data);
     for_units(grid.len(), 1, |i| {
         let (r, q) = grid.block(i);
-        // blocks are multiples of 16, so that the last ones may have nothing left
+        // with fewer sixteens than parts some have nothing
         if r.is_empty() || q.is_empty() {
             return;
         }
@@ -243,19 +244,77 @@ unsafe fn block<T: Real>(
     }
 }
 
-/// The cut of an output into blocks, from its shape only.
+/// Sides from which on every block goes through the packed kernels.
+const WIDE: usize = 128;
+
+/// How a side of the output of a large product may be cut.
+struct Side {
+    /// Width of register tiles, or a multiple: elements at the edge of a tile are rounded in another way.
+    unit: usize,
+    /// Least width of a part.
+    least: usize,
+}
+
+/// The side along which neighbours are far apart: tiles are 4 or 6 wide.
+const SLOW: Side = Side { unit: 24, least: 48 };
+
+/// The other side, where tiles are 4 vectors of AVX-512 or 3 of others. For two of them or fewer the `gemm` crate does not
+/// pack the other operand, which gives other bits too.
+fn fast() -> Side {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        return Side { unit: 64, least: 192 };
+    }
+    Side { unit: 48, least: 144 }
+}
+
+/// The cut of an output into blocks.
 struct Grid {
-    rows: usize,
-    cols: usize,
-    down: usize,
-    across: usize,
+    rows: Cut,
+    cols: Cut,
+}
+
+/// A side in `parts` that are whole multiples of `unit`; the last part takes what is left over.
+struct Cut {
+    n: usize,
+    unit: usize,
+    parts: usize,
+}
+
+impl Cut {
+    fn part(&self, i: usize) -> Range<usize> {
+        let units = (self.n / self.unit).max(1);
+        let at = |i: usize| if i == self.parts { self.n } else { (i * units / self.parts * self.unit).min(self.n) };
+        at(i)..at(i + 1)
+    }
 }
 
 impl Grid {
-    fn new(rows: usize, cols: usize, depth: usize) -> Grid {
+    /// `by_rows`: the output's rows are further apart than its columns.
+    fn new(rows: usize, cols: usize, depth: usize, by_rows: bool) -> Grid {
         // below ≈ 2 MFLOP (10 µs) a second thread does not pay
-        let work = 2 * rows * cols * depth.max(1);
-        let pieces = (work / 4_000_000).clamp(1, 16);
+        let pieces = 2 * rows * cols * depth.max(1) / 4_000_000;
+        if rows < WIDE || cols < WIDE {
+            return Grid::by_shape(rows, cols, pieces.clamp(1, 16));
+        }
+        // few, since each packs its operands again
+        let pieces = pieces.clamp(1, 2 * rayon::current_num_threads());
+        let (high, wide) = if by_rows { (SLOW, fast()) } else { (fast(), SLOW) };
+        let (mut down, mut across) = (1, 1);
+        while down * across < pieces {
+            let (can_down, can_across) = (rows / high.least >= 2 * down, cols / wide.least >= 2 * across);
+            match (can_down, can_across) {
+                (false, false) => break,
+                (true, true) if rows / down > 2 * (cols / across) => down *= 2,
+                (_, true) => across *= 2,
+                (true, false) => down *= 2,
+            }
+        }
+        let part = |n, side: Side, parts| Cut { n, unit: side.unit, parts };
+        Grid { rows: part(rows, high, down), cols: part(cols, wide, across) }
+    }
+
+    fn by_shape(rows: usize, cols: usize, pieces: usize) -> Grid {
         let (mut down, mut across) = (1, 1);
         while down * across < pieces {
             let (h, w) = (rows / down, cols / across);
@@ -264,18 +323,15 @@ impl Grid {
             }
             if h > 2 * w { down *= 2 } else { across *= 2 }
         }
-        Grid { rows, cols, down, across }
+        let part = |n, parts| Cut { n, unit: 16, parts };
+        Grid { rows: part(rows, down), cols: part(cols, across) }
     }
 
     fn len(&self) -> usize {
-        if self.rows == 0 || self.cols == 0 { 0 } else { self.down * self.across }
+        if self.rows.n == 0 || self.cols.n == 0 { 0 } else { self.rows.parts * self.cols.parts }
     }
 
     fn block(&self, i: usize) -> (Range<usize>, Range<usize>) {
-        let part = |n: usize, parts: usize, i: usize| {
-            let size = n.div_ceil(parts).next_multiple_of(16);
-            (i * size).min(n)..((i + 1) * size).min(n)
-        };
-        (part(self.rows, self.down, i / self.across), part(self.cols, self.across, i % self.across))
+        (self.rows.part(i / self.cols.parts), self.cols.part(i % self.cols.parts))
     }
 }

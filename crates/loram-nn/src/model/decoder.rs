@@ -130,7 +130,9 @@ impl Decoder {
                     scale: 1.0 / (d as f64).sqrt(),
                     causal: true,
                     window: kind.sliding_window,
+                    dropout: None,
                 },
+                attention_dropout: l.dropout(cfg.attention_dropout, i, 0),
                 rope: kind.rope,
             });
         }

@@ -1,6 +1,7 @@
 //! The block of every decoder family: pre-norm, rotary grouped-query attention, gated MLP.
 
 use super::stack::{Block, Part, Pass};
+use crate::dropout::Dropout;
 use crate::kernels::activation::Act;
 use crate::kernels::attention::AttnShape;
 use crate::linear::{Linear, LinearSaved};
@@ -24,6 +25,7 @@ pub(crate) struct DecoderBlock {
     pub down: Linear,
     pub act: Act,
     pub shape: AttnShape,
+    pub attention_dropout: Dropout,
     /// False for blocks without positions (SmolLM3).
     pub rope: bool,
 }
@@ -59,6 +61,10 @@ pub(crate) struct LayerCache {
 }
 
 impl DecoderBlock {
+    fn attention_shape(&self, step: Option<u64>) -> AttnShape {
+        AttnShape { dropout: self.attention_dropout.attention(step), ..self.shape }
+    }
+
     pub fn linears(&self) -> [&Linear; 7] {
         [&self.q, &self.k, &self.v, &self.o, &self.gate, &self.up, &self.down]
     }
@@ -132,7 +138,7 @@ impl Block for DecoderBlock {
         let (xn, input_norm) = self.input_norm.forward(params, &x);
         let qkv = self.project(params, &xn, pass);
         drop(xn);
-        let (o, lse) = ops::attention(&qkv.q, &qkv.k, &qkv.v, pass.lengths, &self.shape);
+        let (o, lse) = ops::attention(&qkv.q, &qkv.k, &qkv.v, pass.lengths, &self.attention_shape(pass.step));
         let mut x1 = x.clone();
         let lo = self.o.forward_into(params, &o, &mut x1, true, pass.step);
         let (y, post_norm, gate, up, [lg, lu, ld]) = self.mlp(params, &x1, pass.step);
@@ -171,8 +177,8 @@ impl Block for DecoderBlock {
         let mut d_o = Tensor::scratch(compute, t, self.o.m);
         self.o.backward(params, &s.o, lo, &dx1, Some((&mut d_o, false)), step);
         let Projected { q, k, v, plain, lora: [lq, lk, lv] } = s.qkv;
-        let [mut dq, mut dk, dv] =
-            ops::attention_backward([&q, &k, &v], (&s.o, &s.lse), &d_o, pass.lengths, &self.shape);
+        let shape = self.attention_shape(step);
+        let [mut dq, mut dk, dv] = ops::attention_backward([&q, &k, &v], (&s.o, &s.lse), &d_o, pass.lengths, &shape);
         drop((d_o, q, k, v));
         let d = self.shape.head_dim;
         if self.rope {

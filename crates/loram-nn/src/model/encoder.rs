@@ -5,6 +5,7 @@ use super::encoder_block::EncoderBlock;
 use super::load::Loader;
 use super::stack::{Part, Pass, Table};
 use crate::batch::Batch;
+use crate::dropout::Dropout;
 use crate::kernels::attention::AttnShape;
 use crate::linear::Linear;
 use crate::ops::{Norm, NormSaved};
@@ -20,6 +21,7 @@ pub(crate) struct Encoder {
     /// Segments; DistilBERT has none.
     types: Option<Table>,
     norm: Norm,
+    dropout: Dropout,
     pub blocks: Vec<EncoderBlock>,
     position_offset: usize,
     max_length: usize,
@@ -44,6 +46,8 @@ struct Names {
     up: &'static str,
     down: &'static str,
     output_norm: &'static str,
+    /// Whether the attention's output goes through the hidden dropout.
+    drops_attention: bool,
 }
 
 const BERT: Names = Names {
@@ -57,6 +61,7 @@ const BERT: Names = Names {
     up: "intermediate.dense",
     down: "output.dense",
     output_norm: "output.LayerNorm",
+    drops_attention: true,
 };
 const ROBERTA: Names = Names { backbone: "roberta", ..BERT };
 const DISTILBERT: Names = Names {
@@ -70,6 +75,7 @@ const DISTILBERT: Names = Names {
     up: "ffn.lin1",
     down: "ffn.lin2",
     output_norm: "output_layer_norm",
+    drops_attention: false,
 };
 
 impl Encoder {
@@ -101,7 +107,12 @@ impl Encoder {
                     scale: 1.0 / (cfg.head_dim() as f64).sqrt(),
                     causal: false,
                     window: None,
+                    dropout: None,
                 },
+                attention_dropout: l.dropout(cfg.attention_dropout, i, 0),
+                // DistilBERT has none there
+                output_dropout: l.dropout(if names.drops_attention { cfg.hidden_dropout } else { 0.0 }, i, 1),
+                mlp_dropout: l.dropout(cfg.hidden_dropout, i, 2),
             });
         }
         let at = |name: &str| format!("{}.embeddings.{name}", names.backbone);
@@ -113,6 +124,7 @@ impl Encoder {
                 n => Some(l.table(at("token_type_embeddings"), n, hidden)?),
             },
             norm: l.layer_norm(at("LayerNorm"), hidden, eps)?,
+            dropout: l.dropout(cfg.hidden_dropout, cfg.num_layers, 0),
             blocks,
             position_offset: cfg.position_offset,
             max_length: cfg.max_length(),
@@ -133,8 +145,14 @@ impl Encoder {
         (positions, types)
     }
 
-    /// norm(word + position + segment).
-    pub fn embed(&self, params: &Params, batch: &Batch, positions: &[u32]) -> Result<(Tensor, EmbedSaved)> {
+    /// dropout(norm(word + position + segment)).
+    pub fn embed(
+        &self,
+        params: &Params,
+        batch: &Batch,
+        positions: &[u32],
+        step: Option<u64>,
+    ) -> Result<(Tensor, EmbedSaved)> {
         if let Some(&length) = batch.lengths.iter().find(|&&n| n > self.max_length) {
             return Err(Error::TooLong { length, max: self.max_length });
         }
@@ -146,7 +164,7 @@ impl Encoder {
             table.rows(params, &types, &mut sum, true)?;
         }
         let (x, norm) = self.norm.forward(params, &sum);
-        Ok((x, EmbedSaved { sum, norm }))
+        Ok((self.dropout.apply(x, step), EmbedSaved { sum, norm }))
     }
 
     pub fn embed_backward(
@@ -155,10 +173,12 @@ impl Encoder {
         batch: &Batch,
         positions: &[u32],
         saved: &EmbedSaved,
-        dx: &Tensor,
+        dx: Tensor,
+        step: Option<u64>,
     ) -> Result<()> {
+        let dx = self.dropout.apply(dx, step);
         let mut d = Tensor::scratch(dx.compute(), dx.rows(), dx.cols());
-        self.norm.backward(params, &saved.sum, &saved.norm, dx, &mut d, false);
+        self.norm.backward(params, &saved.sum, &saved.norm, &dx, &mut d, false);
         let (positions, types) = self.rows(batch, positions);
         self.words.rows_backward(params, &batch.tokens, &d)?;
         self.positions.rows_backward(params, &positions, &d)?;

@@ -3,6 +3,7 @@
 use super::load::Loader;
 use super::stack::{Part, Table};
 use crate::batch::{Batch, BatchLoss, Targets};
+use crate::dropout::Dropout;
 use crate::kernels::activation::Act;
 use crate::kernels::cross_entropy::{IGNORE, mse, softmax_cross_entropy};
 use crate::linear::{Linear, LinearSaved, Source};
@@ -30,7 +31,11 @@ pub(crate) enum Head {
 /// An optional layer with activation, then the output layer.
 #[derive(Debug)]
 pub(crate) struct Pooled {
+    /// On what is read (RoBERTa).
+    input_dropout: Dropout,
     first: Option<(Linear, Act)>,
+    /// Before the output layer.
+    dropout: Dropout,
     out: Linear,
     /// Reads the last token instead of the first.
     last: bool,
@@ -107,7 +112,9 @@ impl Head {
             return Ok(Head::Lm(Linear::frozen("lm_head".into(), weight.clone())));
         };
         let out = load_or_new(l, "score", outputs, hidden, false, seed, std_of(&cfg.raw))?;
-        Ok(Head::Pooled(Pooled { first: None, out, last: true, regression: task == Task::Regression }))
+        let none = Dropout::model(0.0, 0, 0);
+        let regression = task == Task::Regression;
+        Ok(Head::Pooled(Pooled { input_dropout: none, first: None, dropout: none, out, last: true, regression }))
     }
 
     pub fn encoder(cfg: &EncoderConfig, l: &Loader<'_>, task: Task, seed: u64) -> Result<Head> {
@@ -127,7 +134,17 @@ impl Head {
         let first = load_or_new(l, first, hidden, hidden, true, seed, std)?;
         let out = load_or_new(l, out, outputs, hidden, true, seed, std)?;
         let regression = task == Task::Regression;
-        Ok(Head::Pooled(Pooled { first: Some((first, activation)), out, last: false, regression }))
+        let before = if cfg.family.ends_with("roberta") { cfg.classifier_dropout } else { 0.0 };
+        // beyond the places of the embeddings
+        let dropout = |p, index| l.dropout(p, cfg.num_layers + 1, index);
+        Ok(Head::Pooled(Pooled {
+            input_dropout: dropout(before, 0),
+            first: Some((first, activation)),
+            dropout: dropout(cfg.classifier_dropout, 1),
+            out,
+            last: false,
+            regression,
+        }))
     }
 
     pub fn linears(&self) -> Vec<&Linear> {
@@ -239,9 +256,10 @@ impl Pooled {
     }
 
     fn forward(&self, params: &Params, x: Tensor, step: Option<u64>) -> (Tensor, PooledSaved) {
+        let x = self.input_dropout.apply(x, step);
         let first = self.first.as_ref().map(|(linear, act)| {
             let (z, saved) = linear.forward(params, &x, step);
-            (ops::act(*act, &z), z, saved)
+            (self.dropout.apply(ops::act(*act, &z), step), z, saved)
         });
         let (logits, out) = self.out.forward(params, first.as_ref().map_or(&x, |f| &f.0), step);
         (logits, PooledSaved { x, first, out })
@@ -281,10 +299,11 @@ impl Pooled {
         let input = saved.first.as_ref().map_or(&saved.x, |f| &f.0);
         self.out.backward(params, input, &saved.out, &out, Some((&mut d, false)), step);
         if let (Some((linear, act)), Some((_, z, lora))) = (&self.first, &saved.first) {
+            d = self.dropout.apply(d, step);
             ops::act_backward(*act, z, &mut d);
             let mut dx = Tensor::scratch(out.compute(), rows.len(), linear.m);
             linear.backward(params, &saved.x, lora, &d, Some((&mut dx, false)), step);
-            d = dx;
+            d = self.input_dropout.apply(dx, step);
         }
         let d_hidden = how.through.then(|| {
             let mut all = Tensor::zeros(hidden.compute(), hidden.rows(), hidden.cols());

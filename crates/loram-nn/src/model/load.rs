@@ -1,6 +1,8 @@
 //! Tensors of a checkpoint as layers, with their shapes checked against the configuration.
 
+use super::LoadOptions;
 use super::stack::Table;
+use crate::dropout::Dropout;
 use crate::linear::{Linear, Source, Vector};
 use crate::ops::Norm;
 use crate::tensor::{Compute, Tensor};
@@ -14,11 +16,18 @@ pub(crate) struct Loader<'a> {
     ckpt: &'a Checkpoint,
     names: TensorNames,
     pub compute: Compute,
+    dropout: bool,
 }
 
 impl<'a> Loader<'a> {
-    pub fn new(ckpt: &'a Checkpoint, cfg: &ModelConfig, compute: Compute) -> Result<Loader<'a>> {
-        Ok(Loader { ckpt, names: TensorNames::find(ckpt, cfg)?, compute })
+    pub fn new(ckpt: &'a Checkpoint, cfg: &ModelConfig, options: &LoadOptions) -> Result<Loader<'a>> {
+        let names = TensorNames::find(ckpt, cfg)?;
+        Ok(Loader { ckpt, names, compute: options.compute, dropout: options.dropout })
+    }
+
+    /// Dropout of probability `p` at a place of the model, or none where it was not asked for.
+    pub fn dropout(&self, p: f64, part: usize, index: u64) -> Dropout {
+        Dropout::model(if self.dropout { p } else { 0.0 }, part, index)
     }
 
     /// Whether the checkpoint has this tensor of the task model.

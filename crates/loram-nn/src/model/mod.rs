@@ -12,6 +12,7 @@ mod train;
 pub use generate::Generator;
 mod generate;
 
+use crate::dropout::Dropout;
 use crate::linear::{Lora as Attached, Source, Vector};
 use crate::param::{ParamKind, Params};
 use crate::tensor::{Compute, Tensor};
@@ -59,12 +60,14 @@ pub struct LoadOptions {
     pub gradient_checkpointing: bool,
     /// Start of a head that the checkpoint does not have.
     pub seed: u64,
+    /// Apply the dropout of `config.json` (`hidden_dropout_prob`, `attention_dropout` and the like) in training passes.
+    pub dropout: bool,
 }
 
 impl LoadOptions {
-    /// Single precision, no recomputation, seed 0.
+    /// Single precision, no recomputation, seed 0, no dropout in the model.
     pub fn new(task: Task) -> LoadOptions {
-        LoadOptions { task, compute: Compute::F32, gradient_checkpointing: false, seed: 0 }
+        LoadOptions { task, compute: Compute::F32, gradient_checkpointing: false, seed: 0, dropout: false }
     }
 }
 
@@ -108,7 +111,7 @@ impl Model {
     /// Builds the model of `cfg` over the weights of a checkpoint, which stay mapped. A head that the checkpoint does
     /// not have is started at random; errors name tensors that are missing or have another shape.
     pub fn load(ckpt: &Checkpoint, cfg: &ModelConfig, options: &LoadOptions) -> Result<Model> {
-        let loader = Loader::new(ckpt, cfg, options.compute)?;
+        let loader = Loader::new(ckpt, cfg, options)?;
         let (backbone, head, tied) = match cfg {
             ModelConfig::Decoder(c) => {
                 let decoder = decoder::Decoder::load(c, &loader)?;
@@ -210,7 +213,7 @@ impl Model {
                 ));
             }
         }
-        let index = params.len() as u64;
+        let dropout = Dropout::adapter(lora.dropout, params.len() as u64);
         let mut factor = |values: &[f32], rows, cols, train: bool, kind, suffix: &str| -> Vector {
             let value = Tensor::from_f32(compute, rows, cols, values);
             match train {
@@ -221,7 +224,7 @@ impl Model {
         let a = factor(&lora.a, r, m, lora.train_a, ParamKind::LoraA, "lora_A");
         let b = factor(&lora.b, n, r, lora.train_b, ParamKind::LoraB, "lora_B");
         let start = lora.start.map(|(a, b)| (Tensor::from_f32(compute, r, m, &a), Tensor::from_f32(compute, n, r, &b)));
-        linear.lora = Some(Attached { a, b, scaling: lora.scaling, dropout: lora.dropout, start, index });
+        linear.lora = Some(Attached { a, b, scaling: lora.scaling, dropout, start });
         Ok(())
     }
 

@@ -43,14 +43,14 @@ impl Model {
             Backbone::Encoder(e) => {
                 let pass = e.pass(&batch.lengths, &positions, step);
                 let below = e.embedding_trains() || params.watches_gradients();
-                let (x, embedded) = e.embed(params, batch, &positions)?;
+                let (x, embedded) = e.embed(params, batch, &positions, step)?;
                 let (x, tape) = stack::forward(&e.blocks, params, x, &pass, true, below, checkpointing);
                 let out = self.head.loss(params, &x, batch, &how(!tape.is_empty() || below))?;
                 if let Some(dh) = out.d_hidden
                     && let Some(dx) = stack::backward(&e.blocks, params, tape, dh, &pass, below)
                     && below
                 {
-                    e.embed_backward(params, batch, &positions, &embedded, &dx)?;
+                    e.embed_backward(params, batch, &positions, &embedded, dx, step)?;
                 }
                 out.loss
             }
@@ -97,7 +97,7 @@ impl Model {
             }
             Backbone::Encoder(e) => {
                 let pass = e.pass(&batch.lengths, &positions, None);
-                let (x, _) = e.embed(params, batch, &positions)?;
+                let (x, _) = e.embed(params, batch, &positions, None)?;
                 stack::forward(&e.blocks, params, x, &pass, false, false, false).0
             }
         })

@@ -62,6 +62,7 @@ pub fn init_on_data(config: &TrainConfig, observer: &mut dyn Observer) -> Result
         bytes_read: base.checkpoint.total_bytes(),
         seconds: clock.elapsed().as_secs_f64(),
         changes_base: adaptation.changes_base(),
+        form: adapter.form(),
     };
     Ok((adapter, report))
 }

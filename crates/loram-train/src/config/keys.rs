@@ -166,6 +166,8 @@ keys! {
         lora_alpha: Option<f64> = None, if |a| a.is_none_or(|a| a > 0.0) => "above 0";
         /// Probability of dropping an input of A in training.
         lora_dropout: f64 = 0.0, if |p| (0.0..1.0).contains(p) => "from 0 to below 1";
+        /// Apply the dropout that config.json asks for inside the model (hidden_dropout_prob, attention_dropout, …) in training.
+        model_dropout: bool = true;
         /// Modules that get an adapter.
         target_modules ["lora_target"]: TargetModules = TargetModules::AllLinear;
         /// Modules that get none.

@@ -33,6 +33,9 @@ impl Run<'_, '_, '_> {
             let after = self.sample("after")?;
             self.samples.extend(after);
         }
+        if let Some(text) = self.divergence(eval_after.as_ref()) {
+            self.reporter.message(Level::Warning, text);
+        }
         let summary = self.summary(status, took_best, adapter, eval_after);
         atomic::write_json(self.s.config.output_dir.join("summary.json"), &summary)?;
         self.reporter.event(&Event::Done(Box::new(summary.clone())));
@@ -86,6 +89,21 @@ impl Run<'_, '_, '_> {
         }
     }
 
+    /// What to say of a run that ends worse than it began.
+    fn divergence(&self, eval_after: Option<&Metrics>) -> Option<String> {
+        let state = &self.s.state;
+        let mut logged = state.log_history.iter().filter_map(|r| r.loss);
+        let (what, before, after) = match (&state.first_metrics, eval_after) {
+            (Some(before), Some(after)) => ("evaluation loss", before.loss, after.loss),
+            _ => ("loss", logged.next()?, logged.next_back()?),
+        };
+        // losses of single steps scatter
+        let worse = after > before * 1.1 + 0.01;
+        worse.then(|| {
+            format!("the {what} rose from {before:.4} to {after:.4}: the run diverged; lower learning_rate or raise warmup_ratio")
+        })
+    }
+
     /// Writes `adapter/`, or `model/` in full fine-tuning.
     fn save_result(&mut self) -> Result<PathBuf> {
         let s = &self.s;
@@ -123,14 +141,18 @@ impl Run<'_, '_, '_> {
             Some(a) => a.layers.values().map(|l| ((l.plan.n + l.plan.m) * l.plan.r) as u64).sum(),
             None => 0,
         };
-        let here = state.train_seconds - self.earlier;
+        // a run that was at its end already has no speed of this sitting
+        let (seconds, tokens) = match state.global_step > self.first_step {
+            true => (state.train_seconds - self.earlier, state.tokens_seen - self.tokens_before),
+            false => (state.train_seconds, state.tokens_seen),
+        };
         Summary {
             status,
             steps: state.global_step,
             total_steps: s.data.total_steps,
             epochs: self.epoch(),
             train_loss: state.loss_of_steps / state.global_step.max(1) as f64,
-            last_loss: self.last_loss,
+            last_loss: state.last_loss,
             eval_before: state.first_metrics.clone(),
             eval_after,
             best_step: state.best_step,
@@ -140,7 +162,7 @@ impl Run<'_, '_, '_> {
             parameters: s.base_parameters + adapters,
             tokens: state.tokens_seen,
             seconds: state.train_seconds,
-            tokens_per_second: (state.tokens_seen - self.tokens_before) as f64 / here.max(1e-9),
+            tokens_per_second: tokens as f64 / seconds.max(1e-9),
             peak_rss: system::peak_rss(),
             model: s.base.name.clone(),
             output_dir: s.config.output_dir.clone(),

@@ -40,7 +40,6 @@ pub(super) struct Run<'c, 'r, 'o> {
     /// Seconds of earlier sittings.
     pub earlier: f64,
     pub tokens_before: u64,
-    pub last_loss: f64,
     last_checkpoint: Option<PathBuf>,
 }
 
@@ -77,7 +76,6 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
             first_step: s.state.global_step,
             earlier: s.state.train_seconds,
             tokens_before: s.state.tokens_seen,
-            last_loss: s.state.log_history.iter().rev().find_map(|r| r.loss).unwrap_or(f64::NAN),
             last_checkpoint: s.resumed.clone(),
             s,
             stop,
@@ -174,8 +172,8 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         let begun = Instant::now();
         let found = self.optimizer_step()?;
         let mean = found.loss.loss_sum / found.loss.counted as f64;
-        self.last_loss = mean;
         let state = &mut self.s.state;
+        state.last_loss = mean;
         state.global_step += 1;
         state.tokens_seen += found.tokens;
         state.loss_of_steps += mean;

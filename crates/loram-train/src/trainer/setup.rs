@@ -115,6 +115,7 @@ impl<'c> Setup<'c> {
         let options = LoadOptions {
             gradient_checkpointing: config.gradient_checkpointing,
             seed: config.seed,
+            dropout: config.model_dropout,
             ..LoadOptions::new(task)
         };
         stage(reporter, Stage::Model, 0, 1, &base.name);

@@ -10,11 +10,13 @@ use super::super::{
     par::{GRAIN, Shared, for_units, with_scratch},
     simd::dot,
 };
+use super::dropout::TileMask;
 use super::{AttnShape, BK, BQ, blocks, documents, forward::finite, transpose};
 
 /// Gradients of [`super::attention`]: `dq`, `dk`, `dv` are overwritten. `o` and `lse` are what the forward pass gave, `d_o`
 /// is the gradient of o. With P = exp(scale·q·kᵀ − lse) and δ = Σ d_o·o per query:
-/// dv = Pᵀ·d_o, dS = scale·P∘(d_o·vᵀ − δ), dq = dS·k, dk = dSᵀ·q.
+/// dv = Pᵀ·d_o, dS = scale·P∘(d_o·vᵀ − δ), dq = dS·k, dk = dSᵀ·q. With a dropout mask M (0 or 1/(1 − p)), dv = (M∘P)ᵀ·d_o and
+/// dS = scale·P∘(M∘(d_o·vᵀ) − δ).
 #[allow(clippy::too_many_arguments)]
 pub fn attention_backward<T: Real>(
     q: &[T],
@@ -171,6 +173,8 @@ impl<T: Real> WithSimd for Run<'_, '_, T> {
                     delta[i] = dot(&all.d_o[row.clone()], &all.o[row]);
                     lse[i] = finite(all.lse[(unit.doc.start + at) * shape.heads + head]);
                 }
+                let first = unit.doc.start + queries.start;
+                let mask = shape.dropout.map(|d| TileMask::new(d, first, shape.heads, head));
                 lse[n..].fill(T::ZERO);
                 delta[n..].fill(T::ZERO);
                 let mut started = false;
@@ -212,7 +216,13 @@ impl<T: Real> WithSimd for Run<'_, '_, T> {
                         product(simd, scores(v, gt, dsp));
                         let (p, ds) = (&mut p[..m * BQ], &mut ds[..m * BQ]);
                         shape.mask(p, keys.clone(), queries.clone());
+                        if let Some(mask) = &mask {
+                            mask.apply(ds, keys.start);
+                        }
                         soften(p, ds, &lse[..width], &delta[..width], scale);
+                        if let Some(mask) = &mask {
+                            mask.apply(p, keys.start);
+                        }
                         if unit.dkv {
                             product(simd, to_keys(pp, g, all.dv.ptr(kv_at(keys.start))));
                             product(simd, to_keys(dsp, q, all.dk.ptr(kv_at(keys.start))));

@@ -44,6 +44,7 @@ pub fn attention_cached<T: Real>(q: &[T], k_cache: &[T], v_cache: &[T], o: &mut 
                 v: v_cache[head / group * d..].as_ptr(),
                 o: out.ptr(at),
                 lse: None,
+                mask: None,
             };
             // SAFETY: lengths were checked; units write to different rows or heads
             unsafe { block.run() }

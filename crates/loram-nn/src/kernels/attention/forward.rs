@@ -7,6 +7,7 @@ use super::super::{
     micro::{Tile, product},
     par::{GRAIN, Shared, for_units, with_scratch},
 };
+use super::dropout::TileMask;
 use super::{AttnShape, BK, BQ, blocks, documents, transpose};
 
 /// o (T × heads·d) = softmax(scale·q·kᵀ + mask)·v for every head and document; `lse` (T × heads) gets the logarithm of the
@@ -45,6 +46,7 @@ pub fn attention<T: Real>(q: &[T], k: &[T], v: &[T], o: &mut [T], lse: &mut [T],
             v: v[kv..].as_ptr(),
             o: o.ptr(at),
             lse: Some(lse.ptr(from * shape.heads + head)),
+            mask: shape.dropout.map(|d| TileMask::new(d, from, shape.heads, head)),
         };
         // SAFETY: lengths were checked; units write to different rows or heads of o and lse
         unsafe { block.run() }
@@ -67,6 +69,7 @@ pub(super) struct Block<'a, T> {
     pub o: *mut T,
     /// First of the log-sums, `heads` apart.
     pub lse: Option<*mut T>,
+    pub mask: Option<TileMask<T>>,
 }
 
 impl<T: Real> Block<'_, T> {
@@ -105,7 +108,7 @@ impl<T: Real> WithSimd for Run<'_, '_, T> {
             transpose(b.q, qs, n, d, width, T::from_f64(b.shape.scale), qt);
             let mut started = false;
             for keys in blocks(b.shape.keys_of(at.clone(), b.keys), BK, b.keys) {
-                let m = keys.len();
+                let (m, keys_from) = (keys.len(), keys.start);
                 let (k, v) = (b.k.add(keys.start * ks), b.v.add(keys.start * ks));
                 let scores = Tile {
                     m,
@@ -123,6 +126,9 @@ impl<T: Real> WithSimd for Run<'_, '_, T> {
                 product(simd, scores);
                 b.shape.mask(&mut tile[..m * BQ], keys, at.clone());
                 soften(&mut tile[..m * BQ], top, total, factor, width);
+                if let Some(mask) = &b.mask {
+                    mask.apply(&mut tile[..m * BQ], keys_from);
+                }
                 if started {
                     rescale(b.o, qs, d, &factor[..n]);
                 }

@@ -6,6 +6,7 @@
 
 mod backward;
 mod cached;
+mod dropout;
 mod forward;
 
 pub use backward::attention_backward;
@@ -36,6 +37,18 @@ pub struct AttnShape {
     pub causal: bool,
     /// Causal: key j is visible to query i only if i − j < window (Mistral). Otherwise only if |i − j| ≤ window.
     pub window: Option<usize>,
+    /// Dropout on the weights, in training ([`attention`] and [`attention_backward`] only).
+    pub dropout: Option<AttnDropout>,
+}
+
+/// Dropout on attention weights: what is not dropped is divided by 1 − p. The mask follows from the seed and the places of
+/// query, head and key alone, so that the backward pass draws it again, tile by tile.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttnDropout {
+    /// Probability of dropping a weight.
+    pub p: f64,
+    /// Seed of the masks.
+    pub seed: u64,
 }
 
 impl AttnShape {

@@ -1,0 +1,147 @@
+//! A start made again from its recipe: from the recipe alone where the scheme allows it, otherwise from the base too.
+
+use super::{InitReport, Progress, factor_file, file_order, layers, put};
+use crate::adapter::{ADAPTER_CONFIG, Adapter, AdapterForm, LoraWeights, RECIPE_FILE, Recipe, StartFactors};
+use crate::atomic::AtomicDir;
+use crate::config::{TensorNames, read_object};
+use crate::layer_weight::LayerWeight;
+use crate::{Checkpoint, Error, ModelConfig, Result};
+use loram_core::{LayerPlan, LayerRecipe, LoraConfig, SchemeSpec, Start, TargetModules, from_recipe};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+/// A base model: its weights, its configuration where it is of a known architecture, and its name.
+pub type Base<'a> = (&'a Checkpoint, Option<&'a ModelConfig>, &'a str);
+
+/// Writes to the folder `out` the adapter as it was before training, with the same bits, from `source`: a `loram.json`, or
+/// an adapter folder that holds one (then the base's name, the task and the dropout are taken over as well).
+///
+/// Errors: no recipe; a scheme that decomposes the base's weights when no base is given; another base than the recipe's.
+pub fn remake(source: &Path, base: Option<Base<'_>>, out: &Path, progress: Progress<'_>) -> Result<InitReport> {
+    let clock = Instant::now();
+    let file = if source.is_dir() { source.join(RECIPE_FILE) } else { source.to_path_buf() };
+    let mut recipe = Recipe::read(&file)?;
+    let mut adapter = settings(source, &recipe, &file)?;
+    let names = base.map(|(ckpt, cfg, _)| TensorNames::of(ckpt, cfg)).transpose()?;
+    let base_weights = base.map(|b| b.0).zip(names.as_ref());
+    if let (Some((ckpt, names)), Some(print)) = (base_weights, &recipe.base) {
+        print.verify(ckpt, Some(names))?;
+    }
+    if let Some((_, _, name)) = base {
+        adapter.base_model = Some(name.to_string());
+    }
+    let mut plans: Vec<LayerPlan> = adapter.plan()?.into_values().collect();
+    file_order(&mut plans);
+
+    let mut report = InitReport::new(recipe.scheme.clone());
+    let new = AtomicDir::create(out)?;
+    let mut writer = factor_file(new.path(), &plans)?;
+    let use_rslora = adapter.config.use_rslora;
+    let make = |plan: &LayerPlan| again(&recipe.layers[&plan.path], &recipe, use_rslora, base_weights);
+    layers::each(&plans, make, |i, (a, b)| {
+        put(&mut writer, &plans[i], &a, &b)?;
+        report.add(&recipe.layers[&plans[i].path]);
+        progress(i + 1, plans.len(), &plans[i].path);
+        Ok(())
+    })?;
+    writer.finish()?;
+    report.changes_base = SchemeSpec::parse(&recipe.scheme, &recipe.options)?.info().basis_and_basis;
+    recipe.form = if report.changes_base { AdapterForm::Native } else { AdapterForm::Plain };
+    report.form = recipe.form;
+    adapter.recipe = Some(recipe);
+    adapter.write_settings(new.path())?;
+    new.commit()?;
+    report.seconds = clock.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// The start of a layer, made again. An error when that needs the base and there is none.
+pub(crate) fn again(
+    layer: &LayerRecipe,
+    recipe: &Recipe,
+    use_rslora: bool,
+    base: Option<(&Checkpoint, &TensorNames)>,
+) -> Result<StartFactors> {
+    if let Some(start) = from_recipe(layer) {
+        return Ok(start);
+    }
+    let Some(base) = base else {
+        let what =
+            "starts are made from the base's weights, not from the recipe alone: give the base model with --model";
+        return Err(Error::Usage(format!("layer `{}`: `{}` {what}", layer.path, layer.scheme)));
+    };
+    from_base(layer, recipe, use_rslora, base).map(|start| (start.a, start.b))
+}
+
+/// The scheme of a recipe's layer, run on the base's weight.
+pub(crate) fn from_base(
+    layer: &LayerRecipe,
+    recipe: &Recipe,
+    use_rslora: bool,
+    (ckpt, names): (&Checkpoint, &TensorNames),
+) -> Result<Start> {
+    let spec = SchemeSpec::parse(&layer.scheme, &recipe.options)?;
+    let LayerRecipe { path, n, m, r, scaling, .. } = layer.clone();
+    let weight = LayerWeight::find(ckpt, names, &path)?;
+    let plan = LayerPlan { path, n, m, r, lora_alpha: lora_alpha(layer, use_rslora), scaling };
+    let start = weight.start(&plan, &spec, layer.seed)?;
+    weight.tensor.release();
+    Ok(start)
+}
+
+/// `lora_alpha` that gives a layer its scaling.
+fn lora_alpha(layer: &LayerRecipe, use_rslora: bool) -> f64 {
+    layer.scaling * if use_rslora { (layer.r as f64).sqrt() } else { layer.r as f64 }
+}
+
+/// The adapter's settings, without factors. Ranks and scalings are those of the recipe's layers: an adapter that was
+/// converted since has others.
+fn settings(source: &Path, recipe: &Recipe, file: &Path) -> Result<Adapter> {
+    if recipe.layers.is_empty() {
+        return Err(Error::Json { path: file.into(), what: "the recipe has no layers".into() });
+    }
+    let beside = source.join(ADAPTER_CONFIG);
+    let raw = if beside.is_file() { read_object(&beside)? } else { Default::default() };
+    let text = |key: &str| raw.get(key).and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_string);
+    let use_rslora = raw.get("use_rslora") == Some(&Value::Bool(true));
+    let mut lora = LoraConfig {
+        use_rslora,
+        lora_dropout: raw.get("lora_dropout").and_then(Value::as_f64).unwrap_or(0.0),
+        fan_in_fan_out: raw.get("fan_in_fan_out") == Some(&Value::Bool(true)),
+        target_modules: TargetModules::Names(recipe.layers.keys().cloned().collect()),
+        ..LoraConfig::default()
+    };
+    let mut layers = BTreeMap::new();
+    let alpha = |l: &LayerRecipe| lora_alpha(l, use_rslora);
+    lora.r = most_frequent(recipe.layers.values().map(|l| l.r));
+    lora.lora_alpha = f64::from_bits(most_frequent(recipe.layers.values().map(|l| alpha(l).to_bits())));
+    for (path, layer) in &recipe.layers {
+        if *path != layer.path {
+            let what = format!("the recipe of layer `{path}` is for `{}`", layer.path);
+            return Err(Error::Json { path: file.into(), what });
+        }
+        // keys are regular expressions
+        let key = regex::escape(path);
+        if layer.r != lora.r {
+            lora.rank_pattern.insert(key.clone(), layer.r);
+        }
+        if alpha(layer) != lora.lora_alpha {
+            lora.alpha_pattern.insert(key, alpha(layer));
+        }
+        let LayerRecipe { n, m, r, .. } = *layer;
+        layers.insert(path.clone(), LoraWeights { n, m, r, a: Vec::new(), b: Vec::new() });
+    }
+    let mut adapter = Adapter::new(lora, "", text("base_model_name_or_path"));
+    adapter.task_type = text("task_type");
+    adapter.revision = text("revision");
+    adapter.layers = layers;
+    Ok(adapter)
+}
+
+fn most_frequent<T: Ord + Copy + Default>(values: impl Iterator<Item = T>) -> T {
+    let mut counts: BTreeMap<T, usize> = BTreeMap::new();
+    values.for_each(|v| *counts.entry(v).or_default() += 1);
+    counts.into_iter().max_by_key(|c| c.1).map(|c| c.0).unwrap_or_default()
+}

@@ -1,0 +1,79 @@
+//! The weight of a linear layer in a checkpoint, whichever way round it is stored.
+
+use crate::checkpoint::DType;
+use crate::config::TensorNames;
+use crate::{Checkpoint, Error, Result, TensorRef};
+use loram_core::{LayerPlan, SchemeSpec, Start, Weight, WeightRef, initialize_from};
+
+/// Where a layer's weight is.
+pub(crate) struct LayerWeight {
+    pub tensor: TensorRef,
+    /// Stored as (in, out): GPT-2's `Conv1D`.
+    transposed: bool,
+}
+
+impl LayerWeight {
+    /// The weight of a module; an output layer that is tied to the embedding is the embedding.
+    pub fn find(ckpt: &Checkpoint, names: &TensorNames, path: &str) -> Result<LayerWeight> {
+        let stored = |path: &str| names.stored(&format!("{path}.weight"));
+        let own = stored(path);
+        let tied = path == "lm_head" && !ckpt.contains(&own);
+        let tensor = ckpt.tensor(&if tied { stored("model.embed_tokens") } else { own })?;
+        Ok(LayerWeight { tensor, transposed: names.is_transposed(path) })
+    }
+
+    /// The values (outputs, inputs) in f32, row-major.
+    pub fn values(&self) -> Result<Vec<f32>> {
+        let values = self.tensor.to_f32()?;
+        if !self.transposed {
+            return Ok(values);
+        }
+        let (m, n) = self.tensor.dims2()?;
+        Ok(transposed(&values, m, n))
+    }
+
+    /// Starts the layer, from the values where they lie: they are copied only for types that cannot be read in place and
+    /// for transposed weights, and for schemes that decompose them.
+    pub fn start(&self, plan: &LayerPlan, scheme: &SchemeSpec, seed: u64) -> Result<Start> {
+        let (rows, cols) = (plan.n, plan.m);
+        let stored = if self.transposed { [cols, rows] } else { [rows, cols] };
+        if self.tensor.shape() != stored {
+            let what = format!("expected shape {stored:?}, found {:?}", self.tensor.shape());
+            return Err(Error::Tensor { name: self.tensor.name().into(), what });
+        }
+        let copy;
+        let data = match self.in_place().filter(|_| !self.transposed) {
+            Some(data) => data,
+            None => {
+                copy = self.values()?;
+                WeightRef::F32(&copy)
+            }
+        };
+        Ok(initialize_from(scheme, Weight { data, rows, cols }, plan, seed)?)
+    }
+
+    fn in_place(&self) -> Option<WeightRef<'_>> {
+        match self.tensor.dtype() {
+            DType::F32 => self.tensor.as_f32().map(WeightRef::F32),
+            DType::F16 => self.tensor.as_f16().map(WeightRef::F16),
+            DType::BF16 => self.tensor.as_bf16().map(WeightRef::BF16),
+            _ => None,
+        }
+    }
+}
+
+/// The transpose (cols, rows) of a row-major matrix (rows, cols), in tiles that fit the cache.
+pub(crate) fn transposed(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    const TILE: usize = 32;
+    let mut out = vec![0.0; values.len()];
+    for i0 in (0..rows).step_by(TILE) {
+        for j0 in (0..cols).step_by(TILE) {
+            for i in i0..(i0 + TILE).min(rows) {
+                for j in j0..(j0 + TILE).min(cols) {
+                    out[j * rows + i] = values[i * cols + j];
+                }
+            }
+        }
+    }
+    out
+}
