@@ -275,11 +275,16 @@ pub const ORDER: [&str; 10] =
 
 /// Keys of a start, for `init` and `info`.
 fn of_start(name: &str) -> bool {
-    const KEYS: [&str; 15] = [
+    const KEYS: [&str; 20] = [
         "init_lora_weights",
         "basis",
         "gain",
         "gain_statistic",
+        "rho",
+        "corda_method",
+        "stable_gamma",
+        "loftq_quantizer",
+        "loftq_iter",
         "r",
         "lora_alpha",
         "lora_dropout",
@@ -293,6 +298,23 @@ fn of_start(name: &str) -> bool {
         "seed",
     ];
     KEYS.contains(&name)
+}
+
+/// Keys of `init`: those of a start, and of the data that some starts need.
+fn of_init(name: &str) -> bool {
+    const KEYS: [&str; 10] = [
+        "calibration_data",
+        "calibration_samples",
+        "dataset_format",
+        "columns",
+        "dataset_text_field",
+        "completion_only_loss",
+        "max_length",
+        "chat_template",
+        "task",
+        "per_device_train_batch_size",
+    ];
+    of_start(name) || KEYS.contains(&name)
 }
 
 /// Keys of a memory estimate, for `info`.
@@ -330,7 +352,7 @@ pub fn command() -> Command {
                       any of them.\nFlags win over --set, --set over the file, the file over defaults.";
     Cli::command()
         .mut_subcommand("train", |c| with_keys(c, |_| true).after_help(train_help))
-        .mut_subcommand("init", |c| with_keys(c, |f| of_start(f.name)))
+        .mut_subcommand("init", |c| with_keys(c, |f| of_init(f.name)))
         .mut_subcommand("info", |c| with_keys(c, |f| of_estimate(f.name)))
         .mut_subcommand("eval", |c| with_keys(c, |f| of_eval(f.name)))
 }
@@ -346,12 +368,12 @@ mod tests {
     fn keys_of_commands_exist() {
         let known: Vec<_> = loram_train::config::fields().iter().map(|f| f.name).collect();
         for (name, keys) in
-            [("init", super::of_start as fn(&str) -> bool), ("info", super::of_estimate), ("eval", super::of_eval)]
+            [("init", super::of_init as fn(&str) -> bool), ("info", super::of_estimate), ("eval", super::of_eval)]
         {
             let count = known.iter().filter(|k| keys(k)).count();
             let expected = match name {
-                "init" => 15,
-                "info" => 21,
+                "init" => 30,
+                "info" => 26,
                 _ => 9,
             };
             assert_eq!(count, expected, "{name} has a key that is not in the table");

@@ -18,6 +18,7 @@ fn json(dir: &Path, args: &[&str]) -> Value {
     serde_json::from_str(&out).unwrap()
 }
 
+const DATA: &str = "demo:restaurants?seed=0&n=16";
 const EVAL: &str = "demo:restaurants?seed=0&n=20&split=dev";
 
 #[test]
@@ -152,6 +153,30 @@ fn starts_without_training() {
     assert!((loss(&["--model", "base", "--adapter", "start"]) / base - 1.0).abs() < 0.02);
     json(dir, &["init", &model, "-o", "native", "--init", "pissa", "--r", "4"]);
     assert!((loss(&["--model", &model, "--adapter", "native"]) / base - 1.0).abs() < 1e-4);
+}
+
+#[test]
+fn starts_from_calibration_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = tiny_llama().display().to_string();
+    let before = json(dir.path(), &["eval", "--model", &model, "--data", DATA])["loss"].as_f64().unwrap();
+    for scheme in ["eva", "corda", "lora-ga"] {
+        let data = ["--calibration-data", DATA, "--calibration-samples", "8", "--r", "2"];
+        let made = json(dir.path(), &[&["init", &model, "-o", scheme, "--init", scheme], &data[..]].concat());
+        let native = scheme != "eva";
+        assert_eq!(made["changes_base"], native, "{scheme}");
+        assert_eq!(dir.path().join(scheme).join("start.safetensors").exists(), native, "{scheme}");
+        let after = json(dir.path(), &["eval", "--model", &model, "--adapter", scheme, "--data", DATA]);
+        assert!((after["loss"].as_f64().unwrap() - before).abs() < 1e-4, "{scheme} moves the model");
+        // the plain form needs the start that came along
+        loram(dir.path(), &["convert", scheme, "-o", &format!("{scheme}-plain")]).success();
+    }
+    loram(dir.path(), &["init", &model, "-o", "none", "--init", "corda"]).code(2);
+    loram(dir.path(), &["init", &model, "-o", "loftq", "--init", "loftq", "--residual", "quantised"]).success();
+    let base = json(dir.path(), &["eval", "--model", "quantised", "--data", DATA])["loss"].as_f64().unwrap();
+    let both = json(dir.path(), &["eval", "--model", "quantised", "--adapter", "loftq", "--data", DATA]);
+    let near = (both["loss"].as_f64().unwrap() - before).abs();
+    assert!(near < (base - before).abs() && base != before, "the start gives back a part of what is quantised away");
 }
 
 #[test]

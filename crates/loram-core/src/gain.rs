@@ -1,7 +1,7 @@
 //! The spectral gain Q\[r\] of LoRAM (2507.06558): which share of a weight's magnitude its start takes.
 
 use crate::linalg::Spectrum;
-use crate::schemes::SchemeSpec;
+use crate::schemes::{SchemeSpec, Statistic};
 use crate::weight::Weight;
 use crate::{Error, Result, sketch};
 use serde::{Deserialize, Serialize};
@@ -36,8 +36,11 @@ impl Gain {
             _ => match name.strip_prefix("track:") {
                 Some(scheme) => {
                     let spec = SchemeSpec::parse(scheme, &Default::default())?;
-                    if !spec.info().basis_and_basis || spec.info().name == "loram" {
-                        let what = format!("`{scheme}` has no magnitude to follow: its start is 0, or it is LoRAM");
+                    let info = spec.info();
+                    if !info.basis_and_basis || info.name == "loram" || info.statistic != Statistic::None {
+                        let what = format!(
+                            "`{scheme}` has no magnitude to follow: its start is 0, it is LoRAM, or it needs data"
+                        );
                         return Err(Error::setting("gain", what));
                     }
                     Gain::Track(spec.to_string())

@@ -99,7 +99,8 @@ mod tests {
         let w: Vec<f32> = Stream::new(5, "w", 0).normals(n * m, 0.02).iter().map(|&x| x as f32).collect();
         let w = MatRef { data: &w, rows: n, cols: m };
         let sigma = crate::singular_values("w", Weight::from(w)).unwrap();
-        for scheme in crate::registry() {
+        let without_data = |s: &&crate::SchemeInfo| s.statistic == crate::Statistic::None;
+        for scheme in crate::registry().iter().filter(without_data) {
             let name = scheme.name.replace("-k", "-24");
             let spec = SchemeSpec::parse(&name, &Default::default()).unwrap();
             let plan = LayerPlan { path: "x".into(), n, m, r, lora_alpha: s * r as f64, scaling: s };
@@ -107,7 +108,7 @@ mod tests {
             let (gain, nu_w) = (start.recipe.gain, magnitude::nu(w.data));
             let facts = LayerFacts { n, m, r, scaling: s, nu_w, gain, sigma: Some(&sigma) };
             let Some(by_formula) = k1_of_scheme(&name, &facts) else {
-                assert_eq!(name, "olora");
+                assert!(["olora", "loftq"].contains(&name.as_str()), "{name}");
                 continue;
             };
             // the entries' sample makes the random ones scatter

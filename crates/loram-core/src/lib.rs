@@ -19,6 +19,7 @@ pub mod growth;
 mod linalg;
 pub mod magnitude;
 mod panel;
+mod quantise;
 mod residual;
 mod rng;
 mod schemes;
@@ -31,10 +32,12 @@ pub use config::{LoraConfig, OneOrMany, TargetModules, unsupported_keys};
 pub use convert::{add_product, plain_alpha, plain_factors, truncate};
 pub use error::{Error, Result};
 pub use gain::{Gain, GainStatistic, exact as exact_gain, log_gain, singular_values, sketch_gain};
+pub use quantise::Quantizer;
 pub use residual::{Stored, residual};
 pub use schemes::{
-    LayerRecipe, SchemeInfo, SchemeOptions, SchemeSpec, Start, WeightUse, from_recipe, initialize, initialize_from,
-    initialize_from_sums, registry,
+    Components, CordaMethod, LayerRecipe, Observed, SchemeInfo, SchemeOptions, SchemeSpec, Start, Statistic, WeightUse,
+    eva_components, from_recipe, initialize, initialize_from, initialize_from_sums, initialize_observed,
+    principal_components, quantised_base, redistribute_ranks, registry,
 };
 pub use targets::{LayerPlan, LinearInfo, plan_layers};
 pub use weight::{MatRef, Weight, WeightRef};

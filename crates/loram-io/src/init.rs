@@ -7,6 +7,7 @@ mod residual;
 
 pub use remake::{Base, remake};
 pub(crate) use remake::{again, from_base};
+pub use residual::write_residual;
 
 use crate::adapter::{ADAPTER_WEIGHTS, Adapter, AdapterForm, Fingerprint, LoraWeights, Recipe, factor_specs};
 use crate::atomic::AtomicDir;
@@ -136,7 +137,8 @@ pub fn init_to(
     let (mut adapter, mut report) = job.run(progress, |plan, start| put(&mut writer, plan, &start.a, &start.b))?;
     writer.finish()?;
     if let Some(residual) = residual {
-        residual::write(ckpt, cfg, &job, &mut adapter, &new.path().join(ADAPTER_WEIGHTS), residual)?;
+        let factors = new.path().join(ADAPTER_WEIGHTS);
+        residual::write(ckpt, cfg, (&job.names, &job.plans), &mut adapter, &factors, residual)?;
         report.form = AdapterForm::Plain;
     }
     adapter.write_settings(new.path())?;

@@ -5,7 +5,7 @@ use crate::adapter::{Adapter, AdapterForm, RECIPE_FILE, Recipe, ends_in_start, s
 use crate::config::TensorNames;
 use crate::init::{again, from_base};
 use crate::{Checkpoint, ModelConfig, Result};
-use loram_core::{LayerRecipe, from_recipe};
+use loram_core::{LayerRecipe, SchemeSpec, Statistic, from_recipe};
 use serde::Serialize;
 
 /// The outcome of one check.
@@ -63,7 +63,8 @@ pub fn verify(adapter: &Adapter, base: Option<(&Checkpoint, Option<&ModelConfig>
                 Ok(()) => Check { name: "base", outcome: Outcome::Passed, detail },
                 Err(e) => Check { name: "base", outcome: Outcome::Failed, detail: e.to_string() },
             });
-            if checks.iter().all(|c| c.outcome != Outcome::Failed) {
+            let from_data = SchemeSpec::parse(&recipe.scheme, &recipe.options)?.info().statistic != Statistic::None;
+            if !from_data && checks.iter().all(|c| c.outcome != Outcome::Failed) {
                 checks.push(again_check(recipe, adapter.config.use_rslora, (ckpt, names))?);
             }
         }
@@ -89,6 +90,11 @@ fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> 
     let (mut equal, mut untrained, mut other) = (0, 0, 0);
     for (path, w) in &adapter.layers {
         let Some(layer) = recipe.layers.get(path) else { continue };
+        if SchemeSpec::parse(&layer.scheme, &recipe.options)?.info().statistic != Statistic::None {
+            let detail =
+                format!("`{}` starts are made from calibration data, which the recipe does not hold", layer.scheme);
+            return Ok(Check { name, outcome: Outcome::Skipped, detail });
+        }
         if (layer.n, layer.m) != (w.n, w.m) || layer.r > w.r {
             let detail = format!(
                 "layer `{path}`: the recipe is for ({}, {}) at rank {}, the file holds ({}, {}) at rank {}",

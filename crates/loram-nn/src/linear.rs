@@ -113,6 +113,9 @@ impl Linear {
         accumulate: bool,
         step: Option<u64>,
     ) -> LinearSaved {
+        if let Some(watch) = &params.watch {
+            watch.input(&self.path, x);
+        }
         let mut h = None;
         let mut start = None;
         if let Some(lora) = &self.lora {
@@ -152,6 +155,9 @@ impl Linear {
         dx: Option<(&mut Tensor, bool)>,
         step: Option<u64>,
     ) {
+        if let Some(watch) = &params.watch {
+            watch.gradient(&self.path, x, dy);
+        }
         let mut dh = None;
         let mut dh0 = None;
         if let Some(lora) = &self.lora {

@@ -1,5 +1,6 @@
 //! What training changes.
 
+use crate::observe::Watch;
 use crate::tensor::Tensor;
 
 /// The part that a parameter plays, for learning rates and files.
@@ -40,6 +41,8 @@ pub struct Param {
 #[derive(Debug, Default)]
 pub struct Params {
     list: Vec<Param>,
+    /// Layers that are watched while the model runs.
+    pub(crate) watch: Option<Watch>,
 }
 
 impl Params {
@@ -56,6 +59,11 @@ impl Params {
 
     pub(crate) fn grad_mut(&mut self, id: ParamId) -> &mut Tensor {
         &mut self.list[id.0].grad
+    }
+
+    /// Whether gradients of frozen weights are watched, so that the backward pass has to reach every layer.
+    pub(crate) fn watches_gradients(&self) -> bool {
+        self.watch.as_ref().is_some_and(Watch::backward)
     }
 
     /// Number of parameter tensors.

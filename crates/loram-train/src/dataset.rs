@@ -1,5 +1,6 @@
 //! Data for a run: records, the task that they are for, and examples made of tokens.
 
+use crate::batching::permutation;
 use crate::config::{TaskKind, TrainConfig};
 use crate::observer::{Observer, Stage};
 use crate::session::{Base, stage};
@@ -48,6 +49,14 @@ impl DataOptions {
             completion_only: c.completion_only_loss.unwrap_or(true),
             chat_template: c.chat_template.clone(),
             task: c.task,
+        }
+    }
+
+    /// The calibration data of a configuration, of which all are read; the training data where there are none.
+    pub fn calibration(c: &TrainConfig) -> DataOptions {
+        match c.calibration_data.is_empty() {
+            true => DataOptions::training(c),
+            false => DataOptions { paths: c.calibration_data.clone(), max_samples: None, ..DataOptions::training(c) },
         }
     }
 
@@ -133,6 +142,12 @@ pub fn read_dataset(
     stage(observer, Stage::Data, records.len() as u64, records.len() as u64, &source);
     let chat = records.iter().any(|r| matches!(r.body, Body::Messages(_)));
     Ok(Dataset { examples, report, task, labels, max_length, chat, preparer })
+}
+
+/// The examples on which a data-driven start runs the model: `calibration_samples` of them, chosen by the seed.
+pub fn calibration_examples(config: &TrainConfig, examples: &[Example]) -> Vec<Example> {
+    let order = permutation(examples.len(), config.seed, 0);
+    order.into_iter().take(config.calibration_samples).map(|i| examples[i].clone()).collect()
 }
 
 fn kind_of(task: Task) -> TaskKind {

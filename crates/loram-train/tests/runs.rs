@@ -67,6 +67,10 @@ fn a_resumed_run_ends_with_the_bits_of_one_that_never_stopped() {
         ("pissa", "init: pissa\nmax_steps: 9\nloraplus_lr_ratio: 4\nadapter_format: native\n"),
         ("lora", "init: lora\nmax_steps: 9\noptim: sgd\nmomentum: 0.9\nlearning_rate: 0.1\n"),
         ("full", "finetuning_type: full\nmax_steps: 5\n"),
+        ("eva", "init: eva\nmax_steps: 5\ncalibration_samples: 16\n"),
+        ("corda", "init: corda\ncorda_method: kpm\nmax_steps: 5\ncalibration_samples: 16\nadapter_format: native\n"),
+        ("lora-ga", "init: lora-ga\nbase: branch\nmax_steps: 5\ncalibration_samples: 16\n"),
+        ("loftq", "init: loftq\nloftq_iter: 2\nmax_steps: 5\n"),
     ];
     for (name, more) in cases {
         // `learning_rate` may be given twice: the later one counts

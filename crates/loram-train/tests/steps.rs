@@ -4,7 +4,7 @@ use loram_core::{LoraConfig, SchemeOptions, SchemeSpec};
 use loram_io::{Checkpoint, ModelConfig};
 use loram_nn::{Batch, IGNORE, LoadOptions, Lora, Model, Targets, Task};
 use loram_train::TrainConfig;
-use loram_train::adapt::{StartOptions, start};
+use loram_train::adapt::{Calibration, StartOptions, start};
 use loram_train::config::BaseMode;
 use loram_train::optim::{Optimizer, clip, grad_norm};
 use serde_json::Value;
@@ -106,7 +106,7 @@ impl Steps {
             ..LoraConfig::default()
         };
         let scheme = SchemeSpec::parse(self.info["scheme"].as_str().unwrap(), &SchemeOptions::default()).unwrap();
-        start(model, &StartOptions { lora, scheme, seed: 1, base }, &mut |_, _, _| {}).unwrap();
+        start(model, &StartOptions { lora, scheme, seed: 1, base }, Calibration::default(), &mut |_, _, _| {}).unwrap();
     }
 
     /// Trains and compares.

@@ -60,7 +60,7 @@ fn schemes() -> String {
          A scheme is the start of an adapter: from a weight `W` it makes `A₀` and `B₀`. Where `B₀A₀` is not 0 (the base column \
          says `W − s·B₀A₀`), the product is taken off the base, so that the model says at step 0 what it said before; such an \
          adapter is saved in plain form by default, which loads onto the untouched base (see [adapters](adapters.md)).\n\n\
-         | scheme | start | base | needs W | options | source |\n|---|---|---|---|---|---|\n",
+         | scheme | start | base | needs W | needs data | options | source |\n|---|---|---|---|---|---|---|\n",
     );
     for s in loram_core::registry() {
         let base = if s.basis_and_basis { "`W − s·B₀A₀`" } else { "unchanged" };
@@ -69,8 +69,9 @@ fn schemes() -> String {
             list => format!("`{}`", list.join("`, `")),
         };
         let needs = if s.needs_weight { "yes" } else { "no" };
-        let _ =
-            writeln!(out, "| `{}` | {} | {base} | {needs} | {options} | {} |", s.name, cell(s.summary), cell(s.source));
+        let data = s.statistic.describe().unwrap_or("no");
+        let (summary, source) = (cell(s.summary), cell(s.source));
+        let _ = writeln!(out, "| `{}` | {summary} | {base} | {needs} | {data} | {options} | {source} |", s.name);
     }
     out += "\n## Which one\n\n\
             `loram` is the default: it needs one pass over each weight (its norm), no SVD, and its start can be made again from \
@@ -83,7 +84,9 @@ fn schemes() -> String {
             - `gain`: how much of the weight's magnitude the start has. `log` (default) is ln r / ln min(n, m); `exact` takes \
             the weight's true spectrum (an SVD); `sketch` estimates it; `log-half`; `track:SCHEME` copies another scheme's \
             magnitude; or a number in (0, 1].\n\
-            - `gain_statistic`: `second-moment` (default), or `variance` as in the authors' code.\n";
+            - `gain_statistic`: `second-moment` (default), or `variance` as in the authors' code.\n\n\
+            Options of the data-driven schemes and of `loftq`, what a calibration file is and what it costs: \
+            [starts](starts.md).\n";
     out
 }
 

@@ -5,15 +5,17 @@ use crate::cli::{Init, ResidualType};
 use crate::console::{Console, count, duration};
 use crate::error::{Error, Result};
 use crate::keys;
-use crate::progress::layer_bar;
+use crate::progress::{Show, layer_bar};
 use crate::table::{Side, table};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use loram_core::Statistic;
 use loram_io::error::human_bytes;
-use loram_io::init::{InitOptions, InitReport, Residual, init_to, remake};
+use loram_io::init::{InitOptions, InitReport, Residual, init_to, remake, write_residual};
 use loram_io::{AdapterForm, Checkpoint, DType, ModelConfig};
+use loram_train::adapt::init_on_data;
 use loram_train::config::fields;
-use loram_train::system;
+use loram_train::{TrainConfig, system};
 use serde_json::json;
 
 pub fn run(args: &Init, matches: &ArgMatches, console: &Console) -> Result<()> {
@@ -41,7 +43,7 @@ pub fn run(args: &Init, matches: &ArgMatches, console: &Console) -> Result<()> {
                 console
                     .say(format!("{name}: an architecture that loram does not run; modules are named by its tensors"));
             }
-            let settings = keys::partial(matches)?;
+            let mut settings = keys::partial(matches)?;
             let options = InitOptions {
                 lora: settings.lora_config(),
                 scheme: settings.scheme()?,
@@ -51,12 +53,42 @@ pub fn run(args: &Init, matches: &ArgMatches, console: &Console) -> Result<()> {
             };
             let dtype = (args.residual_dtype == ResidualType::Float32).then_some(DType::F32);
             let residual = args.residual.as_ref().map(|to| Residual { to, dtype });
-            init_to(checkpoint, config.as_ref(), &options, &args.output, residual, &progress)?
+            if options.scheme.info().statistic == Statistic::None {
+                init_to(checkpoint, config.as_ref(), &options, &args.output, residual, &progress)?
+            } else {
+                settings.model_name_or_path = name.to_string();
+                settings.revision.clone_from(&args.revision);
+                on_data(&settings, (checkpoint, config.as_ref()), args, residual, console)?
+            }
         }
         (None, None) => return Err(Error::Usage("a model, or --from-recipe, is needed".into())),
     };
     bar.finish_and_clear();
     show(args, base.as_ref().map(|b| b.0), &report, console)
+}
+
+/// A start that runs the model on calibration data.
+fn on_data(
+    settings: &TrainConfig,
+    (checkpoint, config): (&Checkpoint, Option<&ModelConfig>),
+    args: &Init,
+    residual: Option<Residual<'_>>,
+    console: &Console,
+) -> Result<InitReport> {
+    let scheme = settings.scheme()?;
+    if residual.is_some() && !scheme.info().basis_and_basis {
+        let what = format!("`{scheme}` leaves the base model as it is: there is no residual to write");
+        return Err(Error::Usage(what));
+    }
+    let mut progress = Show::new(console);
+    let (adapter, mut report) = init_on_data(settings, &mut progress)?;
+    progress.clear();
+    adapter.write(&args.output)?;
+    if let Some(residual) = residual {
+        write_residual(checkpoint, config, &args.output, residual)?;
+        report.form = AdapterForm::Plain;
+    }
+    Ok(report)
 }
 
 /// With a recipe there is nothing to set: it says everything.

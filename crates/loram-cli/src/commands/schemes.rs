@@ -16,6 +16,7 @@ pub fn run(console: &Console) -> Result<()> {
                 "source": s.source,
                 "needs_weight": s.needs_weight,
                 "changes_base": s.basis_and_basis,
+                "needs_data": s.statistic.describe(),
                 "options": s.options,
             })
         })

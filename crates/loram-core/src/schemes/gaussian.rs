@@ -1,6 +1,6 @@
 //! PEFT's `gaussian`: A normal of deviation 1/r, B zero.
 
-use super::{Context, Factors, SchemeInfo};
+use super::{Context, Factors, SchemeInfo, Statistic};
 use crate::Result;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
@@ -9,6 +9,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     source: "PEFT `gaussian`",
     needs_weight: false,
     basis_and_basis: false,
+    statistic: Statistic::None,
     options: &[],
     start,
 };

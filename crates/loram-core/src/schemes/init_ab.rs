@@ -1,6 +1,6 @@
 //! Init[AB]: both factors at random, as `lora` starts A; the base takes the difference.
 
-use super::{Context, Factors, SchemeInfo};
+use super::{Context, Factors, SchemeInfo, Statistic};
 use crate::Result;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
@@ -9,6 +9,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     source: "Init[AB]",
     needs_weight: false,
     basis_and_basis: true,
+    statistic: Statistic::None,
     options: &[],
     start,
 };

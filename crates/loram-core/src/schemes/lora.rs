@@ -1,6 +1,6 @@
 //! LoRA's own start (2106.09685) as PEFT has it: A uniform, B zero.
 
-use super::{Context, Factors, SchemeInfo};
+use super::{Context, Factors, SchemeInfo, Statistic};
 use crate::Result;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
@@ -9,6 +9,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     source: "2106.09685, PEFT `True`",
     needs_weight: false,
     basis_and_basis: false,
+    statistic: Statistic::None,
     options: &[],
     start,
 };

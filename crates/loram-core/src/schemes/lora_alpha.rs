@@ -1,6 +1,6 @@
 //! `lora` with `lora_alpha` = 256·√r (2606.12883): the scaling is 256/√r, and 256 with rsLoRA.
 
-use super::{SchemeInfo, lora};
+use super::{SchemeInfo, Statistic, lora};
 use crate::targets::LayerPlan;
 use crate::{Error, Result};
 
@@ -10,6 +10,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     source: "2606.12883",
     needs_weight: false,
     basis_and_basis: false,
+    statistic: Statistic::None,
     options: &[],
     start: lora::start,
 };

@@ -1,6 +1,6 @@
 //! LoRAM (2507.06558): orthogonal sine bases, scaled so that B₀A₀ has the share Q\[r\] of the weight's magnitude.
 
-use super::{Context, Factors, SchemeInfo, SchemeSpec};
+use super::{Context, Factors, SchemeInfo, SchemeSpec, Statistic};
 use crate::basis::{Basis, Columns};
 use crate::gain::{Gain, GainStatistic};
 use crate::rng::Stream;
@@ -13,6 +13,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     source: "2507.06558",
     needs_weight: true,
     basis_and_basis: true,
+    statistic: Statistic::None,
     options: &["basis", "gain", "gain_statistic"],
     start,
 };
@@ -21,7 +22,7 @@ fn start(c: &Context<'_>) -> Result<Factors> {
     let (n, m, r) = c.shape();
     let options = &c.spec.options;
     let statistic = options.gain_statistic;
-    let (sum, squares) = c.sums.unwrap_or_else(|| c.w.data.sums());
+    let (sum, squares) = c.known.sums.unwrap_or_else(|| c.w.data.sums());
     c.check_finite(squares)?;
     let [of_m, of_n] = columns(options.basis, c.plan, c.seed);
     let unit = unit(statistic, &of_m, &of_n, n * m);

@@ -1,12 +1,17 @@
 //! Starts of adapters: one file each, listed in [`registry`].
 
+mod corda;
+mod eva;
 mod gaussian;
 mod init_ab;
+mod loftq;
 mod lora;
 mod lora_alpha;
+mod lora_ga;
 mod loram;
 mod mica;
 mod milora;
+mod observed;
 mod olora;
 mod orthogonal;
 mod pissa;
@@ -14,6 +19,10 @@ mod rlmo;
 mod rlpo;
 mod spec;
 
+pub use corda::CordaMethod;
+pub use eva::{eva_components, principal_components, redistribute_ranks};
+pub use loftq::quantised_base;
+pub use observed::{Components, Observed, Statistic};
 pub use spec::{SchemeOptions, SchemeSpec};
 
 use crate::basis::Basis;
@@ -49,6 +58,8 @@ pub struct SchemeInfo {
     pub needs_weight: bool,
     /// Whether B₀A₀ ≠ 0, so that the base changes to W − s·B₀A₀.
     pub basis_and_basis: bool,
+    /// What it needs of a run of the model on calibration data.
+    pub statistic: Statistic,
     /// Options it takes.
     pub options: &'static [&'static str],
     start: fn(&Context<'_>) -> Result<Factors>,
@@ -61,7 +72,7 @@ impl std::fmt::Debug for SchemeInfo {
 }
 
 /// A new scheme is one file and one line here.
-static SCHEMES: [SchemeInfo; 13] = [
+static SCHEMES: [SchemeInfo; 17] = [
     loram::INFO,
     lora::INFO,
     gaussian::INFO,
@@ -75,6 +86,10 @@ static SCHEMES: [SchemeInfo; 13] = [
     rlmo::INFO,
     mica::INFO,
     lora_alpha::INFO,
+    eva::INFO,
+    corda::INFO,
+    lora_ga::INFO,
+    loftq::INFO,
 ];
 
 /// All schemes, the default first.
@@ -85,14 +100,20 @@ pub fn registry() -> &'static [SchemeInfo] {
 /// What a scheme works on.
 struct Context<'a> {
     w: Weight<'a>,
-    /// Σx and Σx² of the weight, where somebody else has taken them.
-    sums: Option<(f64, f64)>,
     plan: &'a LayerPlan,
     seed: u64,
     spec: &'a SchemeSpec,
+    known: Known<'a>,
 }
 
 impl Context<'_> {
+    /// The error of a data-driven scheme without its data.
+    fn unobserved(&self) -> Error {
+        let what = self.spec.info().statistic.describe().unwrap_or("work");
+        let what = format!("`{}` starts from the layer's {what} on calibration data, and none is given", self.spec);
+        Error::layer(&self.plan.path, what)
+    }
+
     /// The random stream of a factor of this layer.
     fn stream(&self, factor: u64) -> Stream {
         Stream::new(self.seed, &self.plan.path, factor)
@@ -229,11 +250,23 @@ pub fn initialize(spec: &SchemeSpec, w: MatRef<'_>, plan: &LayerPlan, seed: u64)
 /// Deterministic in (weight, plan, seed), whatever the number of threads and the order of layers. Errors name the layer:
 /// a weight that is not finite or has another shape, a rank that the scheme cannot have.
 pub fn initialize_from(spec: &SchemeSpec, w: Weight<'_>, plan: &LayerPlan, seed: u64) -> Result<Start> {
+    initialize_observed(spec, w, plan, seed, None)
+}
+
+/// [`initialize_from`] for schemes that need a [`Statistic`] of the layer on calibration data; others ignore `observed`.
+/// A data-driven scheme without it is an error, as is a statistic of another kind or shape.
+pub fn initialize_observed(
+    spec: &SchemeSpec,
+    w: Weight<'_>,
+    plan: &LayerPlan,
+    seed: u64,
+    observed: Option<&Observed>,
+) -> Result<Start> {
     if (w.rows, w.cols, w.data.len()) != (plan.n, plan.m, plan.n * plan.m) {
         let what = format!("expected a weight ({}, {}), found ({}, {})", plan.n, plan.m, w.rows, w.cols);
         return Err(Error::layer(&plan.path, what));
     }
-    start(spec, w, None, plan, seed)
+    start(spec, w, plan, seed, Known { sums: None, observed })
 }
 
 /// Starts the adapter of a layer whose weight is out of reach, on an accelerator say, from the sums Σx and Σx² of its
@@ -247,13 +280,21 @@ pub fn initialize_from_sums(spec: &SchemeSpec, sums: (f64, f64), plan: &LayerPla
         ));
     }
     let w = Weight { data: WeightRef::F32(&[]), rows: plan.n, cols: plan.m };
-    start(spec, w, Some(sums), plan, seed)
+    start(spec, w, plan, seed, Known { sums: Some(sums), observed: None })
 }
 
-fn start(spec: &SchemeSpec, w: Weight<'_>, sums: Option<(f64, f64)>, plan: &LayerPlan, seed: u64) -> Result<Start> {
+/// What is known of a layer beside its weight.
+#[derive(Clone, Copy, Default)]
+struct Known<'a> {
+    /// Σx and Σx² of the weight.
+    sums: Option<(f64, f64)>,
+    observed: Option<&'a Observed>,
+}
+
+fn start(spec: &SchemeSpec, w: Weight<'_>, plan: &LayerPlan, seed: u64, known: Known<'_>) -> Result<Start> {
     check_rank(plan)?;
     let plan = spec.adjust(plan)?;
-    let f = (spec.info().start)(&Context { w, sums, plan: &plan, seed, spec })?;
+    let f = (spec.info().start)(&Context { w, plan: &plan, seed, spec, known })?;
     let recipe = LayerRecipe {
         scheme: spec.to_string(),
         path: plan.path.clone(),
@@ -292,7 +333,7 @@ pub(crate) fn check_rank(plan: &LayerPlan) -> Result<()> {
 }
 
 /// The start (A₀ (r, m), B₀ (n, r)) of a recipe, bit for bit as it was. `None` when it needs the weight (the schemes that
-/// decompose it), or when the recipe is none that this crate writes.
+/// decompose it) or calibration data, or when the recipe is none that this crate writes.
 pub fn from_recipe(recipe: &LayerRecipe) -> Option<(Vec<f32>, Vec<f32>)> {
     let LayerRecipe { n, m, r, .. } = *recipe;
     let spec = SchemeSpec::parse(&recipe.scheme, &Default::default()).ok()?;
@@ -303,10 +344,11 @@ pub fn from_recipe(recipe: &LayerRecipe) -> Option<(Vec<f32>, Vec<f32>)> {
     if let (Some(beta), Some(basis)) = (recipe.beta.filter(|b| b.is_finite()), recipe.basis) {
         return Some(loram::factors(basis, &plan, recipe.seed, beta));
     }
-    if spec.weight_use() > WeightUse::Shape {
+    if spec.weight_use() > WeightUse::Shape || spec.info().statistic != Statistic::None {
         return None;
     }
     let none = Weight { data: WeightRef::F32(&[]), rows: n, cols: m };
-    let f = (spec.info().start)(&Context { w: none, sums: None, plan: &plan, seed: recipe.seed, spec: &spec }).ok()?;
+    let context = Context { w: none, plan: &plan, seed: recipe.seed, spec: &spec, known: Known::default() };
+    let f = (spec.info().start)(&context).ok()?;
     Some((f.a, f.b))
 }

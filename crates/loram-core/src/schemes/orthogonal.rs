@@ -1,6 +1,6 @@
 //! PEFT's `orthogonal`: both factors at random, through disjoint rows of one orthogonal matrix, so that B·A = 0.
 
-use super::{Context, Factors, SchemeInfo};
+use super::{Context, Factors, SchemeInfo, Statistic};
 use crate::{Error, Result, linalg};
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
@@ -9,6 +9,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     source: "PEFT `orthogonal`",
     needs_weight: false,
     basis_and_basis: false,
+    statistic: Statistic::None,
     options: &[],
     start,
 };

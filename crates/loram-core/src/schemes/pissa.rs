@@ -1,6 +1,6 @@
 //! PiSSA (2404.02948): the first r singular triples, exactly or by a randomised decomposition.
 
-use super::{Context, Factors, SchemeInfo};
+use super::{Context, Factors, SchemeInfo, Statistic};
 use crate::Result;
 use crate::linalg::randomised_svd;
 use faer::Mat;
@@ -11,6 +11,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     source: "2404.02948, PEFT `pissa`",
     needs_weight: true,
     basis_and_basis: true,
+    statistic: Statistic::None,
     options: &[],
     start,
 };

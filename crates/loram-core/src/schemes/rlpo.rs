@@ -1,6 +1,6 @@
 //! RLPO (2606.31813): A holds the first r right singular vectors, without their values; B is zero.
 
-use super::{Context, Factors, SchemeInfo, columns_as_rows};
+use super::{Context, Factors, SchemeInfo, Statistic, columns_as_rows};
 use crate::Result;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
@@ -9,6 +9,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     source: "2606.31813",
     needs_weight: true,
     basis_and_basis: false,
+    statistic: Statistic::None,
     options: &[],
     start,
 };

@@ -1,14 +1,15 @@
 //! A scheme's name and options, as a configuration gives them.
 
-use super::{SCHEMES, SchemeInfo, WeightUse, lora_alpha};
+use super::{CordaMethod, SCHEMES, SchemeInfo, WeightUse, lora_alpha};
 use crate::basis::Basis;
 use crate::gain::{Gain, GainStatistic};
+use crate::quantise::Quantizer;
 use crate::targets::LayerPlan;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Options of schemes, with the names they have in a configuration.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SchemeOptions {
     /// Basis of `loram`.
@@ -17,6 +18,31 @@ pub struct SchemeOptions {
     pub gain: Gain,
     /// Statistic of `loram`.
     pub gain_statistic: GainStatistic,
+    /// Largest rank of a layer under `eva`, in multiples of r; 1: ranks stay.
+    pub rho: f64,
+    /// Triples that `corda` takes.
+    pub corda_method: CordaMethod,
+    /// γ of `lora-ga`: both factors are n^¼/√γ times unit vectors.
+    pub stable_gamma: f64,
+    /// Quantisation that `loftq` makes up for.
+    pub loftq_quantizer: Quantizer,
+    /// Turns of `loftq`.
+    pub loftq_iter: usize,
+}
+
+impl Default for SchemeOptions {
+    fn default() -> SchemeOptions {
+        SchemeOptions {
+            basis: Basis::default(),
+            gain: Gain::default(),
+            gain_statistic: GainStatistic::default(),
+            rho: 2.0,
+            corda_method: CordaMethod::default(),
+            stable_gamma: 16.0,
+            loftq_quantizer: Quantizer::default(),
+            loftq_iter: 1,
+        }
+    }
 }
 
 /// A scheme with its options.
@@ -41,14 +67,31 @@ impl SchemeSpec {
         };
         let info = SCHEMES.iter().find(|s| s.name == plain && s.name.ends_with("-k") == niter.is_some());
         let info = info.ok_or_else(|| unknown(name))?;
+        let default = SchemeOptions::default();
         let given = [
-            ("basis", options.basis != Basis::default()),
-            ("gain", options.gain != Gain::default()),
-            ("gain_statistic", options.gain_statistic != GainStatistic::default()),
+            ("basis", options.basis != default.basis),
+            ("gain", options.gain != default.gain),
+            ("gain_statistic", options.gain_statistic != default.gain_statistic),
+            ("rho", options.rho != default.rho),
+            ("corda_method", options.corda_method != default.corda_method),
+            ("stable_gamma", options.stable_gamma != default.stable_gamma),
+            ("loftq_quantizer", options.loftq_quantizer != default.loftq_quantizer),
+            ("loftq_iter", options.loftq_iter != default.loftq_iter),
         ];
         for (key, set) in given {
             if set && !info.options.contains(&key) {
-                return Err(Error::setting(key, format!("is no option of `{name}`, only of `loram`")));
+                let owners: Vec<&str> = SCHEMES.iter().filter(|s| s.options.contains(&key)).map(|s| s.name).collect();
+                let what = format!("is no option of `{name}`, only of `{}`", owners.join("`, `"));
+                return Err(Error::setting(key, what));
+            }
+        }
+        for (key, ok, expected) in [
+            ("rho", options.rho.is_finite() && options.rho >= 1.0, "a number of at least 1"),
+            ("stable_gamma", options.stable_gamma.is_finite() && options.stable_gamma > 0.0, "a number above 0"),
+            ("loftq_iter", options.loftq_iter > 0, "at least 1"),
+        ] {
+            if !ok {
+                return Err(Error::setting(key, format!("expected {expected}")));
             }
         }
         Ok(SchemeSpec { info, niter, options: options.clone() })

@@ -1,6 +1,6 @@
 //! Between the native form of an adapter and the plain one, and to smaller ranks.
 
-use super::{Adapter, AdapterForm, LoraWeights, RECIPE_FILE};
+use super::{Adapter, AdapterForm, LoraWeights, RECIPE_FILE, STARTS};
 use crate::config::TensorNames;
 use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, Error, ModelConfig, Result};
@@ -59,6 +59,12 @@ impl Adapter {
         let Some(recipe) = self.recipe.as_ref().filter(|r| r.form == AdapterForm::Native) else { return Ok(None) };
         let missing = |what: String| Error::Usage(format!("layer `{path}`: {what}"));
         let layer = recipe.layers.get(path).ok_or_else(|| missing("the recipe has no entry for it".into()))?;
+        if let Some((a, b)) = self.starts.get(path) {
+            if (a.len(), b.len()) != (layer.r * layer.m, layer.n * layer.r) {
+                return Err(missing(format!("its start in {STARTS} does not have the shape that {RECIPE_FILE} says")));
+            }
+            return Ok(Some((a.clone(), b.clone())));
+        }
         if let Some(start) = loram_core::from_recipe(layer) {
             return Ok(Some(start));
         }
@@ -103,6 +109,7 @@ impl Adapter {
             let (a, b) = loram_core::plain_factors(&w.a, &w.b, &a0, &b0, w.n, w.m, w.r);
             *w = LoraWeights { r: 2 * w.r, a, b, ..*w };
         }
+        out.starts.clear();
         let c = &mut out.config;
         c.r *= 2;
         c.lora_alpha = loram_core::plain_alpha(c.lora_alpha, c.use_rslora);

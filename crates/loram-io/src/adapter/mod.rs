@@ -16,12 +16,13 @@ pub use recipe::{AdapterForm, Fingerprint, RECIPE_FILE, Recipe};
 pub(crate) use tensors::factor_specs;
 
 use crate::atomic::{self, AtomicDir};
-use crate::checkpoint::{pt_metadata, write_safetensors};
+use crate::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
 use crate::config::{TensorNames, read_object};
 use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, DType, Error, Result};
 use loram_core::{LayerPlan, LinearInfo, LoraConfig, TargetModules, plan_layers};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -29,6 +30,9 @@ use std::path::Path;
 pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// File name of the adapter's weights.
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+
+/// File beside a native adapter with starts that its recipe alone cannot make again: `<module path>.A0` and `.B0`.
+pub const STARTS: &str = "start.safetensors";
 
 /// The two factors of one layer, row-major.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +77,8 @@ pub struct Adapter {
     pub base_copies: BTreeMap<String, SavedTensor>,
     /// How it was started; `None` for adapters of other programs.
     pub recipe: Option<Recipe>,
+    /// Starts that were stored beside the factors because the recipe alone cannot make them again, by module path.
+    pub starts: BTreeMap<String, StartFactors>,
     /// Type that the tensors are stored in: F32, F16 or BF16.
     pub dtype: DType,
     /// `adapter_config.json` as it was read, so that keys unknown here survive; empty for a new adapter.
@@ -91,6 +97,7 @@ impl Adapter {
             saved: BTreeMap::new(),
             base_copies: BTreeMap::new(),
             recipe: None,
+            starts: BTreeMap::new(),
             dtype: DType::F32,
             raw: Map::new(),
         }
@@ -134,6 +141,7 @@ impl Adapter {
             saved,
             base_copies,
             recipe,
+            starts: read_starts(dir)?,
             dtype,
             raw,
         };
@@ -150,11 +158,17 @@ impl Adapter {
         let tensors = tensors::encode(&self.layers, &self.saved, self.dtype);
         write_safetensors(new.path().join(ADAPTER_WEIGHTS), &pt_metadata(), tensors)?;
         self.write_settings(new.path())?;
+        let starts = self.form() == AdapterForm::Native && !self.starts.is_empty();
+        if starts {
+            write_safetensors(new.path().join(STARTS), &pt_metadata(), self.start_tensors())?;
+        }
         new.commit()?;
-        // the recipe of an older adapter in the same folder would speak of the wrong factors
-        let old = dir.join(RECIPE_FILE);
-        if self.recipe.is_none() && old.exists() {
-            std::fs::remove_file(&old).map_err(|e| Error::io("remove", &old, e))?;
+        // what an older adapter left in the same folder would speak of the wrong factors
+        for (name, stays) in [(RECIPE_FILE, self.recipe.is_some()), (STARTS, starts)] {
+            let old = dir.join(name);
+            if !stays && old.exists() {
+                std::fs::remove_file(&old).map_err(|e| Error::io("remove", &old, e))?;
+            }
         }
         Ok(())
     }
@@ -168,6 +182,17 @@ impl Adapter {
             Some(recipe) => atomic::write_json(dir.join(RECIPE_FILE), recipe),
             None => Ok(()),
         }
+    }
+
+    fn start_tensors(&self) -> Vec<(TensorSpec, Cow<'_, [f32]>)> {
+        let layers = self.starts.iter().filter_map(|(path, start)| Some((path, start, self.layers.get(path)?)));
+        layers
+            .flat_map(|(path, (a, b), w)| {
+                [("A0", [w.r, w.m], a), ("B0", [w.n, w.r], b)].map(|(name, shape, values)| {
+                    (TensorSpec::new(format!("{path}.{name}"), DType::F32, &shape), Cow::Borrowed(&values[..]))
+                })
+            })
+            .collect()
     }
 
     /// Whether it loads onto the untouched base: native only when the recipe says so.
@@ -301,6 +326,22 @@ impl Adapter {
         set.insert("peft_version".into(), json!(PEFT_VERSION));
         Ok(config_file::encode(&self.raw, set))
     }
+}
+
+fn read_starts(dir: &Path) -> Result<BTreeMap<String, StartFactors>> {
+    let path = dir.join(STARTS);
+    if !path.exists() {
+        return Ok(BTreeMap::new());
+    }
+    let file = Checkpoint::open_file(&path)?;
+    let mut out = BTreeMap::new();
+    for name in file.names() {
+        if let Some(layer) = name.strip_suffix(".A0") {
+            let b = file.tensor(&format!("{layer}.B0"))?.to_f32()?;
+            out.insert(layer.to_string(), (file.tensor(name)?.to_f32()?, b));
+        }
+    }
+    Ok(out)
 }
 
 /// `modules_to_save`, with the heads that PEFT always saves for sequence classification.

@@ -5,28 +5,46 @@
 //! (2507.06558's order, with the smaller error). In 16-bit types that moves the model by 2e-3 of ‖W‖ at r = 16, and by ten
 //! times as much at r = 128 with rsLoRA, where the product is large: then write it in F32, or keep the native form.
 
-use super::{Job, Residual};
-use crate::adapter::{Adapter, AdapterForm, Fingerprint, factor_specs};
+use super::Residual;
+use crate::adapter::{ADAPTER_WEIGHTS, Adapter, AdapterForm, Fingerprint, factor_specs};
 use crate::config::TensorNames;
 use crate::layer_weight::transposed;
 use crate::merge::{MergeSource, write_merged};
-use crate::{Checkpoint, DType, ModelConfig, Result};
-use loram_core::{LayerPlan, add_product};
+use crate::{Checkpoint, DType, Error, ModelConfig, Result};
+use loram_core::{LayerPlan, MatRef, SchemeSpec, add_product};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::path::Path;
+
+/// Writes the residual checkpoint of an adapter that is in native form in the folder `dir`, and makes it there a plain one
+/// of that base.
+///
+/// Errors: no adapter there, or one that leaves its base as it is; the disk.
+pub fn write_residual(ckpt: &Checkpoint, cfg: Option<&ModelConfig>, dir: &Path, how: Residual<'_>) -> Result<()> {
+    let mut adapter = Adapter::read(dir)?;
+    if adapter.form() != AdapterForm::Native {
+        let what = "this start leaves the base model as it is: there is no residual to write";
+        return Err(Error::Usage(what.into()));
+    }
+    let names = TensorNames::of(ckpt, cfg)?;
+    let plans: Vec<LayerPlan> = adapter.plan()?.into_values().collect();
+    write(ckpt, cfg, (&names, &plans), &mut adapter, &dir.join(ADAPTER_WEIGHTS), how)?;
+    adapter.write(dir)
+}
 
 /// Writes it from the file of factors, and makes `adapter` a plain one of that base.
 pub(super) fn write(
     ckpt: &Checkpoint,
     cfg: Option<&ModelConfig>,
-    job: &Job<'_>,
+    (names, plans): (&TensorNames, &[LayerPlan]),
     adapter: &mut Adapter,
     factors: &Path,
     how: Residual<'_>,
 ) -> Result<()> {
-    let plans: BTreeMap<String, &LayerPlan> = job.plans.iter().map(|p| (format!("{}.weight", p.path), p)).collect();
-    let mut source = Taken { plans, names: &job.names, factors: Checkpoint::open_file(factors)?, dtype: how.dtype };
+    let spec = adapter.recipe.as_ref().map(|r| SchemeSpec::parse(&r.scheme, &r.options)).transpose()?;
+    let plans: BTreeMap<String, &LayerPlan> = plans.iter().map(|p| (format!("{}.weight", p.path), p)).collect();
+    let factors = Checkpoint::open_file(factors)?;
+    let mut source = Taken { plans, names, factors, dtype: how.dtype, spec };
     let mut updates = Map::new();
     if how.dtype == Some(DType::F32) {
         // transformers loads everything in the type that this names
@@ -35,7 +53,7 @@ pub(super) fn write(
     }
     write_merged(ckpt, cfg, how.to, &updates, &mut source)?;
     let written = Checkpoint::open(how.to)?;
-    let base = Fingerprint::of(&written, Some(&job.names), adapter.layers.keys().map(String::as_str))?;
+    let base = Fingerprint::of(&written, Some(names), adapter.layers.keys().map(String::as_str))?;
     adapter.base_model = Some(how.to.display().to_string());
     adapter.revision = None;
     if let Some(recipe) = &mut adapter.recipe {
@@ -51,6 +69,7 @@ struct Taken<'a> {
     names: &'a TensorNames,
     factors: Checkpoint,
     dtype: Option<DType>,
+    spec: Option<SchemeSpec>,
 }
 
 impl MergeSource for Taken<'_> {
@@ -63,7 +82,22 @@ impl MergeSource for Taken<'_> {
     }
 
     fn apply(&mut self, name: &str, _: &[usize], values: &mut [f32]) -> Result<()> {
-        let Some(&LayerPlan { ref path, n, m, r, scaling, .. }) = self.plans.get(name).copied() else { return Ok(()) };
+        let Some(plan) = self.plans.get(name).copied() else { return Ok(()) };
+        let &LayerPlan { ref path, n, m, r, scaling, .. } = plan;
+        let quantised = |w: &[f32]| match &self.spec {
+            Some(spec) => loram_core::quantised_base(spec, MatRef { data: w, rows: n, cols: m }, plan),
+            None => Ok(None),
+        };
+        // what LoftQ's factors belong to: the quantised weight, read back
+        if self.names.is_transposed(path) {
+            if let Some(q) = quantised(&transposed(values, m, n))? {
+                values.copy_from_slice(&transposed(&q, n, m));
+                return Ok(());
+            }
+        } else if let Some(q) = quantised(values)? {
+            values.copy_from_slice(&q);
+            return Ok(());
+        }
         let [a, b] = factor_specs(path, n, m, r, DType::F32);
         let (a, b) = (self.factors.tensor(&a.name)?.to_f32()?, self.factors.tensor(&b.name)?.to_f32()?);
         if self.names.is_transposed(path) {

@@ -3,8 +3,10 @@
 use super::head::Backward;
 use super::{Backbone, Model, stack};
 use crate::batch::{Batch, BatchLoss, EvalOut};
+use crate::observe::{Observe, Watch};
 use crate::tensor::Tensor;
 use crate::{Result, pool};
+use std::collections::BTreeMap;
 
 impl Model {
     /// Adds d(`loss_scale`·Σ loss)/dθ of a batch to the gradients of all parameters θ. `loss_scale` is 1/(tokens or
@@ -19,7 +21,7 @@ impl Model {
         let loss = match &self.backbone {
             Backbone::Decoder(d) => {
                 let pass = d.pass(&batch.lengths, &positions, step);
-                let below = d.embed.trains();
+                let below = d.embed.trains() || params.watches_gradients();
                 let x = d.embed(params, batch)?;
                 let (x, tape) = stack::forward(&d.blocks, params, x, &pass, true, below, checkpointing);
                 let (h, saved) = d.norm.forward(params, &x);
@@ -40,7 +42,7 @@ impl Model {
             }
             Backbone::Encoder(e) => {
                 let pass = e.pass(&batch.lengths, &positions, step);
-                let below = e.embedding_trains();
+                let below = e.embedding_trains() || params.watches_gradients();
                 let (x, embedded) = e.embed(params, batch, &positions, step)?;
                 let (x, tape) = stack::forward(&e.blocks, params, x, &pass, true, below, checkpointing);
                 let out = self.head.loss(params, &x, batch, &how(!tape.is_empty() || below))?;
@@ -55,6 +57,30 @@ impl Model {
         };
         pool::end_of_step();
         Ok(loss)
+    }
+
+    /// Watches linear layers until [`Model::observed`]: [`Model::observe_batch`] adds to what is summed up.
+    pub fn observe(&mut self, what: Observe, paths: impl IntoIterator<Item = String>) {
+        self.params.watch = Some(Watch::new(what, paths));
+    }
+
+    /// Runs a batch for the layers that are watched: forward for their inputs; forward and backward, with the loss times
+    /// `loss_scale`, for gradients, which leaves the gradients of parameters changed. `counted` are the tokens whose
+    /// inputs count for [`Observe::Covariance`]; empty: all.
+    pub fn observe_batch(&mut self, batch: &Batch, counted: &[bool], loss_scale: f64) -> Result<()> {
+        if let Some(watch) = &mut self.params.watch {
+            watch.begin(&batch.lengths, counted);
+        }
+        match self.params.watches_gradients() {
+            true => self.forward_backward(batch, loss_scale, 0).map(|_| ()),
+            false => self.evaluate(batch).map(|_| ()),
+        }
+    }
+
+    /// Ends what [`Model::observe`] began: the sums by module path, row-major. Layers that nothing passed through are
+    /// missing.
+    pub fn observed(&mut self) -> BTreeMap<String, Vec<f32>> {
+        self.params.watch.take().map(Watch::finish).unwrap_or_default()
     }
 
     /// Final hidden states (t, hidden), after the last norm.

@@ -1,14 +1,10 @@
 //! The trained factors of a model as an adapter that can be written.
 
 use super::Adaptation;
-use super::load::STARTS;
 use crate::Result;
 use loram_core::{LoraConfig, plain_alpha, plain_factors};
-use loram_io::DType;
 use loram_io::adapter::{Adapter, AdapterForm, LoraWeights, Recipe, SavedTensor};
-use loram_io::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
 use loram_nn::{Model, ParamKind};
-use std::borrow::Cow;
 use std::path::Path;
 
 /// What an adapter folder says beside its weights.
@@ -55,25 +51,16 @@ impl Adaptation {
             recipe.base = self.base.clone();
             adapter.recipe = Some(recipe);
         }
+        if adapter.form() == AdapterForm::Native {
+            adapter.starts = self.stored_starts();
+        }
         Ok(adapter)
     }
 
     /// Writes the adapter folder. A native adapter whose start the recipe alone cannot make again brings it along in
     /// `start.safetensors`.
     pub fn save(&self, model: &Model, form: AdapterForm, info: &ExportInfo, dir: &Path) -> Result<()> {
-        self.export(model, form, info)?.write(dir)?;
-        let starts = self.stored_starts();
-        if form == AdapterForm::Plain || starts.is_empty() {
-            return Ok(());
-        }
-        let mut tensors = Vec::new();
-        for (path, (a, b)) in starts {
-            let plan = &self.layers[path].plan;
-            for (name, shape, values) in [("A0", [plan.r, plan.m], a), ("B0", [plan.n, plan.r], b)] {
-                tensors.push((TensorSpec::new(format!("{path}.{name}"), DType::F32, &shape), Cow::Borrowed(values)));
-            }
-        }
-        Ok(write_safetensors(dir.join(STARTS), &pt_metadata(), tensors)?)
+        Ok(self.export(model, form, info)?.write(dir)?)
     }
 }
 

@@ -11,9 +11,6 @@ use loram_nn::Model;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// File beside a native adapter with starts that its recipe alone cannot make again.
-pub(crate) const STARTS: &str = "start.safetensors";
-
 /// How an adapter is put on a model.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadAdapter {
@@ -50,7 +47,6 @@ pub fn load(
     }
     adapter.check_copies(ckpt, &names)?;
     let native = adapter.form() == AdapterForm::Native;
-    let mut starts = if native { read_starts(dir)? } else { BTreeMap::new() };
     let mut layers = BTreeMap::new();
     let mut plans = adapter.plan()?;
     // the order of the model, so that a resumed run has its parameters where they were
@@ -81,7 +77,7 @@ pub fn load(
             changes_base: native,
             // a plain adapter goes on as one: after a conversion, the recipe of its start no longer fits its rank
             recipe: recipe.filter(|r| r.r == plan.r),
-            start: starts.remove(&path),
+            start: adapter.starts.get(&path).filter(|_| native).cloned(),
             plan,
         };
         if native && layer.start().is_none() {
@@ -106,23 +102,4 @@ pub fn load(
         },
         warnings,
     ))
-}
-
-/// `(A₀, B₀)` by layer.
-type Starts = BTreeMap<String, (Vec<f32>, Vec<f32>)>;
-
-fn read_starts(dir: &Path) -> Result<Starts> {
-    let path = dir.join(STARTS);
-    if !path.exists() {
-        return Ok(BTreeMap::new());
-    }
-    let file = Checkpoint::open_file(&path)?;
-    let mut out: Starts = BTreeMap::new();
-    for name in file.names() {
-        if let Some(layer) = name.strip_suffix(".A0") {
-            let b = file.tensor(&format!("{layer}.B0"))?.to_f32()?;
-            out.insert(layer.to_string(), (file.tensor(name)?.to_f32()?, b));
-        }
-    }
-    Ok(out)
 }

@@ -1,15 +1,19 @@
 //! Adapters on a model: from settings to a start, from the trained factors to a folder, and back.
 
+mod calibrate;
 mod export;
+mod init;
 mod load;
 mod start;
 
+pub use calibrate::Calibration;
 pub use export::ExportInfo;
+pub use init::init_on_data;
 pub use load::{LoadAdapter, load};
 pub use start::{StartOptions, fingerprint, start};
 
 use loram_core::{LayerPlan, LayerRecipe, LoraConfig, SchemeOptions, from_recipe};
-use loram_io::adapter::Fingerprint;
+use loram_io::adapter::{Fingerprint, StartFactors};
 use std::collections::BTreeMap;
 
 /// What was put on a model, and how it was started: with the trained factors, all that an adapter folder needs.
@@ -63,10 +67,7 @@ impl Adaptation {
     }
 
     /// Starts that only a stored copy can give back, by layer: needed beside the factors to resume.
-    pub(crate) fn stored_starts(&self) -> BTreeMap<&str, (&[f32], &[f32])> {
-        self.layers
-            .iter()
-            .filter_map(|(path, l)| l.start.as_ref().map(|(a, b)| (path.as_str(), (a.as_slice(), b.as_slice()))))
-            .collect()
+    fn stored_starts(&self) -> BTreeMap<String, StartFactors> {
+        self.layers.iter().filter_map(|(path, l)| Some((path.clone(), l.start.clone()?))).collect()
     }
 }

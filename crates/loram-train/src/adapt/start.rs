@@ -1,14 +1,15 @@
 //! A fresh start: settings → layers → factors from each weight → adapters on the model.
 
+use super::calibrate::{Calibration, observe, redistribute};
 use super::{Adaptation, AdaptedLayer};
 use crate::Result;
 use crate::config::BaseMode;
-use loram_core::{LoraConfig, MatRef, SchemeSpec, initialize, plan_layers};
+use loram_core::{LayerPlan, LoraConfig, MatRef, Observed, SchemeSpec, Start, initialize_observed, plan_layers};
 use loram_io::adapter::Fingerprint;
 use loram_io::config::TensorNames;
 use loram_io::{Checkpoint, ModelConfig};
 use loram_nn::{Lora, Model};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// How adapters are started.
 #[derive(Debug, Clone)]
@@ -28,9 +29,12 @@ pub struct StartOptions {
 ///
 /// For a scheme that changes the base, weights held in f32 become `W − s·B₀A₀` in memory; for 16-bit weights the start is
 /// kept as a frozen branch, because rounding the residual would move the model (2e-3 to 2e-2 of ‖W‖ in bf16).
+///
+/// A data-driven scheme first runs the model on the calibration data; for the others they may be empty.
 pub fn start(
     model: &mut Model,
     options: &StartOptions,
+    calibration: Calibration<'_>,
     progress: &mut dyn FnMut(usize, usize, &str),
 ) -> Result<Adaptation> {
     let mut config = options.lora.clone();
@@ -38,14 +42,16 @@ pub fn start(
     for name in config.modules_to_save.iter().flatten() {
         saved.extend(model.save_module(name)?);
     }
-    let plans = plan_layers(&config, &model.linears())?;
+    let mut plans = plan_layers(&config, &model.linears())?;
+    let mut made = made_from_data(model, options, &mut config, &mut plans, calibration, progress)?;
     let total = plans.len();
     let mut layers = BTreeMap::new();
     for (i, mut plan) in plans.into_iter().enumerate() {
         progress(i, total, &plan.path);
-        let weight = model.weight_f32(&plan.path)?;
-        let w = MatRef { data: &weight, rows: plan.n, cols: plan.m };
-        let s = initialize(&options.scheme, w, &plan, options.seed)?;
+        let s = match made.pop_front() {
+            Some(s) => s,
+            None => start_of(model, options, &plan, None)?,
+        };
         if s.scaling != plan.scaling {
             // the scheme has a lora_alpha of its own
             plan.lora_alpha *= s.scaling / plan.scaling;
@@ -74,6 +80,40 @@ pub fn start(
         base: None,
         labels: None,
     })
+}
+
+/// One layer's start.
+fn start_of(model: &Model, options: &StartOptions, plan: &LayerPlan, observed: Option<&Observed>) -> Result<Start> {
+    let weight = model.weight_f32(&plan.path)?;
+    let w = MatRef { data: &weight, rows: plan.n, cols: plan.m };
+    Ok(initialize_observed(&options.scheme, w.into(), plan, options.seed, observed)?)
+}
+
+/// Starts of a data-driven scheme, made before any adapter is on the model; none for other schemes. EVA changes the plans.
+fn made_from_data(
+    model: &mut Model,
+    options: &StartOptions,
+    config: &mut LoraConfig,
+    plans: &mut Vec<LayerPlan>,
+    calibration: Calibration<'_>,
+    progress: &mut dyn FnMut(usize, usize, &str),
+) -> Result<VecDeque<Start>> {
+    let mut starts = VecDeque::new();
+    let mut components = Vec::new();
+    observe(model, plans, &options.scheme, calibration, progress, &mut |model, plan, observed| {
+        match observed {
+            Observed::Components(c) => components.push(c),
+            other => starts.push_back(start_of(model, options, plan, Some(&other))?),
+        }
+        Ok(())
+    })?;
+    if !components.is_empty() {
+        redistribute(config, plans, &mut components);
+        for (plan, c) in plans.iter().zip(components) {
+            starts.push_back(start_of(model, options, plan, Some(&Observed::Components(c)))?);
+        }
+    }
+    Ok(starts)
 }
 
 /// The factors that go on a layer.

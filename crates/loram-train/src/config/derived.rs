@@ -2,7 +2,9 @@
 
 use super::{FinetuningType, Strategy, TrainConfig};
 use crate::{Error, Result};
-use loram_core::{Basis, Gain, GainStatistic, LoraConfig, SchemeOptions, SchemeSpec};
+use loram_core::{
+    Basis, CordaMethod, Gain, GainStatistic, LoraConfig, Quantizer, SchemeOptions, SchemeSpec, Statistic,
+};
 use serde_json::{Value, json};
 
 impl TrainConfig {
@@ -14,10 +16,16 @@ impl TrainConfig {
     /// The start with its options. Errors name an unknown scheme or option.
     pub fn scheme(&self) -> Result<SchemeSpec> {
         let statistic = self.gain_statistic.as_deref().map(GainStatistic::parse).transpose()?;
+        let default = SchemeOptions::default();
         let options = SchemeOptions {
             basis: self.basis.as_deref().map(Basis::parse).transpose()?.unwrap_or_default(),
             gain: self.gain.as_deref().map(Gain::parse).transpose()?.unwrap_or_default(),
             gain_statistic: statistic.unwrap_or_default(),
+            rho: self.rho.unwrap_or(default.rho),
+            corda_method: self.corda_method.as_deref().map(CordaMethod::parse).transpose()?.unwrap_or_default(),
+            stable_gamma: self.stable_gamma.unwrap_or(default.stable_gamma),
+            loftq_quantizer: self.loftq_quantizer.as_deref().map(Quantizer::parse).transpose()?.unwrap_or_default(),
+            loftq_iter: self.loftq_iter.unwrap_or(default.loftq_iter),
         };
         Ok(SchemeSpec::parse(&self.init_lora_weights.0, &options)?)
     }
@@ -100,7 +108,10 @@ impl TrainConfig {
         if self.train_data.is_empty() {
             return wrong("train_data is missing: give a data file (--data)".into());
         }
-        self.scheme()?;
+        let scheme = self.scheme()?;
+        if !self.calibration_data.is_empty() && scheme.info().statistic == Statistic::None {
+            return wrong(format!("calibration_data has no effect on `{scheme}`, which starts without data"));
+        }
         let asked = self.eval_strategy.map_or(self.eval_steps.is_some(), |s| s != Strategy::No);
         if asked && self.eval_data.is_empty() {
             let key = if self.eval_strategy.is_some() { "eval_strategy" } else { "eval_steps" };
@@ -130,6 +141,7 @@ impl TrainConfig {
                 "rank_pattern",
                 "alpha_pattern",
                 "use_rslora",
+                "calibration_data",
             ] {
                 if self.origins.contains_key(key) {
                     return wrong(format!("{key} does not go with adapter_name_or_path: `{path}` brings its own"));
@@ -162,10 +174,11 @@ impl TrainConfig {
     /// Keys whose values decide the course of a run: a resumed run must not change them.
     pub(crate) fn trajectory(&self) -> serde_json::Map<String, Value> {
         // what only says where, when and how results are shown may change
-        const FREE: [&str; 27] = [
+        const FREE: [&str; 28] = [
             "model_name_or_path",
             "revision",
             "train_data",
+            "calibration_data",
             "eval_data",
             "max_eval_samples",
             "per_device_eval_batch_size",

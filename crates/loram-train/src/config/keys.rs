@@ -146,6 +146,20 @@ keys! {
         gain: Option<String> = None;
         /// Statistic of W that the gain multiplies: second-moment, or variance as in the authors' code.
         gain_statistic: Option<String> = None;
+        /// Data on which eva, corda and lora-ga run the model; empty: the training data.
+        calibration_data: Vec<String> = Vec::new();
+        /// Records of the calibration data to use, chosen by seed.
+        calibration_samples: usize = 256, if |n| *n > 0 => "at least 1";
+        /// Largest rank of a layer under eva, in multiples of r; 1: ranks stay as they are.
+        rho: Option<f64> = None, if |x| x.is_none_or(|x| x >= 1.0) => "at least 1; null is 2";
+        /// Triples that corda takes: ipm, or kpm to keep what the calibration data show.
+        corda_method: Option<String> = None;
+        /// gamma of lora-ga's stable scale; more makes the start smaller.
+        stable_gamma: Option<f64> = None, if |x| x.is_none_or(|x| x > 0.0) => "above 0; null is 16";
+        /// Quantisation that loftq makes up for: nf4, or uniform-N with N bits from 2 to 8; null: nf4.
+        loftq_quantizer: Option<String> = None;
+        /// Turns of loftq; null: 1.
+        loftq_iter: Option<usize> = None, if |n| *n != Some(0) => "at least 1";
         /// Rank.
         r ["lora_r", "lora_rank", "rank"]: usize = 8, if |r| *r > 0 => "at least 1";
         /// Numerator of the scaling lora_alpha/r; null: r, so that the scaling is 1 (sqrt(r) with use_rslora).

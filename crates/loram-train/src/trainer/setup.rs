@@ -1,16 +1,17 @@
 //! What a run needs before its first step: data, model, adapters, and where it goes on.
 
-use crate::adapt::{Adaptation, ExportInfo, LoadAdapter, StartOptions, fingerprint, load, start};
+use crate::adapt::{Adaptation, Calibration, ExportInfo, LoadAdapter, StartOptions, fingerprint, load, start};
 use crate::batching::Order;
 use crate::checkpoint::{self, TrainerState, checkpoints, data_checksum, read_state};
 use crate::config::{FinetuningType, Resume, Strategy, TrainConfig};
-use crate::dataset::{DataOptions, Dataset, read_dataset};
+use crate::dataset::{DataOptions, Dataset, calibration_examples, read_dataset};
 use crate::estimate::{MemoryEstimate, estimate};
 use crate::observer::{Level, Observer, Stage};
 use crate::optim::Optimizer;
 use crate::report::Reporter;
 use crate::session::{Base, resolve, stage, task_type};
 use crate::{Error, Metrics, Result};
+use loram_core::Statistic;
 use loram_io::chat::ChatTemplate;
 use loram_nn::{LoadOptions, Model, Task};
 use std::path::{Path, PathBuf};
@@ -129,7 +130,7 @@ impl<'c> Setup<'c> {
                 None
             }
             FinetuningType::Lora => {
-                let mut a = adapt_model(config, &base, &mut model, resumed.as_deref(), reporter)?;
+                let mut a = adapt_model(config, &base, &mut model, &data.train, resumed.as_deref(), reporter)?;
                 a.labels = (!data.train.labels.is_empty()).then(|| data.train.labels.clone());
                 Some(a)
             }
@@ -149,6 +150,7 @@ fn adapt_model(
     config: &TrainConfig,
     base: &Base,
     model: &mut Model,
+    train: &Dataset,
     resumed: Option<&Path>,
     reporter: &mut Reporter<'_>,
 ) -> Result<Adaptation> {
@@ -168,7 +170,17 @@ fn adapt_model(
         saved.extend(heads.into_iter().filter(|h| !config.modules_to_save.contains(h)));
     }
     let options = StartOptions { lora, scheme: config.scheme()?, seed: config.seed, base: config.base };
-    let mut adaptation = start(model, &options, &mut |done, total, path| {
+    let examples = match (options.scheme.info().statistic, config.calibration_data.is_empty()) {
+        (Statistic::None, _) => Vec::new(),
+        (_, true) => calibration_examples(config, &train.examples),
+        (_, false) => {
+            let known = Some((train.task, &train.labels[..]));
+            let set = read_dataset(base, &DataOptions::calibration(config), known, reporter)?;
+            calibration_examples(config, &set.examples)
+        }
+    };
+    let calibration = Calibration { examples: &examples, batch_size: config.per_device_train_batch_size };
+    let mut adaptation = start(model, &options, calibration, &mut |done, total, path| {
         stage(reporter, Stage::Start, done as u64, total as u64, path);
     })?;
     let paths = adaptation.layers.keys().map(String::as_str);

@@ -1,0 +1,130 @@
+//! What data-driven starts read of the model: it runs on calibration examples while some layers are watched.
+
+use crate::batching::batch;
+use crate::{Error, Result};
+use loram_core::{
+    Components, LayerPlan, LoraConfig, Observed, SchemeSpec, Statistic, TargetModules, eva_components,
+    principal_components, redistribute_ranks,
+};
+use loram_io::data::{Example, Target};
+use loram_nn::{Model, Observe};
+
+/// Bytes of statistics that are held at a time. The examples are run once for each group of layers that fits; the result
+/// does not depend on it.
+const MEMORY: usize = 2 << 30;
+
+/// The data of a data-driven start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Calibration<'a> {
+    /// Examples for the task of the model.
+    pub examples: &'a [Example],
+    /// Examples in a pass.
+    pub batch_size: usize,
+}
+
+/// Ranges of layers whose statistics are held together, in the order of the model.
+fn groups(plans: &[LayerPlan], statistic: Statistic) -> Vec<std::ops::Range<usize>> {
+    let mut out = Vec::new();
+    let (mut first, mut bytes) = (0, 0);
+    for (i, p) in plans.iter().enumerate() {
+        let own = 4 * statistic.values(p.n, p.m);
+        if i > first && bytes + own > MEMORY {
+            out.push(first..i);
+            (first, bytes) = (i, 0);
+        }
+        bytes += own;
+    }
+    out.push(first..plans.len());
+    out
+}
+
+/// Runs the model for each group of layers, and gives every layer's statistic to `each`, in the order of `plans`; it is
+/// dropped after that. `progress` gets passes done and passes in all.
+pub(super) fn observe(
+    model: &mut Model,
+    plans: &[LayerPlan],
+    spec: &SchemeSpec,
+    data: Calibration<'_>,
+    progress: &mut dyn FnMut(usize, usize, &str),
+    each: &mut dyn FnMut(&Model, &LayerPlan, Observed) -> Result<()>,
+) -> Result<()> {
+    let statistic = spec.info().statistic;
+    let what = match statistic {
+        Statistic::None => return Ok(()),
+        Statistic::InputCovariance => Observe::Covariance,
+        Statistic::InputMoment => Observe::Moment,
+        Statistic::Gradient => Observe::Gradient,
+    };
+    if data.examples.is_empty() {
+        return Err(Error::Config(format!("`{spec}` runs the model on data: give calibration_data")));
+    }
+    let units: usize = data.examples.iter().map(counted).sum();
+    let groups = groups(plans, statistic);
+    let passes = groups.len() * data.examples.len();
+    for (k, group) in groups.into_iter().enumerate() {
+        model.observe(what, plans[group.clone()].iter().map(|p| p.path.clone()));
+        for (i, examples) in data.examples.chunks(data.batch_size.max(1)).enumerate() {
+            progress(k * data.examples.len() + i * data.batch_size, passes, "calibration");
+            // as in PEFT's EVA, only tokens that the loss counts
+            let mask: Vec<bool> = match statistic {
+                Statistic::InputCovariance if examples.iter().all(|e| e.target.is_none()) => {
+                    examples.iter().flat_map(|e| e.loss_mask.iter().copied()).collect()
+                }
+                _ => Vec::new(),
+            };
+            model.observe_batch(&batch(examples), &mask, 1.0 / units.max(1) as f64)?;
+        }
+        let mut found = model.observed();
+        model.params_mut().zero_grads();
+        for plan in &plans[group] {
+            let values = found
+                .remove(&plan.path)
+                .ok_or_else(|| Error::Data(format!("layer `{}`: the calibration data never reach it", plan.path)))?;
+            let observed = match statistic {
+                Statistic::InputCovariance => {
+                    let count = eva_components(plan, spec.options.rho);
+                    Observed::Components(principal_components(&plan.path, &values, plan.m, count)?)
+                }
+                Statistic::Gradient => Observed::Gradient(values),
+                _ => Observed::InputMoment(values),
+            };
+            each(model, plan, observed)?;
+        }
+    }
+    progress(passes, passes, "");
+    Ok(())
+}
+
+/// What the loss of an example is a sum over: its counted tokens, or itself.
+fn counted(e: &Example) -> usize {
+    match e.target {
+        Some(Target::Class(_) | Target::Value(_)) => 1,
+        None => e.labels().iter().filter(|&&l| l != loram_nn::IGNORE).count(),
+    }
+}
+
+/// EVA's ranks: what the components are worth in all layers together, written into the settings as PEFT writes them.
+/// Layers whose rank is 0 leave the lists.
+pub(super) fn redistribute(config: &mut LoraConfig, plans: &mut Vec<LayerPlan>, components: &mut Vec<Components>) {
+    redistribute_ranks(config, plans, components);
+    config.rank_pattern.clear();
+    config.alpha_pattern.clear();
+    let mut keep = plans.iter().map(|p| p.r > 0);
+    components.retain(|_| keep.next().unwrap_or(false));
+    let before = plans.len();
+    plans.retain(|p| p.r > 0);
+    if plans.len() < before {
+        config.target_modules = TargetModules::Names(plans.iter().map(|p| p.path.clone()).collect());
+        config.exclude_modules = None;
+        config.layers_to_transform = None;
+        config.layers_pattern = None;
+    }
+    for p in plans.iter() {
+        if p.r != config.r {
+            config.rank_pattern.insert(p.path.clone(), p.r);
+        }
+        if p.lora_alpha != config.lora_alpha {
+            config.alpha_pattern.insert(p.path.clone(), p.lora_alpha);
+        }
+    }
+}
