@@ -14,7 +14,8 @@ def schemes() -> list[dict[str, Any]]:
     """All schemes of `initialize`, the default first.
 
     Each is a dict of `name`, `summary`, `source` (arXiv number or program), `needs_weight`, `changes_base` (B₀A₀ ≠ 0, so
-    that the base becomes W − s·B₀A₀) and `options` (the keyword arguments of `initialize` that it takes).
+    that the base becomes W − s·B₀A₀), `calibrated_by` (what it reads of calibration data, which only the program does, or
+    None) and `options` (the keyword arguments of `initialize` that it takes).
     """
     return [dict(s) for s in _loram.schemes()]
 

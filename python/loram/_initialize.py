@@ -21,6 +21,7 @@ from ._layers import (
     exact_products,
     is_plain_linear,
     layers,
+    refuse_calibrated,
     refuse_tied,
     rows_at_once,
     to_numpy,
@@ -55,7 +56,7 @@ def initialize(
     Args:
         peft_model: what `get_peft_model` gave, with a LoRA configuration that has not started from PiSSA or the like.
             Ranks, alphas, patterns, rsLoRA and DoRA are the configuration's.
-        scheme: a name of `loram.schemes()`; `pissa-niter-4` for 4 iterations.
+        scheme: a name of `loram.schemes()` whose `calibrated_by` is None; `pissa-niter-4` for 4 iterations.
         gain: of `loram`: `log`, `log-half`, `exact`, `sketch`, `track:<scheme>`, or a number in (0, 1].
         basis: of `loram`: `dst`, `dct`, `random-orthogonal`, `gaussian`.
         gain_statistic: of `loram`: `second-moment` as in the paper, `variance` as in its authors' code.
@@ -69,7 +70,7 @@ def initialize(
 
     Raises:
         ValueError: names the layer or the argument; nothing has been changed then. Among the reasons are an unknown
-            scheme, a rank above min(n, m), weights on the meta device, sharded or tied weights, and a base that another
+            scheme or one that needs calibration data, a rank above min(n, m), weights on the meta device, sharded or tied weights, and a base that another
             start has changed.
     """
     options = json.dumps({"basis": basis, "gain": gain, "gain_statistic": gain_statistic.replace("_", "-")})
@@ -108,6 +109,7 @@ def _start(
     keep_base: bool | None,
     recipe: dict[str, Any] | None,
 ) -> dict[str, dict[str, Any]]:
+    refuse_calibrated(scheme)
     adapter = adapter_of(model, adapter_name)
     found = layers(model, adapter)
     for layer in found:

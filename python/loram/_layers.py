@@ -171,6 +171,15 @@ def check(layer: Layer) -> None:
         refuse(f"PEFT's {type(variant).__name__} is not supported")
 
 
+def refuse_calibrated(scheme: _loram.Scheme) -> None:
+    """ValueError for a scheme that runs the model on data."""
+    if scheme.calibrated_by is not None:
+        raise ValueError(
+            f"scheme `{scheme.name}` starts from the {scheme.calibrated_by} of each layer on calibration data, which this "
+            f"package does not collect; the program does: loram init MODEL -o DIR --init {scheme.name} --calibration-data FILE"
+        )
+
+
 def refuse_tied(model: PeftModel, found: list[Layer]) -> None:
     """ValueError when a weight that would change is another module's too."""
     owners: dict[int, list[str]] = {}

@@ -23,6 +23,7 @@ class _Scheme(TypedDict):
     source: str
     needs_weight: bool
     changes_base: bool
+    calibrated_by: str | None
     options: list[str]
 
 @final
@@ -36,6 +37,8 @@ class Scheme:
     def changes_base(self) -> bool: ...
     @property
     def sums_suffice(self) -> bool: ...
+    @property
+    def calibrated_by(self) -> str | None: ...
     def start(
         self, path: str, weight: NDArray[Any], r: int, lora_alpha: float, scaling: float, seed: int
     ) -> _Start: ...

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import _loram
-from ._layers import adapter_of, check, layers, to_numpy, unwrap
+from ._layers import adapter_of, check, layers, refuse_calibrated, to_numpy, unwrap
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def plan(
         adapter_name: the active adapter by default.
 
     Raises:
-        ValueError: an unknown scheme or optimiser; a layer that cannot be started, by name.
+        ValueError: an unknown optimiser or scheme, or a scheme that needs calibration data; a layer that cannot be started, by name.
     """
     if optimizer not in ("adamw", "sgd"):
         raise ValueError(f"optimizer: expected adamw or sgd, found `{optimizer}`")
@@ -67,6 +67,8 @@ def plan(
     found = layers(model, adapter)
     names = list(dict.fromkeys([*schemes, reference]))
     parsed = [_loram.Scheme(name, json.dumps({"gain": gain} if name == "loram" else {})) for name in names]
+    for scheme in parsed:
+        refuse_calibrated(scheme)
     sums: dict[str, list[float]] = {name: [0.0, 0.0] for name in names}
     gains: dict[str, list[float]] = {name: [] for name in names}
     entries = 0

@@ -88,6 +88,12 @@ impl Scheme {
         self.spec.sums_suffice()
     }
 
+    /// What is read of calibration data, in a few words, or None when no data are needed.
+    #[getter]
+    fn calibrated_by(&self) -> Option<&'static str> {
+        self.spec.info().statistic.describe()
+    }
+
     /// The start of a layer from its weight.
     #[pyo3(signature = (path, weight, r, lora_alpha, scaling, seed))]
     fn start<'py>(
@@ -172,6 +178,7 @@ fn schemes(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
         out.set_item("source", s.source)?;
         out.set_item("needs_weight", s.needs_weight)?;
         out.set_item("changes_base", s.basis_and_basis)?;
+        out.set_item("calibrated_by", s.statistic.describe())?;
         out.set_item("options", s.options.to_vec())?;
         Ok(out)
     };

@@ -11,7 +11,8 @@ from torch import nn
 import loram
 from loram._layers import device_sums, layers, to_numpy
 
-NAMES = [s["name"].replace("-k", "-4") for s in loram.schemes()]
+NAMES = [s["name"].replace("-k", "-4") for s in loram.schemes() if not s["calibrated_by"]]
+CALIBRATED = [s["name"] for s in loram.schemes() if s["calibrated_by"]]
 #: Largest difference of logits, of the largest logit: rounding of W − s·B₀A₀ to the base's type, in two blocks.
 LIMITS = {torch.float32: 2e-6, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 
@@ -53,6 +54,15 @@ def test_every_scheme_leaves_the_output(name, dtype):
         expected = torch.addmm(w, b, a, alpha=-layer.scaling).to(dtype) if changes else kept[layer.path]
         assert torch.equal(layer.weight(), expected)
         assert layer.a.requires_grad and layer.b.requires_grad == (name != "mica")
+
+
+@pytest.mark.parametrize("name", CALIBRATED)
+def test_schemes_that_need_data_are_refused_untouched(name):
+    model = adapted(llama())
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(ValueError, match=f"`{name}` starts from the .* loram init MODEL"):
+        loram.initialize(model, name)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ["pissa", "olora"])

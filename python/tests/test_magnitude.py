@@ -76,6 +76,8 @@ def test_plan_foretells_the_first_step():
     assert sgd.step == pytest.approx(sgd.k1 * lr**2, rel=0.5)
     with pytest.raises(ValueError, match="expected adamw or sgd"):
         loram.plan(model, optimizer="lion")
+    with pytest.raises(ValueError, match="`eva` starts from the covariance of the inputs"):
+        loram.plan(model, ["eva"])
 
 
 def test_schemes():
