@@ -16,6 +16,8 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import Linear as PeftLinear
 from peft.utils.integrations import dequantize_bnb_weight, dequantize_module_weight
 
+from . import _loram
+
 PREFIX = "base_model.model."
 DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
