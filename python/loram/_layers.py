@@ -178,7 +178,8 @@ def refuse_calibrated(scheme: _loram.Scheme) -> None:
     if scheme.calibrated_by is not None:
         raise ValueError(
             f"scheme `{scheme.name}` starts from the {scheme.calibrated_by} of each layer on calibration data, which this "
-            f"package does not collect; the program does: loram init MODEL -o DIR --init {scheme.name} --calibration-data FILE"
+            f"package does not collect: use PEFT's own init_lora_weights=\"{scheme.name.replace('-', '_')}\", or the program: "
+            f"loram init MODEL -o DIR --init {scheme.name} --calibration-data FILE"
         )
 
 

@@ -5,13 +5,23 @@ use crate::weight::{Weight, WeightRef};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Rows multiplied together: their products with X stay in registers.
+/// Rows multiplied together: they stay in the cache for the second product.
 const PANEL: usize = 8;
+/// Rows, and vectors, whose sums are in registers at a time.
+const TILE: usize = 4;
 /// Rows summed by one task; a constant, so that the result does not depend on the number of threads.
 const BLOCK: usize = 256;
 
-/// KX and XᵀKX for V vectors, `x[j]` being their entries for input j. V is 8 or 16: a vector register, or two.
+/// KX and XᵀKX for V vectors, `x[j]` being their entries for input j. V is 8 or 16.
 pub(crate) fn gram_product<const V: usize>(w: Weight<'_>, x: &[[f32; V]]) -> (Vec<[f32; V]>, [[f64; V]; V]) {
+    const { assert!(V % TILE == 0) };
+    // a plane for each vector, so that neighbouring inputs share a register
+    let planes: [Vec<Wide>; V] = std::array::from_fn(|k| {
+        let mut plane = vec![Wide::default(); x.len().div_ceil(WIDE)];
+        plane.as_flattened_mut().iter_mut().zip(x).for_each(|(p, x)| *p = x[k]);
+        plane
+    });
+    let x = &planes;
     let blocks: Vec<_> = (0..w.rows.div_ceil(BLOCK))
         .into_par_iter()
         .map(|b| {
@@ -42,7 +52,7 @@ pub(crate) fn add_outer<const V: usize>(inner: &mut [[f64; V]; V], x: &[f32; V])
 struct Block<'a, const V: usize> {
     w: Weight<'a>,
     rows: Range<usize>,
-    x: &'a [[f32; V]],
+    x: &'a [Vec<Wide>; V],
 }
 
 impl<const V: usize> pulp::NullaryFnOnce for Block<'_, V> {
@@ -54,41 +64,96 @@ impl<const V: usize> pulp::NullaryFnOnce for Block<'_, V> {
     }
 }
 
+/// A vector register's worth of neighbouring inputs.
+const WIDE: usize = 16;
+type Wide = [f32; WIDE];
+
 #[inline(always)]
-fn block<const V: usize>(w: Weight<'_>, rows: Range<usize>, x: &[[f32; V]]) -> (Vec<[f32; V]>, [[f64; V]; V]) {
+fn block<const V: usize>(w: Weight<'_>, rows: Range<usize>, x: &[Vec<Wide>; V]) -> (Vec<[f32; V]>, [[f64; V]; V]) {
     let m = w.cols;
-    let mut y = vec![[0.0; V]; m];
+    let wide = m.div_ceil(WIDE);
+    let mut y: [Vec<Wide>; V] = std::array::from_fn(|_| vec![Wide::default(); wide]);
     let mut g = [[0.0; V]; V];
-    let mut panel = vec![0.0f32; PANEL * m];
+    let mut panel: [Vec<Wide>; PANEL] = std::array::from_fn(|_| vec![Wide::default(); wide]);
     let mut at = rows.start;
     while at < rows.end {
-        let count = PANEL.min(rows.end - at);
-        read(&w.data, at * m, &mut panel[..count * m]);
-        panel[count * m..].fill(0.0);
-        let row: [&[f32]; PANEL] = std::array::from_fn(|i| &panel[i * m..][..m]);
-        let mut u = [[0.0f32; V]; PANEL];
-        let x = &x[..m];
-        for j in 0..m {
-            for i in 0..PANEL {
-                for k in 0..V {
-                    u[i][k] = row[i][j].mul_add(x[j][k], u[i][k]);
+        for (i, row) in panel.iter_mut().enumerate() {
+            if at + i < rows.end {
+                read(&w.data, (at + i) * m, &mut row.as_flattened_mut()[..m]);
+            } else {
+                row.fill(Wide::default());
+            }
+        }
+        // u = W·x, of the panel
+        let mut sums = [[Wide::default(); V]; PANEL];
+        for part in parts(wide) {
+            for i in (0..PANEL).step_by(TILE) {
+                for k in (0..V).step_by(TILE) {
+                    let rows = std::array::from_fn(|a| &panel[i + a][part.clone()]);
+                    let x = std::array::from_fn(|b| &x[k + b][part.clone()]);
+                    add_products(&mut sums[i..i + TILE], k, rows, x);
                 }
             }
         }
+        let u = sums.map(|s| s.map(|s| s.iter().sum::<f32>()));
         u.iter().for_each(|u| add_outer(&mut g, u));
-        let y = &mut y[..m];
-        for j in 0..m {
-            let mut sum = y[j];
-            for i in 0..PANEL {
-                for k in 0..V {
-                    sum[k] = row[i][j].mul_add(u[i][k], sum[k]);
+        // y += Wᵀ·u
+        for part in parts(wide) {
+            for k in (0..V).step_by(TILE) {
+                let rows = std::array::from_fn(|i| &panel[i][part.clone()]);
+                let factors = std::array::from_fn(|b| u.map(|u| u[k + b]));
+                let [y0, y1, y2, y3] = &mut y[k..k + TILE] else { unreachable!("V is a multiple of TILE") };
+                let y = [y0, y1, y2, y3].map(|y| &mut y[part.clone()]);
+                add_rows(y, rows, &factors);
+            }
+        }
+        at += PANEL;
+    }
+    ((0..m).map(|j| std::array::from_fn(|k| y[k][j / WIDE][j % WIDE])).collect(), g)
+}
+
+/// 0..wide in parts of which all rows and vectors fit the first cache.
+fn parts(wide: usize) -> impl Iterator<Item = Range<usize>> {
+    const PART: usize = 32;
+    (0..wide).step_by(PART).map(move |at| at..(at + PART).min(wide))
+}
+
+/// Adds the products of TILE rows with TILE vectors, not yet summed over a register's lanes, to sums\[..\]\[k..\]; the tile
+/// stays in registers.
+#[inline(always)]
+fn add_products<const V: usize>(sums: &mut [[Wide; V]], k: usize, row: [&[Wide]; TILE], x: [&[Wide]; TILE]) {
+    let mut tile: [[Wide; TILE]; TILE] = std::array::from_fn(|a| std::array::from_fn(|b| sums[a][k + b]));
+    for j in 0..row[0].len() {
+        let x: [Wide; TILE] = std::array::from_fn(|b| x[b][j]);
+        for a in 0..TILE {
+            let row = row[a][j];
+            for b in 0..TILE {
+                for l in 0..WIDE {
+                    tile[a][b][l] = row[l].mul_add(x[b][l], tile[a][b][l]);
                 }
             }
-            y[j] = sum;
         }
-        at += count;
     }
-    (y, g)
+    (0..TILE).for_each(|a| sums[a][k..k + TILE].copy_from_slice(&tile[a]));
+}
+
+/// Adds Σᵢ u\[b\]\[i\]·rowᵢ to each y\[b\].
+#[inline(always)]
+fn add_rows(y: [&mut [Wide]; TILE], row: [&[Wide]; PANEL], u: &[[f32; PANEL]; TILE]) {
+    for j in 0..row[0].len() {
+        let mut sums: [Wide; TILE] = std::array::from_fn(|b| y[b][j]);
+        for i in 0..PANEL {
+            let row = row[i][j];
+            for b in 0..TILE {
+                for l in 0..WIDE {
+                    sums[b][l] = row[l].mul_add(u[b][i], sums[b][l]);
+                }
+            }
+        }
+        for b in 0..TILE {
+            y[b][j] = sums[b];
+        }
+    }
 }
 
 /// Like [`WeightRef::read`], inlined where the vector unit is known.
