@@ -10,29 +10,41 @@ const PANEL: usize = 8;
 /// Rows, and vectors, whose sums are in registers at a time.
 const TILE: usize = 4;
 /// Rows summed by one task; a constant, so that the result does not depend on the number of threads.
-const BLOCK: usize = 256;
+const BLOCK: usize = 512;
+
+/// A vector register's worth of neighbouring inputs.
+const WIDE: usize = 16;
+type Wide = [f32; WIDE];
+/// A row, filled up with zeros to whole registers.
+type Plane = Vec<Wide>;
 
 /// KX and XᵀKX for V vectors, `x[j]` being their entries for input j. V is 8 or 16.
 pub(crate) fn gram_product<const V: usize>(w: Weight<'_>, x: &[[f32; V]]) -> (Vec<[f32; V]>, [[f64; V]; V]) {
     const { assert!(V % TILE == 0) };
+    let wide = w.cols.div_ceil(WIDE);
+    let zeros = || vec![Wide::default(); wide];
     // a plane for each vector, so that neighbouring inputs share a register
-    let planes: [Vec<Wide>; V] = std::array::from_fn(|k| {
-        let mut plane = vec![Wide::default(); x.len().div_ceil(WIDE)];
+    let planes: [Plane; V] = std::array::from_fn(|k| {
+        let mut plane = zeros();
         plane.as_flattened_mut().iter_mut().zip(x).for_each(|(p, x)| *p = x[k]);
         plane
     });
-    let x = &planes;
     let blocks: Vec<_> = (0..w.rows.div_ceil(BLOCK))
         .into_par_iter()
-        .map(|b| {
-            let rows = b * BLOCK..((b + 1) * BLOCK).min(w.rows);
-            pulp::Arch::new().dispatch(Block { w, rows, x })
-        })
+        .map_init(
+            || [0; 2].map(|_| std::array::from_fn(|_| zeros())),
+            |panels, b| {
+                let rows = b * BLOCK..((b + 1) * BLOCK).min(w.rows);
+                pulp::Arch::new().dispatch(Block { w, rows, x: &planes, panels })
+            },
+        )
         .collect();
-    let mut g = [[0.0; V]; V];
     let mut y = vec![[0.0; V]; w.cols];
-    for (part, inner) in &blocks {
-        y.iter_mut().zip(part).for_each(|(y, p)| (0..V).for_each(|k| y[k] += p[k]));
+    let mut g = [[0.0; V]; V];
+    for (planes, inner) in &blocks {
+        for (k, plane) in planes.iter().enumerate() {
+            y.iter_mut().zip(plane.as_flattened()).for_each(|(y, p)| y[k] += p);
+        }
         (0..V).for_each(|i| (0..V).for_each(|j| g[i][j] += inner[i][j]));
     }
     (y, g)
@@ -52,38 +64,27 @@ pub(crate) fn add_outer<const V: usize>(inner: &mut [[f64; V]; V], x: &[f32; V])
 struct Block<'a, const V: usize> {
     w: Weight<'a>,
     rows: Range<usize>,
-    x: &'a [Vec<Wide>; V],
+    x: &'a [Plane; V],
+    panels: &'a mut [[Plane; PANEL]; 2],
 }
 
 impl<const V: usize> pulp::NullaryFnOnce for Block<'_, V> {
-    type Output = (Vec<[f32; V]>, [[f64; V]; V]);
+    type Output = ([Plane; V], [[f64; V]; V]);
 
     #[inline(always)]
     fn call(self) -> Self::Output {
-        block(self.w, self.rows, self.x)
+        block(self)
     }
 }
 
-/// A vector register's worth of neighbouring inputs.
-const WIDE: usize = 16;
-type Wide = [f32; WIDE];
-
 #[inline(always)]
-fn block<const V: usize>(w: Weight<'_>, rows: Range<usize>, x: &[Vec<Wide>; V]) -> (Vec<[f32; V]>, [[f64; V]; V]) {
-    let m = w.cols;
-    let wide = m.div_ceil(WIDE);
-    let mut y: [Vec<Wide>; V] = std::array::from_fn(|_| vec![Wide::default(); wide]);
+fn block<const V: usize>(Block { w, rows, x, panels }: Block<'_, V>) -> ([Plane; V], [[f64; V]; V]) {
+    let wide = w.cols.div_ceil(WIDE);
+    let mut y: [Plane; V] = std::array::from_fn(|_| vec![Wide::default(); wide]);
     let mut g = [[0.0; V]; V];
-    let mut panel: [Vec<Wide>; PANEL] = std::array::from_fn(|_| vec![Wide::default(); wide]);
-    let mut at = rows.start;
-    while at < rows.end {
-        for (i, row) in panel.iter_mut().enumerate() {
-            if at + i < rows.end {
-                read(&w.data, (at + i) * m, &mut row.as_flattened_mut()[..m]);
-            } else {
-                row.fill(Wide::default());
-            }
-        }
+    let [panel, next] = panels;
+    read(w, rows.clone(), 0..wide, panel);
+    for at in rows.clone().step_by(PANEL) {
         // u = W·x, of the panel
         let mut sums = [[Wide::default(); V]; PANEL];
         for part in parts(wide) {
@@ -94,22 +95,25 @@ fn block<const V: usize>(w: Weight<'_>, rows: Range<usize>, x: &[Vec<Wide>; V]) 
                     add_products(&mut sums[i..i + TILE], k, rows, x);
                 }
             }
+            // the next panel comes from memory while this one is computed with
+            read(w, at + PANEL..rows.end, part, next);
         }
         let u = sums.map(|s| s.map(|s| s.iter().sum::<f32>()));
         u.iter().for_each(|u| add_outer(&mut g, u));
         // y += Wᵀ·u
         for part in parts(wide) {
-            for k in (0..V).step_by(TILE) {
-                let rows = std::array::from_fn(|i| &panel[i][part.clone()]);
-                let factors = std::array::from_fn(|b| u.map(|u| u[k + b]));
-                let [y0, y1, y2, y3] = &mut y[k..k + TILE] else { unreachable!("V is a multiple of TILE") };
-                let y = [y0, y1, y2, y3].map(|y| &mut y[part.clone()]);
-                add_rows(y, rows, &factors);
+            for i in (0..PANEL).step_by(TILE) {
+                for k in (0..V).step_by(TILE) {
+                    let rows = std::array::from_fn(|a| &panel[i + a][part.clone()]);
+                    let factors = std::array::from_fn(|b| std::array::from_fn(|a| u[i + a][k + b]));
+                    let [y0, y1, y2, y3] = &mut y[k..k + TILE] else { unreachable!("V is a multiple of TILE") };
+                    add_rows([y0, y1, y2, y3].map(|y| &mut y[part.clone()]), rows, factors);
+                }
             }
         }
-        at += PANEL;
+        std::mem::swap(panel, next);
     }
-    ((0..m).map(|j| std::array::from_fn(|k| y[k][j / WIDE][j % WIDE])).collect(), g)
+    (y, g)
 }
 
 /// 0..wide in parts of which all rows and vectors fit the first cache.
@@ -137,16 +141,16 @@ fn add_products<const V: usize>(sums: &mut [[Wide; V]], k: usize, row: [&[Wide];
     (0..TILE).for_each(|a| sums[a][k..k + TILE].copy_from_slice(&tile[a]));
 }
 
-/// Adds Σᵢ u\[b\]\[i\]·rowᵢ to each y\[b\].
+/// Adds Σₐ u\[b\]\[a\]·rowₐ to each y\[b\].
 #[inline(always)]
-fn add_rows(y: [&mut [Wide]; TILE], row: [&[Wide]; PANEL], u: &[[f32; PANEL]; TILE]) {
+fn add_rows(y: [&mut [Wide]; TILE], row: [&[Wide]; TILE], u: [[f32; TILE]; TILE]) {
     for j in 0..row[0].len() {
         let mut sums: [Wide; TILE] = std::array::from_fn(|b| y[b][j]);
-        for i in 0..PANEL {
-            let row = row[i][j];
+        for a in 0..TILE {
+            let row = row[a][j];
             for b in 0..TILE {
                 for l in 0..WIDE {
-                    sums[b][l] = row[l].mul_add(u[b][i], sums[b][l]);
+                    sums[b][l] = row[l].mul_add(u[b][a], sums[b][l]);
                 }
             }
         }
@@ -156,15 +160,26 @@ fn add_rows(y: [&mut [Wide]; TILE], row: [&[Wide]; PANEL], u: &[[f32; PANEL]; TI
     }
 }
 
-/// Like [`WeightRef::read`], inlined where the vector unit is known.
+/// Part of the first rows of a range; rows beyond it are 0, as are places beyond a row's end.
 #[inline(always)]
-fn read(w: &WeightRef<'_>, at: usize, out: &mut [f32]) {
-    if let WeightRef::BF16(x) = w {
-        for (o, x) in out.iter_mut().zip(&x[at..]) {
-            *o = f32::from_bits(u32::from(x.to_bits()) << 16);
+fn read(w: Weight<'_>, rows: Range<usize>, part: Range<usize>, panel: &mut [Plane; PANEL]) {
+    let columns = part.start * WIDE..(part.end * WIDE).min(w.cols);
+    for (i, row) in panel.iter_mut().enumerate() {
+        let out = row[part.clone()].as_flattened_mut();
+        if i >= rows.len() {
+            out.fill(0.0);
+            continue;
         }
-    } else {
-        w.read(at..at + out.len(), out);
+        let at = (rows.start + i) * w.cols;
+        let (from, out) = (at + columns.start..at + columns.end, &mut out[..columns.len()]);
+        // inlined where the vector unit is known
+        if let WeightRef::BF16(x) = w.data {
+            for (o, x) in out.iter_mut().zip(&x[from]) {
+                *o = f32::from_bits(u32::from(x.to_bits()) << 16);
+            }
+        } else {
+            w.data.read(from, out);
+        }
     }
 }
 
