@@ -20,6 +20,7 @@ mod linalg;
 pub mod magnitude;
 mod panel;
 mod quantise;
+mod randomised;
 mod residual;
 mod rng;
 mod schemes;

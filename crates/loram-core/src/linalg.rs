@@ -1,8 +1,6 @@
 //! Decompositions through faer, each on one thread; products are split into blocks of fixed size. Both give the same
 //! bits for any number of threads, which faer's own parallel decompositions do not.
 
-use crate::panel::gram_product;
-use crate::weight::{Weight, WeightRef};
 use crate::{Error, Result};
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
@@ -56,7 +54,7 @@ pub(crate) fn wide_product(w: MatRef<'_, f32>, x: MatRef<'_, f64>) -> Mat<f64> {
     out
 }
 
-fn to_f64(w: MatRef<'_, f32>) -> Mat<f64> {
+pub(crate) fn to_f64(w: MatRef<'_, f32>) -> Mat<f64> {
     Mat::from_fn(w.nrows(), w.ncols(), |i, j| f64::from(w[(i, j)]))
 }
 
@@ -167,53 +165,6 @@ fn gram(w: MatRef<'_, f32>) -> Mat<f64> {
             let c = c.subcols_mut(0, first + count);
             matmul(c, Accum::Add, part.as_ref().subrows(first, count), right.transpose(), 1.0, Par::Seq);
         });
-    }
-    out
-}
-
-/// Vectors that go over the weight together.
-const LANES: usize = 16;
-
-/// Randomised decomposition of rank `r` of W (n, m) in f32, row-major: subspace iteration on K = WᵀW (0909.4061,
-/// algorithm 4.4, with K·X as one step over the weight and X orthonormal after each), then the decomposition of W·X
-/// (algorithm 5.1). `omega` (m, q) are the start vectors; `niter` counts as in torch's `svd_lowrank`, whose subspace has
-/// seen W 2·niter + 1 times, where this one has seen it 2·niter + 2 times.
-///
-/// On average over the start vectors, ‖W − W·X·Xᵀ‖₂ is at most σ_{r+1} times the (2·niter + 2)-th root of
-/// 1 + √(r/(e−1)) + exp(1)·√q/e·√(min(n, m) − r), with e = q − r vectors more than r (corollary 10.10): 1.13 for
-/// 4096 × 4096, r = 16, q = 32 and niter = 16, whatever the spectrum.
-pub(crate) fn randomised_svd(
-    path: &str,
-    values: &[f32],
-    (n, m): (usize, usize),
-    omega: Mat<f32>,
-    niter: usize,
-    r: usize,
-) -> Result<Svd> {
-    let mut x = omega;
-    for _ in 0..=niter {
-        let w = Weight { data: WeightRef::F32(values), rows: n, cols: m };
-        x = qr(gram_times(w, &x)).0;
-    }
-    let x = to_f64(x.as_ref());
-    let (q, small) = thin_qr(wide_product(view(values, n, m), x.as_ref()));
-    let d = svd(small.as_ref()).ok_or_else(|| Error::layer(path, "its randomised decomposition did not converge"))?;
-    let u = product(q.as_ref(), d.u.as_ref().subcols(0, r));
-    let v = product(x.as_ref(), d.v.as_ref().subcols(0, r));
-    Ok(Svd { u, s: d.s[..r].to_vec(), v })
-}
-
-/// WᵀW·X, [`LANES`] vectors at a time.
-fn gram_times(w: Weight<'_>, x: &Mat<f32>) -> Mat<f32> {
-    let mut out = Mat::zeros(x.nrows(), x.ncols());
-    for first in (0..x.ncols()).step_by(LANES) {
-        let count = LANES.min(x.ncols() - first);
-        let entry = |j: usize, k: usize| if k < count { x[(j, first + k)] } else { 0.0 };
-        let lanes: Vec<[f32; LANES]> = (0..x.nrows()).map(|j| std::array::from_fn(|k| entry(j, k))).collect();
-        let (y, _) = gram_product(w, &lanes);
-        for k in 0..count {
-            out.col_mut(first + k).iter_mut().zip(&y).for_each(|(o, y)| *o = y[k]);
-        }
     }
     out
 }

@@ -3,7 +3,8 @@
 
 use super::observed::{Components, check};
 use super::{Context, Factors, Observed, SchemeInfo, Statistic};
-use crate::linalg::{eigen, mat, randomised_svd};
+use crate::linalg::{eigen, mat};
+use crate::randomised::randomised_svd;
 use crate::rng::Stream;
 use crate::targets::LayerPlan;
 use crate::{Error, LoraConfig, Result};

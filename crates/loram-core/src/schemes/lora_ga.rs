@@ -3,7 +3,8 @@
 
 use super::observed::check;
 use super::{Context, Factors, Observed, SchemeInfo, Statistic, columns_as_rows, scaled_columns};
-use crate::linalg::{Spectrum, randomised_svd};
+use crate::linalg::Spectrum;
+use crate::randomised::randomised_svd;
 use crate::{Error, Result};
 use faer::Mat;
 

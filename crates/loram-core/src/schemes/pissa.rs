@@ -2,7 +2,7 @@
 
 use super::{Context, Factors, SchemeInfo, Statistic};
 use crate::Result;
-use crate::linalg::randomised_svd;
+use crate::randomised::{LANES, krylov_svd};
 use faer::Mat;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
@@ -24,11 +24,6 @@ pub(super) const RANDOMISED: SchemeInfo = SchemeInfo {
     ..INFO
 };
 
-/// Start vectors beyond r, at least. PEFT has none, and an error of 1e-2 in the last triples for it; these cost little.
-const EXTRA: usize = 10;
-/// They go over the weight in groups of this size, so that a full group costs no more.
-const GROUP: usize = 16;
-
 fn start(c: &Context<'_>) -> Result<Factors> {
     let d = c.triples(false)?;
     Ok(Factors::of_triples(&d, &c.roots(&d.s)?))
@@ -37,9 +32,10 @@ fn start(c: &Context<'_>) -> Result<Factors> {
 fn randomised(c: &Context<'_>) -> Result<Factors> {
     let (n, m, r) = c.shape();
     let w = c.values()?;
-    let q = (r + EXTRA).next_multiple_of(GROUP).min(n.min(m));
+    // a full group costs no more over the weight
+    let q = r.next_multiple_of(LANES).min(n.min(m));
     let noise = c.stream(0).normals(m * q, 1.0);
     let omega = Mat::from_fn(m, q, |i, j| noise[i * q + j] as f32);
-    let d = randomised_svd(&c.plan.path, &w, (n, m), omega, c.spec.niter.unwrap_or(0), r)?;
+    let d = krylov_svd(&c.plan.path, &w, (n, m), omega, c.spec.niter.unwrap_or(0), r)?;
     Ok(Factors::of_triples(&d, &c.roots(&d.s)?))
 }
