@@ -56,16 +56,16 @@ impl Gain {
         })
     }
 
-    /// Q\[r\] of a weight with ‖W‖²_F = `squares`. `None` for [`Gain::Track`], which has a magnitude rather than a gain.
-    pub(crate) fn value(&self, path: &str, w: Weight<'_>, squares: f64, r: usize, seed: u64) -> Result<Option<f64>> {
+    /// Q\[r\] of a weight. `None` for [`Gain::Sketch`], which comes from the pass that finds ‖W‖² too, and for
+    /// [`Gain::Track`], which has a magnitude rather than a gain.
+    pub(crate) fn value(&self, path: &str, w: Weight<'_>, r: usize) -> Result<Option<f64>> {
         let (n, m) = (w.rows, w.cols);
         Ok(Some(match self {
             Gain::Log => log_gain(r, n, m),
             Gain::LogHalf => libm::log((r as f64 / 2.0).max(2.0)) / libm::log(n.min(m).max(2) as f64),
             Gain::Value(q) => *q,
             Gain::Exact => exact(&Spectrum::new(path, &w.data.to_f32(), n, m, false)?.s, r),
-            Gain::Sketch => sketch::gain(path, w, squares, r, seed),
-            Gain::Track(_) => return Ok(None),
+            Gain::Sketch | Gain::Track(_) => return Ok(None),
         }))
     }
 }
@@ -90,7 +90,7 @@ pub fn singular_values(path: &str, w: Weight<'_>) -> Result<Vec<f64>> {
 
 /// Estimate of Q\[r\] in one pass over the weight, deterministic in (seed, path): see [`Gain::Sketch`].
 pub fn sketch_gain(path: &str, w: Weight<'_>, r: usize, seed: u64) -> f64 {
-    sketch::gain(path, w, w.data.sums().1, r, seed)
+    sketch::sketch(path, w, seed).gain(r)
 }
 
 impl std::fmt::Display for Gain {
