@@ -20,7 +20,7 @@ type Inner = [[f64; VECTORS]; VECTORS];
 
 /// What one pass over a weight found.
 pub(crate) struct Sketch {
-    /// Σx and Σx² over the entries.
+    /// Σx and Σx² over the entries. The second is finite exactly when all of them are.
     pub sums: (f64, f64),
     side: usize,
     moments: [f64; 3],
@@ -29,7 +29,10 @@ pub(crate) struct Sketch {
 /// The pass, deterministic in (seed, path).
 pub(crate) fn sketch(path: &str, w: Weight<'_>, seed: u64) -> Sketch {
     let side = w.rows.min(w.cols);
-    let Pass { y, g, sums } = gram_product::<VECTORS, true>(w, &Stream::new(seed, path, 2).signs(w.cols));
+    let Pass { y, g, mut sums } = gram_product::<VECTORS, true>(w, &Stream::new(seed, path, 2).signs(w.cols));
+    if !sums.1.is_finite() {
+        sums = w.data.sums();
+    }
     Sketch { sums, side, moments: moments(&g, &inner(&y), sums.1, side) }
 }
 

@@ -48,7 +48,7 @@ impl<'a> From<MatRef<'a>> for Weight<'a> {
 /// Values summed by one task; a constant, so that the result does not depend on the number of threads.
 const BLOCK: usize = 1 << 16;
 /// Values converted at once, small enough for the first cache.
-const PIECE: usize = 2048;
+const PIECE: usize = 1024;
 /// Partial sums, a constant for the same reason; a whole number of vectors on every machine.
 const LANES: usize = 16;
 
@@ -112,7 +112,7 @@ impl pulp::NullaryFnOnce for BlockSums<'_> {
 
     #[inline(always)]
     fn call(self) -> (f64, f64) {
-        let mut sums = Sums::default();
+        let mut sums = Sums::new();
         let mut piece = [0.0f32; PIECE];
         let mut start = self.at.start;
         while start < self.at.end {
@@ -121,17 +121,17 @@ impl pulp::NullaryFnOnce for BlockSums<'_> {
             match self.values {
                 WeightRef::F32(x) => {
                     prefetch(x, here.end + AHEAD / 4, len);
-                    sums.add::<PIECE>(&x[here]);
+                    sums.add(&x[here]);
                 }
                 WeightRef::F16(x) => {
                     prefetch(x, here.end + AHEAD / 2, len);
                     x[here].convert_to_f32_slice(&mut piece[..len]);
-                    sums.add::<PIECE>(&piece[..len]);
+                    sums.add(&piece[..len]);
                 }
                 WeightRef::BF16(x) => {
                     prefetch(x, here.end + AHEAD / 2, len);
                     bf16_to_f32(&x[here], &mut piece[..len]);
-                    sums.add::<PIECE>(&piece[..len]);
+                    sums.add(&piece[..len]);
                 }
             }
             start += len;
@@ -167,34 +167,47 @@ fn bf16_to_f32(x: &[bf16], out: &mut [f32]) {
 }
 
 /// Partial sums Σx and Σx² in f64.
-#[derive(Default)]
-pub(crate) struct Sums {
+struct Sums {
     sum: [f64; LANES],
     squares: [f64; LANES],
+    wide: [f64; PIECE],
 }
 
 impl Sums {
-    /// Adds up to P values. They are converted first and added then: in one loop, the conversion is not vectorised.
     #[inline(always)]
-    pub fn add<const P: usize>(&mut self, x: &[f32]) {
-        let mut wide = [0.0; P];
+    fn new() -> Sums {
+        Sums { sum: [0.0; LANES], squares: [0.0; LANES], wide: [0.0; PIECE] }
+    }
+
+    /// Adds up to [`PIECE`] values. They are converted first and added then, in loops of their own: together, the compiler
+    /// does not vectorise them, or mixes the lanes of both sums.
+    #[inline(always)]
+    fn add(&mut self, x: &[f32]) {
+        let end = x.len().next_multiple_of(LANES);
+        let (wide, rest) = self.wide[..end].split_at_mut(x.len());
         for (w, x) in wide.iter_mut().zip(x) {
             *w = f64::from(*x);
         }
+        rest.fill(0.0);
+        let lanes = self.wide[..end].as_chunks::<LANES>().0;
         // copies in registers; no fused multiply-add, so that older machines get the same bits
-        let (mut sum, mut squares) = (self.sum, self.squares);
-        for c in wide[..x.len().next_multiple_of(LANES)].as_chunks::<LANES>().0 {
+        let mut sum = self.sum;
+        for c in lanes {
             for l in 0..LANES {
                 sum[l] += c[l];
             }
+        }
+        self.sum = sum;
+        let mut squares = self.squares;
+        for c in lanes {
             for l in 0..LANES {
                 squares[l] += c[l] * c[l];
             }
         }
-        (self.sum, self.squares) = (sum, squares);
+        self.squares = squares;
     }
 
-    pub fn total(&self) -> (f64, f64) {
+    fn total(&self) -> (f64, f64) {
         (self.sum.iter().sum(), self.squares.iter().sum())
     }
 }
