@@ -1,7 +1,7 @@
 //! K·X for K = WᵀW and a few vectors X, in one pass over W as it is stored: a panel of rows is multiplied by X and at once
 //! by the transpose of the result, while it lies in the cache.
 
-use crate::weight::{Weight, WeightRef};
+use crate::weight::{Weight, WeightRef, bf16_to_f32};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -216,7 +216,7 @@ fn read(w: Weight<'_>, rows: Range<usize>, part: Range<usize>, panel: &mut [Plan
         // inlined where the vector unit is known
         if let WeightRef::BF16(x) = w.data {
             for (o, x) in out.iter_mut().zip(&x[from]) {
-                *o = f32::from_bits(u32::from(x.to_bits()) << 16);
+                *o = bf16_to_f32(*x);
             }
         } else {
             w.data.read(from, out);

@@ -72,7 +72,11 @@ impl<'a> WeightRef<'a> {
         match self {
             WeightRef::F32(x) => out.copy_from_slice(&x[at]),
             WeightRef::F16(x) => x[at].convert_to_f32_slice(out),
-            WeightRef::BF16(x) => bf16_to_f32(&x[at], out),
+            WeightRef::BF16(x) => {
+                let x = &x[at];
+                assert_eq!(x.len(), out.len());
+                out.iter_mut().zip(x).for_each(|(o, x)| *o = bf16_to_f32(*x));
+            }
         }
     }
 
@@ -121,17 +125,16 @@ impl pulp::NullaryFnOnce for BlockSums<'_> {
             match self.values {
                 WeightRef::F32(x) => {
                     prefetch(x, here.end + AHEAD / 4, len);
-                    sums.add(&x[here]);
+                    sums.add(&x[here], |x| x);
                 }
                 WeightRef::F16(x) => {
                     prefetch(x, here.end + AHEAD / 2, len);
                     x[here].convert_to_f32_slice(&mut piece[..len]);
-                    sums.add(&piece[..len]);
+                    sums.add(&piece[..len], |x| x);
                 }
                 WeightRef::BF16(x) => {
                     prefetch(x, here.end + AHEAD / 2, len);
-                    bf16_to_f32(&x[here], &mut piece[..len]);
-                    sums.add(&piece[..len]);
+                    sums.add(&x[here], bf16_to_f32);
                 }
             }
             start += len;
@@ -159,11 +162,8 @@ fn prefetch<T>(x: &[T], at: usize, len: usize) {
 
 /// Exact, and (unlike `half`'s own loop) inlined where the caller's vector unit is known.
 #[inline(always)]
-fn bf16_to_f32(x: &[bf16], out: &mut [f32]) {
-    assert_eq!(x.len(), out.len());
-    for (o, x) in out.iter_mut().zip(x) {
-        *o = f32::from_bits(u32::from(x.to_bits()) << 16);
-    }
+pub(crate) fn bf16_to_f32(x: bf16) -> f32 {
+    f32::from_bits(u32::from(x.to_bits()) << 16)
 }
 
 /// Partial sums Σx and Σx² in f64.
@@ -182,11 +182,11 @@ impl Sums {
     /// Adds up to [`PIECE`] values. They are converted first and added then, in loops of their own: together, the compiler
     /// does not vectorise them, or mixes the lanes of both sums.
     #[inline(always)]
-    fn add(&mut self, x: &[f32]) {
+    fn add<T: Copy>(&mut self, x: &[T], to_f32: impl Fn(T) -> f32) {
         let end = x.len().next_multiple_of(LANES);
         let (wide, rest) = self.wide[..end].split_at_mut(x.len());
         for (w, x) in wide.iter_mut().zip(x) {
-            *w = f64::from(*x);
+            *w = f64::from(to_f32(*x));
         }
         rest.fill(0.0);
         let lanes = self.wide[..end].as_chunks::<LANES>().0;
