@@ -29,8 +29,9 @@ pub(crate) fn gain(path: &str, w: Weight<'_>, squares: f64, r: usize, seed: u64)
     shape.gain(r)
 }
 
-/// ‖W‖₂ to about 1e-4, by at most 40 passes over the weight (subspace iteration with eight vectors).
-pub(crate) fn spectral_norm(w: Weight<'_>) -> f64 {
+/// ‖W‖₂ by at most 40 passes over the weight (subspace iteration with eight vectors), until one gains less than
+/// `tolerance`.
+pub(crate) fn spectral_norm(w: Weight<'_>, tolerance: f64) -> f64 {
     let mut omega = Stream::new(0, "spectral norm", 0).signs(w.cols);
     let mut last = 0.0;
     for _ in 0..40 {
@@ -44,7 +45,7 @@ pub(crate) fn spectral_norm(w: Weight<'_>) -> f64 {
         let (y, g) = gram_product(w, &omega);
         let g = faer::Mat::from_fn(VECTORS, VECTORS, |i, j| g[i][j]);
         let top = linalg::eigen(g.as_ref(), false).and_then(|(s, _)| s.last().copied()).unwrap_or(0.0);
-        if top <= last * (1.0 + 1e-5) {
+        if top <= last * (1.0 + tolerance) {
             return top.max(last).sqrt();
         }
         last = top;
@@ -184,10 +185,10 @@ mod tests {
         let (n, m) = (60, 45);
         let x: Vec<f32> = Stream::new(0, "w", 0).normals(n * m, 1.0).iter().map(|&x| x as f32).collect();
         let want = linalg::svd(linalg::mat(&x, n, m).as_ref()).unwrap().s[0];
-        let found = spectral_norm(Weight { data: WeightRef::F32(&x), rows: n, cols: m });
+        let found = spectral_norm(Weight { data: WeightRef::F32(&x), rows: n, cols: m }, 1e-5);
         assert!((found / want - 1.0).abs() < 1e-3, "{found} {want}");
-        assert_eq!(spectral_norm(Weight { data: WeightRef::F32(&[0.0; 6]), rows: 2, cols: 3 }), 0.0);
-        assert!((spectral_norm(Weight { data: WeightRef::F32(&[3.0, 4.0]), rows: 2, cols: 1 }) - 5.0).abs() < 1e-5);
+        assert_eq!(spectral_norm(Weight { data: WeightRef::F32(&[0.0; 6]), rows: 2, cols: 3 }, 1e-5), 0.0);
+        assert!((spectral_norm(Weight { data: WeightRef::F32(&[3.0, 4.0]), rows: 2, cols: 1 }, 1e-5) - 5.0).abs() < 1e-5);
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl TrainConfig {
     /// Keys whose values decide the course of a run: a resumed run must not change them.
     pub(crate) fn trajectory(&self) -> serde_json::Map<String, Value> {
         // what only says where, when and how results are shown may change
-        const FREE: [&str; 28] = [
+        const FREE: [&str; 29] = [
             "model_name_or_path",
             "revision",
             "train_data",
@@ -188,6 +188,7 @@ impl TrainConfig {
             "overwrite_output_dir",
             "resume_from_checkpoint",
             "logging_steps",
+            "magnitude_steps",
             "eval_strategy",
             "eval_steps",
             "eval_on_start",

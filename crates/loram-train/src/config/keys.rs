@@ -240,6 +240,8 @@ keys! {
         resume_from_checkpoint ["resume"]: Resume = Resume::No;
         /// Steps between two lines of metrics.
         logging_steps: usize = 10, if |n| *n > 0 => "at least 1";
+        /// Steps between two measurements of how far each adapted layer has moved; 0: none.
+        magnitude_steps: usize = 20;
         /// When to evaluate; null: steps when eval_steps is given, else every epoch when there is eval_data.
         eval_strategy ["evaluation_strategy"]: Option<Strategy> = None;
         /// Steps between two evaluations.
