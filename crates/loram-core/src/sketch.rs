@@ -24,9 +24,30 @@ pub(crate) fn gain(path: &str, w: Weight<'_>, squares: f64, r: usize, seed: u64)
     if squares == 0.0 || side == 0 {
         return 0.0;
     }
+    shape(path, w, squares, seed).gain(r)
+}
+
+fn shape(path: &str, w: Weight<'_>, squares: f64, seed: u64) -> Shape {
+    let side = w.rows.min(w.cols);
     let (y, g) = gram_product(w, &Stream::new(seed, path, 2).signs(w.cols));
-    let shape = Shape::fit(side, moments(&g, &inner(&y), squares, side));
-    shape.gain(r)
+    Shape::fit(side, moments(&g, &inner(&y), squares, side))
+}
+
+/// All min(n, m) singular values, descending, estimated: the fitted shape at the scale of the weight. Values far down
+/// the spectrum are those of the family rather than of the weight.
+pub(crate) fn spectrum(path: &str, w: Weight<'_>, squares: f64, seed: u64) -> Vec<f64> {
+    let side = w.rows.min(w.cols);
+    if squares == 0.0 || side == 0 {
+        return vec![0.0; side];
+    }
+    let shape = shape(path, w, squares, seed);
+    let at = |&(x, y, count): &(f64, f64, f64)| {
+        std::iter::repeat_n(libm::exp(shape.b * y - shape.a * x), count as usize)
+    };
+    let mut sigma: Vec<f64> = shape.bins.iter().flat_map(at).collect();
+    let scale = (squares / sigma.iter().map(|x| x * x).sum::<f64>()).sqrt();
+    sigma.iter_mut().for_each(|x| *x *= scale);
+    sigma
 }
 
 /// ‖W‖₂ by at most 40 passes over the weight (subspace iteration with eight vectors), until one gains less than
@@ -208,6 +229,14 @@ mod tests {
             assert!(gain(&one, n, 7, 1) > 0.8, "{n}");
         }
         assert_eq!(gain(&[0.0; 12], 4, 3, 2), 0.0);
+        // the spectrum has the gains of the fit, and the norm of the weight
+        let w = Weight { data: WeightRef::F32(&eye), rows: 64, cols: 64 };
+        let sigma = spectrum("x", w, 64.0, 0);
+        assert_eq!(sigma.len(), 64);
+        assert!((sigma.iter().map(|x| x * x).sum::<f64>() - 64.0).abs() < 1e-9 && sigma.is_sorted_by(|a, b| a >= b));
+        for r in [1, 8, 64] {
+            assert!((crate::exact_gain(&sigma, r) / gain(&eye, 64, 64, r) - 1.0).abs() < 1e-9, "{r}");
+        }
         assert!((gain(&[2.0], 1, 1, 1) - 1.0).abs() < 1e-12);
     }
 }

@@ -15,6 +15,7 @@ mod layer_weight;
 mod linear;
 pub mod merge;
 mod norms;
+pub mod plan;
 #[doc(hidden)]
 pub mod testing;
 pub mod tokenizer;

@@ -3,9 +3,12 @@
 
 mod derived;
 mod keys;
+mod rewrite;
 mod value;
 
+pub use derived::FactorSetting;
 pub use keys::{Field, TrainConfig, fields};
+pub use rewrite::{REWRITABLE, Rewritten};
 pub use value::{
     AdapterFormat, BaseMode, FinetuningType, KeyType, MemoryCheck, OptimKind, ReportTo, Resume, SamplePrompts,
     SchedulerType, SchemeName, Strategy, TaskKind,
@@ -24,6 +27,8 @@ pub enum Origin {
     File(PathBuf),
     /// `--set key=value`.
     Set,
+    /// What a setting was rewritten into.
+    Rewrite,
     /// A flag of its own.
     Flag,
     /// A program that uses the library.
@@ -35,6 +40,7 @@ impl std::fmt::Display for Origin {
         match self {
             Origin::File(path) => write!(f, "{}", path.display()),
             Origin::Set => f.write_str("--set"),
+            Origin::Rewrite => f.write_str("--rewrite"),
             Origin::Flag => f.write_str("flag"),
             Origin::Code => f.write_str("program"),
         }
@@ -149,9 +155,19 @@ impl TrainConfig {
 
     /// The resolved configuration as YAML: every key, with its origin as a comment where it is not the default.
     pub fn to_yaml(&self) -> String {
-        let mut out = String::from("# resolved configuration; `loram train` on this file starts the same run\n");
+        let head = "# resolved configuration; `loram train` on this file starts the same run\n";
+        self.yaml_of(head, |_| true)
+    }
+
+    /// The keys that are not at their default, as YAML under a line of comment.
+    pub fn to_short_yaml(&self, head: &str) -> String {
+        self.yaml_of(head, |f| self.get(f.name).is_some_and(|v| v != f.default))
+    }
+
+    fn yaml_of(&self, head: &str, shown: impl Fn(&Field) -> bool) -> String {
+        let mut out = String::from(head);
         let mut section = "";
-        for field in fields() {
+        for field in fields().into_iter().filter(shown) {
             if field.section != section {
                 section = field.section;
                 let _ = writeln!(out, "\n# {section}");
