@@ -5,13 +5,13 @@
 //! k₁ = r·(m·σ_A⁴ + n·σ_B⁴), the part with σ_A⁴ for the training of B and the other for that of A. Full fine-tuning has
 //! k₁ = 1 at s = 1.
 
+use crate::Result;
 use crate::equivalence::Optimizer;
 use crate::gain::Gain;
 use crate::magnitude::{self, Update};
 use crate::schemes::{SchemeSpec, Start, initialize_from};
 use crate::targets::LayerPlan;
 use crate::weight::Weight;
-use crate::Result;
 
 /// k₁ of given factors, A (r, m) and B (n, r): ‖AAᵀ‖²_F/m + ‖BᵀB‖²_F/n, whatever their entries' distribution; a factor
 /// that is not trained takes the other one's part away.
@@ -110,7 +110,13 @@ impl StartMagnitude {
     /// Of a scheme on a weight: by its formula where there is one, else from the start itself. `sigma` are the weight's
     /// singular values, or an estimate ([`crate::sketch_spectrum`]); gains `exact` and `sketch` are taken from them.
     /// Errors: those of the start; a scheme that needs calibration data.
-    pub fn predict(spec: &SchemeSpec, w: Weight<'_>, plan: &LayerPlan, seed: u64, sigma: &[f64]) -> Result<StartMagnitude> {
+    pub fn predict(
+        spec: &SchemeSpec,
+        w: Weight<'_>,
+        plan: &LayerPlan,
+        seed: u64,
+        sigma: &[f64],
+    ) -> Result<StartMagnitude> {
         let plan = spec.adjust(plan)?;
         let LayerPlan { n, m, r, scaling, .. } = plan;
         let squares = w.data.sums().1;
@@ -246,10 +252,7 @@ mod tests {
             let doubled = StartMagnitude::of(&initialize(&spec, w, &double, 1).unwrap());
             let shrinks = doubled.nu_a < 0.9 * made.nu_a || doubled.nu_b < 0.9 * made.nu_b;
             assert_eq!(shrinks, spec.over_scaling(), "{name}");
-            for (knob, other) in [
-                (Knob::Scaling, doubled),
-                (Knob::Start, made.scaled(2.0, 2.0)),
-            ] {
+            for (knob, other) in [(Knob::Scaling, doubled), (Knob::Start, made.scaled(2.0, 2.0))] {
                 for optimizer in [Optimizer::Sgd, Optimizer::Adam] {
                     let first = |m: &StartMagnitude| m.first_step(optimizer, 1e-3, 2e-3);
                     if scheme.name != "lora-alpha" || knob == Knob::Start {

@@ -41,9 +41,8 @@ pub(crate) fn spectrum(path: &str, w: Weight<'_>, squares: f64, seed: u64) -> Ve
         return vec![0.0; side];
     }
     let shape = shape(path, w, squares, seed);
-    let at = |&(x, y, count): &(f64, f64, f64)| {
-        std::iter::repeat_n(libm::exp(shape.b * y - shape.a * x), count as usize)
-    };
+    let at =
+        |&(x, y, count): &(f64, f64, f64)| std::iter::repeat_n(libm::exp(shape.b * y - shape.a * x), count as usize);
     let mut sigma: Vec<f64> = shape.bins.iter().flat_map(at).collect();
     let scale = (squares / sigma.iter().map(|x| x * x).sum::<f64>()).sqrt();
     sigma.iter_mut().for_each(|x| *x *= scale);
@@ -209,7 +208,9 @@ mod tests {
         let found = spectral_norm(Weight { data: WeightRef::F32(&x), rows: n, cols: m }, 1e-5);
         assert!((found / want - 1.0).abs() < 1e-3, "{found} {want}");
         assert_eq!(spectral_norm(Weight { data: WeightRef::F32(&[0.0; 6]), rows: 2, cols: 3 }, 1e-5), 0.0);
-        assert!((spectral_norm(Weight { data: WeightRef::F32(&[3.0, 4.0]), rows: 2, cols: 1 }, 1e-5) - 5.0).abs() < 1e-5);
+        assert!(
+            (spectral_norm(Weight { data: WeightRef::F32(&[3.0, 4.0]), rows: 2, cols: 1 }, 1e-5) - 5.0).abs() < 1e-5
+        );
     }
 
     #[test]

@@ -177,7 +177,8 @@ pub fn plan(
     progress: Progress<'_>,
 ) -> Result<Plan> {
     if options.scheme.statistic() != Statistic::None {
-        let what = format!("the start of `{}` follows from data: only training can say how far it moves", options.scheme);
+        let what =
+            format!("the start of `{}` follows from data: only training can say how far it moves", options.scheme);
         return Err(Error::Usage(what));
     }
     let names = TensorNames::of(ckpt, cfg)?;

@@ -4,7 +4,7 @@
 //! O((n+m)·r²), and ΔW is never formed. Measuring reads only, so that a run has the same bits with it and without.
 
 use crate::Result;
-use crate::adapt::{AdaptedLayer, Adaptation};
+use crate::adapt::{Adaptation, AdaptedLayer};
 use loram_core::LayerPlan;
 use loram_core::magnitude::{Update, nu, nu_update};
 use loram_io::{Checkpoint, ModelConfig, WeightNorms, weight_norms};

@@ -93,9 +93,8 @@ fn train(config: &TrainConfig, compute: Compute) -> Course {
 /// Largest ‖ΔW − ΔW'‖/‖ΔW‖ over all steps but the first, whose rate is 0.
 fn apart(x: &Course, y: &Course) -> f64 {
     let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
-    let off = |(x, y): (&Vec<f64>, &Vec<f64>)| {
-        norm(&mut x.iter().zip(y).map(|(x, y)| x - y)) / norm(&mut x.iter().copied())
-    };
+    let off =
+        |(x, y): (&Vec<f64>, &Vec<f64>)| norm(&mut x.iter().zip(y).map(|(x, y)| x - y)) / norm(&mut x.iter().copied());
     let all = x.updates.iter().zip(&y.updates).skip(1).map(off);
     all.fold(0.0, |top: f64, off| if off > top || off.is_nan() { off } else { top })
 }
@@ -104,7 +103,10 @@ fn apart(x: &Course, y: &Course) -> f64 {
 /// that are powers of 2 leave the f32 values of the starts exact, so that what is left is the rounding of f64.
 const CASES: [(&str, &[&str]); 9] = [
     ("init: lora\noptim: sgd\nlearning_rate: 0.5\n", &["lora_alpha=64"]),
-    ("init: loram\noptim: sgd\nlearning_rate: 0.02\nweight_decay: 0.3\nmomentum: 0.5\n", &["init_scale_a=2", "init_scale_b=0.25"]),
+    (
+        "init: loram\noptim: sgd\nlearning_rate: 0.02\nweight_decay: 0.3\nmomentum: 0.5\n",
+        &["init_scale_a=2", "init_scale_b=0.25"],
+    ),
     ("init: pissa\noptim: sgd\nlearning_rate: 0.01\nweight_decay: 0.1\n", &["lora_alpha=16", "init_scale_a=2"]),
     ("init: lora\nlearning_rate: 1e-3\n", &["lora_alpha=0.25"]),
     ("init: loram\nlearning_rate: 1e-3\nweight_decay: 0.1\nadam_epsilon: 1e-3\n", &["lora_alpha=1"]),

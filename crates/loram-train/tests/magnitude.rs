@@ -105,7 +105,9 @@ fn figures_are_those_of_numpy() {
         let (_, found) = magnitudes(&out).pop().unwrap();
         assert_eq!(found.as_object().unwrap().len(), expected.as_object().unwrap().len());
         for (path, values) in expected.as_object().unwrap() {
-            for (i, (name, allowed)) in [("nu_update", 1e-3), ("relative", 1e-3), ("relative_spectral", 5e-3)].iter().enumerate() {
+            for (i, (name, allowed)) in
+                [("nu_update", 1e-3), ("relative", 1e-3), ("relative_spectral", 5e-3)].iter().enumerate()
+            {
                 let (found, numpy) = (found[path][name].as_f64().unwrap(), values[i].as_f64().unwrap());
                 assert!((found / numpy - 1.0).abs() < *allowed, "{scheme} {path} {name}: {found}, numpy has {numpy}");
             }

@@ -1,7 +1,7 @@
 //! `loram plan`: how far a run is going to move the weights, and the same run in other words.
 
 use super::folder;
-use crate::cli::{Plan as Arguments, Solve};
+use crate::cli::Plan as Arguments;
 use crate::console::{Console, several};
 use crate::error::{Error, Result};
 use crate::keys;
@@ -130,7 +130,10 @@ fn summary(layers: &[PlannedLayer]) -> String {
         false => String::new(),
     };
     facts(&[
-        ("mean gain Q", format!("logarithm {:.3}, sketch {:.3}{exact}", mean(&|l| l.gains.log), mean(&|l| l.gains.sketch))),
+        (
+            "mean gain Q",
+            format!("logarithm {:.3}, sketch {:.3}{exact}", mean(&|l| l.gains.log), mean(&|l| l.gains.sketch)),
+        ),
         (
             "at most",
             format!(

@@ -148,9 +148,8 @@ impl SchemeSpec {
     /// What it needs of a run of the model on calibration data: that of the scheme, or of the one that LoRAM's gain tracks.
     pub fn statistic(&self) -> Statistic {
         match &self.options.gain {
-            Gain::Track(scheme) => {
-                SchemeSpec::parse(scheme, &Default::default()).map_or(Statistic::None, |reference| reference.statistic())
-            }
+            Gain::Track(scheme) => SchemeSpec::parse(scheme, &Default::default())
+                .map_or(Statistic::None, |reference| reference.statistic()),
             _ => self.info.statistic,
         }
     }

@@ -12,16 +12,8 @@ use loram_io::plan::Match;
 use serde_json::{Map, Value};
 
 /// Keys that can be asked for.
-pub const REWRITABLE: [&str; 8] = [
-    "lora_alpha",
-    "use_rslora",
-    "learning_rate",
-    "lr_a",
-    "lr_b",
-    "loraplus_lr_ratio",
-    "init_scale_a",
-    "init_scale_b",
-];
+pub const REWRITABLE: [&str; 8] =
+    ["lora_alpha", "use_rslora", "learning_rate", "lr_a", "lr_b", "loraplus_lr_ratio", "init_scale_a", "init_scale_b"];
 
 /// An equal configuration.
 #[derive(Debug, Clone)]
@@ -215,8 +207,7 @@ impl TrainConfig {
                 return Err(Error::Config(what));
             }
             let own = |key: &String| old.alpha_pattern.get(key).copied().unwrap_or(old.alpha());
-            self.alpha_pattern =
-                old.rank_pattern.iter().map(|(key, &r)| (key.clone(), renamed(own(key), r))).collect();
+            self.alpha_pattern = old.rank_pattern.iter().map(|(key, &r)| (key.clone(), renamed(own(key), r))).collect();
         } else {
             self.alpha_pattern.values_mut().for_each(|alpha| *alpha = renamed(*alpha, r));
         }
@@ -290,7 +281,9 @@ impl TrainConfig {
         }
         if new.learning_rate != self.learning_rate || new.loraplus_lr_ratio != self.loraplus_lr_ratio {
             let key = if new.learning_rate != self.learning_rate { "learning_rate" } else { "loraplus_lr_ratio" };
-            notes.push(format!("modules that are trained whole (heads, modules_to_save) follow {key} and train otherwise"));
+            notes.push(format!(
+                "modules that are trained whole (heads, modules_to_save) follow {key} and train otherwise"
+            ));
         }
         notes
     }
