@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::plot::{Line, Panel, figure};
 use crate::runs::{Outcome, train};
+use plotters::prelude::SeriesLabelPosition;
 use std::path::Path;
 
 pub const BASES: [&str; 4] = ["dst", "dct", "random-orthogonal", "gaussian"];
@@ -23,7 +24,15 @@ pub fn run(plots: &Path, steps: usize) -> Result<()> {
             lines.push(Line::new(if i == 0 { basis } else { "" }, colour, o.losses.clone()));
         }
     }
-    let panel = Panel { title: "training loss, two seeds".into(), x: "step", y: "", log_x: false, log_y: false, lines };
+    let panel = Panel {
+        title: "training loss, two seeds".into(),
+        x: "step",
+        y: "",
+        log_x: false,
+        log_y: false,
+        legend: SeriesLabelPosition::UpperRight,
+        lines,
+    };
     figure(&plots.join("bases.svg"), &[panel], 1)
 }
 

@@ -5,6 +5,7 @@ use crate::plot::{Line, Panel, figure};
 use loram_core::{MatRef, exact_gain, log_gain, singular_values, sketch_gain};
 use loram_io::testing::{minilm_dir, shared_dir, tiny_llama};
 use loram_io::{Checkpoint, ModelConfig, linear_modules};
+use plotters::prelude::SeriesLabelPosition;
 use std::path::Path;
 
 /// Gains of one layer at the ranks of a curve.
@@ -114,6 +115,7 @@ pub fn run(plots: &Path) -> Result<()> {
             y: "",
             log_x: true,
             log_y: false,
+            legend: SeriesLabelPosition::UpperLeft,
             lines: vec![
                 Line {
                     band: Some(band),

@@ -10,6 +10,7 @@ use loram_core::magnitude::{nu, nu_update};
 use loram_core::{LayerPlan, MatRef, SchemeOptions, SchemeSpec, Start, add_product, initialize};
 use loram_nn::kernels::gemm::{View, ViewMut, gemm};
 use loram_nn::kernels::optim::{AdamW, adamw_step};
+use plotters::prelude::SeriesLabelPosition;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -229,8 +230,20 @@ pub fn run(plots: &Path) -> Result<()> {
         losses.push(Line::new(name.clone(), colour, every(&c.losses)));
         moved.push(Line::new(name, colour, every(&c.moved)));
     }
-    let panel = |title: &str, lines| Panel { title: title.into(), x: "step", y: "", log_x: false, log_y: true, lines };
-    figure(&plots.join("network.svg"), &[panel("loss", losses), panel("mean ν[ΔW] over layers", moved)], 2)
+    let panel = |title: &str, legend, lines| Panel {
+        title: title.into(),
+        x: "step",
+        y: "",
+        log_x: false,
+        log_y: true,
+        legend,
+        lines,
+    };
+    let panels = [
+        panel("loss", SeriesLabelPosition::UpperRight, losses),
+        panel("mean ν[ΔW] over layers", SeriesLabelPosition::LowerRight, moved),
+    ];
+    figure(&plots.join("network.svg"), &panels, 2)
 }
 
 #[cfg(test)]
@@ -264,11 +277,11 @@ mod tests {
         let runs: Vec<Course> = settings(&task).unwrap()[..4].iter().map(|(_, s)| task.train(s, 80).unwrap()).collect();
         let [lora, by_rate, by_scaling, loram] = &runs[..] else { panic!() };
         assert!(loram.last_moved() > 5.0 * lora.last_moved() && loram.last_loss() < lora.last_loss());
-        for matched in [by_rate, by_scaling] {
-            let ratio = matched.last_moved() / loram.last_moved();
-            assert!((0.3..3.0).contains(&ratio), "{ratio}");
-            let apart = |c: &Course| (c.last_loss() / loram.last_loss()).ln().abs();
-            assert!(apart(matched) < 0.5 * apart(lora), "{} {}", apart(matched), apart(lora));
-        }
+        let ratio = by_scaling.last_moved() / loram.last_moved();
+        assert!((0.5..2.0).contains(&ratio), "{ratio}");
+        let apart = |c: &Course| (c.last_loss() / loram.last_loss()).ln().abs();
+        assert!(apart(by_scaling) < 0.5 * apart(lora), "{} {}", apart(by_scaling), apart(lora));
+        // a rate that matches the first step goes further later: A moves as much as B
+        assert!(by_rate.last_moved() > loram.last_moved() && by_rate.last_loss() < lora.last_loss());
     }
 }

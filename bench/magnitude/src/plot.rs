@@ -35,6 +35,7 @@ pub struct Panel {
     pub y: &'static str,
     pub log_x: bool,
     pub log_y: bool,
+    pub legend: SeriesLabelPosition,
     pub lines: Vec<Line>,
 }
 
@@ -157,7 +158,7 @@ where
         .border_style(BLACK.mix(0.2))
         .background_style(WHITE.mix(0.75))
         .label_font(("sans-serif", 11))
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(panel.legend.clone())
         .draw()?;
     Ok(())
 }

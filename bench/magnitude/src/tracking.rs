@@ -4,6 +4,7 @@
 use crate::Result;
 use crate::plot::{Line, Panel, figure};
 use crate::runs::{Outcome, train};
+use plotters::prelude::SeriesLabelPosition;
 use std::path::Path;
 
 pub const SCHEMES: [&str; 4] = ["pissa", "milora", "corda", "lora-ga"];
@@ -38,12 +39,20 @@ pub fn run(plots: &Path, steps: usize) -> Result<()> {
     }
     losses.push(Line::new("lora", 6, lora.losses.clone()));
     moved.push(Line::new("lora", 6, lora.moved.clone()));
-    let panel = |title: &str, log_y, lines| Panel { title: title.into(), x: "step", y: "", log_x: false, log_y, lines };
-    figure(
-        &plots.join("tracking.svg"),
-        &[panel("training loss", false, losses), panel("mean ‖ΔW‖/‖W‖ over layers", true, moved)],
-        2,
-    )
+    let panel = |title: &str, log_y, legend, lines| Panel {
+        title: title.into(),
+        x: "step",
+        y: "",
+        log_x: false,
+        log_y,
+        legend,
+        lines,
+    };
+    let panels = [
+        panel("training loss", false, SeriesLabelPosition::UpperRight, losses),
+        panel("mean ‖ΔW‖/‖W‖ over layers", true, SeriesLabelPosition::LowerRight, moved),
+    ];
+    figure(&plots.join("tracking.svg"), &panels, 2)
 }
 
 #[cfg(test)]

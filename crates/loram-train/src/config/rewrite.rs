@@ -75,7 +75,8 @@ impl TrainConfig {
     /// The keys that make this run's first step as large as that of the plan's target, by turning one knob.
     pub fn solved(&self, found: &Match, knob: Knob) -> Result<Map<String, Value>> {
         let mut out = Map::new();
-        let mut set = |key: &str, value: f64| out.insert(key.into(), value.into());
+        // predictions are not better than that
+        let mut set = |key: &str, value: f64| out.insert(key.into(), rounded(value, 4).into());
         match knob {
             Knob::Rate => {
                 set("learning_rate", self.learning_rate * found.rate);
@@ -197,7 +198,7 @@ impl TrainConfig {
             let alpha = alpha / old.alpha_divisor(r) * asked.alpha_divisor(r);
             if near(divide, 1.0) { alpha } else { alpha / divide }
         };
-        let alpha = if keys.contains(&"lora_alpha") { asked.alpha() } else { rounded(renamed(old.alpha(), r)) };
+        let alpha = if keys.contains(&"lora_alpha") { asked.alpha() } else { rounded(renamed(old.alpha(), r), 15) };
         self.lora_alpha = Some(alpha);
         self.origins.insert("lora_alpha", Origin::Rewrite);
         if changes && !old.rank_pattern.is_empty() {
@@ -225,7 +226,7 @@ impl TrainConfig {
         let set = |this: &mut TrainConfig, key: &'static str, holds: f64, value: f64| {
             if !near(holds, value) {
                 let given = asked.get(key).and_then(|v| v.as_f64()).filter(|_| keys.contains(&key));
-                this.put_rewritten(key, given.unwrap_or_else(|| rounded(value)));
+                this.put_rewritten(key, given.unwrap_or_else(|| rounded(value, 15)));
             }
         };
         let lr = |this: &TrainConfig| this.factors().map(|f| f.learning_rate);
@@ -289,9 +290,9 @@ impl TrainConfig {
     }
 }
 
-/// The value to 15 digits, which people can read.
-fn rounded(x: f64) -> f64 {
-    format!("{x:.14e}").parse().unwrap_or(x)
+/// The value to this many digits, which people can read.
+fn rounded(x: f64, digits: usize) -> f64 {
+    format!("{x:.*e}", digits - 1).parse().unwrap_or(x)
 }
 
 fn near(x: f64, y: f64) -> bool {
