@@ -146,7 +146,7 @@ keys! {
         gain: Option<String> = None;
         /// Statistic of W that the gain multiplies: second-moment, or variance as in the authors' code.
         gain_statistic: Option<String> = None;
-        /// Data on which eva, corda and lora-ga run the model; empty: the training data.
+        /// Data on which eva, corda and lora-ga run the model, and loram whose gain tracks one of them; empty: the training data.
         calibration_data: Vec<String> = Vec::new();
         /// Records of the calibration data to use, chosen by seed.
         calibration_samples: usize = 256, if |n| *n > 0 => "at least 1";
