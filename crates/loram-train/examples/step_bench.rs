@@ -111,7 +111,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             norms.push(grad_norm(model.params().iter()));
             steps += 1;
             let ends = job.magnitude_steps > 0 && steps % job.magnitude_steps == 0;
-            let side = if job.magnitude_steps > 0 { (steps - 1) / job.magnitude_steps % 2 } else { 0 };
+            let side = (steps - 1usize).checked_div(job.magnitude_steps).map_or(0, |block| block % 2);
             let mut measured = gauge.as_mut().filter(|_| ends && side == 1);
             let mut taken = 0.0;
             if let Some(gauge) = &mut measured {
