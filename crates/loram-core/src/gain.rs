@@ -64,14 +64,14 @@ impl Gain {
         }
     }
 
-    /// Q\[r\] of a weight with ‖W‖²_F = `squares`. `None` for [`Gain::Track`], which has a magnitude rather than a gain.
-    pub(crate) fn value(&self, path: &str, w: Weight<'_>, squares: f64, r: usize, seed: u64) -> Result<Option<f64>> {
+    /// Q\[r\] of a weight. `None` for [`Gain::Sketch`], which comes from the pass that finds ‖W‖² too, and for
+    /// [`Gain::Track`], which has a magnitude rather than a gain.
+    pub(crate) fn value(&self, path: &str, w: Weight<'_>, r: usize) -> Result<Option<f64>> {
         let (n, m) = (w.rows, w.cols);
         Ok(Some(match self {
             Gain::Log | Gain::LogHalf | Gain::Value(_) => return Ok(self.of_shape(r, n, m)),
             Gain::Exact => exact(&Spectrum::new(path, &w.data.to_f32(), n, m, false)?.s, r),
-            Gain::Sketch => sketch::gain(path, w, squares, r, seed),
-            Gain::Track(_) => return Ok(None),
+            Gain::Sketch | Gain::Track(_) => return Ok(None),
         }))
     }
 }
@@ -96,15 +96,15 @@ pub fn singular_values(path: &str, w: Weight<'_>) -> Result<Vec<f64>> {
 
 /// Estimate of Q\[r\] in one pass over the weight, deterministic in (seed, path): see [`Gain::Sketch`].
 pub fn sketch_gain(path: &str, w: Weight<'_>, r: usize, seed: u64) -> f64 {
-    sketch::gain(path, w, w.data.sums().1, r, seed)
+    sketch::sketch(path, w, seed).gain(r)
 }
 
 /// Estimate of all singular values from one pass over the weight, descending: the spectrum of which [`sketch_gain`] is the
 /// gain. Values far down are those of a typical trained layer rather than of this one. Errors: a weight that is not finite.
 pub fn sketch_spectrum(path: &str, w: Weight<'_>, seed: u64) -> Result<Vec<f64>> {
-    let squares = w.data.sums().1;
-    match squares.is_finite() {
-        true => Ok(sketch::spectrum(path, w, squares, seed)),
+    let found = sketch::sketch(path, w, seed);
+    match found.sums.1.is_finite() {
+        true => Ok(found.spectrum()),
         false => Err(Error::layer(path, "its weight holds NaN or infinite values")),
     }
 }

@@ -1,7 +1,7 @@
 //! K·X for K = WᵀW and a few vectors X, in one pass over W as it is stored: a panel of rows is multiplied by X and at once
 //! by the transpose of the result, while it lies in the cache.
 
-use crate::weight::{Weight, WeightRef};
+use crate::weight::{Sums, Weight, WeightRef};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -17,10 +17,22 @@ const WIDE: usize = 16;
 type Wide = [f32; WIDE];
 /// A row, filled up with zeros to whole registers.
 type Plane = Vec<Wide>;
+/// Registers of a row that are worked on at a time.
+const PART: usize = 32;
 
-/// KX and XᵀKX for V vectors, `x[j]` being their entries for input j. V is 8 or 16.
-pub(crate) fn gram_product<const V: usize>(w: Weight<'_>, x: &[[f32; V]]) -> (Vec<[f32; V]>, [[f64; V]; V]) {
-    const { assert!(V % TILE == 0) };
+/// What a pass over W gives.
+pub(crate) struct Pass<const V: usize> {
+    /// KX, by input.
+    pub y: Vec<[f32; V]>,
+    /// XᵀKX.
+    pub g: [[f64; V]; V],
+    /// Σx and Σx² over the entries of W, where asked for: W comes from memory once for both.
+    pub sums: (f64, f64),
+}
+
+/// KX and XᵀKX for V vectors, `x[j]` being their entries for input j, and with SUMS those of W. V is 8 or 16.
+pub(crate) fn gram_product<const V: usize, const SUMS: bool>(w: Weight<'_>, x: &[[f32; V]]) -> Pass<V> {
+    const { assert!(V.is_multiple_of(TILE)) };
     let wide = w.cols.div_ceil(WIDE);
     let zeros = || vec![Wide::default(); wide];
     // a plane for each vector, so that neighbouring inputs share a register
@@ -35,19 +47,20 @@ pub(crate) fn gram_product<const V: usize>(w: Weight<'_>, x: &[[f32; V]]) -> (Ve
             || [0; 2].map(|_| std::array::from_fn(|_| zeros())),
             |panels, b| {
                 let rows = b * BLOCK..((b + 1) * BLOCK).min(w.rows);
-                pulp::Arch::new().dispatch(Block { w, rows, x: &planes, panels })
+                pulp::Arch::new().dispatch(Block::<V, SUMS> { w, rows, x: &planes, panels })
             },
         )
         .collect();
     let mut y = vec![[0.0; V]; w.cols];
-    let mut g = [[0.0; V]; V];
-    for (planes, inner) in &blocks {
+    let (mut g, mut sums) = ([[0.0; V]; V], (0.0, 0.0));
+    for (planes, inner, of_w) in &blocks {
+        sums = (sums.0 + of_w.0, sums.1 + of_w.1);
         for (k, plane) in planes.iter().enumerate() {
             y.iter_mut().zip(plane.as_flattened()).for_each(|(y, p)| y[k] += p);
         }
         (0..V).for_each(|i| (0..V).for_each(|j| g[i][j] += inner[i][j]));
     }
-    (y, g)
+    Pass { y, g, sums }
 }
 
 /// Adds x·xᵀ.
@@ -61,15 +74,15 @@ pub(crate) fn add_outer<const V: usize>(inner: &mut [[f64; V]; V], x: &[f32; V])
 }
 
 /// The part of a block of rows. A type of its own, because a closure is not inlined where the vector unit is known.
-struct Block<'a, const V: usize> {
+struct Block<'a, const V: usize, const SUMS: bool> {
     w: Weight<'a>,
     rows: Range<usize>,
     x: &'a [Plane; V],
     panels: &'a mut [[Plane; PANEL]; 2],
 }
 
-impl<const V: usize> pulp::NullaryFnOnce for Block<'_, V> {
-    type Output = ([Plane; V], [[f64; V]; V]);
+impl<const V: usize, const SUMS: bool> pulp::NullaryFnOnce for Block<'_, V, SUMS> {
+    type Output = ([Plane; V], [[f64; V]; V], (f64, f64));
 
     #[inline(always)]
     fn call(self) -> Self::Output {
@@ -78,10 +91,13 @@ impl<const V: usize> pulp::NullaryFnOnce for Block<'_, V> {
 }
 
 #[inline(always)]
-fn block<const V: usize>(Block { w, rows, x, panels }: Block<'_, V>) -> ([Plane; V], [[f64; V]; V]) {
+fn block<const V: usize, const SUMS: bool>(
+    Block { w, rows, x, panels }: Block<'_, V, SUMS>,
+) -> ([Plane; V], [[f64; V]; V], (f64, f64)) {
     let wide = w.cols.div_ceil(WIDE);
     let mut y: [Plane; V] = std::array::from_fn(|_| vec![Wide::default(); wide]);
     let mut g = [[0.0; V]; V];
+    let mut of_w = Sums::default();
     let [panel, next] = panels;
     read(w, rows.clone(), 0..wide, panel);
     for at in rows.clone().step_by(PANEL) {
@@ -93,6 +109,11 @@ fn block<const V: usize>(Block { w, rows, x, panels }: Block<'_, V>) -> ([Plane;
                     let rows = std::array::from_fn(|a| &panel[i + a][part.clone()]);
                     let x = std::array::from_fn(|b| &x[k + b][part.clone()]);
                     add_products(&mut sums[i..i + TILE], k, rows, x);
+                }
+                if SUMS {
+                    for row in &panel[i..i + TILE] {
+                        of_w.add::<{ PART * WIDE }>(row[part.clone()].as_flattened());
+                    }
                 }
             }
             // the next panel comes from memory while this one is computed with
@@ -113,12 +134,11 @@ fn block<const V: usize>(Block { w, rows, x, panels }: Block<'_, V>) -> ([Plane;
         }
         std::mem::swap(panel, next);
     }
-    (y, g)
+    (y, g, of_w.total())
 }
 
 /// 0..wide in parts of which all rows and vectors fit the first cache.
 fn parts(wide: usize) -> impl Iterator<Item = Range<usize>> {
-    const PART: usize = 32;
     (0..wide).step_by(PART).map(move |at| at..(at + PART).min(wide))
 }
 
@@ -192,7 +212,10 @@ mod tests {
         let normals = |k, len| Stream::new(k, "w", 0).normals(len, 1.0).into_iter().map(|x| x as f32);
         let w: Vec<f32> = normals(0, n * m).collect();
         let x: Vec<[f32; V]> = normals(1, m * V).collect::<Vec<_>>().as_chunks::<V>().0.to_vec();
-        let (y, g) = gram_product(Weight { data: WeightRef::F32(&w), rows: n, cols: m }, &x);
+        let w_ref = Weight { data: WeightRef::F32(&w), rows: n, cols: m };
+        let Pass { y, g, sums } = gram_product::<V, true>(w_ref, &x);
+        let want = w_ref.data.sums();
+        assert!((sums.0 - want.0).abs() + (sums.1 - want.1).abs() < 1e-12 * want.1, "{n}×{m}: {sums:?} {want:?}");
         let row = |i: usize| &w[i * m..(i + 1) * m];
         for a in 0..V {
             let u: Vec<f64> =

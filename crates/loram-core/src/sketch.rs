@@ -8,7 +8,7 @@
 //! what spectra of trained layers show: a few large values, a bulk, and an end at zero.
 
 use crate::linalg;
-use crate::panel::{add_outer, gram_product};
+use crate::panel::{Pass, add_outer, gram_product};
 use crate::rng::Stream;
 use crate::weight::Weight;
 
@@ -18,35 +18,43 @@ const VECTORS: usize = 8;
 type Lane = [f32; VECTORS];
 type Inner = [[f64; VECTORS]; VECTORS];
 
-/// Q\[r\] = (Σ_{i≤r} σᵢ)² / (r·Σ σᵢ²), estimated; `squares` is Σ σᵢ² = ‖W‖²_F.
-pub(crate) fn gain(path: &str, w: Weight<'_>, squares: f64, r: usize, seed: u64) -> f64 {
-    let side = w.rows.min(w.cols);
-    if squares == 0.0 || side == 0 {
-        return 0.0;
-    }
-    shape(path, w, squares, seed).gain(r)
+/// What one pass over a weight found.
+pub(crate) struct Sketch {
+    /// Σx and Σx² over the entries.
+    pub sums: (f64, f64),
+    side: usize,
+    moments: [f64; 3],
 }
 
-fn shape(path: &str, w: Weight<'_>, squares: f64, seed: u64) -> Shape {
+/// The pass, deterministic in (seed, path).
+pub(crate) fn sketch(path: &str, w: Weight<'_>, seed: u64) -> Sketch {
     let side = w.rows.min(w.cols);
-    let (y, g) = gram_product(w, &Stream::new(seed, path, 2).signs(w.cols));
-    Shape::fit(side, moments(&g, &inner(&y), squares, side))
+    let Pass { y, g, sums } = gram_product::<VECTORS, true>(w, &Stream::new(seed, path, 2).signs(w.cols));
+    Sketch { sums, side, moments: moments(&g, &inner(&y), sums.1, side) }
 }
 
-/// All min(n, m) singular values, descending, estimated: the fitted shape at the scale of the weight. Values far down
-/// the spectrum are those of the family rather than of the weight.
-pub(crate) fn spectrum(path: &str, w: Weight<'_>, squares: f64, seed: u64) -> Vec<f64> {
-    let side = w.rows.min(w.cols);
-    if squares == 0.0 || side == 0 {
-        return vec![0.0; side];
+impl Sketch {
+    /// Q\[r\] = (Σ_{i≤r} σᵢ)² / (r·Σ σᵢ²), estimated; 0 for a weight of zeros.
+    pub fn gain(&self, r: usize) -> f64 {
+        if self.sums.1 == 0.0 || self.side == 0 { 0.0 } else { Shape::fit(self.side, self.moments).gain(r) }
     }
-    let shape = shape(path, w, squares, seed);
-    let at =
-        |&(x, y, count): &(f64, f64, f64)| std::iter::repeat_n(libm::exp(shape.b * y - shape.a * x), count as usize);
-    let mut sigma: Vec<f64> = shape.bins.iter().flat_map(at).collect();
-    let scale = (squares / sigma.iter().map(|x| x * x).sum::<f64>()).sqrt();
-    sigma.iter_mut().for_each(|x| *x *= scale);
-    sigma
+
+    /// All min(n, m) singular values, descending, estimated: the fitted shape at the scale of the weight. Values far down
+    /// the spectrum are those of the family rather than of the weight.
+    pub fn spectrum(&self) -> Vec<f64> {
+        let squares = self.sums.1;
+        if squares == 0.0 || self.side == 0 {
+            return vec![0.0; self.side];
+        }
+        let shape = Shape::fit(self.side, self.moments);
+        let at = |&(x, y, count): &(f64, f64, f64)| {
+            std::iter::repeat_n(libm::exp(shape.b * y - shape.a * x), count as usize)
+        };
+        let mut sigma: Vec<f64> = shape.bins.iter().flat_map(at).collect();
+        let scale = (squares / sigma.iter().map(|x| x * x).sum::<f64>()).sqrt();
+        sigma.iter_mut().for_each(|x| *x *= scale);
+        sigma
+    }
 }
 
 /// ‖W‖₂ by at most 40 passes over the weight (subspace iteration with eight vectors), until one gains less than
@@ -62,7 +70,7 @@ pub(crate) fn spectral_norm(w: Weight<'_>, tolerance: f64) -> f64 {
         for (k, c) in columns.iter().enumerate() {
             omega.iter_mut().zip(c).for_each(|(o, x)| o[k] = *x as f32);
         }
-        let (y, g) = gram_product(w, &omega);
+        let Pass { y, g, .. } = gram_product::<VECTORS, false>(w, &omega);
         let g = faer::Mat::from_fn(VECTORS, VECTORS, |i, j| g[i][j]);
         let top = linalg::eigen(g.as_ref(), false).and_then(|(s, _)| s.last().copied()).unwrap_or(0.0);
         if top <= last * (1.0 + tolerance) {
@@ -215,10 +223,7 @@ mod tests {
 
     #[test]
     fn extremes() {
-        let gain = |w: &[f32], n, m, r| {
-            let squares = w.iter().map(|&x| f64::from(x).powi(2)).sum();
-            gain("x", Weight { data: WeightRef::F32(w), rows: n, cols: m }, squares, r, 0)
-        };
+        let gain = |w: &[f32], n, m, r| sketch("x", Weight { data: WeightRef::F32(w), rows: n, cols: m }, 0).gain(r);
         let ones = vec![1.0f32; 64 * 32];
         assert!(gain(&ones, 64, 32, 1) > 0.8, "rank one: Q[1] = 1");
         let mut eye = vec![0.0f32; 64 * 64];
@@ -232,7 +237,7 @@ mod tests {
         assert_eq!(gain(&[0.0; 12], 4, 3, 2), 0.0);
         // the spectrum has the gains of the fit, and the norm of the weight
         let w = Weight { data: WeightRef::F32(&eye), rows: 64, cols: 64 };
-        let sigma = spectrum("x", w, 64.0, 0);
+        let sigma = sketch("x", w, 0).spectrum();
         assert_eq!(sigma.len(), 64);
         assert!((sigma.iter().map(|x| x * x).sum::<f64>() - 64.0).abs() < 1e-9 && sigma.is_sorted_by(|a, b| a >= b));
         for r in [1, 8, 64] {

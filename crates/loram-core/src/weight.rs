@@ -112,7 +112,7 @@ impl pulp::NullaryFnOnce for BlockSums<'_> {
 
     #[inline(always)]
     fn call(self) -> (f64, f64) {
-        let mut acc = ([0.0; LANES], [0.0; LANES]);
+        let mut sums = Sums::default();
         let mut piece = [0.0f32; PIECE];
         let mut start = self.at.start;
         while start < self.at.end {
@@ -121,22 +121,22 @@ impl pulp::NullaryFnOnce for BlockSums<'_> {
             match self.values {
                 WeightRef::F32(x) => {
                     prefetch(x, here.end + AHEAD / 4, len);
-                    add(&x[here], &mut acc);
+                    sums.add::<PIECE>(&x[here]);
                 }
                 WeightRef::F16(x) => {
                     prefetch(x, here.end + AHEAD / 2, len);
                     x[here].convert_to_f32_slice(&mut piece[..len]);
-                    add(&piece[..len], &mut acc);
+                    sums.add::<PIECE>(&piece[..len]);
                 }
                 WeightRef::BF16(x) => {
                     prefetch(x, here.end + AHEAD / 2, len);
                     bf16_to_f32(&x[here], &mut piece[..len]);
-                    add(&piece[..len], &mut acc);
+                    sums.add::<PIECE>(&piece[..len]);
                 }
             }
             start += len;
         }
-        (acc.0.iter().sum(), acc.1.iter().sum())
+        sums.total()
     }
 }
 
@@ -166,24 +166,37 @@ fn bf16_to_f32(x: &[bf16], out: &mut [f32]) {
     }
 }
 
-/// Adds up to [`PIECE`] values. They are converted first and added then: in one loop, the conversion is not vectorised.
-#[inline(always)]
-fn add(x: &[f32], acc: &mut ([f64; LANES], [f64; LANES])) {
-    let mut wide = [0.0; PIECE];
-    for (w, x) in wide.iter_mut().zip(x) {
-        *w = f64::from(*x);
-    }
-    // copies in registers; no fused multiply-add, so that older machines get the same bits
-    let (mut sum, mut squares) = *acc;
-    for c in wide[..x.len().next_multiple_of(LANES)].as_chunks::<LANES>().0 {
-        for l in 0..LANES {
-            sum[l] += c[l];
+/// Partial sums Σx and Σx² in f64.
+#[derive(Default)]
+pub(crate) struct Sums {
+    sum: [f64; LANES],
+    squares: [f64; LANES],
+}
+
+impl Sums {
+    /// Adds up to P values. They are converted first and added then: in one loop, the conversion is not vectorised.
+    #[inline(always)]
+    pub fn add<const P: usize>(&mut self, x: &[f32]) {
+        let mut wide = [0.0; P];
+        for (w, x) in wide.iter_mut().zip(x) {
+            *w = f64::from(*x);
         }
-        for l in 0..LANES {
-            squares[l] += c[l] * c[l];
+        // copies in registers; no fused multiply-add, so that older machines get the same bits
+        let (mut sum, mut squares) = (self.sum, self.squares);
+        for c in wide[..x.len().next_multiple_of(LANES)].as_chunks::<LANES>().0 {
+            for l in 0..LANES {
+                sum[l] += c[l];
+            }
+            for l in 0..LANES {
+                squares[l] += c[l] * c[l];
+            }
         }
+        (self.sum, self.squares) = (sum, squares);
     }
-    *acc = (sum, squares);
+
+    pub fn total(&self) -> (f64, f64) {
+        (self.sum.iter().sum(), self.squares.iter().sum())
+    }
 }
 
 #[cfg(test)]

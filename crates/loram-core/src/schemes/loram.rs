@@ -5,7 +5,7 @@ use crate::basis::{Basis, Columns};
 use crate::gain::{Gain, GainStatistic};
 use crate::rng::Stream;
 use crate::targets::LayerPlan;
-use crate::{Result, linalg, magnitude};
+use crate::{Result, linalg, magnitude, sketch};
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
     name: "loram",
@@ -23,11 +23,16 @@ fn start(c: &Context<'_>) -> Result<Factors> {
     let (n, m, r) = c.shape();
     let options = &c.spec.options;
     let statistic = options.gain_statistic;
-    let (sum, squares) = c.known.sums.unwrap_or_else(|| c.w.data.sums());
+    let sketch = (options.gain == Gain::Sketch).then(|| sketch::sketch(&c.plan.path, c.w, c.seed));
+    let known = sketch.as_ref().map(|s| s.sums).or(c.known.sums);
+    let (sum, squares) = known.unwrap_or_else(|| c.w.data.sums());
     c.check_finite(squares)?;
     let [of_m, of_n] = columns(options.basis, c.plan, c.seed);
     let unit = unit(statistic, &of_m, &of_n, n * m);
-    let gain = options.gain.value(&c.plan.path, c.w, squares, r, c.seed)?;
+    let gain = match &sketch {
+        Some(s) => Some(s.gain(r)),
+        None => options.gain.value(&c.plan.path, c.w, r)?,
+    };
     let wanted = match (&options.gain, gain) {
         (Gain::Track(scheme), _) => {
             let reference = SchemeSpec::parse(scheme, &Default::default())?;
