@@ -226,6 +226,7 @@ fn runs_are_planned_matched_and_rewritten() {
         &["plan"][..],
         &["plan", &model, "--match", "lora"],
         &["plan", &model, "--init", "corda"],
+        &["plan", &model, "--model", &model],
         &["plan", "run.yaml", "--rewrite", "r=2"],
         &["plan", "run.yaml", "--rewrite", "lora_alpha=2", "--exact"],
     ] {

@@ -19,6 +19,9 @@ pub fn run(args: &Arguments, matches: &ArgMatches, console: &Console) -> Result<
     let file = args.what.as_deref().filter(|w| w.ends_with(".yaml") || w.ends_with(".yml"));
     let mut config = TrainConfig::layered(&keys::layers(matches, file.map(Path::new))?)?;
     if let (Some(name), None) = (&args.what, file) {
+        if !config.model_name_or_path.is_empty() {
+            return Err(Error::Usage("the model is given twice: as MODEL and with --model".into()));
+        }
         config.set("model_name_or_path", name.clone())?;
     }
     if !args.rewrite.is_empty() {
