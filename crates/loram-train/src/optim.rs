@@ -315,6 +315,26 @@ mod tests {
     }
 
     #[test]
+    fn each_factor_has_its_own_settings() {
+        let file = reference();
+        let base = TrainConfig { learning_rate: 0.05, weight_decay: 0.1, ..TrainConfig::default() };
+        let own = TrainConfig {
+            lr_a: Some(0.1),
+            lr_b: Some(0.0125),
+            weight_decay_b: Some(0.4),
+            adam_epsilon_a: Some(1e-2),
+            ..base.clone()
+        };
+        let of_a = TrainConfig { learning_rate: 0.1, adam_epsilon: 1e-2, ..base.clone() };
+        let of_b = TrainConfig { learning_rate: 0.0125, weight_decay: 0.4, ..base.clone() };
+        let found = run(&own, &file, 0.0).0;
+        // modules that are trained whole stay with learning_rate
+        for (i, alone) in [of_a, of_b, base.clone(), base].iter().enumerate() {
+            assert_eq!(found[i].value.f32s(), run(alone, &file, 0.0).0[i].value.f32s(), "{}", found[i].name);
+        }
+    }
+
+    #[test]
     fn state_goes_through_a_file_and_back() {
         let file = reference();
         let config = TrainConfig::default();

@@ -263,6 +263,11 @@ mod tests {
         assert!(e.contains("one of cosine, linear, constant, constant_with_warmup"), "{e}");
         let e = fails("model: m\nmodel_name_or_path: n\ndata: d");
         assert!(e.contains("are the same key"), "{e}");
+        let factors = |more: &str| fails(&format!("model: m\ndata: d\n{more}"));
+        assert!(factors("lr_b: 1e-3\nloraplus_lr_ratio: 4").contains("lr_b and loraplus_lr_ratio"));
+        assert!(factors("finetuning_type: full\ninit_scale_a: 2").contains("init_scale_a is for adapters"));
+        assert!(factors("learning_rate: 0\nlr_a: 1e-3").contains("lr_a needs a learning_rate above 0"));
+        assert!(factors("init_scale_b: 0").contains("init_scale_b: found 0"));
         assert!(fails("- a\n- b").contains("expected a map"));
         assert!(fails("data: d").contains("model_name_or_path"));
         assert!(fails("model: m").contains("train_data"));
