@@ -2,13 +2,15 @@
 """Training steps of loram and of PEFT in turn, on the same weights, tokens and adapter, in f32.
 
     python3 bench/step/step.py [--shape a,b,c] [--threads 2] [--rounds 3] [--sst2 FILE --minilm FOLDER] [--json FILE]
+    python3 bench/step/step.py --magnitude 20 [--shape a] [--rounds 3]
 
 Shapes: a = Llama 512 wide, 8 layers, ffn 1376, vocabulary 8192, 4 x 256 tokens, r 16; b = Qwen2.5-0.5B's shape, 1 x 512
 tokens, r 16; c = MiniLM on 512 sentences of SST-2, batches of 32, a whole epoch (needs --sst2 and --minilm).
 
 Nothing is installed: the Python that runs this, or $LORAM_PYTHON, must have torch, transformers and peft; the loram side is
 built with cargo when it is missing. Each round runs PEFT, then loram, each in a process of its own; the first steps of a
-process do not count. Losses and gradient norms of all steps must agree. FLOPs are those of the matrix products that a step
+process do not count. With --magnitude N there is no PEFT side: blocks of N steps of loram alternate, and those of every
+other block end with a measurement of magnitudes (`magnitude_steps`). Losses and gradient norms of all steps must agree. FLOPs are those of the matrix products that a step
 needs: two per weight and token in the forward pass, two in the backward pass, low-rank products on top."""
 import argparse, json, os, statistics, subprocess, sys, tempfile
 
@@ -121,6 +123,7 @@ def main():
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--warmup", type=int, default=2, help="steps of a process that do not count (shape c: a whole epoch)")
+    p.add_argument("--magnitude", type=int, default=0, metavar="N", help="what measuring magnitudes every N steps costs")
     p.add_argument("--sst2")
     p.add_argument("--minilm")
     p.add_argument("--json", help="write all figures here")
@@ -131,6 +134,9 @@ def main():
     with tempfile.TemporaryDirectory(prefix="loram-step-") as scratch:
         for name in args.shape.split(","):
             path, job = make(name, args, scratch)
+            if args.magnitude:
+                figures[name] = magnitude(name, path, job, args)
+                continue
             sides = {"peft": [PYTHON, os.path.join(HERE, "peft_side.py")], "loram": [LORAM]}
             runs = {"peft": [], "loram": []}
             peaks = {"peft": [], "loram": []}
@@ -143,6 +149,23 @@ def main():
     if args.json:
         with open(args.json, "w") as f:
             json.dump(figures, f, indent=1)
+
+
+def magnitude(name, path, job, args):
+    """Steps with and without the measurement, block by block."""
+    job = {k: v for k, v in job.items() if k != "linears"}
+    job.update(magnitude_steps=args.magnitude, repeat=-(-2 * (args.rounds + 1) * args.magnitude // len(job["batches"])))
+    with open(path, "w") as f:
+        json.dump(job, f)
+    found = json.loads(run(LORAM, path))["magnitude"]
+    # the first pair of blocks warms up
+    ratios = [b / a - 1 for a, b in zip(found["without"][1:], found["with"][1:])]
+    step, each = statistics.median(found["without"][1:]), statistics.median(found["measuring"])
+    share = each / args.magnitude / step
+    print(f"\nshape {name}: step {step:.4f} s; one measurement {each:.4f} s, every {args.magnitude} steps {100 * share:.2f} % of "
+          f"the time; blocks with it against blocks without: {', '.join(f'{100 * r:+.2f} %' for r in ratios)} "
+          f"(median {100 * statistics.median(ratios):+.2f} %); norms of the weights once {found['norms']:.2f} s", flush=True)
+    return {**found, "share": share, "ratios": ratios}
 
 
 def report(name, job, runs, peaks, skip):

@@ -91,7 +91,7 @@ impl Scheme {
     /// What is read of calibration data, in a few words, or None when no data are needed.
     #[getter]
     fn calibrated_by(&self) -> Option<&'static str> {
-        self.spec.info().statistic.describe()
+        self.spec.statistic().describe()
     }
 
     /// The start of a layer from its weight.

@@ -3,6 +3,7 @@
 use crate::keys::with_keys;
 use clap::{Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use loram_core::growth::Knob;
 use std::path::PathBuf;
 
 /// Starts, trains, merges and converts LoRA adapters for Hugging Face models, on the CPU, with LoRAM and other starts.
@@ -42,6 +43,9 @@ pub enum Verb {
     Train(Train),
     /// Start adapters for a checkpoint without training: factors, recipe, and the residual base if wanted
     Init(Init),
+    /// How far training is going to move the weights: per layer and scheme, which learning rates are equal, and a
+    /// configuration rewritten into an equal one
+    Plan(Plan),
     /// Loss and metrics of a model, with or without an adapter, on a data file
     Eval(Eval),
     /// Continue a text, or chat
@@ -139,6 +143,51 @@ pub struct Init {
     /// Branch, tag or commit of a hub model
     #[arg(long, value_name = "NAME")]
     pub revision: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// Model folder or hub id, or a configuration file (which names its model)
+    #[arg(value_name = "MODEL|CONFIG.yaml", required_unless_present = "model_name_or_path")]
+    pub what: Option<String>,
+    /// Print the configuration with this key at another value and everything else such that ΔW stays the same at every
+    /// step; may be repeated. No weights are read
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with_all = ["matched", "exact", "solve"])]
+    pub rewrite: Vec<String>,
+    /// Solve for the setting whose first step is as large as that of this scheme at this learning rate, e.g. lora@2e-4
+    #[arg(id = "matched", long = "match", value_name = "SCHEME@RATE")]
+    pub matched: Option<String>,
+    /// What --match may change
+    #[arg(long, value_name = "KNOB", default_value = "lr", requires = "matched")]
+    pub solve: Solve,
+    /// Compute the singular values of every layer (an SVD each) instead of estimating them in one pass
+    #[arg(long)]
+    pub exact: bool,
+    /// Show every layer
+    #[arg(long)]
+    pub layers: bool,
+}
+
+/// What `--match` changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Solve {
+    /// Learning rates
+    Lr,
+    /// lora_alpha
+    Scaling,
+    /// The size of both factors at the start
+    Start,
+}
+
+impl Solve {
+    /// The same for the library.
+    pub fn knob(self) -> Knob {
+        match self {
+            Solve::Lr => Knob::Rate,
+            Solve::Scaling => Knob::Scaling,
+            Solve::Start => Knob::Start,
+        }
+    }
 }
 
 /// Type of the weights of a residual checkpoint.
@@ -270,13 +319,15 @@ pub struct Verify {
 }
 
 /// Verbs in the order of the documentation.
-pub const ORDER: [&str; 10] =
-    ["train", "init", "eval", "generate", "merge", "convert", "info", "verify", "schemes", "completions"];
+pub const ORDER: [&str; 11] =
+    ["train", "init", "plan", "eval", "generate", "merge", "convert", "info", "verify", "schemes", "completions"];
 
 /// Keys of a start, for `init` and `info`.
 fn of_start(name: &str) -> bool {
-    const KEYS: [&str; 20] = [
+    const KEYS: [&str; 22] = [
         "init_lora_weights",
+        "init_scale_a",
+        "init_scale_b",
         "basis",
         "gain",
         "gain_statistic",
@@ -317,6 +368,29 @@ fn of_init(name: &str) -> bool {
     of_start(name) || KEYS.contains(&name)
 }
 
+/// Keys of `plan`: those of a start, and those that say how large a step is.
+fn of_plan(name: &str) -> bool {
+    const KEYS: [&str; 16] = [
+        "model_name_or_path",
+        "revision",
+        "optim",
+        "learning_rate",
+        "lr_a",
+        "lr_b",
+        "loraplus_lr_ratio",
+        "momentum",
+        "weight_decay",
+        "weight_decay_a",
+        "weight_decay_b",
+        "adam_epsilon",
+        "adam_epsilon_a",
+        "adam_epsilon_b",
+        "max_grad_norm",
+        "modules_to_save",
+    ];
+    of_start(name) || KEYS.contains(&name)
+}
+
 /// Keys of a memory estimate, for `info`.
 fn of_estimate(name: &str) -> bool {
     const KEYS: [&str; 6] = [
@@ -353,6 +427,7 @@ pub fn command() -> Command {
     Cli::command()
         .mut_subcommand("train", |c| with_keys(c, |_| true).after_help(train_help))
         .mut_subcommand("init", |c| with_keys(c, |f| of_init(f.name)))
+        .mut_subcommand("plan", |c| with_keys(c, |f| of_plan(f.name)))
         .mut_subcommand("info", |c| with_keys(c, |f| of_estimate(f.name)))
         .mut_subcommand("eval", |c| with_keys(c, |f| of_eval(f.name)))
 }
@@ -367,13 +442,17 @@ mod tests {
     #[test]
     fn keys_of_commands_exist() {
         let known: Vec<_> = loram_train::config::fields().iter().map(|f| f.name).collect();
-        for (name, keys) in
-            [("init", super::of_init as fn(&str) -> bool), ("info", super::of_estimate), ("eval", super::of_eval)]
-        {
+        for (name, keys) in [
+            ("init", super::of_init as fn(&str) -> bool),
+            ("plan", super::of_plan),
+            ("info", super::of_estimate),
+            ("eval", super::of_eval),
+        ] {
             let count = known.iter().filter(|k| keys(k)).count();
             let expected = match name {
-                "init" => 30,
-                "info" => 26,
+                "init" => 32,
+                "plan" => 38,
+                "info" => 28,
                 _ => 9,
             };
             assert_eq!(count, expected, "{name} has a key that is not in the table");

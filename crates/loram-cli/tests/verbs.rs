@@ -200,6 +200,41 @@ fn a_start_is_made_again_from_its_recipe() {
 }
 
 #[test]
+fn runs_are_planned_matched_and_rewritten() {
+    let room = tempfile::tempdir().unwrap();
+    let (dir, model) = (room.path(), tiny_llama().display().to_string());
+    let found = json(dir, &["plan", &model, "--r", "8", "--lr", "2e-3", "--match", "lora@2e-3"]);
+    assert_eq!((found["layers"].as_array().unwrap().len(), found["schemes"].as_array().unwrap().len()), (35, 11));
+    let rate = found["solved"]["learning_rate"].as_f64().unwrap();
+    // at its own rate `loram` moves further: the table and the solution agree on how much
+    let lora = found["schemes"].as_array().unwrap().iter().find(|s| s["scheme"] == "lora").unwrap();
+    assert!((rate * lora["lr_for_equal"].as_f64().unwrap() / 4e-6 - 1.0).abs() < 1e-3 && rate < 1e-3, "{found}");
+    for (knob, key) in [("scaling", "lora_alpha:"), ("start", "init_scale_a:")] {
+        let said = text(dir, &["plan", &model, "--match", "lora@2e-4", "--solve", knob, "--layers"]);
+        assert!(said.contains(key) && said.contains("down_proj") && said.contains("most"), "{said}");
+    }
+    // a rewritten configuration is one
+    let config = format!("model: {model}\ndata: {DATA}\ninit: lora\nmax_grad_norm: 0\nmax_steps: 3\n");
+    std::fs::write(dir.join("run.yaml"), config).unwrap();
+    let equal = text(dir, &["plan", "run.yaml", "--rewrite", "lora_alpha=64"]);
+    std::fs::write(dir.join("equal.yaml"), &equal).unwrap();
+    let train = |file: &str| json(dir, &["train", file, "-o", &format!("{file}-run"), "--report-to", "none"]);
+    let (one, two) = (train("run.yaml"), train("equal.yaml"));
+    let loss = |s: &Value| s["last_loss"].as_f64().unwrap();
+    assert!((loss(&one) / loss(&two) - 1.0).abs() < 1e-5, "{} {}\n{equal}", loss(&one), loss(&two));
+    for wrong in [
+        &["plan"][..],
+        &["plan", &model, "--match", "lora"],
+        &["plan", &model, "--init", "corda"],
+        &["plan", &model, "--model", &model],
+        &["plan", "run.yaml", "--rewrite", "r=2"],
+        &["plan", "run.yaml", "--rewrite", "lora_alpha=2", "--exact"],
+    ] {
+        loram(dir, wrong).code(2);
+    }
+}
+
+#[test]
 fn help_lists_and_completions() {
     let room = tempfile::tempdir().unwrap();
     let say = |args: &[&str]| text(room.path(), args);

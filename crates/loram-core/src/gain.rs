@@ -1,7 +1,7 @@
 //! The spectral gain Q\[r\] of LoRAM (2507.06558): which share of a weight's magnitude its start takes.
 
 use crate::linalg::Spectrum;
-use crate::schemes::{SchemeSpec, Statistic};
+use crate::schemes::SchemeSpec;
 use crate::weight::Weight;
 use crate::{Error, Result, sketch};
 use serde::{Deserialize, Serialize};
@@ -37,10 +37,8 @@ impl Gain {
                 Some(scheme) => {
                     let spec = SchemeSpec::parse(scheme, &Default::default())?;
                     let info = spec.info();
-                    if !info.basis_and_basis || info.name == "loram" || info.statistic != Statistic::None {
-                        let what = format!(
-                            "`{scheme}` has no magnitude to follow: its start is 0, it is LoRAM, or it needs data"
-                        );
+                    if !info.basis_and_basis || info.name == "loram" {
+                        let what = format!("`{scheme}` has no magnitude to follow: its start is 0, or it is LoRAM");
                         return Err(Error::setting("gain", what));
                     }
                     Gain::Track(spec.to_string())
@@ -56,14 +54,22 @@ impl Gain {
         })
     }
 
+    /// Q\[r\] where the shape (n, m) is all that it takes, else `None`.
+    pub(crate) fn of_shape(&self, r: usize, n: usize, m: usize) -> Option<f64> {
+        match self {
+            Gain::Log => Some(log_gain(r, n, m)),
+            Gain::LogHalf => Some(libm::log((r as f64 / 2.0).max(2.0)) / libm::log(n.min(m).max(2) as f64)),
+            Gain::Value(q) => Some(*q),
+            Gain::Exact | Gain::Sketch | Gain::Track(_) => None,
+        }
+    }
+
     /// Q\[r\] of a weight. `None` for [`Gain::Sketch`], which comes from the pass that finds ‖W‖² too, and for
     /// [`Gain::Track`], which has a magnitude rather than a gain.
     pub(crate) fn value(&self, path: &str, w: Weight<'_>, r: usize) -> Result<Option<f64>> {
         let (n, m) = (w.rows, w.cols);
         Ok(Some(match self {
-            Gain::Log => log_gain(r, n, m),
-            Gain::LogHalf => libm::log((r as f64 / 2.0).max(2.0)) / libm::log(n.min(m).max(2) as f64),
-            Gain::Value(q) => *q,
+            Gain::Log | Gain::LogHalf | Gain::Value(_) => return Ok(self.of_shape(r, n, m)),
             Gain::Exact => exact(&Spectrum::new(path, &w.data.to_f32(), n, m, false)?.s, r),
             Gain::Sketch | Gain::Track(_) => return Ok(None),
         }))
@@ -91,6 +97,16 @@ pub fn singular_values(path: &str, w: Weight<'_>) -> Result<Vec<f64>> {
 /// Estimate of Q\[r\] in one pass over the weight, deterministic in (seed, path): see [`Gain::Sketch`].
 pub fn sketch_gain(path: &str, w: Weight<'_>, r: usize, seed: u64) -> f64 {
     sketch::sketch(path, w, seed).gain(r)
+}
+
+/// Estimate of all singular values from one pass over the weight, descending: the spectrum of which [`sketch_gain`] is the
+/// gain. Values far down are those of a typical trained layer rather than of this one. Errors: a weight that is not finite.
+pub fn sketch_spectrum(path: &str, w: Weight<'_>, seed: u64) -> Result<Vec<f64>> {
+    let found = sketch::sketch(path, w, seed);
+    match found.sums.1.is_finite() {
+        true => Ok(found.spectrum()),
+        false => Err(Error::layer(path, "its weight holds NaN or infinite values")),
+    }
 }
 
 impl std::fmt::Display for Gain {

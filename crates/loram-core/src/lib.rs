@@ -32,7 +32,7 @@ pub use basis::{Basis, sines};
 pub use config::{LoraConfig, OneOrMany, TargetModules, unsupported_keys};
 pub use convert::{add_product, plain_alpha, plain_factors, truncate};
 pub use error::{Error, Result};
-pub use gain::{Gain, GainStatistic, exact as exact_gain, log_gain, singular_values, sketch_gain};
+pub use gain::{Gain, GainStatistic, exact as exact_gain, log_gain, singular_values, sketch_gain, sketch_spectrum};
 pub use quantise::Quantizer;
 pub use residual::{Stored, residual};
 pub use schemes::{

@@ -27,9 +27,10 @@ pub fn nu_update(a: &[f32], b: &[f32], start: Option<(&[f32], &[f32])>, n: usize
     Update::new(a, b, start, n, m, r, s).nu()
 }
 
-/// ‖W‖₂ of a weight to about 1e-4, by a few passes over it; the same bits for any number of threads.
-pub fn spectral_norm(w: Weight<'_>) -> f64 {
-    sketch::spectral_norm(w)
+/// ‖W‖₂ of a weight, by passes over it (40 at most) until one raises the estimate of ‖W‖₂² by less than the share
+/// `tolerance`; the same bits for any number of threads. The estimate is never above the norm.
+pub fn spectral_norm(w: Weight<'_>, tolerance: f64) -> f64 {
+    sketch::spectral_norm(w, tolerance)
 }
 
 /// An update ΔW (n, m) through the Gram matrices of its factors.

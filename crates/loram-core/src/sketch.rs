@@ -41,10 +41,28 @@ impl Sketch {
     pub fn gain(&self, r: usize) -> f64 {
         if self.sums.1 == 0.0 || self.side == 0 { 0.0 } else { Shape::fit(self.side, self.moments).gain(r) }
     }
+
+    /// All min(n, m) singular values, descending, estimated: the fitted shape at the scale of the weight. Values far down
+    /// the spectrum are those of the family rather than of the weight.
+    pub fn spectrum(&self) -> Vec<f64> {
+        let squares = self.sums.1;
+        if squares == 0.0 || self.side == 0 {
+            return vec![0.0; self.side];
+        }
+        let shape = Shape::fit(self.side, self.moments);
+        let at = |&(x, y, count): &(f64, f64, f64)| {
+            std::iter::repeat_n(libm::exp(shape.b * y - shape.a * x), count as usize)
+        };
+        let mut sigma: Vec<f64> = shape.bins.iter().flat_map(at).collect();
+        let scale = (squares / sigma.iter().map(|x| x * x).sum::<f64>()).sqrt();
+        sigma.iter_mut().for_each(|x| *x *= scale);
+        sigma
+    }
 }
 
-/// ‖W‖₂ to about 1e-4, by at most 40 passes over the weight (subspace iteration with eight vectors).
-pub(crate) fn spectral_norm(w: Weight<'_>) -> f64 {
+/// ‖W‖₂ by at most 40 passes over the weight (subspace iteration with eight vectors), until one gains less than
+/// `tolerance`.
+pub(crate) fn spectral_norm(w: Weight<'_>, tolerance: f64) -> f64 {
     let mut omega = Stream::new(0, "spectral norm", 0).signs(w.cols);
     let mut last = 0.0;
     for _ in 0..40 {
@@ -58,7 +76,7 @@ pub(crate) fn spectral_norm(w: Weight<'_>) -> f64 {
         let Pass { y, g, .. } = gram_product::<VECTORS, false>(w, &omega);
         let g = faer::Mat::from_fn(VECTORS, VECTORS, |i, j| g[i][j]);
         let top = linalg::eigen(g.as_ref(), false).and_then(|(s, _)| s.last().copied()).unwrap_or(0.0);
-        if top <= last * (1.0 + 1e-5) {
+        if top <= last * (1.0 + tolerance) {
             return top.max(last).sqrt();
         }
         last = top;
@@ -198,10 +216,12 @@ mod tests {
         let (n, m) = (60, 45);
         let x: Vec<f32> = Stream::new(0, "w", 0).normals(n * m, 1.0).iter().map(|&x| x as f32).collect();
         let want = linalg::svd(linalg::mat(&x, n, m).as_ref()).unwrap().s[0];
-        let found = spectral_norm(Weight { data: WeightRef::F32(&x), rows: n, cols: m });
+        let found = spectral_norm(Weight { data: WeightRef::F32(&x), rows: n, cols: m }, 1e-5);
         assert!((found / want - 1.0).abs() < 1e-3, "{found} {want}");
-        assert_eq!(spectral_norm(Weight { data: WeightRef::F32(&[0.0; 6]), rows: 2, cols: 3 }), 0.0);
-        assert!((spectral_norm(Weight { data: WeightRef::F32(&[3.0, 4.0]), rows: 2, cols: 1 }) - 5.0).abs() < 1e-5);
+        assert_eq!(spectral_norm(Weight { data: WeightRef::F32(&[0.0; 6]), rows: 2, cols: 3 }, 1e-5), 0.0);
+        assert!(
+            (spectral_norm(Weight { data: WeightRef::F32(&[3.0, 4.0]), rows: 2, cols: 1 }, 1e-5) - 5.0).abs() < 1e-5
+        );
     }
 
     #[test]
@@ -218,6 +238,14 @@ mod tests {
             assert!(gain(&one, n, 7, 1) > 0.8, "{n}");
         }
         assert_eq!(gain(&[0.0; 12], 4, 3, 2), 0.0);
+        // the spectrum has the gains of the fit, and the norm of the weight
+        let w = Weight { data: WeightRef::F32(&eye), rows: 64, cols: 64 };
+        let sigma = sketch("x", w, 0).spectrum();
+        assert_eq!(sigma.len(), 64);
+        assert!((sigma.iter().map(|x| x * x).sum::<f64>() - 64.0).abs() < 1e-9 && sigma.is_sorted_by(|a, b| a >= b));
+        for r in [1, 8, 64] {
+            assert!((crate::exact_gain(&sigma, r) / gain(&eye, 64, 64, r) - 1.0).abs() < 1e-9, "{r}");
+        }
         assert!((gain(&[2.0], 1, 1, 1) - 1.0).abs() < 1e-12);
     }
 }

@@ -86,6 +86,32 @@ fn sums_stand_for_the_weight_where_they_suffice() {
 }
 
 #[test]
+fn starts_are_multiplied_and_made_again() {
+    let (n, m, r, s) = (20, 30, 4, 2.0);
+    let w = weight(n, m);
+    for name in ["loram", "init-ab", "pissa", "lora"] {
+        let plain = start(name, n, m, r, s);
+        let options = SchemeOptions { init_scale_a: 3.0, init_scale_b: 0.25, ..Default::default() };
+        let spec = SchemeSpec::parse(name, &options).unwrap();
+        let st = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, r, s), 3).unwrap();
+        assert!(st.a.iter().zip(&plain.a).all(|(x, y)| *x == (3.0 * f64::from(*y)) as f32), "{name}");
+        assert!(st.b.iter().zip(&plain.b).all(|(x, y)| *x == 0.25 * y), "{name}");
+        let text = serde_json::to_string(&st.recipe).unwrap();
+        assert!(text.contains("init_scale_a") && !serde_json::to_string(&plain.recipe).unwrap().contains("init_scale"));
+        let recipe: LayerRecipe = serde_json::from_str(&text).unwrap();
+        match name {
+            "pissa" => assert!(from_recipe(&recipe).is_none()),
+            _ => assert!(from_recipe(&recipe) == Some((st.a, st.b)), "{name}"),
+        }
+    }
+    for (key, wrong) in [("init_scale_a", 0.0), ("init_scale_b", f64::NAN)] {
+        let mut options = SchemeOptions::default();
+        *if key == "init_scale_a" { &mut options.init_scale_a } else { &mut options.init_scale_b } = wrong;
+        assert!(SchemeSpec::parse("lora", &options).unwrap_err().to_string().contains(key));
+    }
+}
+
+#[test]
 fn tracking_has_the_magnitude_of_the_other_scheme() {
     let options = SchemeOptions { gain: Gain::parse("track:pissa").unwrap(), ..Default::default() };
     let (n, m, r, s) = (20, 30, 4, 2.0);
@@ -95,6 +121,20 @@ fn tracking_has_the_magnitude_of_the_other_scheme() {
     let pissa = start("pissa", n, m, r, s);
     let of = |x: &Start| magnitude::nu_product(&x.a, &x.b, n, m, r);
     assert!((of(&st) / of(&pissa) - 1.0).abs() < 1e-5);
+    // of one that needs data as well, which the start then needs too
+    let spec = |name: &str, gain: &str| {
+        SchemeSpec::parse(name, &SchemeOptions { gain: Gain::parse(gain).unwrap(), ..Default::default() }).unwrap()
+    };
+    let (own, tracked) = (spec("lora-ga", "log"), spec("loram", "track:lora-ga"));
+    let gradient = Observed::Gradient(weight(n, m).iter().map(|x| x * x - 0.3 * x).collect());
+    let made = |spec: &SchemeSpec, o| {
+        initialize_observed(spec, MatRef { data: &w, rows: n, cols: m }.into(), &plan(n, m, r, s), 1, o)
+    };
+    let (own, tracked_start) = (made(&own, Some(&gradient)).unwrap(), made(&tracked, Some(&gradient)).unwrap());
+    assert!((of(&tracked_start) / of(&own) - 1.0).abs() < 1e-5);
+    assert!(from_recipe(&tracked_start.recipe) == Some((tracked_start.a, tracked_start.b)), "β says it all");
+    assert_eq!((tracked.statistic(), tracked.sums_suffice()), (Statistic::Gradient, false));
+    assert!(made(&tracked, None).unwrap_err().to_string().contains("gradient"));
     assert!(Gain::parse("track:lora").is_err() && Gain::parse("1.5").is_err() && Gain::parse("nope").is_err());
 }
 

@@ -5,6 +5,7 @@ mod layers;
 mod remake;
 mod residual;
 
+pub(crate) use layers::each;
 pub use remake::{Base, remake};
 pub(crate) use remake::{again, from_base};
 pub use residual::write_residual;

@@ -32,11 +32,15 @@ impl LayerWeight {
         Ok(transposed(&values, m, n))
     }
 
-    /// Starts the layer, from the values where they lie: they are copied only for types that cannot be read in place and
-    /// for transposed weights, and for schemes that decompose them.
+    /// Starts the layer, from the values where they lie.
     pub fn start(&self, plan: &LayerPlan, scheme: &SchemeSpec, seed: u64) -> Result<Start> {
-        let (rows, cols) = (plan.n, plan.m);
-        let stored = if self.transposed { [cols, rows] } else { [rows, cols] };
+        Ok(self.with(plan.n, plan.m, |w| initialize_from(scheme, w, plan, seed))??)
+    }
+
+    /// Works on the values (n, m) where they lie: they are copied only for types that cannot be read in place and for
+    /// transposed weights. An error when the weight has another shape.
+    pub fn with<R>(&self, n: usize, m: usize, work: impl FnOnce(Weight<'_>) -> R) -> Result<R> {
+        let stored = if self.transposed { [m, n] } else { [n, m] };
         if self.tensor.shape() != stored {
             let what = format!("expected shape {stored:?}, found {:?}", self.tensor.shape());
             return Err(Error::Tensor { name: self.tensor.name().into(), what });
@@ -49,7 +53,7 @@ impl LayerWeight {
                 WeightRef::F32(&copy)
             }
         };
-        Ok(initialize_from(scheme, Weight { data, rows, cols }, plan, seed)?)
+        Ok(work(Weight { data, rows: n, cols: m }))
     }
 
     fn in_place(&self) -> Option<WeightRef<'_>> {

@@ -14,6 +14,8 @@ pub mod inspect;
 mod layer_weight;
 mod linear;
 pub mod merge;
+mod norms;
+pub mod plan;
 #[doc(hidden)]
 pub mod testing;
 pub mod tokenizer;
@@ -24,4 +26,5 @@ pub use checkpoint::{Checkpoint, DType, TensorRef};
 pub use config::{DecoderConfig, EncoderConfig, ModelConfig};
 pub use error::{Error, Result};
 pub use linear::linear_modules;
+pub use norms::{WeightNorms, weight_norms};
 pub use tokenizer::TextTokenizer;

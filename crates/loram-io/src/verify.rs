@@ -63,7 +63,7 @@ pub fn verify(adapter: &Adapter, base: Option<(&Checkpoint, Option<&ModelConfig>
                 Ok(()) => Check { name: "base", outcome: Outcome::Passed, detail },
                 Err(e) => Check { name: "base", outcome: Outcome::Failed, detail: e.to_string() },
             });
-            let from_data = SchemeSpec::parse(&recipe.scheme, &recipe.options)?.info().statistic != Statistic::None;
+            let from_data = SchemeSpec::parse(&recipe.scheme, &recipe.options)?.statistic() != Statistic::None;
             if !from_data && checks.iter().all(|c| c.outcome != Outcome::Failed) {
                 checks.push(again_check(recipe, adapter.config.use_rslora, (ckpt, names))?);
             }
@@ -90,6 +90,7 @@ fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> 
     let (mut equal, mut untrained, mut other) = (0, 0, 0);
     for (path, w) in &adapter.layers {
         let Some(layer) = recipe.layers.get(path) else { continue };
+        // LoRAM's β says it all, also where its gain tracks a scheme that needs data
         if SchemeSpec::parse(&layer.scheme, &recipe.options)?.info().statistic != Statistic::None {
             let detail =
                 format!("`{}` starts are made from calibration data, which the recipe does not hold", layer.scheme);

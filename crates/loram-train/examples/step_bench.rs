@@ -8,6 +8,7 @@ use loram_nn::kernels::gemm::{View, ViewMut, gemm};
 use loram_nn::{Batch, IGNORE, LoadOptions, Model, Targets, Task};
 use loram_train::adapt::{LoadAdapter, load};
 use loram_train::config::BaseMode;
+use loram_train::magnitude::Gauge;
 use loram_train::optim::{Optimizer, grad_norm};
 use loram_train::{TrainConfig, system};
 use serde::Deserialize;
@@ -34,6 +35,9 @@ struct Job {
     repeat: usize,
     #[serde(default)]
     gradient_checkpointing: bool,
+    /// Every other block of so many steps ends with a measurement of magnitudes; 0: none does.
+    #[serde(default)]
+    magnitude_steps: usize,
 }
 
 fn gemm_peak() -> f64 {
@@ -81,10 +85,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = LoadOptions { gradient_checkpointing: job.gradient_checkpointing, ..LoadOptions::new(task) };
     let mut model = Model::load(&ckpt, &config, &options)?;
     let how = LoadAdapter { train: true, dropout: 0.0, base: BaseMode::Auto };
-    load(&mut model, &ckpt, &config, &job.adapter, how)?;
+    let (adaptation, _) = load(&mut model, &ckpt, &config, &job.adapter, how)?;
+    let begun = Instant::now();
+    let mut gauge = match job.magnitude_steps {
+        0 => None,
+        _ => Some(Gauge::new(&adaptation, &ckpt, &config)?),
+    };
+    let gauge_seconds = begun.elapsed().as_secs_f64();
     let train = TrainConfig { learning_rate: job.learning_rate, ..TrainConfig::default() };
     let mut optimizer = Optimizer::new(&train, model.params().iter());
     let (mut seconds, mut losses, mut norms) = (Vec::new(), Vec::new(), Vec::new());
+    // A B A B: blocks without and with the measurement
+    let (mut steps, mut blocks, mut measuring) = (0, [Vec::new(), Vec::new()], Vec::new());
+    let mut block = Instant::now();
     for _ in 0..job.repeat {
         for (i, documents) in job.batches.iter().enumerate() {
             let begun = Instant::now();
@@ -96,12 +109,35 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             model.params_mut().zero_grads();
             let loss = model.forward_backward(&b, 1.0 / counted as f64, 0)?;
             norms.push(grad_norm(model.params().iter()));
+            steps += 1;
+            let ends = job.magnitude_steps > 0 && steps % job.magnitude_steps == 0;
+            let side = (steps - 1usize).checked_div(job.magnitude_steps).map_or(0, |block| block % 2);
+            let mut measured = gauge.as_mut().filter(|_| ends && side == 1);
+            let mut taken = 0.0;
+            if let Some(gauge) = &mut measured {
+                let begun = Instant::now();
+                gauge.before_step(&model);
+                taken += begun.elapsed().as_secs_f64();
+            }
             optimizer.step(model.params_mut().iter_mut(), job.learning_rate);
+            if let Some(gauge) = measured {
+                let begun = Instant::now();
+                gauge.after_step(&model);
+                measuring.push(taken + begun.elapsed().as_secs_f64());
+            }
+            if ends {
+                blocks[side].push(block.elapsed().as_secs_f64() / job.magnitude_steps as f64);
+                block = Instant::now();
+            }
             losses.push(loss.loss_sum / counted as f64);
             seconds.push(begun.elapsed().as_secs_f64());
         }
     }
-    let out = json!({ "seconds": seconds, "losses": losses, "grad_norms": norms, "peak_rss": system::peak_rss() });
+    let mut out = json!({ "seconds": seconds, "losses": losses, "grad_norms": norms, "peak_rss": system::peak_rss() });
+    if job.magnitude_steps > 0 {
+        let [without, with] = blocks;
+        out["magnitude"] = json!({ "without": without, "with": with, "measuring": measuring, "norms": gauge_seconds });
+    }
     println!("{out}");
     Ok(())
 }

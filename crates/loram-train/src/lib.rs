@@ -27,6 +27,7 @@ pub mod estimate;
 pub mod evaluate;
 mod full;
 pub mod generate;
+pub mod magnitude;
 mod metrics;
 pub mod observer;
 pub mod optim;

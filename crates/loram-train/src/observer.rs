@@ -1,5 +1,6 @@
 //! What a run tells while it goes on: enough for a progress bar, a log and a program that reads JSON.
 
+use crate::magnitude::Magnitudes;
 use crate::{Metrics, Summary};
 
 use serde::Serialize;
@@ -163,7 +164,7 @@ pub struct StepInfo {
     pub rss: u64,
 }
 
-/// A line of `metrics.jsonl`: training figures since the last line, or an evaluation.
+/// A line of `metrics.jsonl`: training figures since the last line, an evaluation, or magnitudes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, serde::Deserialize)]
 pub struct LogRecord {
     /// Optimiser steps so far.
@@ -194,6 +195,9 @@ pub struct LogRecord {
     /// Seconds since this program began training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
+    /// How far each adapted layer has moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub magnitude: Option<Magnitudes>,
     /// Figures of an evaluation, with `eval_` before their names.
     #[serde(flatten)]
     pub eval: std::collections::BTreeMap<String, f64>,

@@ -6,16 +6,42 @@ use loram_nn::kernels::optim::{AdamW, Sgd, adamw_step, sgd_step};
 use loram_nn::{Compute, Element, Param, ParamKind, Tensor};
 use std::collections::BTreeMap;
 
-/// AdamW or SGD with the formulas of `torch.optim`, and LoRA+'s learning rates (2402.12354).
+/// AdamW or SGD with the formulas of `torch.optim`, LoRA+'s learning rates (2402.12354), and rates, decay and ε of either
+/// factor.
 #[derive(Debug)]
 pub struct Optimizer {
     kind: OptimKind,
     adam: AdamW,
     momentum: f64,
-    ratio: f64,
+    /// Of A, of B, and of vectors, which follow B under LoRA+.
+    groups: [Group; 3],
     /// Per parameter: first and second moment for AdamW, the momentum buffer for SGD, nothing for SGD without.
     state: Vec<Vec<Tensor>>,
     steps: u64,
+}
+
+/// What is different for some parameters.
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    /// Multiple of the run's learning rate.
+    rate: f64,
+    weight_decay: f64,
+    epsilon: f64,
+}
+
+impl Group {
+    fn all(config: &TrainConfig) -> [Group; 3] {
+        let [a, b] = config.factors();
+        let over = |lr: Option<f64>, otherwise: f64| lr.map_or(otherwise, |lr| lr / config.learning_rate);
+        let ratio = config.loraplus_lr_ratio.unwrap_or(1.0);
+        let rate_a = over(config.lr_a.filter(|_| config.learning_rate > 0.0), 1.0);
+        let rate_b = over(config.lr_b.filter(|_| config.learning_rate > 0.0), rate_a * ratio);
+        [
+            Group { rate: rate_a, weight_decay: a.weight_decay, epsilon: a.epsilon },
+            Group { rate: rate_b, weight_decay: b.weight_decay, epsilon: b.epsilon },
+            Group { rate: ratio, weight_decay: config.weight_decay, epsilon: config.adam_epsilon },
+        ]
+    }
 }
 
 /// Names of the state tensors, as torch has them.
@@ -35,7 +61,7 @@ impl Optimizer {
                 weight_decay: config.weight_decay,
             },
             momentum: config.momentum,
-            ratio: config.loraplus_lr_ratio.unwrap_or(1.0),
+            groups: Group::all(config),
             state: Vec::new(),
             steps: 0,
         };
@@ -64,12 +90,14 @@ impl Optimizer {
         self.state.iter().flatten().map(|t| t.len() * width(t)).sum()
     }
 
-    /// Learning rate of a parameter: LoRA+ gives B, and vectors as PEFT's `create_loraplus_optimizer` has it, `ratio` times
-    /// the rate of the rest.
-    fn rate(&self, param: &Param, lr: f64) -> f64 {
-        match param.kind == ParamKind::LoraB || param.shape.len() == 1 {
-            true => lr * self.ratio,
-            false => lr,
+    /// What holds for a parameter. LoRA+ gives vectors the rate of B, as PEFT's `create_loraplus_optimizer` has it.
+    fn group(&self, param: &Param) -> Group {
+        let [of_a, of_b, of_vectors] = self.groups;
+        match param.kind {
+            ParamKind::LoraA => of_a,
+            ParamKind::LoraB => of_b,
+            _ if param.shape.len() == 1 => of_vectors,
+            _ => Group { rate: 1.0, ..of_vectors },
         }
     }
 
@@ -87,13 +115,14 @@ impl Optimizer {
     }
 
     fn step_one<T: Element>(&self, param: &mut Param, state: &mut [Tensor], lr: f64) {
-        let lr = self.rate(param, lr);
-        let weight_decay = if param.decay { self.adam.weight_decay } else { 0.0 };
+        let group = self.group(param);
+        let lr = lr * group.rate;
+        let weight_decay = if param.decay { group.weight_decay } else { 0.0 };
         let grad = param.grad.as_slice::<T>();
         let value = param.value.as_mut_slice::<T>();
         match (self.kind, state) {
             (OptimKind::AdamW, [m, v]) => {
-                let how = AdamW { lr, weight_decay, ..self.adam };
+                let how = AdamW { lr, weight_decay, eps: group.epsilon, ..self.adam };
                 adamw_step(value, grad, m.as_mut_slice::<T>(), v.as_mut_slice(), &how, self.steps);
             }
             (_, state) => {
@@ -282,6 +311,26 @@ mod tests {
         let expected = runs.as_array().unwrap().iter().find(|r| r["name"] == "clipped").unwrap()["norms"].clone();
         for (n, e) in norms.iter().zip(expected.as_array().unwrap()) {
             assert!((n - e.as_f64().unwrap()).abs() < 1e-5, "{n} {e}");
+        }
+    }
+
+    #[test]
+    fn each_factor_has_its_own_settings() {
+        let file = reference();
+        let base = TrainConfig { learning_rate: 0.05, weight_decay: 0.1, ..TrainConfig::default() };
+        let own = TrainConfig {
+            lr_a: Some(0.1),
+            lr_b: Some(0.0125),
+            weight_decay_b: Some(0.4),
+            adam_epsilon_a: Some(1e-2),
+            ..base.clone()
+        };
+        let of_a = TrainConfig { learning_rate: 0.1, adam_epsilon: 1e-2, ..base.clone() };
+        let of_b = TrainConfig { learning_rate: 0.0125, weight_decay: 0.4, ..base.clone() };
+        let found = run(&own, &file, 0.0).0;
+        // modules that are trained whole stay with learning_rate
+        for (i, alone) in [of_a, of_b, base.clone(), base].iter().enumerate() {
+            assert_eq!(found[i].value.f32s(), run(alone, &file, 0.0).0[i].value.f32s(), "{}", found[i].name);
         }
     }
 

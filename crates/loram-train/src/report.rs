@@ -85,6 +85,11 @@ impl<'a> Reporter<'a> {
                 for (name, v) in &record.eval {
                     tb.scalar(record.step, &format!("eval/{}", name.trim_start_matches("eval_")), *v)?;
                 }
+                for (path, layer) in record.magnitude.iter().flatten() {
+                    for (name, v) in layer.values() {
+                        tb.scalar(record.step, &format!("magnitude/{name}/{path}"), v)?;
+                    }
+                }
             }
         }
         self.event(&Event::Log(record.clone()));
@@ -122,6 +127,8 @@ fn log_line(event: &Event) -> Option<String> {
         Event::Message { level: Level::Info, text } => text.clone(),
         Event::Message { level: Level::Warning, text } => format!("WARNING {text}"),
         Event::Plan(p) => format!("plan {}", json(p)),
+        // magnitudes are long, and metrics.jsonl has them
+        Event::Log(r) if r.magnitude.is_some() => return None,
         Event::Log(r) => format!("log {}", json(r)),
         Event::Evaluated { step, metrics, best, .. } => format!("evaluated step {step} best {best} {}", json(metrics)),
         Event::Saved { step, path } => format!("saved step {step} {}", path.display()),

@@ -53,7 +53,7 @@ pub fn run(args: &Init, matches: &ArgMatches, console: &Console) -> Result<()> {
             };
             let dtype = (args.residual_dtype == ResidualType::Float32).then_some(DType::F32);
             let residual = args.residual.as_ref().map(|to| Residual { to, dtype });
-            if options.scheme.info().statistic == Statistic::None {
+            if options.scheme.statistic() == Statistic::None {
                 init_to(checkpoint, config.as_ref(), &options, &args.output, residual, &progress)?
             } else {
                 settings.model_name_or_path = name.to_string();

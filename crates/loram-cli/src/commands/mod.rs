@@ -7,6 +7,7 @@ mod generate;
 mod info;
 mod init;
 mod merge;
+mod plan;
 mod schemes;
 mod train;
 mod verify;
@@ -27,6 +28,7 @@ pub fn run(verb: Verb, matches: &ArgMatches, console: &Console) -> Result<i32> {
     match verb {
         Verb::Train(args) => return train::run(&args, own, console),
         Verb::Init(args) => init::run(&args, own, console),
+        Verb::Plan(args) => plan::run(&args, own, console),
         Verb::Eval(args) => eval::run(&args, own, console),
         Verb::Generate(args) => generate::run(&args, console),
         Verb::Merge(args) => merge::run(&args, console),

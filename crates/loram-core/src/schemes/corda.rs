@@ -13,6 +13,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     source: "2406.05223, PEFT `corda`",
     needs_weight: true,
     basis_and_basis: true,
+    over_scaling: true,
     statistic: Statistic::InputMoment,
     options: &["corda_method"],
     start,

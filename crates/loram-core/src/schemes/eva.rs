@@ -16,6 +16,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     source: "2410.07170, PEFT `eva`",
     needs_weight: false,
     basis_and_basis: false,
+    over_scaling: false,
     statistic: Statistic::InputCovariance,
     options: &["rho"],
     start,

@@ -9,6 +9,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     source: "Init[AB]",
     needs_weight: false,
     basis_and_basis: true,
+    over_scaling: false,
     statistic: Statistic::None,
     options: &[],
     start,

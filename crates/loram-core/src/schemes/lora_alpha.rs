@@ -10,6 +10,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     source: "2606.12883",
     needs_weight: false,
     basis_and_basis: false,
+    over_scaling: false,
     statistic: Statistic::None,
     options: &[],
     start: lora::start,

@@ -14,6 +14,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     source: "2407.05000",
     needs_weight: false,
     basis_and_basis: true,
+    over_scaling: false,
     statistic: Statistic::Gradient,
     options: &["stable_gamma"],
     start,

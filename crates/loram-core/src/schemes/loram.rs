@@ -13,6 +13,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     source: "2507.06558",
     needs_weight: true,
     basis_and_basis: true,
+    over_scaling: false,
     statistic: Statistic::None,
     options: &["basis", "gain", "gain_statistic"],
     start,

@@ -58,6 +58,8 @@ pub struct SchemeInfo {
     pub needs_weight: bool,
     /// Whether B₀A₀ ≠ 0, so that the base changes to W − s·B₀A₀.
     pub basis_and_basis: bool,
+    /// Whether A₀ and B₀ are each proportional to 1/√s, so that s·B₀A₀ is the same at every scaling s.
+    pub over_scaling: bool,
     /// What it needs of a run of the model on calibration data.
     pub statistic: Statistic,
     /// Options it takes.
@@ -109,7 +111,7 @@ struct Context<'a> {
 impl Context<'_> {
     /// The error of a data-driven scheme without its data.
     fn unobserved(&self) -> Error {
-        let what = self.spec.info().statistic.describe().unwrap_or("work");
+        let what = self.spec.statistic().describe().unwrap_or("work");
         let what = format!("`{}` starts from the layer's {what} on calibration data, and none is given", self.spec);
         Error::layer(&self.plan.path, what)
     }
@@ -228,6 +230,12 @@ pub struct LayerRecipe {
     pub scaling: f64,
     /// Seed of the random stream.
     pub seed: u64,
+    /// What the scheme's A₀ was multiplied by.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub init_scale_a: f64,
+    /// What the scheme's B₀ was multiplied by.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub init_scale_b: f64,
     /// LoRAM's scale of both factors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beta: Option<f64>,
@@ -237,6 +245,24 @@ pub struct LayerRecipe {
     /// LoRAM's basis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basis: Option<Basis>,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_one(x: &f64) -> bool {
+    *x == 1.0
+}
+
+/// The factors times the scales of a recipe or a configuration.
+fn scale(f: &mut Factors, of_a: f64, of_b: f64) {
+    for (values, scale) in [(&mut f.a, of_a), (&mut f.b, of_b)] {
+        if scale != 1.0 {
+            values.iter_mut().for_each(|x| *x = (f64::from(*x) * scale) as f32);
+        }
+    }
 }
 
 /// Starts the adapter of a layer with weight `w` in f32: see [`initialize_from`].
@@ -294,7 +320,9 @@ struct Known<'a> {
 fn start(spec: &SchemeSpec, w: Weight<'_>, plan: &LayerPlan, seed: u64, known: Known<'_>) -> Result<Start> {
     check_rank(plan)?;
     let plan = spec.adjust(plan)?;
-    let f = (spec.info().start)(&Context { w, plan: &plan, seed, spec, known })?;
+    let mut f = (spec.info().start)(&Context { w, plan: &plan, seed, spec, known })?;
+    let SchemeOptions { init_scale_a, init_scale_b, .. } = spec.options;
+    scale(&mut f, init_scale_a, init_scale_b);
     let recipe = LayerRecipe {
         scheme: spec.to_string(),
         path: plan.path.clone(),
@@ -303,6 +331,8 @@ fn start(spec: &SchemeSpec, w: Weight<'_>, plan: &LayerPlan, seed: u64, known: K
         r: plan.r,
         scaling: plan.scaling,
         seed,
+        init_scale_a,
+        init_scale_b,
         beta: f.beta,
         gain: f.gain,
         basis: f.beta.map(|_| spec.options.basis),
@@ -341,14 +371,18 @@ pub fn from_recipe(recipe: &LayerRecipe) -> Option<(Vec<f32>, Vec<f32>)> {
     check_rank(&plan).ok()?;
     // a recipe is a file from elsewhere: no allocation that no layer can need
     (n.checked_add(m)?.checked_mul(r)? < 1 << 34).then_some(())?;
+    let scaled = |mut f: Factors| {
+        scale(&mut f, recipe.init_scale_a, recipe.init_scale_b);
+        Some((f.a, f.b))
+    };
     if let (Some(beta), Some(basis)) = (recipe.beta.filter(|b| b.is_finite()), recipe.basis) {
-        return Some(loram::factors(basis, &plan, recipe.seed, beta));
+        let (a, b) = loram::factors(basis, &plan, recipe.seed, beta);
+        return scaled(Factors::new(a, b));
     }
-    if spec.weight_use() > WeightUse::Shape || spec.info().statistic != Statistic::None {
+    if spec.weight_use() > WeightUse::Shape || spec.statistic() != Statistic::None {
         return None;
     }
     let none = Weight { data: WeightRef::F32(&[]), rows: n, cols: m };
     let context = Context { w: none, plan: &plan, seed: recipe.seed, spec: &spec, known: Known::default() };
-    let f = (spec.info().start)(&context).ok()?;
-    Some((f.a, f.b))
+    scaled((spec.info().start)(&context).ok()?)
 }

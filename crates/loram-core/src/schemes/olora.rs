@@ -9,6 +9,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     name: "olora",
     summary: "W = QR: A = R[:r], B = Q[:, :r]",
     source: "2406.01775, PEFT `olora`",
+    over_scaling: false,
     start,
     ..pissa::INFO
 };

@@ -9,6 +9,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     source: "PEFT `orthogonal`",
     needs_weight: false,
     basis_and_basis: false,
+    over_scaling: false,
     statistic: Statistic::None,
     options: &[],
     start,

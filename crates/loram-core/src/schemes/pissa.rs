@@ -11,6 +11,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     source: "2404.02948, PEFT `pissa`",
     needs_weight: true,
     basis_and_basis: true,
+    over_scaling: true,
     statistic: Statistic::None,
     options: &[],
     start,

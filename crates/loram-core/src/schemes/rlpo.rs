@@ -9,6 +9,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     source: "2606.31813",
     needs_weight: true,
     basis_and_basis: false,
+    over_scaling: false,
     statistic: Statistic::None,
     options: &[],
     start,

@@ -1,6 +1,6 @@
 //! A scheme's name and options, as a configuration gives them.
 
-use super::{CordaMethod, SCHEMES, SchemeInfo, WeightUse, lora_alpha};
+use super::{CordaMethod, SCHEMES, SchemeInfo, Statistic, WeightUse, lora_alpha};
 use crate::basis::Basis;
 use crate::gain::{Gain, GainStatistic};
 use crate::quantise::Quantizer;
@@ -28,6 +28,12 @@ pub struct SchemeOptions {
     pub loftq_quantizer: Quantizer,
     /// Turns of `loftq`.
     pub loftq_iter: usize,
+    /// Multiple of the scheme's A₀, for every scheme.
+    #[serde(skip_serializing_if = "super::is_one")]
+    pub init_scale_a: f64,
+    /// Multiple of the scheme's B₀, for every scheme.
+    #[serde(skip_serializing_if = "super::is_one")]
+    pub init_scale_b: f64,
 }
 
 impl Default for SchemeOptions {
@@ -41,6 +47,8 @@ impl Default for SchemeOptions {
             stable_gamma: 16.0,
             loftq_quantizer: Quantizer::default(),
             loftq_iter: 1,
+            init_scale_a: 1.0,
+            init_scale_b: 1.0,
         }
     }
 }
@@ -89,6 +97,8 @@ impl SchemeSpec {
             ("rho", options.rho.is_finite() && options.rho >= 1.0, "a number of at least 1"),
             ("stable_gamma", options.stable_gamma.is_finite() && options.stable_gamma > 0.0, "a number above 0"),
             ("loftq_iter", options.loftq_iter > 0, "at least 1"),
+            ("init_scale_a", options.init_scale_a.is_finite() && options.init_scale_a > 0.0, "a number above 0"),
+            ("init_scale_b", options.init_scale_b.is_finite() && options.init_scale_b > 0.0, "a number above 0"),
         ] {
             if !ok {
                 return Err(Error::setting(key, format!("expected {expected}")));
@@ -109,7 +119,7 @@ impl SchemeSpec {
             (_, true) if self.info.name != "loram" => WeightUse::Decomposition,
             (Gain::Exact, _) => WeightUse::Decomposition,
             (Gain::Track(scheme), _) => SchemeSpec::parse(scheme, &Default::default())
-                .map_or(WeightUse::Decomposition, |reference| reference.weight_use()),
+                .map_or(WeightUse::Decomposition, |reference| reference.weight_use().max(WeightUse::Pass)),
             _ => WeightUse::Pass,
         }
     }
@@ -117,9 +127,30 @@ impl SchemeSpec {
     /// Whether the shape of a weight and the sums Σx and Σx² of its values are all that is read of it.
     pub fn sums_suffice(&self) -> bool {
         match self.weight_use() {
+            _ if self.statistic() != Statistic::None => false,
             WeightUse::Shape => true,
             WeightUse::Pass => self.options.gain != Gain::Sketch,
             WeightUse::Decomposition => false,
+        }
+    }
+
+    /// Whether A₀ and B₀ are each proportional to 1/√s: [`SchemeInfo::over_scaling`], or that of the scheme that LoRAM's
+    /// gain tracks.
+    pub fn over_scaling(&self) -> bool {
+        match &self.options.gain {
+            Gain::Track(scheme) => {
+                SchemeSpec::parse(scheme, &Default::default()).is_ok_and(|reference| reference.over_scaling())
+            }
+            _ => self.info.over_scaling,
+        }
+    }
+
+    /// What it needs of a run of the model on calibration data: that of the scheme, or of the one that LoRAM's gain tracks.
+    pub fn statistic(&self) -> Statistic {
+        match &self.options.gain {
+            Gain::Track(scheme) => SchemeSpec::parse(scheme, &Default::default())
+                .map_or(Statistic::None, |reference| reference.statistic()),
+            _ => self.info.statistic,
         }
     }
 

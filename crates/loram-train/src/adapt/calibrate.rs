@@ -48,7 +48,7 @@ pub(super) fn observe(
     progress: &mut dyn FnMut(usize, usize, &str),
     each: &mut dyn FnMut(&Model, &LayerPlan, Observed) -> Result<()>,
 ) -> Result<()> {
-    let statistic = spec.info().statistic;
+    let statistic = spec.statistic();
     let what = match statistic {
         Statistic::None => return Ok(()),
         Statistic::InputCovariance => Observe::Covariance,

@@ -51,8 +51,8 @@ pub fn init_on_data(config: &TrainConfig, observer: &mut dyn Observer) -> Result
             shape: [l.plan.n, l.plan.m],
             r: l.plan.r,
             scaling: l.plan.scaling,
-            gain: None,
-            beta: None,
+            gain: l.recipe.as_ref().and_then(|r| r.gain),
+            beta: l.recipe.as_ref().and_then(|r| r.beta),
         })
         .collect();
     let report = InitReport {

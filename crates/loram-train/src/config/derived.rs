@@ -7,6 +7,17 @@ use loram_core::{
 };
 use serde_json::{Value, json};
 
+/// What the optimiser does to one factor of every adapter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FactorSetting {
+    /// Largest learning rate.
+    pub learning_rate: f64,
+    /// Decoupled weight decay (that of SGD is added to the gradient, as in torch).
+    pub weight_decay: f64,
+    /// AdamW's epsilon.
+    pub epsilon: f64,
+}
+
 impl TrainConfig {
     /// `lora_alpha`, or its default: the rank.
     pub fn alpha(&self) -> f64 {
@@ -26,6 +37,8 @@ impl TrainConfig {
             stable_gamma: self.stable_gamma.unwrap_or(default.stable_gamma),
             loftq_quantizer: self.loftq_quantizer.as_deref().map(Quantizer::parse).transpose()?.unwrap_or_default(),
             loftq_iter: self.loftq_iter.unwrap_or(default.loftq_iter),
+            init_scale_a: self.init_scale_a,
+            init_scale_b: self.init_scale_b,
         };
         Ok(SchemeSpec::parse(&self.init_lora_weights.0, &options)?)
     }
@@ -47,6 +60,18 @@ impl TrainConfig {
             init_lora_weights: json!(self.init_lora_weights.0),
             ..LoraConfig::default()
         }
+    }
+
+    /// What the optimiser does to A and to B.
+    pub fn factors(&self) -> [FactorSetting; 2] {
+        let lr_a = self.lr_a.unwrap_or(self.learning_rate);
+        let lr_b = self.lr_b.unwrap_or(lr_a * self.loraplus_lr_ratio.unwrap_or(1.0));
+        let of = |learning_rate, decay: Option<f64>, epsilon: Option<f64>| FactorSetting {
+            learning_rate,
+            weight_decay: decay.unwrap_or(self.weight_decay),
+            epsilon: epsilon.unwrap_or(self.adam_epsilon),
+        };
+        [of(lr_a, self.weight_decay_a, self.adam_epsilon_a), of(lr_b, self.weight_decay_b, self.adam_epsilon_b)]
     }
 
     /// When evaluations happen.
@@ -109,7 +134,7 @@ impl TrainConfig {
             return wrong("train_data is missing: give a data file (--data)".into());
         }
         let scheme = self.scheme()?;
-        if !self.calibration_data.is_empty() && scheme.info().statistic == Statistic::None {
+        if !self.calibration_data.is_empty() && scheme.statistic() == Statistic::None {
             return wrong(format!("calibration_data has no effect on `{scheme}`, which starts without data"));
         }
         let asked = self.eval_strategy.map_or(self.eval_steps.is_some(), |s| s != Strategy::No);
@@ -128,6 +153,7 @@ impl TrainConfig {
         if self.load_best_model_at_end {
             self.check_best()?;
         }
+        self.check_factors()?;
         if self.finetuning_type == FinetuningType::Full && self.adapter_name_or_path.is_some() {
             return wrong("adapter_name_or_path does not go with finetuning_type full: merge the adapter first".into());
         }
@@ -142,6 +168,8 @@ impl TrainConfig {
                 "alpha_pattern",
                 "use_rslora",
                 "calibration_data",
+                "init_scale_a",
+                "init_scale_b",
             ] {
                 if self.origins.contains_key(key) {
                     return wrong(format!("{key} does not go with adapter_name_or_path: `{path}` brings its own"));
@@ -149,6 +177,33 @@ impl TrainConfig {
             }
         }
         Ok(())
+    }
+
+    /// Settings of single factors that say nothing, or two things.
+    pub(super) fn check_factors(&self) -> Result<()> {
+        let wrong = |what: String| Err(Error::Config(what));
+        if self.lr_b.is_some() && self.loraplus_lr_ratio.is_some() {
+            return wrong("lr_b and loraplus_lr_ratio both set the learning rate of B: give one".into());
+        }
+        for (key, value) in [("lr_a", self.lr_a), ("lr_b", self.lr_b)] {
+            if self.learning_rate == 0.0 && value.is_some_and(|x| x > 0.0) {
+                return wrong(format!("{key} needs a learning_rate above 0, whose schedule it follows"));
+            }
+        }
+        let given = [
+            ("lr_a", self.lr_a.is_some()),
+            ("lr_b", self.lr_b.is_some()),
+            ("weight_decay_a", self.weight_decay_a.is_some()),
+            ("weight_decay_b", self.weight_decay_b.is_some()),
+            ("adam_epsilon_a", self.adam_epsilon_a.is_some()),
+            ("adam_epsilon_b", self.adam_epsilon_b.is_some()),
+            ("init_scale_a", self.init_scale_a != 1.0),
+            ("init_scale_b", self.init_scale_b != 1.0),
+        ];
+        match given.iter().find(|g| g.1 && self.finetuning_type == FinetuningType::Full) {
+            Some((key, _)) => wrong(format!("{key} is for adapters: finetuning_type full has no A and B")),
+            None => Ok(()),
+        }
     }
 
     /// The best checkpoint can only be taken when evaluations and checkpoints fall together.
@@ -174,7 +229,7 @@ impl TrainConfig {
     /// Keys whose values decide the course of a run: a resumed run must not change them.
     pub(crate) fn trajectory(&self) -> serde_json::Map<String, Value> {
         // what only says where, when and how results are shown may change
-        const FREE: [&str; 28] = [
+        const FREE: [&str; 29] = [
             "model_name_or_path",
             "revision",
             "train_data",
@@ -188,6 +243,7 @@ impl TrainConfig {
             "overwrite_output_dir",
             "resume_from_checkpoint",
             "logging_steps",
+            "magnitude_steps",
             "eval_strategy",
             "eval_steps",
             "eval_on_start",

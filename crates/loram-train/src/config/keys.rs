@@ -146,7 +146,7 @@ keys! {
         gain: Option<String> = None;
         /// Statistic of W that the gain multiplies: second-moment, or variance as in the authors' code.
         gain_statistic: Option<String> = None;
-        /// Data on which eva, corda and lora-ga run the model; empty: the training data.
+        /// Data on which eva, corda and lora-ga run the model, and loram whose gain tracks one of them; empty: the training data.
         calibration_data: Vec<String> = Vec::new();
         /// Records of the calibration data to use, chosen by seed.
         calibration_samples: usize = 256, if |n| *n > 0 => "at least 1";
@@ -160,6 +160,10 @@ keys! {
         loftq_quantizer: Option<String> = None;
         /// Turns of loftq; null: 1.
         loftq_iter: Option<usize> = None, if |n| *n != Some(0) => "at least 1";
+        /// Multiple of the A that the scheme starts with.
+        init_scale_a: f64 = 1.0, if |x| *x > 0.0 && x.is_finite() => "above 0";
+        /// Multiple of the B that the scheme starts with.
+        init_scale_b: f64 = 1.0, if |x| *x > 0.0 && x.is_finite() => "above 0";
         /// Rank.
         r ["lora_r", "lora_rank", "rank"]: usize = 8, if |r| *r > 0 => "at least 1";
         /// Numerator of the scaling lora_alpha/r; null: r, so that the scaling is 1 (sqrt(r) with use_rslora).
@@ -220,8 +224,20 @@ keys! {
         adam_epsilon: f64 = 1e-8, if |x| *x >= 0.0 => "0 or more";
         /// Decoupled weight decay, not on biases and norms. It pulls the factors towards 0, not towards their start.
         weight_decay: f64 = 0.0, if |x| *x >= 0.0 => "0 or more";
-        /// LoRA+: the learning rate of B is this many times that of A; null: the same.
+        /// LoRA+: the learning rate of B is this many times that of A; null: the same. Biases that are trained whole follow B.
         loraplus_lr_ratio: Option<f64> = None, if |x| x.is_none_or(|x| x > 0.0) => "above 0";
+        /// Largest learning rate of A; null: learning_rate. Modules that are trained whole keep learning_rate.
+        lr_a: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more";
+        /// Largest learning rate of B; null: that of A, times loraplus_lr_ratio.
+        lr_b: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more";
+        /// Weight decay of A; null: weight_decay.
+        weight_decay_a: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more";
+        /// Weight decay of B; null: weight_decay.
+        weight_decay_b: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more";
+        /// AdamW's epsilon for A; null: adam_epsilon.
+        adam_epsilon_a: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more";
+        /// AdamW's epsilon for B; null: adam_epsilon.
+        adam_epsilon_b: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more";
         /// Largest norm of all gradients together; 0: no limit.
         max_grad_norm: f64 = 1.0, if |x| *x >= 0.0 => "0 or more";
         /// Keep only the inputs of blocks and compute the rest again: less memory, a third more time.
@@ -240,6 +256,8 @@ keys! {
         resume_from_checkpoint ["resume"]: Resume = Resume::No;
         /// Steps between two lines of metrics.
         logging_steps: usize = 10, if |n| *n > 0 => "at least 1";
+        /// Steps between two measurements of how far each adapted layer has moved; 0: none.
+        magnitude_steps: usize = 20;
         /// When to evaluate; null: steps when eval_steps is given, else every epoch when there is eval_data.
         eval_strategy ["evaluation_strategy"]: Option<Strategy> = None;
         /// Steps between two evaluations.

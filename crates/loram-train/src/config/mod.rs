@@ -3,9 +3,12 @@
 
 mod derived;
 mod keys;
+mod rewrite;
 mod value;
 
+pub use derived::FactorSetting;
 pub use keys::{Field, TrainConfig, fields};
+pub use rewrite::{REWRITABLE, Rewritten};
 pub use value::{
     AdapterFormat, BaseMode, FinetuningType, KeyType, MemoryCheck, OptimKind, ReportTo, Resume, SamplePrompts,
     SchedulerType, SchemeName, Strategy, TaskKind,
@@ -24,6 +27,8 @@ pub enum Origin {
     File(PathBuf),
     /// `--set key=value`.
     Set,
+    /// What a setting was rewritten into.
+    Rewrite,
     /// A flag of its own.
     Flag,
     /// A program that uses the library.
@@ -35,6 +40,7 @@ impl std::fmt::Display for Origin {
         match self {
             Origin::File(path) => write!(f, "{}", path.display()),
             Origin::Set => f.write_str("--set"),
+            Origin::Rewrite => f.write_str("--rewrite"),
             Origin::Flag => f.write_str("flag"),
             Origin::Code => f.write_str("program"),
         }
@@ -149,9 +155,19 @@ impl TrainConfig {
 
     /// The resolved configuration as YAML: every key, with its origin as a comment where it is not the default.
     pub fn to_yaml(&self) -> String {
-        let mut out = String::from("# resolved configuration; `loram train` on this file starts the same run\n");
+        let head = "# resolved configuration; `loram train` on this file starts the same run\n";
+        self.yaml_of(head, |_| true)
+    }
+
+    /// The keys that are not at their default, as YAML under a line of comment.
+    pub fn to_short_yaml(&self, head: &str) -> String {
+        self.yaml_of(head, |f| self.get(f.name).is_some_and(|v| v != f.default))
+    }
+
+    fn yaml_of(&self, head: &str, shown: impl Fn(&Field) -> bool) -> String {
+        let mut out = String::from(head);
         let mut section = "";
-        for field in fields() {
+        for field in fields().into_iter().filter(shown) {
             if field.section != section {
                 section = field.section;
                 let _ = writeln!(out, "\n# {section}");
@@ -247,6 +263,11 @@ mod tests {
         assert!(e.contains("one of cosine, linear, constant, constant_with_warmup"), "{e}");
         let e = fails("model: m\nmodel_name_or_path: n\ndata: d");
         assert!(e.contains("are the same key"), "{e}");
+        let factors = |more: &str| fails(&format!("model: m\ndata: d\n{more}"));
+        assert!(factors("lr_b: 1e-3\nloraplus_lr_ratio: 4").contains("lr_b and loraplus_lr_ratio"));
+        assert!(factors("finetuning_type: full\ninit_scale_a: 2").contains("init_scale_a is for adapters"));
+        assert!(factors("learning_rate: 0\nlr_a: 1e-3").contains("lr_a needs a learning_rate above 0"));
+        assert!(factors("init_scale_b: 0").contains("init_scale_b: found 0"));
         assert!(fails("- a\n- b").contains("expected a map"));
         assert!(fails("data: d").contains("model_name_or_path"));
         assert!(fails("model: m").contains("train_data"));

@@ -7,6 +7,7 @@ use crate::batching::batch;
 use crate::checkpoint::{self, Trained};
 use crate::config::{ReportTo, Strategy};
 use crate::evaluate::{EvalOptions, evaluate};
+use crate::magnitude::{Gauge, Magnitudes};
 use crate::observer::{Event, LogRecord, Observer, RunPlan, Sample, Stage, StepInfo};
 use crate::optim::{check_finite, clip, grad_norm};
 use crate::report::{Reporter, write_environment};
@@ -41,6 +42,8 @@ pub(super) struct Run<'c, 'r, 'o> {
     pub earlier: f64,
     pub tokens_before: u64,
     last_checkpoint: Option<PathBuf>,
+    /// `None` when magnitudes are not asked for.
+    gauge: Option<Gauge>,
 }
 
 /// What a step found.
@@ -49,6 +52,7 @@ struct Step {
     rate: f64,
     norm: f64,
     tokens: u64,
+    magnitude: Option<Magnitudes>,
 }
 
 impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
@@ -65,6 +69,10 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         atomic::write_bytes(dir.join("config.yaml"), c.to_yaml().as_bytes())?;
         write_environment(dir, &s.base, &[&c.train_data[..], &c.eval_data].concat())?;
         let prompts = prompts(c, &s.base, s.data.eval.as_ref().unwrap_or(&s.data.train))?;
+        let gauge = match &s.adaptation {
+            Some(a) if c.magnitude_steps > 0 => Some(Gauge::new(a, &s.base.checkpoint, &s.base.config)?),
+            _ => None,
+        };
         Ok(Run {
             schedule: Schedule::new(c, s.data.total_steps),
             batches: s.data.order.epoch(s.state.epoch),
@@ -77,6 +85,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
             earlier: s.state.train_seconds,
             tokens_before: s.state.tokens_seen,
             last_checkpoint: s.resumed.clone(),
+            gauge,
             s,
             stop,
             reporter,
@@ -193,6 +202,10 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         if step.is_multiple_of(self.s.config.logging_steps) || step == self.s.data.total_steps {
             self.log(&found, epoch)?;
         }
+        if found.magnitude.is_some() {
+            // not in the state: metrics.jsonl is where they are read
+            self.reporter.record(&LogRecord { step, epoch, magnitude: found.magnitude, ..LogRecord::default() })?;
+        }
         if epoch_ends {
             self.s.state.epoch += 1;
             self.s.state.batch_in_epoch = 0;
@@ -225,11 +238,18 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
             Some(path) => format!("the last checkpoint is {}", path.display()),
             None => "no checkpoint was saved yet".into(),
         };
-        check_finite(&list, loss.loss_sum, norm, self.s.state.global_step + 1, rate, &last)?;
+        let step = self.s.state.global_step + 1;
+        check_finite(&list, loss.loss_sum, norm, step, rate, &last)?;
+        let last_step = step == self.s.data.total_steps;
+        let mut gauge = self.gauge.as_mut().filter(|_| last_step || step.is_multiple_of(c.magnitude_steps));
+        if let Some(gauge) = &mut gauge {
+            gauge.before_step(model);
+        }
         clip(model.params_mut().iter_mut(), norm, c.max_grad_norm);
         self.s.optimizer.step(model.params_mut().iter_mut(), rate);
+        let magnitude = gauge.map(|gauge| gauge.after_step(model));
         self.s.state.batch_in_epoch = to;
-        Ok(Step { loss, rate, norm, tokens })
+        Ok(Step { loss, rate, norm, tokens, magnitude })
     }
 
     /// Brings the count of seconds up to date.

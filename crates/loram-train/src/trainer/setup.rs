@@ -170,7 +170,7 @@ fn adapt_model(
         saved.extend(heads.into_iter().filter(|h| !config.modules_to_save.contains(h)));
     }
     let options = StartOptions { lora, scheme: config.scheme()?, seed: config.seed, base: config.base };
-    let examples = match (options.scheme.info().statistic, config.calibration_data.is_empty()) {
+    let examples = match (options.scheme.statistic(), config.calibration_data.is_empty()) {
         (Statistic::None, _) => Vec::new(),
         (_, true) => calibration_examples(config, &train.examples),
         (_, false) => {

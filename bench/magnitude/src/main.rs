@@ -1,0 +1,59 @@
+//! What 2507.06558 says of magnitudes, measured again, one experiment per command:
+//!
+//!     cargo run --release -p loram-magnitude -- growth     (the law of growth, and where it stops to hold)
+//!     cargo run --release -p loram-magnitude -- network    (five layers, 400 wide, r = 25)
+//!     cargo run --release -p loram-magnitude -- gains      (Q[r] of trained weights)
+//!     cargo run --release -p loram-magnitude -- tracking   (the sine basis at the magnitude of other schemes)
+//!     cargo run --release -p loram-magnitude -- bases      (other bases at one magnitude)
+//!
+//! Each prints a table and writes a plot to `docs/plots/`.
+
+mod bases;
+mod gains;
+mod growth;
+mod network;
+mod plot;
+mod runs;
+mod tracking;
+
+use clap::{Parser, ValueEnum};
+use std::path::PathBuf;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Result of an experiment.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Experiment {
+    Growth,
+    Network,
+    Gains,
+    Tracking,
+    Bases,
+}
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What to measure
+    experiment: Experiment,
+    /// Folder for the plot
+    #[arg(long, default_value = "docs/plots")]
+    plots: PathBuf,
+    /// Optimiser steps of each run (tracking, bases)
+    #[arg(long, default_value_t = 80)]
+    steps: usize,
+}
+
+fn main() -> Result<()> {
+    let args = Arguments::parse();
+    std::fs::create_dir_all(&args.plots)?;
+    match args.experiment {
+        Experiment::Growth => growth::run(&args.plots),
+        Experiment::Network => network::run(&args.plots),
+        Experiment::Gains => gains::run(&args.plots),
+        Experiment::Tracking => tracking::run(&args.plots, args.steps),
+        Experiment::Bases => bases::run(&args.plots, args.steps),
+    }
+}

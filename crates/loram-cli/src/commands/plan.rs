@@ -1,0 +1,179 @@
+//! `loram plan`: how far a run is going to move the weights, and the same run in other words.
+
+use super::folder;
+use crate::cli::Plan as Arguments;
+use crate::console::{Console, several};
+use crate::error::{Error, Result};
+use crate::keys;
+use crate::progress::layer_bar;
+use crate::table::{Side, facts, table};
+use clap::ArgMatches;
+use loram_io::plan::{Growth, Match, Plan, PlanOptions, PlannedLayer, Target, plan};
+use loram_io::{Checkpoint, ModelConfig};
+use loram_train::TrainConfig;
+use loram_train::config::Layer;
+use serde_json::{Value, json};
+use std::path::Path;
+
+pub fn run(args: &Arguments, matches: &ArgMatches, console: &Console) -> Result<()> {
+    let file = args.what.as_deref().filter(|w| w.ends_with(".yaml") || w.ends_with(".yml"));
+    let mut config = TrainConfig::layered(&keys::layers(matches, file.map(Path::new))?)?;
+    if let (Some(name), None) = (&args.what, file) {
+        if !config.model_name_or_path.is_empty() {
+            return Err(Error::Usage("the model is given twice: as MODEL and with --model".into()));
+        }
+        config.set("model_name_or_path", name.clone())?;
+    }
+    if !args.rewrite.is_empty() {
+        return rewrite(args, &config, console);
+    }
+    let name = config.model_name_or_path.clone();
+    if name.is_empty() {
+        return Err(Error::Usage("model_name_or_path is missing: give a model folder or a hub id (--model)".into()));
+    }
+    let dir = folder(&name, config.revision.as_deref(), console)?;
+    let (known, checkpoint) = (ModelConfig::load_known(&dir)?, Checkpoint::open(&dir)?);
+    let [of_a, of_b] = config.factors();
+    let options = PlanOptions {
+        lora: config.lora_config(),
+        scheme: config.scheme()?,
+        seed: config.seed,
+        optimizer: config.step_kind(),
+        lr_a: of_a.learning_rate,
+        lr_b: of_b.learning_rate,
+        exact: args.exact,
+        matched: args.matched.as_deref().map(Target::parse).transpose()?,
+    };
+    let bar = layer_bar(console);
+    let found = plan(&checkpoint, known.as_ref(), &options, &|done, total, path| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+        bar.set_message(path.to_string());
+    })?;
+    bar.finish_and_clear();
+    let solved = found.matched.as_ref().map(|m| config.solved(m, args.solve.knob())).transpose()?;
+    let mut json = serde_json::to_value(&found).unwrap_or_default();
+    json["model"] = json!(name);
+    json["solved"] = json!(solved);
+    console.result(|| text(&name, &found, solved.as_ref(), args), &json)
+}
+
+/// The same run in other words, as a configuration.
+fn rewrite(args: &Arguments, config: &TrainConfig, console: &Console) -> Result<()> {
+    let wanted = Layer::from_settings(&args.rewrite)?.values;
+    let new = config.rewritten(&wanted)?;
+    new.notes.iter().for_each(|n| console.warn(n));
+    let head = "# an equal run: the same ΔW at every step\n";
+    let json = json!({ "config": new.config.to_json(), "notes": new.notes });
+    console.result(|| new.config.to_short_yaml(head), &json)
+}
+
+fn text(name: &str, p: &Plan, solved: Option<&serde_json::Map<String, Value>>, args: &Arguments) -> String {
+    let rate = if p.lr_a == p.lr_b { format!("{:e}", p.lr_a) } else { format!("A {:e}, B {:e}", p.lr_a, p.lr_b) };
+    let mut text = facts(&[
+        ("model", format!("{name}, {}", several(p.layers.len() as u64, "layer"))),
+        ("run", format!("{}, {} at learning rate {rate}", p.scheme, p.optimizer)),
+        ("spectra", if args.exact { "exact" } else { "estimated in one pass (--exact computes them)" }.into()),
+    ]);
+    text += "\n";
+    if args.layers {
+        text += &layers(&p.layers);
+        text += "\n";
+    }
+    text += &summary(&p.layers);
+    text += "\n";
+    text += &schemes(p);
+    if let (Some(m), Some(solved)) = (&p.matched, solved) {
+        text += &matched(m, solved);
+    }
+    text
+}
+
+fn short(x: f64) -> String {
+    if x == 0.0 { "0".into() } else { format!("{x:.2e}") }
+}
+
+fn layers(layers: &[PlannedLayer]) -> String {
+    let heading = [
+        ("layer", Side::Left),
+        ("shape", Side::Right),
+        ("r", Side::Right),
+        ("scaling", Side::Right),
+        ("ν[W]", Side::Right),
+        ("Q log", Side::Right),
+        ("sketch", Side::Right),
+        ("exact", Side::Right),
+        ("s⁴k₁", Side::Right),
+        ("most", Side::Right),
+        ("‖step‖/‖W‖", Side::Right),
+    ];
+    let row = |l: &PlannedLayer| {
+        vec![
+            l.path.clone(),
+            format!("{} × {}", l.shape[0], l.shape[1]),
+            l.r.to_string(),
+            format!("{:.4}", l.scaling),
+            short(l.nu_w),
+            format!("{:.3}", l.gains.log),
+            format!("{:.3}", l.gains.sketch),
+            l.gains.exact.map_or("–".into(), |q| format!("{q:.3}")),
+            short(l.growth.k1),
+            short(l.largest_k1),
+            short(l.growth.step_relative),
+        ]
+    };
+    table(&heading, &layers.iter().map(row).collect::<Vec<_>>())
+}
+
+/// What holds for all layers together: gains, and what is possible at most.
+fn summary(layers: &[PlannedLayer]) -> String {
+    let mean = |of: &dyn Fn(&PlannedLayer) -> f64| layers.iter().map(of).sum::<f64>() / layers.len().max(1) as f64;
+    let exact = match layers.iter().all(|l| l.gains.exact.is_some()) {
+        true => format!(", exact {:.3}", mean(&|l| l.gains.exact.unwrap_or(0.0))),
+        false => String::new(),
+    };
+    facts(&[
+        (
+            "mean gain Q",
+            format!("logarithm {:.3}, sketch {:.3}{exact}", mean(&|l| l.gains.log), mean(&|l| l.gains.sketch)),
+        ),
+        (
+            "at most",
+            format!(
+                "s⁴k₁ = {} for a start of W's own magnitude; an update of rank 2r holds up to {:.0} % of a random gradient",
+                short(mean(&|l| l.largest_k1)),
+                100.0 * mean(&|l| l.rank_share)
+            ),
+        ),
+    ])
+}
+
+fn schemes(p: &Plan) -> String {
+    let growth = |g: &Growth| vec![short(g.k1), short(g.step_relative)];
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for s in &p.schemes {
+        let mark = if s.own { "→ " } else { "  " };
+        let mut row = vec![format!("{mark}{}", s.scheme)];
+        row.extend(growth(&s.growth));
+        row.push(s.lr_for_equal.map_or("–".into(), short));
+        rows.push(row);
+    }
+    if p.optimizer == "sgd" {
+        rows.push(vec!["  (full fine-tuning)".into(), "1".into(), String::new(), String::new()]);
+    }
+    let step = if p.optimizer == "sgd" { "‖step‖/‖W‖ (ν[∇W] = 1)" } else { "‖step‖/‖W‖" };
+    let heading =
+        [("  scheme", Side::Left), ("s⁴k₁", Side::Right), (step, Side::Right), ("lr that moves as far", Side::Right)];
+    table(&heading, &rows)
+}
+
+fn matched(m: &Match, solved: &serde_json::Map<String, Value>) -> String {
+    let keys: Vec<String> = solved.iter().map(|(k, v)| format!("{k}: {}", loram_train::config::yaml(v))).collect();
+    format!(
+        "\n# moves as far in its first step as {} at {:e} (‖step‖/‖W‖ = {})\n{}\n",
+        m.scheme,
+        m.lr,
+        short(m.step_relative),
+        keys.join("\n")
+    )
+}

@@ -1,0 +1,35 @@
+//! Norms of the weights that adapters go on, read where they lie.
+
+use crate::config::TensorNames;
+use crate::layer_weight::LayerWeight;
+use crate::{Checkpoint, ModelConfig, Result};
+use loram_core::{LayerPlan, magnitude};
+
+/// Norms of one layer's weight W.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WeightNorms {
+    /// ‖W‖_F.
+    pub frobenius: f64,
+    /// ‖W‖₂, to about a thousandth.
+    pub spectral: f64,
+}
+
+/// Norms of the layers' weights in the checkpoint, in the order of `plans`. `None` for a layer that the checkpoint does
+/// not have: a head that is started at random. Errors: a weight of another shape, or in a type that is not read.
+pub fn weight_norms<'a>(
+    ckpt: &Checkpoint,
+    cfg: &ModelConfig,
+    plans: impl IntoIterator<Item = &'a LayerPlan>,
+) -> Result<Vec<Option<WeightNorms>>> {
+    let names = TensorNames::find(ckpt, cfg)?;
+    let norms = |plan: &LayerPlan| {
+        let Ok(weight) = LayerWeight::find(ckpt, &names, &plan.path) else { return Ok(None) };
+        let found = weight.with(plan.n, plan.m, |w| WeightNorms {
+            frobenius: w.data.sums().1.sqrt(),
+            spectral: magnitude::spectral_norm(w, 1e-3),
+        })?;
+        weight.tensor.release();
+        Ok(Some(found))
+    };
+    plans.into_iter().map(norms).collect()
+}

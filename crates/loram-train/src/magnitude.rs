@@ -1,0 +1,145 @@
+//! How far training moves each adapted layer, measured while it goes on (the magnitudes of 2507.06558).
+//!
+//! ν\[X\] = ‖X‖²_F / entries. Everything follows from the factors' Gram matrices: a layer (n, m) of rank r costs
+//! O((n+m)·r²), and ΔW is never formed. Measuring reads only, so that a run has the same bits with it and without.
+
+use crate::Result;
+use crate::adapt::{Adaptation, AdaptedLayer};
+use loram_core::LayerPlan;
+use loram_core::magnitude::{Update, nu, nu_update};
+use loram_io::{Checkpoint, ModelConfig, WeightNorms, weight_norms};
+use loram_nn::Model;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Magnitudes of a step, by module path of the layer.
+pub type Magnitudes = BTreeMap<String, LayerMagnitude>;
+
+/// Magnitudes of one adapted layer after a step. What is not there was not measured, or is no finite number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct LayerMagnitude {
+    /// ν\[A\].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nu_a: Option<f64>,
+    /// ν\[B\].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nu_b: Option<f64>,
+    /// ν\[ΔW\], ΔW against the untouched base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nu_update: Option<f64>,
+    /// ν of the change of ΔW in this step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nu_step: Option<f64>,
+    /// ‖ΔW‖_F / ‖W‖_F.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative: Option<f64>,
+    /// ‖ΔW‖₂ / ‖W‖₂.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative_spectral: Option<f64>,
+    /// ν of A's gradient in this step, before clipping; absent when A is not trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nu_grad_a: Option<f64>,
+    /// ν of B's gradient in this step, before clipping; absent when B is not trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nu_grad_b: Option<f64>,
+}
+
+impl LayerMagnitude {
+    /// The figures there are, with their names in `metrics.jsonl`.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, f64)> + use<> {
+        let all = [
+            ("nu_a", self.nu_a),
+            ("nu_b", self.nu_b),
+            ("nu_update", self.nu_update),
+            ("nu_step", self.nu_step),
+            ("relative", self.relative),
+            ("relative_spectral", self.relative_spectral),
+            ("nu_grad_a", self.nu_grad_a),
+            ("nu_grad_b", self.nu_grad_b),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name, value?)))
+    }
+}
+
+type Factors = (Vec<f32>, Vec<f32>);
+
+/// A layer that is measured.
+struct Gauged {
+    plan: LayerPlan,
+    /// `(A₀, B₀)` where the start is taken off the base.
+    start: Option<Factors>,
+    /// Of the untouched base; `None` for a head that the checkpoint does not have.
+    norms: Option<WeightNorms>,
+}
+
+/// What a layer was before the optimiser's step.
+struct Before {
+    factors: Factors,
+    nu_grad_a: Option<f64>,
+    nu_grad_b: Option<f64>,
+}
+
+/// Measures the adapted layers of a run: [`Gauge::before_step`] between the backward pass and clipping, then the
+/// optimiser's step, then [`Gauge::after_step`].
+pub struct Gauge {
+    layers: Vec<Gauged>,
+    before: Vec<Option<Before>>,
+}
+
+impl Gauge {
+    /// Of the layers of an adaptation. Reads the norms of the untouched weights, in a few passes over them. Errors:
+    /// weights that cannot be read.
+    pub fn new(adaptation: &Adaptation, ckpt: &Checkpoint, config: &ModelConfig) -> Result<Gauge> {
+        let norms = weight_norms(ckpt, config, adaptation.layers.values().map(|l| &l.plan))?;
+        let layer = |(l, norms): (&AdaptedLayer, _)| Gauged { plan: l.plan.clone(), start: l.start(), norms };
+        Ok(Gauge { layers: adaptation.layers.values().zip(norms).map(layer).collect(), before: Vec::new() })
+    }
+
+    /// Remembers the factors and the magnitudes of their gradients.
+    pub fn before_step(&mut self, model: &Model) {
+        let remember = |l: &Gauged| {
+            let path = &l.plan.path;
+            let grad = |suffix: &str| {
+                let param = model.params().get(&format!("{path}.{suffix}.weight"))?;
+                finite(nu(&param.grad.to_f32_vec()))
+            };
+            Some(Before { factors: model.factors(path)?, nu_grad_a: grad("lora_A"), nu_grad_b: grad("lora_B") })
+        };
+        self.before = self.layers.par_iter().map(remember).collect();
+    }
+
+    /// The magnitudes now. Without a [`Gauge::before_step`] since the last call, the figures of the step are absent.
+    pub fn after_step(&mut self, model: &Model) -> Magnitudes {
+        let mut before = std::mem::take(&mut self.before);
+        before.resize_with(self.layers.len(), || None);
+        let measure = |(l, before): (&Gauged, Option<Before>)| {
+            Some((l.plan.path.clone(), l.measure(&model.factors(&l.plan.path)?, before.as_ref())))
+        };
+        self.layers.par_iter().zip(before).filter_map(measure).collect()
+    }
+}
+
+impl Gauged {
+    fn measure(&self, (a, b): &Factors, before: Option<&Before>) -> LayerMagnitude {
+        let LayerPlan { n, m, r, scaling, .. } = self.plan;
+        let start = self.start.as_ref().map(|(a, b)| (&a[..], &b[..]));
+        let update = Update::new(a, b, start, n, m, r, scaling);
+        let step = |f: &Before| nu_update(a, b, Some((&f.factors.0, &f.factors.1)), n, m, r, scaling);
+        LayerMagnitude {
+            nu_a: finite(nu(a)),
+            nu_b: finite(nu(b)),
+            nu_update: finite(update.nu()),
+            nu_step: before.map(step).and_then(finite),
+            relative: self.norms.and_then(|w| finite(update.frobenius() / w.frobenius)),
+            relative_spectral: self.norms.and_then(|w| finite(update.spectral_norm() / w.spectral)),
+            nu_grad_a: before.and_then(|f| f.nu_grad_a),
+            nu_grad_b: before.and_then(|f| f.nu_grad_b),
+        }
+    }
+}
+
+/// JSON has no other numbers.
+fn finite(x: f64) -> Option<f64> {
+    x.is_finite().then_some(x)
+}
