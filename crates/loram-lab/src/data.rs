@@ -48,8 +48,8 @@ impl Split {
         let documents = |paths: &[String]| paths.iter().all(|p| p.trim_end_matches(".gz").ends_with(".txt"));
         let end = |paths: &[String]| if !paths.is_empty() && documents(paths) { "txt" } else { "jsonl" };
         let held_end = if held_out.is_empty() { end(&source) } else { end(&held_out) };
-        let train = match held_out.is_empty() {
-            true => vec![dir.join(format!("train.{held_end}")).display().to_string()],
+        let train = match held_out.is_empty() || options.train_samples.is_some() {
+            true => vec![dir.join(format!("train.{}", end(&source))).display().to_string()],
             false => source.clone(),
         };
         Ok(Split {
@@ -69,19 +69,26 @@ impl Split {
             return Ok(());
         }
         let o = &self.options;
+        let mut train = match self.train == self.source {
+            true => Vec::new(),
+            false => read(&self.source)?,
+        };
         let held = match self.held_out.is_empty() {
             false => read(&self.held_out)?,
             true => {
-                let all = read(&self.source)?;
-                let n = ((all.len() as f64 * o.holdout).round() as usize).clamp(2, all.len().max(2));
-                if all.len() <= n {
-                    return Err(too_few(&self.source, all.len()));
+                let n = ((train.len() as f64 * o.holdout).round() as usize).max(2);
+                if train.len() <= n {
+                    return Err(too_few(&self.source, train.len()));
                 }
-                let (held, train) = divide(all, n, o.seed);
-                write(Path::new(&self.train[0]), &train)?;
+                let (held, rest) = divide(train, n, o.seed);
+                train = rest;
                 held
             }
         };
+        if self.train != self.source {
+            let n = o.train_samples.unwrap_or(train.len());
+            write(Path::new(&self.train[0]), &divide(train, n, o.seed.wrapping_add(2)).0)?;
+        }
         if held.len() < 2 {
             return Err(too_few(if self.held_out.is_empty() { &self.source } else { &self.held_out }, held.len()));
         }
@@ -203,6 +210,10 @@ mod tests {
         let split = Split::new(dir.path(), "t", &c, &SplitOptions { holdout: 0.25, ..Default::default() }).unwrap();
         split.prepare().unwrap();
         let train = lines(Path::new(&split.train[0]));
+        let few = SplitOptions { train_samples: Some(7), ..Default::default() };
+        let few = Split::new(dir.path(), "t", &config("demo:restaurants?n=40", &["demo:restaurants?n=9"]), &few).unwrap();
+        few.prepare().unwrap();
+        assert_eq!(lines(Path::new(&few.train[0])).len(), 7);
         assert_eq!((train.len(), lines(&split.selection).len(), lines(&split.test).len()), (30, 5, 5));
         assert!(lines(&split.test).iter().all(|l| !train.contains(l)));
     }

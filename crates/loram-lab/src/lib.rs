@@ -28,6 +28,7 @@ pub mod job;
 mod metrics_file;
 pub mod peft;
 mod plan;
+pub mod report;
 pub mod scores;
 pub mod stats;
 

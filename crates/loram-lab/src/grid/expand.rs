@@ -245,10 +245,11 @@ impl std::fmt::Display for SplitOptions {
         let n = |x: Option<usize>| x.map_or("all".to_string(), |n| n.to_string());
         write!(
             f,
-            "selection {} holdout {} seed {} take {} {}",
+            "selection {} holdout {} seed {} take {} {} {}",
             self.selection,
             self.holdout,
             self.seed,
+            n(self.train_samples),
             n(self.selection_samples),
             n(self.test_samples)
         )

@@ -31,6 +31,8 @@ pub struct SplitOptions {
     pub holdout: f64,
     /// Seed of the division.
     pub seed: u64,
+    /// Train on this many records, chosen by the seed; `None`: all.
+    pub train_samples: Option<usize>,
     /// Take at most this many records for the choice.
     pub selection_samples: Option<usize>,
     /// Take at most this many records for the score.
@@ -39,7 +41,7 @@ pub struct SplitOptions {
 
 impl Default for SplitOptions {
     fn default() -> SplitOptions {
-        SplitOptions { selection: 0.5, holdout: 0.1, seed: 0, selection_samples: None, test_samples: None }
+        SplitOptions { selection: 0.5, holdout: 0.1, seed: 0, train_samples: None, selection_samples: None, test_samples: None }
     }
 }
 

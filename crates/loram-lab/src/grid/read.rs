@@ -202,7 +202,7 @@ impl Reader<'_> {
     }
 
     fn split(&self, value: Value) -> Result<SplitOptions> {
-        const KEYS: [&str; 5] = ["selection", "holdout", "seed", "selection_samples", "test_samples"];
+        const KEYS: [&str; 6] = ["selection", "holdout", "seed", "train_samples", "selection_samples", "test_samples"];
         let mut out = SplitOptions::default();
         for (key, value) in self.map("split", value)? {
             let name = format!("split.{key}");
@@ -210,6 +210,7 @@ impl Reader<'_> {
                 "selection" => out.selection = self.share(&name, &value)?,
                 "holdout" => out.holdout = self.share(&name, &value)?,
                 "seed" => out.seed = self.number(&name, &value, 0)? as u64,
+                "train_samples" => out.train_samples = Some(self.number(&name, &value, 1)?),
                 "selection_samples" => out.selection_samples = Some(self.number(&name, &value, 1)?),
                 "test_samples" => out.test_samples = Some(self.number(&name, &value, 1)?),
                 _ => return Err(self.error(unknown(&key, "`split`", &KEYS, false))),
