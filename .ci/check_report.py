@@ -93,11 +93,13 @@ try:
         return call("POST", session + "/execute/sync", {"script": text, "args": []})
 
     def screenshot(name):
-        size = script("return [document.documentElement.clientWidth, document.documentElement.scrollHeight]")
-        clip = {"x": 0, "y": 0, "width": size[0], "height": min(size[1], 9000), "scale": 1}
-        png = cdp("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)["data"]
-        with open(os.path.join(folder, name + ".png"), "wb") as f:
-            f.write(base64.b64decode(png))
+        # in pieces that can be looked at
+        width, height = script("return [document.documentElement.clientWidth, document.documentElement.scrollHeight]")
+        for i, top in enumerate(range(0, min(height, 12000), 1600)):
+            clip = {"x": 0, "y": top, "width": width, "height": min(1600, height - top), "scale": 1}
+            png = cdp("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)["data"]
+            with open(os.path.join(folder, f"{name}-{i + 1}.png"), "wb") as f:
+                f.write(base64.b64decode(png))
 
     for device, width, height, scale in (("phone", 390, 844, 1.5), ("desktop", 1280, 900, 1)):
         for theme in ("light", "dark"):

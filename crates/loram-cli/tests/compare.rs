@@ -100,8 +100,20 @@ fn a_grid_is_made_once_and_reported() {
     assert!((eval["loss"].as_f64().unwrap() - loss).abs() < 1e-5);
 
     room.loram(&[
-        "report", "out", "-o", "report.html", "-o", "report.md", "-o", "runs.csv", "-o", "report.json", "--plots", "plots",
-        "--peft-results", "peft",
+        "report",
+        "out",
+        "-o",
+        "report.html",
+        "-o",
+        "report.md",
+        "-o",
+        "runs.csv",
+        "-o",
+        "report.json",
+        "--plots",
+        "plots",
+        "--peft-results",
+        "peft",
     ])
     .success();
     let html = fs::read_to_string(room.path("report.html")).unwrap();
@@ -151,7 +163,8 @@ fn killed_and_started_again_it_repeats_nothing() {
     child.wait().unwrap();
     // the run at hand ends with its driver; then its lock is free
     let scored = room.found("out").into_keys().collect::<Vec<_>>();
-    let times = |id: &str| fs::metadata(room.path("out/runs").join(id).join("scores.json")).unwrap().modified().unwrap();
+    let times =
+        |id: &str| fs::metadata(room.path("out/runs").join(id).join("scores.json")).unwrap().modified().unwrap();
     let before: Vec<_> = scored.iter().map(|id| times(id)).collect();
     let mut done = Value::Null;
     while done["remaining"] != 0 {
@@ -263,9 +276,18 @@ fn experiments(dir: &Path) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     };
-    write("default_training_params.json", r#"{"model_id": "some/model", "batch_size": 4, "optimizer_kwargs": {"lr": 1e-4, "weight_decay": 0.1}, "lr_scheduler": "cosine"}"#);
-    write("experiments/lora/rank2/adapter_config.json", r#"{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "init_lora_weights": true, "use_dora": false, "bias": "none", "target_modules": null}"#);
-    write("experiments/lora/rank4-rslora/adapter_config.json", r#"{"peft_type": "LORA", "r": 4, "use_rslora": true, "init_lora_weights": "pissa_niter_4", "target_modules": ["q_proj"]}"#);
+    write(
+        "default_training_params.json",
+        r#"{"model_id": "some/model", "batch_size": 4, "optimizer_kwargs": {"lr": 1e-4, "weight_decay": 0.1}, "lr_scheduler": "cosine"}"#,
+    );
+    write(
+        "experiments/lora/rank2/adapter_config.json",
+        r#"{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "init_lora_weights": true, "use_dora": false, "bias": "none", "target_modules": null}"#,
+    );
+    write(
+        "experiments/lora/rank4-rslora/adapter_config.json",
+        r#"{"peft_type": "LORA", "r": 4, "use_rslora": true, "init_lora_weights": "pissa_niter_4", "target_modules": ["q_proj"]}"#,
+    );
     write("experiments/full-finetuning/slow/training_params.json", r#"{"optimizer_kwargs": {"lr": 1e-5}}"#);
 }
 

@@ -1,12 +1,13 @@
 //! From run folders to records. A report is made of nothing else.
 
-use crate::scores::{Cost, Outcome, Scores};
 use crate::grid::{Point, Score};
 use crate::metrics_file::{Magnitudes, read_metrics};
+use crate::scores::{Cost, Outcome, Scores};
 use crate::stats::Curve;
 use crate::{Error, Result};
 use loram_train::{Layer, Metrics, TrainConfig};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A run as a report sees it.
@@ -44,16 +45,25 @@ pub fn collect(dirs: &[PathBuf]) -> Result<Vec<RunRecord>> {
     let mut out = Vec::new();
     for dir in dirs {
         if !dir.is_dir() {
-            return Err(Error::folder(dir, "no such folder; expected run folders or the output folder of a comparison"));
+            return Err(Error::folder(
+                dir,
+                "no such folder; expected run folders or the output folder of a comparison",
+            ));
         }
         let before = out.len();
         walk(dir, 3, &mut out)?;
         if out.len() == before {
-            return Err(Error::folder(dir, "no finished run in it: expected folders with config.yaml and summary.json"));
+            return Err(Error::folder(
+                dir,
+                "no finished run in it: expected folders with config.yaml and summary.json",
+            ));
         }
     }
     out.sort_by(|a, b| a.dir.cmp(&b.dir));
     out.dedup_by(|a, b| a.dir == b.dir);
+    // gathered folders may hold a run twice
+    let mut seen = BTreeSet::new();
+    out.retain(|r| !r.separate || seen.insert(r.scores.point.id()));
     Ok(out)
 }
 

@@ -114,7 +114,10 @@ fn read(paths: &[String]) -> Result<Vec<RawRecord>> {
     }
     let documents = out.iter().filter(|r| matches!(r, RawRecord::Document(_))).count();
     if documents > 0 && documents != out.len() {
-        return Err(Error::Usage(format!("{}: text files and JSON files cannot be divided together", paths.join(", "))));
+        return Err(Error::Usage(format!(
+            "{}: text files and JSON files cannot be divided together",
+            paths.join(", ")
+        )));
     }
     if documents == 0 || documents >= FEW_DOCUMENTS {
         return Ok(out);
@@ -211,7 +214,8 @@ mod tests {
         split.prepare().unwrap();
         let train = lines(Path::new(&split.train[0]));
         let few = SplitOptions { train_samples: Some(7), ..Default::default() };
-        let few = Split::new(dir.path(), "t", &config("demo:restaurants?n=40", &["demo:restaurants?n=9"]), &few).unwrap();
+        let few =
+            Split::new(dir.path(), "t", &config("demo:restaurants?n=40", &["demo:restaurants?n=9"]), &few).unwrap();
         few.prepare().unwrap();
         assert_eq!(lines(Path::new(&few.train[0])).len(), 7);
         assert_eq!((train.len(), lines(&split.selection).len(), lines(&split.test).len()), (30, 5, 5));

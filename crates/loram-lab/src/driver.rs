@@ -120,9 +120,10 @@ pub fn drive(grid: &Grid, options: &DriveOptions, stop: &StopFlag, tell: &mut dy
     let mut asked = None;
     loop {
         let states = board.states();
-        let ready = mine.iter().copied().filter(|&i| {
-            states[i] == State::Ready && !given_up.contains(&i) && running.iter().all(|j| j.index != i)
-        });
+        let ready = mine
+            .iter()
+            .copied()
+            .filter(|&i| states[i] == State::Ready && !given_up.contains(&i) && running.iter().all(|j| j.index != i));
         let free = if stop.is_set() { 0 } else { jobs - running.len() };
         for index in ready.take(free).collect::<Vec<_>>() {
             let job = start(grid, options, &board, index, threads)?;
@@ -206,9 +207,8 @@ fn start(grid: &Grid, options: &DriveOptions, board: &Board, index: usize, threa
     command.args(["--threads", &threads.to_string()]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
     end_with_parent(&mut command);
-    let child = command
-        .spawn()
-        .map_err(|e| Error::Failed(format!("cannot start {}: {e}", options.program.display())))?;
+    let child =
+        command.spawn().map_err(|e| Error::Failed(format!("cannot start {}: {e}", options.program.display())))?;
     Ok(Job { index, child, log })
 }
 

@@ -164,8 +164,7 @@ mod tests {
     fn cross_entropy_is_that_of_sklearn() {
         let file: serde_json::Value = serde_json::from_str(include_str!("../tests/reference/statistics.json")).unwrap();
         for case in file["cross_entropy"].as_array().unwrap() {
-            let row: Vec<f32> =
-                case["logits"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();
+            let row: Vec<f32> = case["logits"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();
             let found = cross_entropy(&row, case["class"].as_u64().unwrap() as usize);
             let expected = case["loss"].as_f64().unwrap();
             assert!((found - expected).abs() < 1e-6, "{found}, expected {expected}");

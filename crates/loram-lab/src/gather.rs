@@ -27,8 +27,8 @@ pub fn gather(grid: &Grid, from: &[PathBuf]) -> Result<Gathered> {
     let mut out = Gathered::default();
     for folder in from {
         let runs = folder.join("runs");
-        let entries =
-            std::fs::read_dir(&runs).map_err(|_| Error::folder(folder, "expected the output folder of a comparison"))?;
+        let entries = std::fs::read_dir(&runs)
+            .map_err(|_| Error::folder(folder, "expected the output folder of a comparison"))?;
         let mut dirs: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
         dirs.sort();
         for dir in dirs {

@@ -169,7 +169,9 @@ struct Watch<'a> {
 impl Observer for Watch<'_> {
     fn event(&mut self, event: &Event) {
         match event {
-            Event::Stage { stage: Stage::Model, done, total, .. } if done == total => self.loaded = Some(Instant::now()),
+            Event::Stage { stage: Stage::Model, done, total, .. } if done == total => {
+                self.loaded = Some(Instant::now())
+            }
             Event::Stage { stage: Stage::Start, .. } => {
                 self.start_seconds = self.loaded.map_or(0.0, |t| t.elapsed().as_secs_f64());
             }

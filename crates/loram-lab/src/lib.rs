@@ -32,7 +32,9 @@ pub mod report;
 pub mod scores;
 pub mod stats;
 
-pub use analyse::{Analysis, ArmReport, BASELINES, Comparison, Group, MeanCost, RatePoint, Spread, Standing, Tally, Verdict, analyse};
+pub use analyse::{
+    Analysis, ArmReport, BASELINES, Comparison, Group, MeanCost, RatePoint, Spread, Standing, Tally, Verdict, analyse,
+};
 pub use board::{Board, Brief, Shard, State};
 pub use collect::{RunRecord, collect};
 pub use data::Split;

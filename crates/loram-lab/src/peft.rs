@@ -40,7 +40,10 @@ const ADAPTER_KEYS: [&str; 11] = [
 /// Reads a folder of experiments, or a single experiment. Errors name a setting that cannot be trained here.
 pub fn read_experiments(dir: &Path) -> Result<Experiments> {
     if !dir.is_dir() {
-        return Err(Error::folder(dir, "no such folder; expected one of experiments, each with an adapter_config.json"));
+        return Err(Error::folder(
+            dir,
+            "no such folder; expected one of experiments, each with an adapter_config.json",
+        ));
     }
     let mut folders = Vec::new();
     find(dir, 3, &mut folders);
@@ -141,7 +144,12 @@ fn training(path: &Path, params: &Map<String, Value>) -> Result<Map<String, Valu
             "lr_scheduler" => match value.as_str() {
                 Some("cosine") => put("lr_scheduler_type", value),
                 None if value.is_null() => put("lr_scheduler_type", &json!("constant")),
-                _ => return Err(Error::folder(path, format!("lr_scheduler: found {value}, expected \"cosine\" or null"))),
+                _ => {
+                    return Err(Error::folder(
+                        path,
+                        format!("lr_scheduler: found {value}, expected \"cosine\" or null"),
+                    ));
+                }
             },
             "optimizer_type" if value.as_str().is_some_and(|s| s.eq_ignore_ascii_case("adamw")) => {}
             "optimizer_type" => {

@@ -107,9 +107,8 @@ pub fn analyse(runs: &[RunRecord]) -> Analysis {
             list.remove(&None);
         }
         for r in list {
-            let within = |p: &Point| {
-                (&p.model, &p.task, &p.others) == (&model, &task, &others) && (p.r == r || p.r.is_none())
-            };
+            let within =
+                |p: &Point| (&p.model, &p.task, &p.others) == (&model, &task, &others) && (p.r == r || p.r.is_none());
             let members: Vec<&RunRecord> = runs.iter().filter(|run| within(&run.scores.point)).collect();
             groups.push(group(&model, &task, &others, r, &members));
         }
@@ -118,13 +117,7 @@ pub fn analyse(runs: &[RunRecord]) -> Analysis {
     Analysis { groups, standings }
 }
 
-fn group(
-    model: &str,
-    task: &str,
-    others: &BTreeMap<String, String>,
-    r: Option<u64>,
-    members: &[&RunRecord],
-) -> Group {
+fn group(model: &str, task: &str, others: &BTreeMap<String, String>, r: Option<u64>, members: &[&RunRecord]) -> Group {
     let score = members[0].scores.score.clone();
     let mut by_arm: BTreeMap<&str, Vec<&RunRecord>> = BTreeMap::new();
     for run in members {
@@ -199,11 +192,28 @@ fn warnings(members: &[&RunRecord], arms: &[ArmReport]) -> Vec<String> {
     if !none.is_empty() {
         out.push(format!("Diverged at every learning rate: {}.", names(none)));
     }
+    for arm in arms {
+        let keys = differing_keys(members, &arm.arm);
+        if !keys.is_empty() {
+            out.push(format!("Runs of {} differ in more than learning rate and seed: {}.", arm.arm, keys.join(", ")));
+        }
+    }
     let data: BTreeSet<&Vec<String>> = members.iter().map(|m| &m.scores.data).collect();
     if data.len() > 1 {
         out.push("Runs were scored on different held-out files; they are compared by seeds only.".into());
     }
     out
+}
+
+/// Keys in which full runs of an arm differ although nothing in the report tells them apart.
+fn differing_keys(members: &[&RunRecord], arm: &str) -> Vec<String> {
+    const FREE: [&str; 6] =
+        ["learning_rate", "seed", "r", "output_dir", "resume_from_checkpoint", "overwrite_output_dir"];
+    let own = |r: &&&RunRecord| r.scores.point.arm == arm && r.scores.point.rung.is_none();
+    let configs: Vec<_> = members.iter().filter(own).map(|r| r.config.to_json()).collect();
+    let Some(first) = configs.first() else { return Vec::new() };
+    let differs = |key: &&String| configs.iter().any(|c| c.get(*key) != first.get(*key));
+    first.keys().filter(|k| !FREE.contains(&k.as_str())).filter(differs).cloned().collect()
 }
 
 fn standings(groups: &[Group]) -> Vec<Standing> {

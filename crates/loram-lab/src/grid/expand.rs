@@ -3,8 +3,8 @@
 use super::{Grid, Named, Point, SplitOptions};
 use crate::data::Split;
 use crate::{Error, Result};
-use loram_train::config::{FinetuningType, Layer, Origin};
 use loram_train::TrainConfig;
+use loram_train::config::{FinetuningType, Layer, Origin};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,7 +108,9 @@ fn of_arm(grid: &Grid, model: &Named, task: &Named, arm: &Named) -> Result<Vec<R
             other => other,
         })?;
         if let Some(halving) = grid.halving {
-            out.extend((0..halving.rounds).filter_map(|k| short(grid, &spec, k).transpose()).collect::<Result<Vec<_>>>()?);
+            out.extend(
+                (0..halving.rounds).filter_map(|k| short(grid, &spec, k).transpose()).collect::<Result<Vec<_>>>()?,
+            );
         }
         out.push(spec);
     }
@@ -126,7 +128,7 @@ fn one(
     defaults(&mut keys);
     let file = Layer { origin: Origin::File(grid.path.clone()), values: keys };
     let mut config = TrainConfig::layered(&[file])?;
-    let split = Split::new(&grid.output_dir, task, &config, &grid.split)?;
+    let split = Split::new(&grid.output_dir, task, &config, &grid.split).map_err(|e| grid.error(e.to_string()))?;
     config.train_data.clone_from(&split.train);
     config.eval_data = vec![split.selection.display().to_string()];
     config.check()?;

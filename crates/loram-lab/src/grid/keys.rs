@@ -3,19 +3,8 @@
 use loram_train::config::fields;
 
 /// Keys of the grid itself.
-pub const OWN: [&str; 11] = [
-    "schemes",
-    "models",
-    "tasks",
-    "grid",
-    "split",
-    "halving",
-    "keep",
-    "jobs",
-    "experiments",
-    "output_dir",
-    "output",
-];
+pub const OWN: [&str; 11] =
+    ["schemes", "models", "tasks", "grid", "split", "halving", "keep", "jobs", "experiments", "output_dir", "output"];
 
 /// Keys of a comparison that may also stand in a model or a task.
 pub const OF_RUNS: [&str; 3] = ["score", "forgetting_data", "forgetting_samples"];

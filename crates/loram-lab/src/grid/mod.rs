@@ -41,7 +41,14 @@ pub struct SplitOptions {
 
 impl Default for SplitOptions {
     fn default() -> SplitOptions {
-        SplitOptions { selection: 0.5, holdout: 0.1, seed: 0, train_samples: None, selection_samples: None, test_samples: None }
+        SplitOptions {
+            selection: 0.5,
+            holdout: 0.1,
+            seed: 0,
+            train_samples: None,
+            selection_samples: None,
+            test_samples: None,
+        }
     }
 }
 

@@ -48,7 +48,9 @@ impl Grid {
             return Err(reader.missing("models", "a list of model folders or hub ids, or a map from name to keys"));
         }
         if tasks.is_empty() {
-            return Err(reader.missing("tasks", "a map from the name of each task to its keys (train_data, eval_data, …)"));
+            return Err(
+                reader.missing("tasks", "a map from the name of each task to its keys (train_data, eval_data, …)")
+            );
         }
         let mut axes = Vec::new();
         for key in AXES {
@@ -197,7 +199,9 @@ impl Reader<'_> {
                 });
                 self.named("models", Value::Object(map.collect()))
             }
-            other => Err(self.wrong("models", &other, "a list of model folders or hub ids, or a map from name to keys")),
+            other => {
+                Err(self.wrong("models", &other, "a list of model folders or hub ids, or a map from name to keys"))
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use crate::{Error, Result};
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 use std::ops::Range;
 use std::path::Path;
@@ -12,6 +13,9 @@ use std::sync::Once;
 /// Width of a plot in units of its SVG; on a phone a page shows it a little smaller.
 const WIDTH: u32 = 460;
 const HEIGHT: u32 = 300;
+/// Sizes of text.
+const TEXT: u32 = 14;
+const TITLE: u32 = 16;
 /// Pixels of a PNG for a unit.
 const PNG_SCALE: u32 = 2;
 /// Text and axes; a page puts its own colour in their place.
@@ -133,10 +137,11 @@ pub(super) fn svg(plot: &Plot, ground: Ground) -> String {
     }
     match ground {
         Ground::White => out,
-        Ground::Page => out
-            .replace("#111827", "currentColor")
-            .replace("#D1D5DB", "var(--grid)")
-            .replacen(&format!("<svg width=\"{w}\" height=\"{h}\""), "<svg role=\"img\"", 1),
+        Ground::Page => out.replace("#111827", "currentColor").replace("#D1D5DB", "var(--grid)").replacen(
+            &format!("<svg width=\"{w}\" height=\"{h}\""),
+            "<svg role=\"img\"",
+            1,
+        ),
     }
 }
 
@@ -216,13 +221,13 @@ fn lines<B: DrawingBackend>(p: &LinePlot, area: &DrawingArea<B, Shift>, k: u32) 
     match &p.x {
         XAxis::Linear => {
             let mut chart = builder(p, &plot, k).build_cartesian_2d(x_range(p), y_range(p))?;
-            axes(&mut chart, p, k)?;
+            axes(&mut chart, p, k, |x| x.to_string())?;
             series(&mut chart, p, k)?;
         }
         XAxis::LogTicks(ticks) => {
             let x = LogTicks { range: x_range(p), ticks: ticks.clone() };
             let mut chart = builder(p, &plot, k).build_cartesian_2d(x, y_range(p))?;
-            axes(&mut chart, p, k)?;
+            axes(&mut chart, p, k, |x| LogTicks::format(&x))?;
             series(&mut chart, p, k)?;
         }
     }
@@ -235,8 +240,8 @@ fn builder<'a, 'b, B: DrawingBackend>(
     k: u32,
 ) -> ChartBuilder<'a, 'b, B> {
     let mut b = ChartBuilder::on(area);
-    b.caption(&p.title, ("sans-serif", 15 * k).into_font().color(&INK));
-    b.margin(6 * k).margin_right(14 * k).x_label_area_size(40 * k).y_label_area_size(58 * k);
+    b.caption(&p.title, ("sans-serif", TITLE * k).into_font().color(&INK));
+    b.margin(6 * k).margin_right(14 * k).x_label_area_size(46 * k).y_label_area_size(62 * k);
     b
 }
 
@@ -246,8 +251,16 @@ fn axes<B: DrawingBackend, X: Ranged<ValueType = f64> + ValueFormatter<f64>>(
     chart: &mut Chart<'_, B, X>,
     p: &LinePlot,
     k: u32,
+    x_text: fn(f64) -> String,
 ) -> Drawn<B> {
-    let text = ("sans-serif", 12 * k).into_font().color(&INK);
+    let text = ("sans-serif", TEXT * k).into_font().color(&INK);
+    let range = y_range(p);
+    let digits = match range.end - range.start {
+        w if w >= 10.0 => 0,
+        w if w >= 1.5 => 1,
+        w if w >= 0.15 => 2,
+        _ => 3,
+    };
     chart
         .configure_mesh()
         .x_desc(&p.x_label)
@@ -260,16 +273,9 @@ fn axes<B: DrawingBackend, X: Ranged<ValueType = f64> + ValueFormatter<f64>>(
         .axis_style(GRID.stroke_width(k))
         .label_style(text.clone())
         .axis_desc_style(text)
-        .y_label_formatter(&|v| short_number(*v))
+        .x_label_formatter(&|x| x_text(*x))
+        .y_label_formatter(&|y| format!("{y:.digits$}"))
         .draw()
-}
-
-fn short_number(v: f64) -> String {
-    match v.abs() {
-        a if a >= 1000.0 => format!("{v:.0}"),
-        a if a >= 10.0 => format!("{v:.1}"),
-        _ => format!("{v:.3}"),
-    }
 }
 
 fn series<B: DrawingBackend, X: Ranged<ValueType = f64> + ValueFormatter<f64>>(
@@ -304,14 +310,14 @@ fn series<B: DrawingBackend, X: Ranged<ValueType = f64> + ValueFormatter<f64>>(
     Ok(())
 }
 
-const LEGEND_ROW: u32 = 18;
+const LEGEND_ROW: u32 = 20;
 
 /// Entries of the legend by row. Widths are estimated: the height must be known before there is anything to measure on.
 fn legend(p: &LinePlot) -> Vec<Vec<(u32, &Series)>> {
     let mut out: Vec<Vec<(u32, &Series)>> = vec![Vec::new()];
     let mut x = 14;
     for s in &p.series {
-        let width = 34 + 8 * s.name.chars().count() as u32;
+        let width = 34 + 9 * s.name.chars().count() as u32;
         if x + width > WIDTH && x > 14 {
             out.push(Vec::new());
             x = 14;
@@ -335,8 +341,9 @@ fn draw_legend<B: DrawingBackend>(p: &LinePlot, area: &DrawingArea<B, Shift>, k:
             let x = (x * k) as i32;
             let line = vec![(x, y), (x + (16 * k) as i32, y)];
             area.draw(&PathElement::new(line, colour(s.colour).stroke_width(3 * k)))?;
-            let style = ("sans-serif", 12 * k).into_font().color(&INK);
-            area.draw(&Text::new(s.name.clone(), (x + (21 * k) as i32, y - (6 * k) as i32), style))?;
+            let middle = Pos::new(HPos::Left, VPos::Center);
+            let style = ("sans-serif", TEXT * k).into_font().color(&INK).pos(middle);
+            area.draw(&Text::new(s.name.clone(), (x + (21 * k) as i32, y), style))?;
         }
     }
     Ok(())
@@ -347,8 +354,7 @@ fn row_height(h: &HeatMap) -> u32 {
 }
 
 fn heat<B: DrawingBackend>(h: &HeatMap, area: &DrawingArea<B, Shift>, k: u32) -> Drawn<B> {
-    let logs: Vec<f64> =
-        h.values.iter().flatten().flatten().filter(|v| **v > 0.0).map(|v| v.log10()).collect();
+    let logs: Vec<f64> = h.values.iter().flatten().flatten().filter(|v| **v > 0.0).map(|v| v.log10()).collect();
     let (low, high) = logs.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |r, v| (r.0.min(*v), r.1.max(*v)));
     // at most four decades, or the first steps take all colours
     let low = low.max(high - 4.0);
@@ -358,10 +364,11 @@ fn heat<B: DrawingBackend>(h: &HeatMap, area: &DrawingArea<B, Shift>, k: u32) ->
     let width = at(WIDTH) - left - at(14);
     let columns = h.columns.len().max(1) as i32;
     let text = |size: u32| ("sans-serif", size * k).into_font().color(&INK);
-    area.draw(&Text::new(h.title.clone(), (at(14), at(8)), text(15)))?;
+    area.draw(&Text::new(h.title.clone(), (at(14), at(8)), text(TITLE)))?;
     for (y, (name, values)) in h.rows.iter().zip(&h.values).enumerate() {
         let y0 = top + y as i32 * row;
-        area.draw(&Text::new(name.clone(), (at(8), y0), text(row_height(h).min(11) - 1)))?;
+        let style = text(row_height(h).min(11) - 1).pos(Pos::new(HPos::Left, VPos::Center));
+        area.draw(&Text::new(name.clone(), (at(8), y0 + row / 2), style))?;
         for (x, value) in values.iter().enumerate() {
             let Some(v) = value.filter(|v| *v > 0.0) else { continue };
             let x0 = left + x as i32 * width / columns;
@@ -372,17 +379,17 @@ fn heat<B: DrawingBackend>(h: &HeatMap, area: &DrawingArea<B, Shift>, k: u32) ->
     let bottom = top + h.rows.len() as i32 * row;
     for x in (0..h.columns.len()).step_by(h.columns.len().div_ceil(7).max(1)) {
         let label = format!("{}", h.columns[x]);
-        area.draw(&Text::new(label, (left + x as i32 * width / columns, bottom + at(4)), text(11)))?;
+        area.draw(&Text::new(label, (left + x as i32 * width / columns, bottom + at(4)), text(12)))?;
     }
-    area.draw(&Text::new("step", (at(8), bottom + at(4)), text(11)))?;
+    area.draw(&Text::new("step", (at(8), bottom + at(4)), text(12)))?;
     for i in 0..60 {
         let x0 = left + i * width / 120;
         let cell = [(x0, bottom + at(26)), (left + (i + 1) * width / 120, bottom + at(36))];
         area.draw(&Rectangle::new(cell, viridis(f64::from(i) / 59.0).filled()))?;
     }
     let label = |v: f64| format!("{:.1e}", 10f64.powf(v));
-    area.draw(&Text::new(label(low), (left, bottom + at(40)), text(11)))?;
-    area.draw(&Text::new(label(high), (left + width / 2 - at(20), bottom + at(40)), text(11)))
+    area.draw(&Text::new(label(low), (left, bottom + at(40)), text(12)))?;
+    area.draw(&Text::new(label(high), (left + width / 2 - at(20), bottom + at(40)), text(12)))
 }
 
 /// From dark blue over green to yellow, straight lines between five colours.

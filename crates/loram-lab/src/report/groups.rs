@@ -59,9 +59,11 @@ fn scores(group: &Group) -> Table {
     let versus: Vec<String> = baselines(group).iter().map(|b| format!("minus {b}")).collect();
     let mut columns = vec!["arm", "learning rate", "score", "95 % interval"];
     columns.extend(versus.iter().map(String::as_str));
-    let drawn = group.arms.iter().find_map(|a| a.interval).map_or(String::new(), |i| {
-        format!(" Intervals: bootstrap over {}.", i.resampled)
-    });
+    let drawn = group
+        .arms
+        .iter()
+        .find_map(|a| a.interval)
+        .map_or(String::new(), |i| format!(" Intervals: bootstrap over {}.", i.resampled));
     let mut table = Table::new(format!("Every arm at its own best learning rate.{drawn}"), &columns);
     for (i, a) in group.arms.iter().enumerate() {
         let interval = a.interval.map_or("–".into(), |v| format!("{} to {}", number(v.low), number(v.high)));
@@ -80,7 +82,8 @@ fn fixed(group: &Group) -> Table {
     let mut columns = vec!["arm", "score"];
     columns.extend(versus.iter().map(String::as_str));
     let at = group.fixed_rate.map_or(String::new(), rate_text);
-    let mut table = Table::new(format!("All arms at {at}, the best rate of lora. – where an arm was not run at it."), &columns);
+    let mut table =
+        Table::new(format!("All arms at {at}, the best rate of lora. – where an arm was not run at it."), &columns);
     for a in &group.arms {
         let mut cells: Vec<Cell> = vec![a.arm.clone().into(), spread(a.fixed).into()];
         cells.extend(baselines(group).iter().map(|b| match *b == a.arm {
@@ -139,7 +142,8 @@ fn rates(group: &Group) -> Table {
     let mut table = Table::new("Scores on both parts; the best rate of an arm is set off.", &columns);
     for a in &group.arms {
         for p in &a.rates {
-            let seeds = if p.halved { "left out by halving".to_string() } else { p.selection.map_or(0, |s| s.n).to_string() };
+            let seeds =
+                if p.halved { "left out by halving".to_string() } else { p.selection.map_or(0, |s| s.n).to_string() };
             let diverged = if p.diverged > 0 { p.diverged.to_string() } else { "–".into() };
             let cells =
                 [a.arm.clone(), rate_text(p.learning_rate), spread(p.selection), spread(p.test), seeds, diverged];

@@ -128,19 +128,22 @@ pub(super) fn page(title: &str, runs: &[RunRecord], analysis: &Analysis, figures
 
 fn overview(analysis: &Analysis) -> Section {
     let mut table = Table::new(
-        "In how many groups (model, task, rank) an arm's 95 % interval lies on the better side of the baseline, holds no \
-         difference, or lies on the worse side.",
-        &["arm", "against", "own best rate: better", "level", "worse", "lora's rate: better", "level", "worse"],
+        "In how many groups (model, task, rank) an arm's 95 % interval lies on the better side of the baseline · holds no \
+         difference · lies on the worse side.",
+        &["arm", "against", "each at its best rate", "both at lora's best rate"],
     );
-    for s in &analysis.standings {
-        let Standing { arm, baseline, at_best, at_fixed } = s;
-        let tally = |t: &Tally| [(t.better, "good"), (t.level, ""), (t.worse, "bad")];
-        let mut cells: Vec<Cell> = vec![arm.clone().into(), baseline.clone().into()];
-        for (n, tone) in tally(at_best).into_iter().chain(tally(at_fixed)) {
-            cells.push(Cell { text: n.to_string(), tone: if n > 0 { tone } else { "" } });
-        }
-        table.push(cells, false);
+    for Standing { arm, baseline, at_best, at_fixed } in &analysis.standings {
+        let tally = |t: &Tally| Cell {
+            text: format!("{} · {} · {}", t.better, t.level, t.worse),
+            tone: match (t.better > 0, t.worse > 0) {
+                (true, false) => "good",
+                (false, true) => "bad",
+                _ => "",
+            },
+        };
+        table.push(vec![arm.clone().into(), baseline.clone().into(), tally(at_best), tally(at_fixed)], false);
     }
+    table.columns[1].number = false;
     let mut section = Section { anchor: "short".into(), title: "In short".into(), ..Section::default() };
     if table.rows.is_empty() {
         section.paragraphs.push(
@@ -182,8 +185,14 @@ fn method() -> Section {
 
 /// Keys that differ from their defaults, by whether all runs agree on them.
 fn configuration(runs: &[RunRecord]) -> Section {
-    const LEFT_OUT: [&str; 6] =
-        ["output_dir", "resume_from_checkpoint", "overwrite_output_dir", "train_data", "eval_data", "model_name_or_path"];
+    const LEFT_OUT: [&str; 6] = [
+        "output_dir",
+        "resume_from_checkpoint",
+        "overwrite_output_dir",
+        "train_data",
+        "eval_data",
+        "model_name_or_path",
+    ];
     let mut values: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for field in fields().iter().filter(|f| !LEFT_OUT.contains(&f.name)) {
         let of = |r: &RunRecord| r.config.get(field.name).unwrap_or(Value::Null);
@@ -192,7 +201,8 @@ fn configuration(runs: &[RunRecord]) -> Section {
             values.insert(field.name, all);
         }
     }
-    let mut table = Table::new("Keys that are not at their defaults, with every value that occurs.", &["key", "values"]);
+    let mut table =
+        Table::new("Keys that are not at their defaults, with every value that occurs.", &["key", "values"]);
     for (key, all) in values {
         let cut = all.len() > 12;
         let mut text = all.into_iter().take(12).collect::<Vec<_>>().join(", ");
@@ -205,7 +215,9 @@ fn configuration(runs: &[RunRecord]) -> Section {
     Section {
         anchor: "configuration".into(),
         title: "Configuration".into(),
-        paragraphs: vec!["`config.yaml` in each run folder has every key of that run; `loram train` on it makes it again.".into()],
+        paragraphs: vec![
+            "`config.yaml` in each run folder has every key of that run; `loram train` on it makes it again.".into(),
+        ],
         blocks: vec![Block::Table(table)],
         ..Section::default()
     }
@@ -228,7 +240,8 @@ fn environment(runs: &[RunRecord]) -> Section {
     let mut files = BTreeSet::new();
     for run in runs {
         for f in run.environment["data"].as_array().into_iter().flatten() {
-            let sum = f["sha256"].as_str().map_or("generated".to_string(), |s| format!("sha256 {}…", &s[..s.len().min(16)]));
+            let sum =
+                f["sha256"].as_str().map_or("generated".to_string(), |s| format!("sha256 {}…", &s[..s.len().min(16)]));
             files.insert((f["path"].as_str().unwrap_or("").to_string(), sum));
         }
     }
