@@ -64,7 +64,7 @@ impl Run<'_> {
 fn folders(root: &Path) {
     for seed in 0..3 {
         let shift = 0.01 * seed as f64;
-        let mut run = |arm, r, rate, selection: f64, test: f64| {
+        let run = |arm, r, rate, selection: f64, test: f64| {
             Run { arm, r, rate, seed, selection: selection + shift, test: test + shift }.write(root);
         };
         for r in [Some(4), Some(16)] {
