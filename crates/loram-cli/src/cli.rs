@@ -1,9 +1,11 @@
 //! The arguments of every verb.
 
 use crate::keys::with_keys;
+use clap::builder::TypedValueParser;
 use clap::{Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use loram_core::growth::Knob;
+use loram_lab::Shard;
 use std::path::PathBuf;
 
 /// Starts, trains, merges and converts LoRA adapters for Hugging Face models, on the CPU, with LoRAM and other starts.
@@ -54,6 +56,10 @@ pub enum Verb {
     Merge(Merge),
     /// Turn an adapter into its plain form, which loads everywhere, or to a smaller rank
     Convert(Convert),
+    /// Train a grid of runs: schemes, learning rates, ranks, seeds, models, tasks; to be gone on with at any time
+    Compare(Compare),
+    /// Tables, plots and conclusions from run folders, as one HTML page or as Markdown, CSV or JSON
+    Report(Report),
     /// What a model or an adapter is: shapes, module names, trainable parameters, memory
     Info(Info),
     /// Check an adapter against its recipe, and against its base model
@@ -296,6 +302,50 @@ pub enum Form {
 }
 
 #[derive(Debug, Args)]
+pub struct Compare {
+    /// Grid file: the keys of a training configuration, and schemes, models, tasks (docs/comparing.md)
+    #[arg(value_name = "GRID.yaml")]
+    pub grid: PathBuf,
+    /// Runs at a time; one for each core by default. The cores are shared out among them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..).map(usize::from))]
+    pub jobs: Option<usize>,
+    /// Count and time the runs by trials of a few steps, and stop
+    #[arg(long, visible_alias = "dry-run")]
+    pub plan: bool,
+    /// Print a command for each run that is left, and stop
+    #[arg(long, conflicts_with = "plan")]
+    pub list: bool,
+    /// Work on part I of N only, for several machines
+    #[arg(long, value_name = "I/N", value_parser = crate::commands::shard)]
+    pub shard: Option<Shard>,
+    /// Make one run, in this process
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["plan", "list", "shard"])]
+    pub only: Option<String>,
+    /// Copy the scored runs of these output folders into the grid's own, and stop
+    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["plan", "list", "shard", "only"])]
+    pub gather: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Run folders, or output folders of comparisons
+    #[arg(value_name = "DIR", required = true)]
+    pub dirs: Vec<PathBuf>,
+    /// File to write; its ending says what: .html, .md, .csv (a line for each run), .json. May be repeated
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Vec<PathBuf>,
+    /// Folder for every plot as SVG and PNG
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
+    /// Folder for result files in the form of the PEFT project's method comparison
+    #[arg(long, value_name = "DIR")]
+    pub peft_results: Option<PathBuf>,
+    /// Title of the page
+    #[arg(long, value_name = "TEXT", default_value = "Comparison")]
+    pub title: String,
+}
+
+#[derive(Debug, Args)]
 pub struct Info {
     /// Folder or hub id of a model or an adapter
     #[arg(value_name = "MODEL_OR_ADAPTER")]
@@ -319,8 +369,21 @@ pub struct Verify {
 }
 
 /// Verbs in the order of the documentation.
-pub const ORDER: [&str; 11] =
-    ["train", "init", "plan", "eval", "generate", "merge", "convert", "info", "verify", "schemes", "completions"];
+pub const ORDER: [&str; 13] = [
+    "train",
+    "init",
+    "plan",
+    "eval",
+    "generate",
+    "merge",
+    "convert",
+    "compare",
+    "report",
+    "info",
+    "verify",
+    "schemes",
+    "completions",
+];
 
 /// Keys of a start, for `init` and `info`.
 fn of_start(name: &str) -> bool {

@@ -15,6 +15,9 @@ pub enum Error {
     /// Models.
     #[error(transparent)]
     Model(#[from] loram_nn::Error),
+    /// Many runs: grids and reports.
+    #[error(transparent)]
+    Lab(#[from] loram_lab::Error),
     /// Arguments that do not go together.
     #[error("{0}")]
     Usage(String),
@@ -34,6 +37,7 @@ impl Error {
             Error::Io(e) => e.exit_code(),
             Error::Core(e) => e.exit_code(),
             Error::Model(e) => e.exit_code(),
+            Error::Lab(e) => e.exit_code(),
             Error::Usage(_) => 2,
             Error::Failed(_) => 1,
         }

@@ -32,7 +32,7 @@ fn main() {
     };
     let console = Console::new(&cli.common);
     console.start_logging();
-    let done = threads(cli.common.threads).and_then(|()| commands::run(cli.command, &matches, &console));
+    let done = threads(cli.common.threads).and_then(|()| commands::run(cli, &matches, &console));
     let code = match done {
         Ok(code) => code,
         Err(e) => {

@@ -1,5 +1,6 @@
 //! One file per verb.
 
+mod compare;
 mod convert;
 mod docs;
 mod eval;
@@ -8,11 +9,12 @@ mod info;
 mod init;
 mod merge;
 mod plan;
+mod report;
 mod schemes;
 mod train;
 mod verify;
 
-use crate::cli::{self, Verb};
+use crate::cli::{self, Cli, Verb};
 use crate::console::Console;
 use crate::error::Result;
 use crate::progress::Show;
@@ -22,10 +24,12 @@ use loram_io::error::human_bytes;
 use loram_train::MemoryEstimate;
 use std::path::PathBuf;
 
+pub use compare::shard;
+
 /// Runs a verb; gives the exit code.
-pub fn run(verb: Verb, matches: &ArgMatches, console: &Console) -> Result<i32> {
+pub fn run(cli: Cli, matches: &ArgMatches, console: &Console) -> Result<i32> {
     let own = matches.subcommand().map_or(matches, |s| s.1);
-    match verb {
+    match cli.command {
         Verb::Train(args) => return train::run(&args, own, console),
         Verb::Init(args) => init::run(&args, own, console),
         Verb::Plan(args) => plan::run(&args, own, console),
@@ -33,6 +37,8 @@ pub fn run(verb: Verb, matches: &ArgMatches, console: &Console) -> Result<i32> {
         Verb::Generate(args) => generate::run(&args, console),
         Verb::Merge(args) => merge::run(&args, console),
         Verb::Convert(args) => convert::run(&args, console),
+        Verb::Compare(args) => return compare::run(&args, cli.common.threads, console),
+        Verb::Report(args) => report::run(&args, console),
         Verb::Info(args) => info::run(&args, own, console),
         Verb::Verify(args) => return verify::run(&args, console),
         Verb::Schemes => schemes::run(console),

@@ -7,4 +7,4 @@ mod read;
 
 pub use format::{Body, Format, Label, Labels, Record};
 pub use prepare::{Example, PrepareReport, Preparer, Span, Target};
-pub use read::{DataSpec, load_records};
+pub use read::{DOCUMENT_END, DataSpec, RawRecord, load_records, raw_records};

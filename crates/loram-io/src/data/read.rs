@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
+/// What stands between the documents of a text file.
+pub const DOCUMENT_END: &str = "<|endoftext|>";
+
 /// Where data are and how they are to be read.
 #[derive(Debug, Clone, Default)]
 pub struct DataSpec {
@@ -37,27 +40,14 @@ pub fn load_records(spec: &DataSpec) -> Result<Vec<Record>> {
             }));
             continue;
         }
-        let file = Path::new(path);
-        if !file.exists() {
-            return Err(Error::NotFound { path: file.into(), what: "no such data file".into() });
-        }
-        let text = read_text(file)?;
-        let name = path.strip_suffix(".gz").unwrap_or(path);
-        if name.ends_with(".txt") {
-            let documents = text.split("<|endoftext|>").map(str::trim).filter(|d| !d.is_empty());
-            let at = |i: usize| format!("{path}: document {}", i + 1);
-            records.extend(documents.enumerate().map(|(i, d)| Record { at: at(i), body: Body::Stream(d.to_string()) }));
-            continue;
-        }
-        if ![".json", ".jsonl", ".ndjson"].iter().any(|e| name.ends_with(e)) {
-            let what = "unknown kind of data file; expected .jsonl, .json, .txt, or .jsonl.gz and .json.gz";
-            return Err(Error::NotFound { path: file.into(), what: what.into() });
-        }
-        for (at, value) in objects(path, &text)? {
+        for (at, raw) in raw_records(path)? {
             if spec.max_samples.is_some_and(|n| records.len() >= n) {
                 break;
             }
-            records.push(record(spec, at, value, &mut format)?);
+            records.push(match raw {
+                RawRecord::Document(text) => Record { at, body: Body::Stream(text) },
+                RawRecord::Object(value) => record(spec, at, value, &mut format)?,
+            });
         }
     }
     if let Some(n) = spec.max_samples {
@@ -67,6 +57,42 @@ pub fn load_records(spec: &DataSpec) -> Result<Vec<Record>> {
         return Err(Error::Data { at: spec.paths.join(", "), what: "no records: the data set is empty".into() });
     }
     Ok(records)
+}
+
+/// A record as it stands in its file.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RawRecord {
+    /// A document of a text file.
+    Document(String),
+    /// A value of a JSON file, or a generated pair.
+    Object(Value),
+}
+
+/// The records of one file or generated source, each with its place, before anything is made of their fields.
+pub fn raw_records(path: &str) -> Result<Vec<(String, RawRecord)>> {
+    if path.starts_with(demo::PREFIX) {
+        let pair = |(i, (prompt, completion)): (usize, (String, String))| {
+            let value = serde_json::json!({"prompt": prompt, "completion": completion});
+            (format!("{path}:{}", i + 1), RawRecord::Object(value))
+        };
+        return Ok(demo::generate(path)?.into_iter().enumerate().map(pair).collect());
+    }
+    let file = Path::new(path);
+    if !file.exists() {
+        return Err(Error::NotFound { path: file.into(), what: "no such data file".into() });
+    }
+    let text = read_text(file)?;
+    let name = path.strip_suffix(".gz").unwrap_or(path);
+    if name.ends_with(".txt") {
+        let documents = text.split(DOCUMENT_END).map(str::trim).filter(|d| !d.is_empty());
+        let at = |i: usize| format!("{path}: document {}", i + 1);
+        return Ok(documents.enumerate().map(|(i, d)| (at(i), RawRecord::Document(d.to_string()))).collect());
+    }
+    if ![".json", ".jsonl", ".ndjson"].iter().any(|e| name.ends_with(e)) {
+        let what = "unknown kind of data file; expected .jsonl, .json, .txt, or .jsonl.gz and .json.gz";
+        return Err(Error::NotFound { path: file.into(), what: what.into() });
+    }
+    Ok(objects(path, &text)?.into_iter().map(|(at, value)| (at, RawRecord::Object(value))).collect())
 }
 
 fn read_text(path: &Path) -> Result<String> {

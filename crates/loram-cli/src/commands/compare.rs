@@ -1,0 +1,200 @@
+//! `loram compare`: a grid of runs.
+
+use crate::cli::Compare;
+use crate::console::{Console, count, duration, several};
+use crate::error::{Error, Result};
+use crate::progress::Show;
+use crate::signals;
+use crate::table::{Side, facts, table};
+use loram_lab::job::{self, Done};
+use loram_lab::{Board, DriveOptions, Driven, Grid, Plan, Shard, State, Update, drive, gather, plan};
+use loram_train::StopFlag;
+use serde_json::json;
+use std::path::Path;
+
+/// Exit code 130 or 143 when a signal stopped the runs, 1 when some failed.
+pub fn run(args: &Compare, threads: Option<usize>, console: &Console) -> Result<i32> {
+    let grid = Grid::from_file(&args.grid)?;
+    let options = DriveOptions {
+        program: std::env::current_exe().map_err(|e| Error::Failed(format!("cannot find this program: {e}")))?,
+        cores: threads.unwrap_or_else(rayon::current_num_threads),
+        jobs: args.jobs,
+        shard: args.shard,
+    };
+    if let Some(id) = &args.only {
+        return only(&grid, id, console);
+    }
+    if args.list {
+        return list(args, &grid, console).map(|()| 0);
+    }
+    if !args.gather.is_empty() {
+        let g = gather(&grid, &args.gather)?;
+        let text = || {
+            facts(&[
+                ("copied", several(g.copied as u64, "run")),
+                ("there before", count(g.there as u64)),
+                ("left out", format!("{} (of another grid, or not scored)", count(g.left_out as u64))),
+                ("missing", count(g.missing as u64)),
+            ])
+        };
+        return console.result(text, &g).map(|()| 0);
+    }
+    if args.plan {
+        let (jobs, threads) = options.layout(&grid);
+        let found = plan(&grid, jobs, threads, &mut |line| console.say(line))?;
+        return console.result(|| plan_text(&found), &found).map(|()| 0);
+    }
+    all(&grid, &options, console)
+}
+
+/// Makes everything that is left.
+fn all(grid: &Grid, options: &DriveOptions, console: &Console) -> Result<i32> {
+    let stop = StopFlag::default();
+    signals::stop_gently(stop.shared())?;
+    let done = drive(grid, options, &stop, &mut |update| tell(update, console))?;
+    let json = json!({
+        "output_dir": grid.output_dir,
+        "total": done.total,
+        "scored": done.scored,
+        "made": done.made,
+        "dropped": done.dropped,
+        "remaining": done.remaining,
+        "failed": done.failed.iter().map(|(id, why)| json!({"run": id, "error": why})).collect::<Vec<_>>(),
+        "interrupted": done.interrupted,
+    });
+    console.result(|| done_text(grid, &done), &json)?;
+    Ok(match (done.interrupted, done.failed.is_empty()) {
+        (true, _) => signals::exit_code(),
+        (false, false) => 1,
+        _ => 0,
+    })
+}
+
+fn tell(update: &Update, console: &Console) {
+    match update {
+        Update::Begin { total, done, jobs, threads } => console.say(format!(
+            "{}, {} scored already; {} at a time with {} each",
+            several(*total as u64, "run"),
+            count(*done as u64),
+            count(*jobs as u64),
+            several(*threads as u64, "thread")
+        )),
+        Update::Started { id } if console.is_verbose() => console.say(format!("started  {id}")),
+        Update::Started { .. } => {}
+        Update::Scored { id, selection, metric, done, total, best, left } => {
+            let found = selection.map_or("diverged".to_string(), |x| format!("{metric} {x:.4}"));
+            let best = best.as_ref().map_or(String::new(), |(id, x)| format!("  best so far {x:.4} {id}"));
+            let left = left.filter(|_| done < total).map_or(String::new(), |s| format!("  {} left", duration(s)));
+            console.say(format!("{done}/{total}  {id}  {found}{best}{left}"));
+        }
+        Update::Failed { id, message } => console.warn(format!("{id}: {message}")),
+    }
+}
+
+fn done_text(grid: &Grid, d: &Driven) -> String {
+    let mut rows = vec![("runs", format!("{} scored of {}, {} by this call", d.scored, d.total, d.made))];
+    if d.dropped > 0 {
+        rows.push(("left out", format!("{} by successive halving", d.dropped)));
+    }
+    if d.remaining > 0 {
+        rows.push(("remaining", format!("{}: the same command goes on with them", d.remaining)));
+    }
+    if !d.failed.is_empty() {
+        rows.push(("failed", format!("{}: their folders stay, the same command tries again", d.failed.len())));
+    }
+    rows.push(("folder", grid.output_dir.display().to_string()));
+    facts(&rows) + &format!("\nnext:\n  loram report {0} -o {0}/report.html\n", grid.output_dir.display())
+}
+
+/// One run, in this process.
+fn only(grid: &Grid, id: &str, console: &Console) -> Result<i32> {
+    let runs = grid.runs()?;
+    let Some(spec) = runs.iter().find(|s| s.id() == id) else {
+        return Err(Error::Usage(format!("--only: the grid has no run `{id}`; --list prints those that are left")));
+    };
+    let stop = StopFlag::default();
+    signals::stop_gently(stop.shared())?;
+    let mut show = Show::new(console);
+    let done = job::run(spec, &grid.output_dir, grid.keep, &stop, &mut show)?;
+    show.clear();
+    let what = match done {
+        Done::Scored => "scored",
+        Done::Before => "scored before",
+        Done::Interrupted => "stopped by a signal",
+        Done::Busy => "another program is at it",
+    };
+    let folder = &spec.config.output_dir;
+    console.result(
+        || facts(&[("run", id.to_string()), ("state", what.into()), ("folder", folder.display().to_string())]),
+        &json!({"run": id, "state": what, "folder": folder}),
+    )?;
+    Ok(if done == Done::Interrupted { signals::exit_code() } else { 0 })
+}
+
+/// Commands for the runs that can be made now, one a line.
+fn list(args: &Compare, grid: &Grid, console: &Console) -> Result<()> {
+    let board = Board::new(grid)?;
+    let states = board.states();
+    let mine: Vec<usize> = (0..board.runs.len()).filter(|&i| board.in_shard(i, args.shard)).collect();
+    let ready = mine.iter().filter(|&&i| states[i] == State::Ready).map(|&i| board.runs[i].id());
+    let commands: Vec<(String, String)> = ready.map(|id| (command(&args.grid, &id), id)).collect();
+    let waiting = mine.iter().filter(|&&i| states[i] == State::Waiting).count();
+    if waiting > 0 {
+        console.say(format!("{waiting} more wait for these: successive halving decides about them"));
+    }
+    let json = json!({
+        "ready": commands.iter().map(|(c, id)| json!({"run": id, "command": c})).collect::<Vec<_>>(),
+        "waiting": waiting,
+    });
+    console.result(|| commands.iter().map(|(c, _)| format!("{c}\n")).collect(), &json)
+}
+
+fn command(grid: &Path, id: &str) -> String {
+    format!("loram compare {} --only {id}", grid.display())
+}
+
+fn plan_text(p: &Plan) -> String {
+    let heading = [
+        ("model", Side::Left),
+        ("task", Side::Left),
+        ("r", Side::Right),
+        ("runs", Side::Right),
+        ("done", Side::Right),
+        ("steps", Side::Right),
+        ("s/run", Side::Right),
+        ("minutes", Side::Right),
+        ("from", Side::Left),
+    ];
+    let row = |r: &loram_lab::PlanRow| {
+        vec![
+            r.model.clone(),
+            r.task.clone(),
+            r.rank.clone(),
+            r.runs.to_string(),
+            r.done.to_string(),
+            r.steps.to_string(),
+            format!("{:.1}", r.seconds),
+            format!("{:.1}", r.total_seconds / 60.0),
+            if r.measured { "runs" } else { "a trial" }.into(),
+        ]
+    };
+    let runs: usize = p.rows.iter().map(|r| r.runs).sum();
+    let left: usize = p.rows.iter().map(|r| r.left).sum();
+    table(&heading, &p.rows.iter().map(row).collect::<Vec<_>>())
+        + &format!(
+            "\n{}, {left} left: about {} with {} at a time and {} each (minutes above: one after another)\n",
+            several(runs as u64, "run"),
+            duration(p.seconds),
+            p.jobs,
+            several(p.threads as u64, "thread")
+        )
+}
+
+/// Reads `i/n`.
+pub fn shard(text: &str) -> std::result::Result<Shard, String> {
+    let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    match parts {
+        Some((index, of)) if index >= 1 && index <= of => Ok(Shard { index, of }),
+        _ => Err("expected i/n with 1 ≤ i ≤ n, such as 2/8".into()),
+    }
+}

@@ -1,0 +1,232 @@
+//! One arm: its learning rates, the best of them, and what its runs at that rate did.
+
+use super::pair::Comparison;
+use crate::collect::RunRecord;
+use crate::examples::Examples;
+use crate::metrics_file::Magnitudes;
+use crate::scores::Scores;
+use crate::stats::{Curve, Interval, Observations, bootstrap, mean, mean_curve, std};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Mean and standard deviation over seeds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation of a sample; absent with one value.
+    pub std: Option<f64>,
+    /// Values.
+    pub n: usize,
+}
+
+impl Spread {
+    fn from(values: &[f64]) -> Option<Spread> {
+        (!values.is_empty()).then(|| Spread { mean: mean(values), std: std(values), n: values.len() })
+    }
+
+    /// Over the runs that have the figure.
+    pub(super) fn of(runs: &[&RunRecord], figure: impl Fn(&Scores) -> Option<f64>) -> Option<Spread> {
+        Spread::from(&runs.iter().filter_map(|r| figure(&r.scores)).collect::<Vec<_>>())
+    }
+}
+
+/// An arm at one learning rate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RatePoint {
+    /// The rate.
+    pub learning_rate: f64,
+    /// Score where rates are chosen.
+    pub selection: Option<Spread>,
+    /// Score that is reported.
+    pub test: Option<Spread>,
+    /// Runs that diverged.
+    pub diverged: usize,
+    /// Left out of the full runs by successive halving.
+    pub halved: bool,
+}
+
+/// End of the grid at which the best rate lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Edge {
+    /// No lower rate was tried.
+    Lowest,
+    /// No higher rate was tried.
+    Highest,
+}
+
+/// Means over the runs at the best rate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct MeanCost {
+    /// Seconds to make the starts.
+    pub start_seconds: f64,
+    /// Seconds of training.
+    pub train_seconds: f64,
+    /// Largest resident memory in bytes.
+    pub peak_rss: f64,
+    /// Trained parameters.
+    pub trainable_parameters: f64,
+    /// Bytes of the adapter or model.
+    pub result_bytes: f64,
+    /// Bytes of a checkpoint.
+    pub checkpoint_bytes: f64,
+}
+
+/// What is to be said of an arm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ArmReport {
+    /// Its name.
+    pub arm: String,
+    /// Every rate that was tried, ascending.
+    pub rates: Vec<RatePoint>,
+    /// The rate with the best mean score on the selection part.
+    pub best_rate: Option<f64>,
+    /// Whether that lies at an end of the grid.
+    pub edge: Option<Edge>,
+    /// Seeds of the runs at that rate.
+    pub seeds: Vec<u64>,
+    /// Score on the test part.
+    pub score: Option<Spread>,
+    /// Bootstrap interval of that score.
+    pub interval: Option<Interval>,
+    /// Score at the rate that is best for `lora`.
+    pub fixed: Option<Spread>,
+    /// Distance from the baselines, each at its own best rate.
+    pub versus: BTreeMap<String, Comparison>,
+    /// Distance from the baselines, both at the rate that is best for `lora`.
+    pub versus_fixed: BTreeMap<String, Comparison>,
+    /// Mean height of the loss curve.
+    pub curve_height: Option<Spread>,
+    /// Steps to the loss that `lora` ends with, over the runs that reach it.
+    pub steps_to_lora: Option<Spread>,
+    /// Loss on the base's own domain, after minus before.
+    pub forgetting: Option<Spread>,
+    /// Costs.
+    pub cost: MeanCost,
+    /// Mean loss curve.
+    pub curve: Curve,
+    /// Least and largest loss at each of its steps.
+    pub band: Vec<(f64, f64)>,
+    /// Magnitudes of the run with the first seed.
+    pub magnitudes: Option<Magnitudes>,
+    /// Folders of the runs at the best rate.
+    pub runs: Vec<String>,
+}
+
+/// An arm's runs, and the rate that was chosen.
+pub(super) struct Chosen<'a> {
+    all: Vec<&'a RunRecord>,
+    rates: Vec<RatePoint>,
+    pub best_rate: Option<f64>,
+    /// Full runs at the best rate, by seed.
+    pub runs: Vec<&'a RunRecord>,
+}
+
+impl<'a> Chosen<'a> {
+    /// Full runs at a rate, by seed.
+    pub fn at(&self, rate: f64) -> Vec<&'a RunRecord> {
+        let of = |r: &&&RunRecord| r.scores.point.rung.is_none() && r.scores.point.learning_rate == rate;
+        let mut out: Vec<&RunRecord> = self.all.iter().filter(of).copied().collect();
+        out.sort_by_key(|r| r.scores.point.seed);
+        out
+    }
+}
+
+/// Chooses the learning rate: the best mean score on the selection part among the rates of which most seeds finished.
+pub(super) fn choose<'a>(all: &[&'a RunRecord]) -> Chosen<'a> {
+    let mut out = Chosen { all: all.to_vec(), rates: Vec::new(), best_rate: None, runs: Vec::new() };
+    let mut rates: Vec<f64> = all.iter().map(|r| r.scores.point.learning_rate).collect();
+    rates.sort_by(f64::total_cmp);
+    rates.dedup();
+    for rate in rates {
+        let full = out.at(rate);
+        let selection = Spread::of(&full, |s| s.selection_score());
+        let test = Spread::of(&full, |s| s.test_score());
+        let finished = selection.map_or(0, |s| s.n);
+        out.rates.push(RatePoint {
+            learning_rate: rate,
+            selection,
+            test,
+            diverged: full.len() - finished,
+            halved: full.is_empty(),
+        });
+    }
+    let most = out.rates.iter().filter_map(|p| p.selection.map(|s| s.n)).max().unwrap_or(0);
+    let complete = out.rates.iter().filter(|p| p.selection.is_some_and(|s| s.n == most));
+    let best = complete.reduce(|best, p| match (p.selection, best.selection) {
+        (Some(a), Some(b)) if all[0].scores.score.better(a.mean, b.mean) => p,
+        _ => best,
+    });
+    out.best_rate = best.map(|p| p.learning_rate);
+    out.runs = out.best_rate.map(|rate| out.at(rate)).unwrap_or_default();
+    out
+}
+
+/// The loss that these runs end with, on average.
+pub(super) fn final_loss(runs: &[&RunRecord]) -> Option<f64> {
+    let last: Vec<f64> = runs.iter().filter_map(|r| r.curve().values.last().copied()).collect();
+    (!last.is_empty()).then(|| mean(&last))
+}
+
+pub(super) fn report(name: &str, chosen: &Chosen<'_>, target: Option<f64>) -> ArmReport {
+    let runs = &chosen.runs;
+    let tried = chosen.rates.len();
+    let edge = match chosen.rates.iter().position(|p| Some(p.learning_rate) == chosen.best_rate) {
+        Some(0) if tried > 1 => Some(Edge::Lowest),
+        Some(i) if tried > 1 && i + 1 == tried => Some(Edge::Highest),
+        _ => None,
+    };
+    let curves: Vec<&Curve> = runs.iter().map(|r| r.curve()).collect();
+    let (curve, band) = mean_curve(&curves);
+    let heights: Vec<f64> = curves.iter().filter_map(|c| c.mean_height()).collect();
+    let reached: Vec<f64> =
+        target.map(|t| curves.iter().filter_map(|c| c.first_at_or_below(t)).collect()).unwrap_or_default();
+    let dir = |r: &&RunRecord| r.dir.display().to_string();
+    ArmReport {
+        arm: name.into(),
+        rates: chosen.rates.clone(),
+        best_rate: chosen.best_rate,
+        edge,
+        seeds: runs.iter().map(|r| r.scores.point.seed).collect(),
+        score: Spread::of(runs, |s| s.test_score()),
+        interval: interval(runs),
+        fixed: None,
+        versus: BTreeMap::new(),
+        versus_fixed: BTreeMap::new(),
+        curve_height: Spread::from(&heights),
+        steps_to_lora: Spread::from(&reached),
+        forgetting: Spread::of(runs, |s| s.forgetting.as_ref().map(|f| f.after - f.before)),
+        cost: cost(runs),
+        curve,
+        band,
+        magnitudes: runs.first().and_then(|r| r.magnitudes.clone()),
+        runs: runs.iter().map(dir).collect(),
+    }
+}
+
+fn interval(runs: &[&RunRecord]) -> Option<Interval> {
+    let scored: Vec<&&RunRecord> = runs.iter().filter(|r| r.scores.test_score().is_some()).collect();
+    let examples: Option<Vec<&Examples>> = scored.iter().map(|r| r.scores.examples.as_ref()).collect();
+    match examples {
+        Some(list) if !list.is_empty() && list.iter().all(|e| e.len() == list[0].len()) => {
+            bootstrap(Observations::Examples(&list, &scored[0].scores.score.name))
+        }
+        _ => bootstrap(Observations::Scores(&scored.iter().filter_map(|r| r.scores.test_score()).collect::<Vec<_>>())),
+    }
+}
+
+fn cost(runs: &[&RunRecord]) -> MeanCost {
+    if runs.is_empty() {
+        return MeanCost::default();
+    }
+    let of = |f: fn(&crate::scores::Cost) -> f64| mean(&runs.iter().map(|r| f(&r.scores.cost)).collect::<Vec<_>>());
+    MeanCost {
+        start_seconds: of(|c| c.start_seconds),
+        train_seconds: of(|c| c.train_seconds),
+        peak_rss: of(|c| c.peak_rss as f64),
+        trainable_parameters: of(|c| c.trainable_parameters as f64),
+        result_bytes: of(|c| c.result_bytes as f64),
+        checkpoint_bytes: of(|c| c.checkpoint_bytes as f64),
+    }
+}

@@ -1,0 +1,66 @@
+//! Two arms against each other, over the seeds and test examples that both saw.
+
+use crate::collect::RunRecord;
+use crate::examples::Examples;
+use crate::grid::Score;
+use crate::stats::{Interval, Observations, paired_bootstrap};
+use serde::{Deserialize, Serialize};
+
+/// What an interval of a difference says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Better than the baseline.
+    Better,
+    /// Not to be told apart: the interval holds 0.
+    Level,
+    /// Worse than the baseline.
+    Worse,
+}
+
+/// The difference of an arm's score from a baseline's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Arm minus baseline.
+    pub difference: Interval,
+    /// What it says.
+    pub verdict: Verdict,
+    /// Seeds that both have.
+    pub seeds: usize,
+}
+
+/// Compares runs that differ in seed only; `None` when no seed is in both, or nothing can be drawn.
+pub fn compare(score: &Score, a: &[&RunRecord], b: &[&RunRecord]) -> Option<Comparison> {
+    let scored = |r: &&RunRecord| r.scores.test_score().is_some();
+    let mut pairs: Vec<(&RunRecord, &RunRecord)> = Vec::new();
+    for x in a.iter().copied().filter(|r| scored(r)) {
+        let same = |y: &&RunRecord| y.scores.point.seed == x.scores.point.seed && scored(y);
+        pairs.extend(b.iter().copied().find(same).map(|y| (x, y)));
+    }
+    let data = &pairs.first()?.0.scores.data;
+    let same_data = pairs.iter().all(|(x, y)| x.scores.data == *data && y.scores.data == *data);
+    let (of_a, of_b) = (pairs.iter().map(|p| p.0).collect::<Vec<_>>(), pairs.iter().map(|p| p.1).collect::<Vec<_>>());
+    let difference = match (examples(&of_a), examples(&of_b)) {
+        (Some(x), Some(y)) if same_data => {
+            paired_bootstrap(Observations::Examples(&x, &score.name), Observations::Examples(&y, &score.name))
+        }
+        _ => {
+            let scores = |list: &[&RunRecord]| list.iter().filter_map(|r| r.scores.test_score()).collect::<Vec<_>>();
+            paired_bootstrap(Observations::Scores(&scores(&of_a)), Observations::Scores(&scores(&of_b)))
+        }
+    }?;
+    let (low, high) = match score.more_is_better {
+        true => (difference.low, difference.high),
+        false => (-difference.high, -difference.low),
+    };
+    let verdict = match (low > 0.0, high < 0.0) {
+        (true, _) => Verdict::Better,
+        (_, true) => Verdict::Worse,
+        _ => Verdict::Level,
+    };
+    Some(Comparison { difference, verdict, seeds: pairs.len() })
+}
+
+fn examples<'a>(runs: &[&'a RunRecord]) -> Option<Vec<&'a Examples>> {
+    runs.iter().map(|r| r.scores.examples.as_ref()).collect()
+}

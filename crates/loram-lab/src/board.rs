@@ -1,0 +1,185 @@
+//! What has been done of a grid, what can be done now, and what waits for a round of halving.
+
+use crate::Result;
+use crate::grid::{Grid, RunSpec, Score};
+use crate::scores::Scores;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A scored run in short.
+#[derive(Debug, Clone)]
+pub struct Brief {
+    /// The score on which learning rates are chosen; `None` for a run that diverged.
+    pub selection: Option<f64>,
+    /// Seconds of training and scoring.
+    pub seconds: f64,
+}
+
+/// Where a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Its scores are there.
+    Scored,
+    /// It can be made now.
+    Ready,
+    /// It waits for shorter runs, which decide whether it is made.
+    Waiting,
+    /// Shorter runs decided against it.
+    Dropped,
+}
+
+/// All runs of a grid and what is known of them.
+pub struct Board {
+    /// The runs.
+    pub runs: Vec<RunSpec>,
+    scored: BTreeMap<String, Brief>,
+    factor: usize,
+    rounds: usize,
+}
+
+/// A share of a grid: part `index` (from 1) of `of`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// Which part.
+    pub index: usize,
+    /// Of how many.
+    pub of: usize,
+}
+
+impl Board {
+    /// Looks at every run folder of the grid.
+    pub fn new(grid: &Grid) -> Result<Board> {
+        let runs = grid.runs()?;
+        let (factor, rounds) = grid.halving.map_or((1, 0), |h| (h.factor, h.rounds));
+        let mut board = Board { runs, scored: BTreeMap::new(), factor, rounds };
+        for i in 0..board.runs.len() {
+            board.look(i)?;
+        }
+        Ok(board)
+    }
+
+    /// Looks at the folder of a run again; gives whether it is scored.
+    pub fn look(&mut self, i: usize) -> Result<bool> {
+        let spec = &self.runs[i];
+        let Some(s) = Scores::read(&spec.config.output_dir)? else { return Ok(false) };
+        crate::job::check_same(spec, &spec.config.output_dir)?;
+        let brief = Brief { selection: s.selection_score(), seconds: s.cost.train_seconds + s.cost.score_seconds };
+        self.scored.insert(spec.id(), brief);
+        Ok(true)
+    }
+
+    /// What is known of a scored run.
+    pub fn brief(&self, i: usize) -> Option<&Brief> {
+        self.scored.get(&self.runs[i].id())
+    }
+
+    /// Where every run is.
+    pub fn states(&self) -> Vec<State> {
+        let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for i in 0..self.runs.len() {
+            groups.entry(self.group(i)).or_default().push(i);
+        }
+        let mut out = vec![State::Waiting; self.runs.len()];
+        for members in groups.values() {
+            self.group_states(members, &mut out);
+        }
+        out
+    }
+
+    /// Runs that differ in learning rate and seed only.
+    fn group(&self, i: usize) -> String {
+        let p = &self.runs[i].point;
+        format!("{} {} {} {:?} {:?}", p.model, p.task, p.arm, p.r, p.others)
+    }
+
+    fn group_states(&self, members: &[usize], out: &mut [State]) {
+        // rates that are still in, round after round; all of them at first
+        let mut rates: Option<BTreeSet<u64>> = None;
+        for round in 0..=self.rounds {
+            let rung = (round < self.rounds).then_some(round);
+            let of_round: Vec<usize> = members.iter().copied().filter(|&i| self.runs[i].point.rung == rung).collect();
+            let mut done = true;
+            for &i in &of_round {
+                let within = rates.as_ref().is_none_or(|r| r.contains(&self.rate(i)));
+                out[i] = match (self.brief(i).is_some(), within) {
+                    (true, _) => State::Scored,
+                    (false, true) => State::Ready,
+                    (false, false) => State::Dropped,
+                };
+                done &= out[i] != State::Ready;
+            }
+            if !done {
+                return;
+            }
+            if rung.is_some() {
+                rates = Some(self.survivors(&of_round, rates.as_ref()));
+            }
+        }
+    }
+
+    fn rate(&self, i: usize) -> u64 {
+        self.runs[i].point.learning_rate.to_bits()
+    }
+
+    /// The best rates of a finished round.
+    fn survivors(&self, round: &[usize], rates: Option<&BTreeSet<u64>>) -> BTreeSet<u64> {
+        let mut list: Vec<usize> =
+            round.iter().copied().filter(|&i| rates.is_none_or(|r| r.contains(&self.rate(i)))).collect();
+        let score = |i: usize| self.brief(i).and_then(|b| b.selection);
+        list.sort_by(|&a, &b| match (score(a), score(b)) {
+            (Some(x), Some(y)) if self.runs[a].score.better(x, y) => std::cmp::Ordering::Less,
+            (Some(x), Some(y)) if self.runs[a].score.better(y, x) => std::cmp::Ordering::Greater,
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            _ => std::cmp::Ordering::Equal,
+        });
+        list.truncate(list.len().div_ceil(self.factor));
+        list.into_iter().map(|i| self.rate(i)).collect()
+    }
+
+    /// Whether a run belongs to a shard. With halving, all rates of an arm go to the same one, for they decide over each
+    /// other.
+    pub fn in_shard(&self, i: usize, shard: Option<Shard>) -> bool {
+        let Some(shard) = shard else { return true };
+        let n = match self.rounds {
+            0 => i,
+            _ => {
+                let groups: BTreeSet<String> = (0..self.runs.len()).map(|j| self.group(j)).collect();
+                groups.iter().position(|g| *g == self.group(i)).unwrap_or(0)
+            }
+        };
+        n % shard.of == shard.index - 1
+    }
+
+    /// The best score so far on the model and task of a run, and the run that has it.
+    pub fn best(&self, like: usize) -> Option<(usize, f64)> {
+        let p = &self.runs[like].point;
+        let same = |i: &usize| {
+            let q = &self.runs[*i].point;
+            q.rung.is_none() && (&q.model, &q.task) == (&p.model, &p.task)
+        };
+        let scored = (0..self.runs.len()).filter(same).filter_map(|i| Some((i, self.brief(i)?.selection?)));
+        scored.reduce(|best, x| if self.runs[like].score.better(x.1, best.1) { x } else { best })
+    }
+
+    /// Estimated seconds of a run: the mean of scored runs of the same model, task and length, else of all.
+    pub fn expected_seconds(&self, i: usize) -> Option<f64> {
+        let p = &self.runs[i].point;
+        let of = |all: bool| {
+            let same = |j: &usize| {
+                let q = &self.runs[*j].point;
+                all || (&q.model, &q.task, q.rung) == (&p.model, &p.task, p.rung)
+            };
+            let list = (0..self.runs.len()).filter(same).filter_map(|j| Some(self.brief(j)?.seconds));
+            let list: Vec<f64> = list.filter(|s| *s > 0.0).collect();
+            (!list.is_empty()).then(|| crate::stats::mean(&list))
+        };
+        of(false).or_else(|| of(true))
+    }
+}
+
+impl Score {
+    /// Whether `a` is better than `b`.
+    pub fn better(&self, a: f64, b: f64) -> bool {
+        if self.more_is_better { a > b } else { a < b }
+    }
+}

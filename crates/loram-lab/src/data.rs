@@ -1,0 +1,238 @@
+//! Held-out data in two parts: one on which learning rates are chosen, one for the score.
+//!
+//! The division is made once for a task, by seed, and lies as files beside the run folders; every run reads the same
+//! files. Where a task brings no `eval_data`, a part of its training data is held out first.
+
+use crate::grid::{SplitOptions, file_name};
+use crate::{Error, Result};
+use loram_io::atomic;
+use loram_io::data::{DOCUMENT_END, RawRecord, raw_records};
+use loram_train::TrainConfig;
+use loram_train::batching::permutation;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// Fewer documents than this are cut into pieces, so that there is something to divide.
+const FEW_DOCUMENTS: usize = 20;
+/// Length of such pieces in bytes, at least.
+const PIECE: usize = 1200;
+
+/// The data of a task as files.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Split {
+    /// Training data.
+    pub train: Vec<String>,
+    /// Where learning rates are chosen.
+    pub selection: PathBuf,
+    /// Where the score is taken.
+    pub test: PathBuf,
+    /// Held-out sources; empty: taken from the training data.
+    held_out: Vec<String>,
+    source: Vec<String>,
+    options: SplitOptions,
+}
+
+impl Split {
+    /// The files of a task under `output`; [`Split::prepare`] writes them. Errors: data that are not there.
+    pub fn new(output: &Path, task: &str, config: &TrainConfig, options: &SplitOptions) -> Result<Split> {
+        let (source, held_out) = (config.train_data.clone(), config.eval_data.clone());
+        for path in source.iter().chain(&held_out) {
+            if !path.starts_with("demo:") && !Path::new(path).exists() {
+                return Err(Error::Usage(format!("task `{task}`: no such data file `{path}`")));
+            }
+        }
+        // other data or options make another division: runs on the old one are then seen to be different
+        let hash = Sha256::digest(format!("{source:?} {held_out:?} {options}"));
+        let mark: String = hash.iter().take(4).map(|b| format!("{b:02x}")).collect();
+        let dir = output.join("data").join(format!("{}-{mark}", file_name(task)));
+        let documents = |paths: &[String]| paths.iter().all(|p| p.trim_end_matches(".gz").ends_with(".txt"));
+        let end = |paths: &[String]| if !paths.is_empty() && documents(paths) { "txt" } else { "jsonl" };
+        let held_end = if held_out.is_empty() { end(&source) } else { end(&held_out) };
+        let train = match held_out.is_empty() || options.train_samples.is_some() {
+            true => vec![dir.join(format!("train.{}", end(&source))).display().to_string()],
+            false => source.clone(),
+        };
+        Ok(Split {
+            train,
+            selection: dir.join(format!("selection.{held_end}")),
+            test: dir.join(format!("test.{held_end}")),
+            held_out,
+            source,
+            options: *options,
+        })
+    }
+
+    /// Writes the files, unless they are there. Two programs that do it at once write the same bytes.
+    pub fn prepare(&self) -> Result<()> {
+        // the last one to be written
+        if self.test.exists() {
+            return Ok(());
+        }
+        let o = &self.options;
+        let mut train = match self.train == self.source {
+            true => Vec::new(),
+            false => read(&self.source)?,
+        };
+        let held = match self.held_out.is_empty() {
+            false => read(&self.held_out)?,
+            true => {
+                let n = ((train.len() as f64 * o.holdout).round() as usize).max(2);
+                if train.len() <= n {
+                    return Err(too_few(&self.source, train.len()));
+                }
+                let (held, rest) = divide(train, n, o.seed);
+                train = rest;
+                held
+            }
+        };
+        if self.train != self.source {
+            let n = o.train_samples.unwrap_or(train.len());
+            write(Path::new(&self.train[0]), &divide(train, n, o.seed.wrapping_add(2)).0)?;
+        }
+        if held.len() < 2 {
+            return Err(too_few(if self.held_out.is_empty() { &self.source } else { &self.held_out }, held.len()));
+        }
+        let n = ((held.len() as f64 * o.selection).round() as usize).clamp(1, held.len() - 1);
+        let (mut selection, mut test) = divide(held, n, o.seed.wrapping_add(1));
+        selection.truncate(o.selection_samples.unwrap_or(usize::MAX));
+        test.truncate(o.test_samples.unwrap_or(usize::MAX));
+        write(&self.selection, &selection)?;
+        write(&self.test, &test)
+    }
+}
+
+fn too_few(paths: &[String], n: usize) -> Error {
+    let what = "too few to hold some out, choose learning rates on a part of them and score on another";
+    Error::Usage(format!("{}: {n} record(s): {what}", paths.join(", ")))
+}
+
+/// All records of these sources; a few long documents in pieces.
+fn read(paths: &[String]) -> Result<Vec<RawRecord>> {
+    let mut out = Vec::new();
+    for path in paths {
+        out.extend(raw_records(path)?.into_iter().map(|(_, r)| r));
+    }
+    let documents = out.iter().filter(|r| matches!(r, RawRecord::Document(_))).count();
+    if documents > 0 && documents != out.len() {
+        return Err(Error::Usage(format!(
+            "{}: text files and JSON files cannot be divided together",
+            paths.join(", ")
+        )));
+    }
+    if documents == 0 || documents >= FEW_DOCUMENTS {
+        return Ok(out);
+    }
+    let text = |r: RawRecord| match r {
+        RawRecord::Document(text) => pieces(&text),
+        RawRecord::Object(_) => Vec::new(),
+    };
+    Ok(out.into_iter().flat_map(text).map(RawRecord::Document).collect())
+}
+
+/// A text in pieces of [`PIECE`] bytes or a little more, cut where lines end and, if there are any, at empty lines.
+fn pieces(text: &str) -> Vec<String> {
+    let between = if text.contains("\n\n") { "\n\n" } else { "\n" };
+    let mut out = vec![String::new()];
+    for part in text.split(between) {
+        if out.last().is_some_and(|last| last.len() >= PIECE) {
+            out.push(String::new());
+        }
+        if let Some(last) = out.last_mut() {
+            if !last.is_empty() {
+                last.push_str(between);
+            }
+            last.push_str(part);
+        }
+    }
+    out.retain(|p| !p.trim().is_empty());
+    out
+}
+
+/// `n` records chosen by seed, and the others, each in the order of the data.
+fn divide(records: Vec<RawRecord>, n: usize, seed: u64) -> (Vec<RawRecord>, Vec<RawRecord>) {
+    let mut chosen = vec![false; records.len()];
+    permutation(records.len(), seed, 0).into_iter().take(n).for_each(|i| chosen[i] = true);
+    let (a, b): (Vec<_>, Vec<_>) = records.into_iter().zip(chosen).partition(|(_, c)| *c);
+    let plain = |list: Vec<(RawRecord, bool)>| list.into_iter().map(|(r, _)| r).collect();
+    (plain(a), plain(b))
+}
+
+fn write(path: &Path, records: &[RawRecord]) -> Result<()> {
+    let mut text = String::new();
+    for (i, record) in records.iter().enumerate() {
+        match record {
+            RawRecord::Document(document) => {
+                if i > 0 {
+                    text += &format!("\n{DOCUMENT_END}\n");
+                }
+                text += document;
+            }
+            RawRecord::Object(value) => text += &format!("{value}\n"),
+        }
+    }
+    Ok(atomic::write_bytes(path, text.as_bytes())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn lines(path: &Path) -> Vec<String> {
+        std::fs::read_to_string(path).unwrap().lines().map(str::to_string).collect()
+    }
+
+    fn config(train: &str, eval: &[&str]) -> TrainConfig {
+        let mut c = TrainConfig::default();
+        c.train_data = vec![train.into()];
+        c.eval_data = eval.iter().map(|s| s.to_string()).collect();
+        c
+    }
+
+    #[test]
+    fn parts_are_disjoint_and_complete() {
+        let dir = tempfile::tempdir().unwrap();
+        let c = config("demo:restaurants?n=50", &["demo:restaurants?n=30&split=dev"]);
+        let split = Split::new(dir.path(), "t", &c, &SplitOptions::default()).unwrap();
+        split.prepare().unwrap();
+        let (a, b) = (lines(&split.selection), lines(&split.test));
+        assert_eq!((a.len(), b.len()), (15, 15));
+        assert_eq!(a.iter().chain(&b).collect::<BTreeSet<_>>().len(), 30);
+        assert_eq!(split.train, ["demo:restaurants?n=50"]);
+        let other = SplitOptions { seed: 1, test_samples: Some(4), ..SplitOptions::default() };
+        let again = Split::new(dir.path(), "t", &c, &other).unwrap();
+        again.prepare().unwrap();
+        assert_ne!(again.test, split.test, "another division has another folder");
+        assert_eq!(lines(&again.test).len(), 4);
+    }
+
+    #[test]
+    fn without_evaluation_data_some_training_data_are_held_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let c = config("demo:restaurants?n=40", &[]);
+        let split = Split::new(dir.path(), "t", &c, &SplitOptions { holdout: 0.25, ..Default::default() }).unwrap();
+        split.prepare().unwrap();
+        let train = lines(Path::new(&split.train[0]));
+        let few = SplitOptions { train_samples: Some(7), ..Default::default() };
+        let few =
+            Split::new(dir.path(), "t", &config("demo:restaurants?n=40", &["demo:restaurants?n=9"]), &few).unwrap();
+        few.prepare().unwrap();
+        assert_eq!(lines(Path::new(&few.train[0])).len(), 7);
+        assert_eq!((train.len(), lines(&split.selection).len(), lines(&split.test).len()), (30, 5, 5));
+        assert!(lines(&split.test).iter().all(|l| !train.contains(l)));
+    }
+
+    #[test]
+    fn one_long_document_is_divided_in_pieces() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("play.txt");
+        let text: Vec<String> = (0..40).map(|i| format!("SPEAKER {i}:\n{}", "word ".repeat(100))).collect();
+        std::fs::write(&path, text.join("\n\n")).unwrap();
+        let c = config("demo:restaurants?n=4", &[path.to_str().unwrap()]);
+        let split = Split::new(dir.path(), "play", &c, &SplitOptions::default()).unwrap();
+        split.prepare().unwrap();
+        let words = |p: &Path| std::fs::read_to_string(p).unwrap().matches("SPEAKER").count();
+        assert_eq!(words(&split.selection) + words(&split.test), 40);
+        assert!(std::fs::read_to_string(&split.test).unwrap().contains(DOCUMENT_END));
+    }
+}

@@ -1,0 +1,59 @@
+//! Errors of this crate.
+
+use std::path::{Path, PathBuf};
+
+/// What can go wrong with many runs.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A grid file: what it says, and what was expected.
+    #[error("{path}: {what}", path = path.display())]
+    Grid {
+        /// The file.
+        path: PathBuf,
+        /// Key, found, expected.
+        what: String,
+    },
+    /// Run folders that are not what they should be.
+    #[error("{path}: {what}", path = path.display())]
+    Folder {
+        /// The folder or file.
+        path: PathBuf,
+        /// Found and expected.
+        what: String,
+    },
+    /// Arguments that do not go together.
+    #[error("{0}")]
+    Usage(String),
+    /// Something went wrong while running.
+    #[error("{0}")]
+    Failed(String),
+    /// A training run, its configuration or its data.
+    #[error(transparent)]
+    Train(#[from] loram_train::Error),
+    /// A file.
+    #[error(transparent)]
+    Io(#[from] loram_io::Error),
+    /// A model.
+    #[error(transparent)]
+    Model(#[from] loram_nn::Error),
+}
+
+/// Result with this crate's error.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// 2 when the user's input is wrong, 1 when the work failed while running.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Error::Grid { .. } | Error::Folder { .. } | Error::Usage(_) => 2,
+            Error::Failed(_) => 1,
+            Error::Train(e) => e.exit_code(),
+            Error::Io(e) => e.exit_code(),
+            Error::Model(e) => e.exit_code(),
+        }
+    }
+
+    pub(crate) fn folder(path: &Path, what: impl Into<String>) -> Error {
+        Error::Folder { path: path.to_path_buf(), what: what.into() }
+    }
+}

@@ -1,0 +1,259 @@
+//! From a grid to its runs.
+
+use super::{Grid, Named, Point, SplitOptions};
+use crate::data::Split;
+use crate::{Error, Result};
+use loram_train::TrainConfig;
+use loram_train::config::{FinetuningType, Layer, Origin};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What decides between runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Score {
+    /// Name of the metric.
+    pub name: String,
+    /// Whether more of it is better.
+    pub more_is_better: bool,
+}
+
+/// Text of the base model's own domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forgetting {
+    /// Data files.
+    pub data: Vec<String>,
+    /// Use at most this many records.
+    pub samples: Option<usize>,
+}
+
+/// One run of a grid.
+#[derive(Debug, Clone)]
+pub struct RunSpec {
+    /// What distinguishes it.
+    pub point: Point,
+    /// Its configuration, as `loram train` would take it.
+    pub config: TrainConfig,
+    /// Its data, as they are divided.
+    pub split: Split,
+    /// What it is judged by.
+    pub score: Score,
+    /// Data on which forgetting is measured.
+    pub forgetting: Option<Forgetting>,
+}
+
+impl RunSpec {
+    /// Name of the run and its folder.
+    pub fn id(&self) -> String {
+        self.point.id()
+    }
+}
+
+/// All runs, rounds of halving first.
+pub fn runs(grid: &Grid) -> Result<Vec<RunSpec>> {
+    let mut out = Vec::new();
+    let mut ids = BTreeSet::new();
+    for model in &grid.models {
+        for task in &grid.tasks {
+            for arm in &grid.schemes {
+                for spec in of_arm(grid, model, task, arm)? {
+                    if !ids.insert(spec.id()) {
+                        return Err(grid.error(format!(
+                            "two runs would have the folder `{}`: names and values must differ in letters, digits, - or _",
+                            spec.id()
+                        )));
+                    }
+                    out.push(spec);
+                }
+            }
+        }
+    }
+    // short rounds first; then one seed after the other, so that a first picture of all arms is there early
+    out.sort_by_key(|s| (s.point.rung.unwrap_or(usize::MAX), s.point.seed));
+    Ok(out)
+}
+
+/// The runs of one arm on one task.
+fn of_arm(grid: &Grid, model: &Named, task: &Named, arm: &Named) -> Result<Vec<RunSpec>> {
+    let mut keys = grid.base.clone();
+    for part in [model, task, arm] {
+        keys.extend(part.keys.clone());
+    }
+    let mut axes: Vec<(String, Vec<Value>)> = Vec::new();
+    for axis in &grid.axes {
+        let own = keys.remove(&axis.key);
+        let values = match own {
+            Some(Value::Array(list)) if ["learning_rate", "r", "seed"].contains(&axis.key.as_str()) => list,
+            Some(value) => vec![value],
+            None => axis.values.clone(),
+        };
+        axes.push((axis.key.clone(), values));
+    }
+    let full = keys.get("finetuning_type").and_then(Value::as_str) == Some("full");
+    if full {
+        // no rank to vary
+        axes.iter_mut().filter(|a| a.0 == "r").for_each(|a| a.1.truncate(1));
+    }
+    let score = keys.remove("score");
+    let forgetting = forgetting(grid, keys.remove("forgetting_data"), keys.remove("forgetting_samples"))?;
+    let mut out = Vec::new();
+    for values in product(&axes) {
+        let mut all = keys.clone();
+        all.extend(values.iter().map(|(k, v)| (k.to_string(), (*v).clone())));
+        let others = values.iter().skip(3).map(|(k, v)| (k.to_string(), text(v))).collect();
+        let names = (model.name.as_str(), task.name.as_str(), arm.name.as_str());
+        let context = |e: loram_train::Error| grid.error(format!("{} on {} with {}: {e}", names.2, names.1, names.0));
+        let spec = one(grid, all, names, others, score.as_ref(), forgetting.clone()).map_err(|e| match e {
+            Error::Train(e) => context(e),
+            other => other,
+        })?;
+        if let Some(halving) = grid.halving {
+            out.extend(
+                (0..halving.rounds).filter_map(|k| short(grid, &spec, k).transpose()).collect::<Result<Vec<_>>>()?,
+            );
+        }
+        out.push(spec);
+    }
+    Ok(out)
+}
+
+fn one(
+    grid: &Grid,
+    mut keys: Map<String, Value>,
+    (model, task, arm): (&str, &str, &str),
+    others: BTreeMap<String, String>,
+    score: Option<&Value>,
+    forgetting: Option<Forgetting>,
+) -> Result<RunSpec> {
+    defaults(&mut keys);
+    let file = Layer { origin: Origin::File(grid.path.clone()), values: keys };
+    let mut config = TrainConfig::layered(&[file])?;
+    let split = Split::new(&grid.output_dir, task, &config, &grid.split).map_err(|e| grid.error(e.to_string()))?;
+    config.train_data.clone_from(&split.train);
+    config.eval_data = vec![split.selection.display().to_string()];
+    config.check()?;
+    let full = config.finetuning_type == FinetuningType::Full;
+    let point = Point {
+        model: model.into(),
+        task: task.into(),
+        arm: arm.into(),
+        r: (!full).then_some(config.r as u64),
+        learning_rate: config.learning_rate,
+        seed: config.seed,
+        others,
+        rung: None,
+    };
+    config.output_dir = grid.run_dir(&point.id());
+    // goes on from a checkpoint where there is one, and starts anew over what is left of a run that had none
+    config.set("resume_from_checkpoint", "auto")?;
+    config.set("overwrite_output_dir", true)?;
+    let score = score_of(grid, score, &config)?;
+    Ok(RunSpec { point, config, split, score, forgetting })
+}
+
+/// What a comparison does where the file says nothing: ten points of each curve, few checkpoints.
+fn defaults(keys: &mut Map<String, Value>) {
+    let steps = keys.get("max_steps").and_then(Value::as_u64);
+    let has = |keys: &Map<String, Value>, list: &[&str]| list.iter().any(|k| keys.contains_key(*k));
+    if let Some(steps) = steps {
+        if !has(keys, &["eval_strategy", "eval_steps"]) {
+            keys.insert("eval_steps".into(), json!((steps / 10).max(1)));
+        }
+        if !has(keys, &["save_strategy", "save_steps", "load_best_model_at_end"]) {
+            keys.insert("save_steps".into(), json!(steps.div_ceil(2)));
+        }
+    }
+    keys.entry("save_total_limit").or_insert(json!(1));
+}
+
+/// The same run with fewer steps, for round `rung` of halving; only the first seed takes part.
+fn short(grid: &Grid, full: &RunSpec, rung: usize) -> Result<Option<RunSpec>> {
+    let Some(halving) = grid.halving else { return Ok(None) };
+    let Some(steps) = full.config.max_steps else {
+        return Err(grid.error("halving needs max_steps: shorter runs are made from it"));
+    };
+    let first = grid.axes.iter().find(|a| a.key == "seed").and_then(|a| a.values.first()).and_then(Value::as_u64);
+    if first != Some(full.config.seed) {
+        return Ok(None);
+    }
+    let mut spec = full.clone();
+    let fewer = steps / halving.factor.pow((halving.rounds - rung) as u32);
+    if fewer == 0 {
+        return Err(grid.error(format!("halving: {steps} steps are too few for {} rounds", halving.rounds)));
+    }
+    spec.point.rung = Some(rung);
+    spec.config.max_steps = Some(fewer);
+    spec.config.eval_steps = spec.config.eval_steps.map(|_| fewer);
+    spec.config.save_steps = spec.config.save_steps.map(|_| fewer);
+    spec.config.output_dir = grid.run_dir(&spec.id());
+    Ok(Some(spec))
+}
+
+fn score_of(grid: &Grid, value: Option<&Value>, config: &TrainConfig) -> Result<Score> {
+    let name = match value {
+        None => config.best_metric().to_string(),
+        Some(Value::String(s)) => s.strip_prefix("eval_").unwrap_or(s).to_string(),
+        Some(other) => return Err(grid.error(format!("score: found {other}, expected the name of a metric"))),
+    };
+    const LESS: [&str; 3] = ["loss", "perplexity", "mse"];
+    const MORE: [&str; 6] = ["token_accuracy", "accuracy", "f1", "matthews_correlation", "pearson", "spearmanr"];
+    if !LESS.contains(&name.as_str()) && !MORE.contains(&name.as_str()) {
+        let all = [&LESS[..], &MORE].concat().join(", ");
+        return Err(grid.error(format!("score: found `{name}`, expected one of {all}")));
+    }
+    Ok(Score { more_is_better: MORE.contains(&name.as_str()), name })
+}
+
+fn forgetting(grid: &Grid, data: Option<Value>, samples: Option<Value>) -> Result<Option<Forgetting>> {
+    let data = match data {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(s)) => vec![s],
+        Some(Value::Array(list)) if list.iter().all(Value::is_string) => list.iter().map(text).collect(),
+        Some(other) => return Err(grid.error(format!("forgetting_data: found {other}, expected files"))),
+    };
+    let samples = match samples {
+        None => None,
+        Some(v) => match v.as_u64().filter(|n| *n > 0) {
+            Some(n) => Some(n as usize),
+            None => return Err(grid.error(format!("forgetting_samples: found {v}, expected a number, 1 or more"))),
+        },
+    };
+    if let Some(gone) = data.iter().find(|d| !d.starts_with("demo:") && !std::path::Path::new(d).exists()) {
+        return Err(grid.error(format!("forgetting_data: no such file `{gone}`")));
+    }
+    Ok(Some(Forgetting { data, samples }))
+}
+
+/// Every combination, the first axis slowest.
+fn product(axes: &[(String, Vec<Value>)]) -> Vec<Vec<(&str, &Value)>> {
+    let mut out: Vec<Vec<(&str, &Value)>> = vec![Vec::new()];
+    for (key, values) in axes {
+        let heads = std::mem::take(&mut out);
+        for head in heads {
+            out.extend(values.iter().map(|v| [&head[..], &[(key.as_str(), v)]].concat()));
+        }
+    }
+    out
+}
+
+/// A value as people write it.
+fn text(v: &Value) -> String {
+    v.as_str().map_or_else(|| v.to_string(), str::to_string)
+}
+
+/// The options that shape a division, as text for its fingerprint.
+impl std::fmt::Display for SplitOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let n = |x: Option<usize>| x.map_or("all".to_string(), |n| n.to_string());
+        write!(
+            f,
+            "selection {} holdout {} seed {} take {} {} {}",
+            self.selection,
+            self.holdout,
+            self.seed,
+            n(self.train_samples),
+            n(self.selection_samples),
+            n(self.test_samples)
+        )
+    }
+}

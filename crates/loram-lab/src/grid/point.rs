@@ -1,0 +1,86 @@
+//! One point of a grid: what distinguishes a run from the others, and the name of its folder.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What distinguishes a run from the others of its grid.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Name of the model.
+    pub model: String,
+    /// Name of the task.
+    pub task: String,
+    /// Name of the arm: a scheme with its settings.
+    pub arm: String,
+    /// Rank; absent for arms that have none, such as full fine-tuning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r: Option<u64>,
+    /// Largest learning rate.
+    pub learning_rate: f64,
+    /// Seed of start and data order.
+    pub seed: u64,
+    /// Other keys that vary, as text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub others: BTreeMap<String, String>,
+    /// Round of successive halving that this shorter run belongs to; absent for full runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rung: Option<usize>,
+}
+
+impl Point {
+    /// Name of the run and its folder; the same for the same point, whatever else the grid holds.
+    pub fn id(&self) -> String {
+        let mut out = self.without_seed();
+        out += &format!(".s{}", self.seed);
+        if let Some(rung) = self.rung {
+            out += &format!(".rung{rung}");
+        }
+        out
+    }
+
+    /// The name without seed and round.
+    pub fn without_seed(&self) -> String {
+        let mut out = self.without_rate();
+        out += &format!(".lr{:e}", self.learning_rate);
+        for (key, value) in &self.others {
+            out += &format!(".{}-{}", file_name(key), file_name(value));
+        }
+        out
+    }
+
+    fn without_rate(&self) -> String {
+        let mut out = [&self.model, &self.task, &self.arm].map(|n| file_name(n)).join(".");
+        if let Some(r) = self.r {
+            out += &format!(".r{r}");
+        }
+        out
+    }
+}
+
+/// A text with nothing in it that file systems or shells mind, and no dot, which separates the parts of an id.
+pub(crate) fn file_name(text: &str) -> String {
+    text.chars().map(|c| if c.is_alphanumeric() || "-_+".contains(c) { c } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_plain_and_distinct() {
+        let mut p = Point {
+            model: "assets/tiny".into(),
+            task: "e2e".into(),
+            arm: "lora+rs".into(),
+            r: Some(4),
+            learning_rate: 1e-3,
+            seed: 7,
+            others: BTreeMap::from([("gain".into(), "0.5".into())]),
+            rung: None,
+        };
+        assert_eq!(p.id(), "assets_tiny.e2e.lora+rs.r4.lr1e-3.gain-0_5.s7");
+        p.rung = Some(0);
+        (p.r, p.learning_rate) = (None, 3.162e-4);
+        assert_eq!(p.id(), "assets_tiny.e2e.lora+rs.lr3.162e-4.gain-0_5.s7.rung0");
+    }
+}

@@ -1,0 +1,47 @@
+//! Many runs: grids, fair comparison, reports.
+//!
+//! - [`Grid`]: schemes × learning rates × ranks × seeds × models × tasks, from a YAML file;
+//! - [`drive`]: makes its runs, several at a time; [`job::run`]: makes one; [`plan()`]: counts and times them;
+//! - [`collect()`], [`analyse()`]: from run folders to figures; [`report`]: from figures to HTML, Markdown, CSV, JSON, plots;
+//! - [`peft`]: the PEFT project's experiment folders and result files.
+//!
+//! ```no_run
+//! # fn main() -> loram_lab::Result<()> {
+//! let runs = loram_lab::collect(&["runs/compare".into()])?;
+//! for group in loram_lab::analyse(&runs).groups {
+//!     println!("{}: best is {}", group.title(), group.arms[0].arm);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod analyse;
+mod board;
+mod collect;
+mod data;
+mod driver;
+mod error;
+mod examples;
+mod gather;
+mod grid;
+pub mod job;
+mod metrics_file;
+pub mod peft;
+mod plan;
+pub mod report;
+pub mod scores;
+pub mod stats;
+
+pub use analyse::{
+    Analysis, ArmReport, BASELINES, Comparison, Group, MeanCost, RatePoint, Spread, Standing, Tally, Verdict, analyse,
+};
+pub use board::{Board, Brief, Shard, State};
+pub use collect::{RunRecord, collect};
+pub use data::Split;
+pub use driver::{DriveOptions, Driven, Update, drive};
+pub use error::{Error, Result};
+pub use examples::Examples;
+pub use gather::{Gathered, gather};
+pub use grid::{Axis, Forgetting, Grid, Halving, Keep, Named, Point, RunSpec, Score, SplitOptions};
+pub use metrics_file::{Magnitudes, MetricsFile};
+pub use plan::{Plan, PlanRow, plan};

@@ -1,0 +1,405 @@
+//! Plots as SVG and PNG.
+
+use crate::{Error, Result};
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{FontStyle, register_font};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Once;
+
+/// Width of a plot in units of its SVG; on a phone a page shows it a little smaller.
+const WIDTH: u32 = 460;
+const HEIGHT: u32 = 300;
+/// Sizes of text.
+const TEXT: u32 = 14;
+const TITLE: u32 = 16;
+/// Pixels of a PNG for a unit.
+const PNG_SCALE: u32 = 2;
+/// Text and axes; a page puts its own colour in their place.
+const INK: RGBColor = RGBColor(17, 24, 39);
+const GRID: RGBColor = RGBColor(209, 213, 219);
+/// Distinct for most eyes, on white and on black.
+const COLOURS: [RGBColor; 10] = [
+    RGBColor(213, 94, 0),
+    RGBColor(0, 134, 204),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 100, 167),
+    RGBColor(188, 143, 0),
+    RGBColor(127, 103, 205),
+    RGBColor(128, 128, 128),
+    RGBColor(86, 180, 190),
+    RGBColor(166, 86, 60),
+    RGBColor(110, 160, 40),
+];
+
+/// What a plot shows.
+pub(super) enum Plot {
+    /// Lines.
+    Lines(LinePlot),
+    /// Coloured cells.
+    Heat(HeatMap),
+}
+
+/// Lines over a common axis.
+pub(super) struct LinePlot {
+    pub title: String,
+    pub x_label: String,
+    pub y_label: String,
+    pub x: XAxis,
+    /// Cut the top, or the bottom, where single points would flatten all others.
+    pub high_is_bad: bool,
+    /// Show the spread as bars, not as an area.
+    pub bars: bool,
+    pub series: Vec<Series>,
+}
+
+/// The horizontal axis.
+pub(super) enum XAxis {
+    Linear,
+    /// Logarithms to the base 10, with ticks at these.
+    LogTicks(Vec<f64>),
+}
+
+/// One line.
+pub(super) struct Series {
+    pub name: String,
+    pub colour: usize,
+    pub points: Vec<(f64, f64)>,
+    /// Low and high at each point.
+    pub band: Vec<(f64, f64)>,
+    /// Abscissa of a point with a ring.
+    pub marked: Option<f64>,
+    pub dots: bool,
+}
+
+/// Coloured cells.
+pub(super) struct HeatMap {
+    pub title: String,
+    pub rows: Vec<String>,
+    pub columns: Vec<f64>,
+    pub values: Vec<Vec<Option<f64>>>,
+}
+
+/// What lies under a plot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ground {
+    /// White.
+    White,
+    /// That of the page; text and axes take its colours.
+    Page,
+}
+
+/// Fonts are looked up by name when text is measured or drawn.
+fn fonts() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for style in [FontStyle::Normal, FontStyle::Bold] {
+            // fails on bytes that are no font only
+            let _ = register_font("sans-serif", style, dejavu::sans::regular());
+        }
+    });
+}
+
+impl Plot {
+    /// Width and height.
+    fn size(&self) -> (u32, u32) {
+        match self {
+            Plot::Lines(p) => (WIDTH, HEIGHT + LEGEND_ROW * legend_rows(p) + 8),
+            Plot::Heat(h) => (WIDTH, 96 + h.rows.len() as u32 * row_height(h)),
+        }
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, k: u32) -> std::result::Result<(), String> {
+        match self {
+            Plot::Lines(p) => lines(p, area, k).map_err(|e| e.to_string()),
+            Plot::Heat(h) => heat(h, area, k).map_err(|e| e.to_string()),
+        }
+    }
+}
+
+/// The plot as SVG text that scales with its place.
+pub(super) fn svg(plot: &Plot, ground: Ground) -> String {
+    fonts();
+    let (w, h) = plot.size();
+    let mut out = String::new();
+    {
+        let root = SVGBackend::with_string(&mut out, (w, h)).into_drawing_area();
+        if ground == Ground::White {
+            // writing into a string does not fail
+            let _ = root.fill(&WHITE);
+        }
+        if plot.draw(&root, 1).is_err() || root.present().is_err() {
+            return String::new();
+        }
+    }
+    match ground {
+        Ground::White => out,
+        Ground::Page => out.replace("#111827", "currentColor").replace("#D1D5DB", "var(--grid)").replacen(
+            &format!("<svg width=\"{w}\" height=\"{h}\""),
+            "<svg role=\"img\"",
+            1,
+        ),
+    }
+}
+
+/// The plot as a PNG file.
+pub(super) fn png(plot: &Plot, path: &Path) -> Result<()> {
+    fonts();
+    let (w, h) = plot.size();
+    let failed = |e: String| Error::Failed(format!("cannot draw {}: {e}", path.display()));
+    let root = BitMapBackend::new(path, (w * PNG_SCALE, h * PNG_SCALE)).into_drawing_area();
+    root.fill(&WHITE).map_err(|e| failed(e.to_string()))?;
+    plot.draw(&root, PNG_SCALE).map_err(failed)?;
+    root.present().map_err(|e| failed(e.to_string()))
+}
+
+fn colour(i: usize) -> RGBColor {
+    COLOURS[i % COLOURS.len()]
+}
+
+type Drawn<B> = std::result::Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+
+/// Numbers in log units, with ticks where the data are.
+struct LogTicks {
+    range: Range<f64>,
+    ticks: Vec<f64>,
+}
+
+impl Ranged for LogTicks {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        let part = (value - self.range.start) / (self.range.end - self.range.start);
+        limit.0 + (part * f64::from(limit.1 - limit.0)).round() as i32
+    }
+    fn key_points<H: KeyPointHint>(&self, _: H) -> Vec<f64> {
+        // as many as there is room for
+        let every = self.ticks.len().div_ceil(7).max(1);
+        self.ticks.iter().copied().step_by(every).collect()
+    }
+    fn range(&self) -> Range<f64> {
+        self.range.clone()
+    }
+}
+
+impl ValueFormatter<f64> for LogTicks {
+    fn format(value: &f64) -> String {
+        let x = 10f64.powf(*value);
+        let text = format!("{x:.1e}");
+        text.replace(".0e", "e")
+    }
+}
+
+/// The range of a line plot's values, without what would flatten the rest.
+fn y_range(p: &LinePlot) -> Range<f64> {
+    let mut all: Vec<f64> = p.series.iter().flat_map(|s| s.points.iter().map(|v| v.1)).collect();
+    all.retain(|v| v.is_finite());
+    all.sort_by(f64::total_cmp);
+    let (Some(&first), Some(&last)) = (all.first(), all.last()) else { return 0.0..1.0 };
+    let middle = all[all.len() / 2];
+    let (mut low, mut high) = (first, last);
+    match p.high_is_bad {
+        true => high = high.min(middle + 2.5 * (middle - low).max(1e-9)),
+        false => low = low.max(middle - 2.5 * (high - middle).max(1e-9)),
+    }
+    let room = ((high - low) * 0.07).max(high.abs() * 1e-3).max(1e-9);
+    (low - room)..(high + room)
+}
+
+fn x_range(p: &LinePlot) -> Range<f64> {
+    let all = p.series.iter().flat_map(|s| s.points.iter().map(|v| v.0));
+    let (low, high) = all.fold((f64::INFINITY, f64::NEG_INFINITY), |r, x| (r.0.min(x), r.1.max(x)));
+    let room = if p.bars { (high - low) * 0.06 } else { 0.0 };
+    (low - room)..(high + room)
+}
+
+fn lines<B: DrawingBackend>(p: &LinePlot, area: &DrawingArea<B, Shift>, k: u32) -> Drawn<B> {
+    let (plot, legend) = area.split_vertically(HEIGHT * k);
+    match &p.x {
+        XAxis::Linear => {
+            let mut chart = builder(p, &plot, k).build_cartesian_2d(x_range(p), y_range(p))?;
+            axes(&mut chart, p, k, |x| x.to_string())?;
+            series(&mut chart, p, k)?;
+        }
+        XAxis::LogTicks(ticks) => {
+            let x = LogTicks { range: x_range(p), ticks: ticks.clone() };
+            let mut chart = builder(p, &plot, k).build_cartesian_2d(x, y_range(p))?;
+            axes(&mut chart, p, k, |x| LogTicks::format(&x))?;
+            series(&mut chart, p, k)?;
+        }
+    }
+    draw_legend(p, &legend, k)
+}
+
+fn builder<'a, 'b, B: DrawingBackend>(
+    p: &LinePlot,
+    area: &'a DrawingArea<B, Shift>,
+    k: u32,
+) -> ChartBuilder<'a, 'b, B> {
+    let mut b = ChartBuilder::on(area);
+    b.caption(&p.title, ("sans-serif", TITLE * k).into_font().color(&INK));
+    b.margin(6 * k).margin_right(14 * k).x_label_area_size(46 * k).y_label_area_size(62 * k);
+    b
+}
+
+type Chart<'a, B, X> = ChartContext<'a, B, Cartesian2d<X, plotters::coord::types::RangedCoordf64>>;
+
+fn axes<B: DrawingBackend, X: Ranged<ValueType = f64> + ValueFormatter<f64>>(
+    chart: &mut Chart<'_, B, X>,
+    p: &LinePlot,
+    k: u32,
+    x_text: fn(f64) -> String,
+) -> Drawn<B> {
+    let text = ("sans-serif", TEXT * k).into_font().color(&INK);
+    let range = y_range(p);
+    let digits = match range.end - range.start {
+        w if w >= 10.0 => 0,
+        w if w >= 1.5 => 1,
+        w if w >= 0.15 => 2,
+        _ => 3,
+    };
+    chart
+        .configure_mesh()
+        .x_desc(&p.x_label)
+        .y_desc(&p.y_label)
+        .x_labels(6)
+        .y_labels(6)
+        .disable_x_mesh()
+        .bold_line_style(GRID.stroke_width(k))
+        .light_line_style(TRANSPARENT)
+        .axis_style(GRID.stroke_width(k))
+        .label_style(text.clone())
+        .axis_desc_style(text)
+        .x_label_formatter(&|x| x_text(*x))
+        .y_label_formatter(&|y| format!("{y:.digits$}"))
+        .draw()
+}
+
+fn series<B: DrawingBackend, X: Ranged<ValueType = f64> + ValueFormatter<f64>>(
+    chart: &mut Chart<'_, B, X>,
+    p: &LinePlot,
+    k: u32,
+) -> Drawn<B> {
+    let range = y_range(p);
+    let within = |y: f64| if y.is_finite() { y.clamp(range.start, range.end) } else { range.end };
+    for s in &p.series {
+        let c = colour(s.colour);
+        let spread: Vec<(f64, f64, f64)> =
+            s.points.iter().zip(&s.band).map(|(p, b)| (p.0, within(b.0), within(b.1))).collect();
+        if p.bars {
+            for (x, low, high) in &spread {
+                chart.draw_series([PathElement::new(vec![(*x, *low), (*x, *high)], c.mix(0.6).stroke_width(k))])?;
+            }
+        } else {
+            let there = spread.iter().map(|(x, low, _)| (*x, *low));
+            let back = spread.iter().rev().map(|(x, _, high)| (*x, *high));
+            chart.draw_series([Polygon::new(there.chain(back).collect::<Vec<_>>(), c.mix(0.16))])?;
+        }
+        let points: Vec<(f64, f64)> = s.points.iter().map(|(x, y)| (*x, within(*y))).collect();
+        chart.draw_series([PathElement::new(points.clone(), c.stroke_width(2 * k))])?;
+        if s.dots {
+            chart.draw_series(points.iter().map(|p| Circle::new(*p, (3 * k) as i32, c.filled())))?;
+        }
+        if let Some(point) = s.marked.and_then(|x| points.iter().find(|p| p.0 == x)) {
+            chart.draw_series([Circle::new(*point, (6 * k) as i32, c.stroke_width(k + k / 2))])?;
+        }
+    }
+    Ok(())
+}
+
+const LEGEND_ROW: u32 = 20;
+
+/// Entries of the legend by row. Widths are estimated: the height must be known before there is anything to measure on.
+fn legend(p: &LinePlot) -> Vec<Vec<(u32, &Series)>> {
+    let mut out: Vec<Vec<(u32, &Series)>> = vec![Vec::new()];
+    let mut x = 14;
+    for s in &p.series {
+        let width = 34 + 9 * s.name.chars().count() as u32;
+        if x + width > WIDTH && x > 14 {
+            out.push(Vec::new());
+            x = 14;
+        }
+        if let Some(row) = out.last_mut() {
+            row.push((x, s));
+        }
+        x += width;
+    }
+    out
+}
+
+fn legend_rows(p: &LinePlot) -> u32 {
+    legend(p).len() as u32
+}
+
+fn draw_legend<B: DrawingBackend>(p: &LinePlot, area: &DrawingArea<B, Shift>, k: u32) -> Drawn<B> {
+    for (i, row) in legend(p).into_iter().enumerate() {
+        let y = ((i as u32 * LEGEND_ROW + LEGEND_ROW / 2) * k) as i32;
+        for (x, s) in row {
+            let x = (x * k) as i32;
+            let line = vec![(x, y), (x + (16 * k) as i32, y)];
+            area.draw(&PathElement::new(line, colour(s.colour).stroke_width(3 * k)))?;
+            let middle = Pos::new(HPos::Left, VPos::Center);
+            let style = ("sans-serif", TEXT * k).into_font().color(&INK).pos(middle);
+            area.draw(&Text::new(s.name.clone(), (x + (21 * k) as i32, y), style))?;
+        }
+    }
+    Ok(())
+}
+
+fn row_height(h: &HeatMap) -> u32 {
+    if h.rows.len() > 48 { 9 } else { 13 }
+}
+
+fn heat<B: DrawingBackend>(h: &HeatMap, area: &DrawingArea<B, Shift>, k: u32) -> Drawn<B> {
+    let logs: Vec<f64> = h.values.iter().flatten().flatten().filter(|v| **v > 0.0).map(|v| v.log10()).collect();
+    let (low, high) = logs.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |r, v| (r.0.min(*v), r.1.max(*v)));
+    // at most four decades, or the first steps take all colours
+    let low = low.max(high - 4.0);
+    let shade = |v: f64| viridis(((v.log10() - low) / (high - low).max(1e-9)).clamp(0.0, 1.0));
+    let at = |n: u32| (n * k) as i32;
+    let (left, top, row) = (at(120), at(34), at(row_height(h)));
+    let width = at(WIDTH) - left - at(14);
+    let columns = h.columns.len().max(1) as i32;
+    let text = |size: u32| ("sans-serif", size * k).into_font().color(&INK);
+    area.draw(&Text::new(h.title.clone(), (at(14), at(8)), text(TITLE)))?;
+    for (y, (name, values)) in h.rows.iter().zip(&h.values).enumerate() {
+        let y0 = top + y as i32 * row;
+        let style = text(row_height(h).min(11) - 1).pos(Pos::new(HPos::Left, VPos::Center));
+        area.draw(&Text::new(name.clone(), (at(8), y0 + row / 2), style))?;
+        for (x, value) in values.iter().enumerate() {
+            let Some(v) = value.filter(|v| *v > 0.0) else { continue };
+            let x0 = left + x as i32 * width / columns;
+            let x1 = left + (x as i32 + 1) * width / columns;
+            area.draw(&Rectangle::new([(x0, y0), (x1, y0 + row)], shade(v).filled()))?;
+        }
+    }
+    let bottom = top + h.rows.len() as i32 * row;
+    for x in (0..h.columns.len()).step_by(h.columns.len().div_ceil(7).max(1)) {
+        let label = format!("{}", h.columns[x]);
+        area.draw(&Text::new(label, (left + x as i32 * width / columns, bottom + at(4)), text(12)))?;
+    }
+    area.draw(&Text::new("step", (at(8), bottom + at(4)), text(12)))?;
+    for i in 0..60 {
+        let x0 = left + i * width / 120;
+        let cell = [(x0, bottom + at(26)), (left + (i + 1) * width / 120, bottom + at(36))];
+        area.draw(&Rectangle::new(cell, viridis(f64::from(i) / 59.0).filled()))?;
+    }
+    let label = |v: f64| format!("{:.1e}", 10f64.powf(v));
+    area.draw(&Text::new(label(low), (left, bottom + at(40)), text(12)))?;
+    area.draw(&Text::new(label(high), (left + width / 2 - at(20), bottom + at(40)), text(12)))
+}
+
+/// From dark blue over green to yellow, straight lines between five colours.
+fn viridis(t: f64) -> RGBColor {
+    const STOPS: [(f64, f64, f64); 5] =
+        [(68.0, 1.0, 84.0), (59.0, 82.0, 139.0), (33.0, 145.0, 140.0), (94.0, 201.0, 98.0), (253.0, 231.0, 37.0)];
+    let at = t * 4.0;
+    let i = (at as usize).min(3);
+    let part = at - i as f64;
+    let mix = |a: f64, b: f64| (a + part * (b - a)).round() as u8;
+    let (a, b) = (STOPS[i], STOPS[i + 1]);
+    RGBColor(mix(a.0, b.0), mix(a.1, b.1), mix(a.2, b.2))
+}

@@ -1,0 +1,148 @@
+//! Which plots a comparison has.
+
+use super::draw::{HeatMap, LinePlot, Plot, Series, XAxis};
+use crate::analyse::{Analysis, ArmReport, Group};
+use std::collections::BTreeSet;
+
+/// A plot with its place in the report.
+pub(super) struct Figure {
+    /// Index of the group.
+    pub group: usize,
+    /// Name of its files.
+    pub name: String,
+    /// What it shows, in a sentence.
+    pub caption: String,
+    /// Its content.
+    pub plot: Plot,
+}
+
+/// All plots, in the order of the groups.
+pub(super) fn figures(analysis: &Analysis) -> Vec<Figure> {
+    // an arm has the same colour everywhere
+    let arms: BTreeSet<&String> = analysis.groups.iter().flat_map(|g| &g.arms).map(|a| &a.arm).collect();
+    let colour = |name: &String| arms.iter().position(|a| *a == name).unwrap_or(0);
+    let mut out = Vec::new();
+    for (i, group) in analysis.groups.iter().enumerate() {
+        let mut arms: Vec<&ArmReport> = group.arms.iter().collect();
+        arms.sort_by(|a, b| a.arm.cmp(&b.arm));
+        out.extend(rates(i, group, &arms, &colour));
+        out.extend(curves(i, group, &arms, &colour));
+        out.extend(arms.iter().filter_map(|a| magnitudes(i, group, a)));
+    }
+    out
+}
+
+fn rates(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&String) -> usize) -> Option<Figure> {
+    let series = |a: &&ArmReport| {
+        let points: Vec<_> = a.rates.iter().filter_map(|p| Some((p.learning_rate.log10(), p.test?))).collect();
+        Series {
+            name: a.arm.clone(),
+            colour: colour(&a.arm),
+            points: points.iter().map(|(x, s)| (*x, s.mean)).collect(),
+            band: points.iter().map(|(_, s)| (s.mean - s.std.unwrap_or(0.0), s.mean + s.std.unwrap_or(0.0))).collect(),
+            marked: a.best_rate.map(f64::log10),
+            dots: true,
+        }
+    };
+    let list: Vec<Series> = arms.iter().map(series).filter(|s| !s.points.is_empty()).collect();
+    let mut ticks: Vec<f64> = list.iter().flat_map(|s| s.points.iter().map(|p| p.0)).collect();
+    ticks.sort_by(f64::total_cmp);
+    ticks.dedup();
+    if ticks.len() < 2 {
+        return None;
+    }
+    Some(Figure {
+        group: i,
+        name: format!("{}-rates", group.slug()),
+        caption: format!(
+            "{} on the test part against the learning rate; bars are one standard deviation over seeds, rings the rates that \
+             were chosen on the selection part.",
+            capital(&words(&group.score.name))
+        ),
+        plot: Plot::Lines(LinePlot {
+            title: format!("{} by learning rate", capital(&words(&group.score.name))),
+            x_label: "learning rate".into(),
+            y_label: words(&group.score.name),
+            x: XAxis::LogTicks(ticks),
+            high_is_bad: !group.score.more_is_better,
+            bars: true,
+            series: list,
+        }),
+    })
+}
+
+fn curves(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&String) -> usize) -> Option<Figure> {
+    let series = |a: &&ArmReport| Series {
+        name: a.arm.clone(),
+        colour: colour(&a.arm),
+        points: a.curve.steps.iter().copied().zip(a.curve.values.iter().copied()).collect(),
+        band: a.band.clone(),
+        marked: None,
+        dots: false,
+    };
+    let list: Vec<Series> = arms.iter().map(series).filter(|s| s.points.len() > 1).collect();
+    if list.is_empty() {
+        return None;
+    }
+    Some(Figure {
+        group: i,
+        name: format!("{}-curves", group.slug()),
+        caption: "Loss while training, each arm at its best learning rate: mean over seeds, with the range from the least to \
+                  the largest as a band."
+            .into(),
+        plot: Plot::Lines(LinePlot {
+            title: "Loss by step".into(),
+            x_label: "step".into(),
+            y_label: "loss".into(),
+            x: XAxis::Linear,
+            high_is_bad: true,
+            bars: false,
+            series: list,
+        }),
+    })
+}
+
+fn magnitudes(i: usize, group: &Group, arm: &ArmReport) -> Option<Figure> {
+    let m = arm.magnitudes.as_ref()?;
+    Some(Figure {
+        group: i,
+        name: format!("{}-magnitude-{}", group.slug(), crate::grid::file_name(&arm.arm)),
+        caption: format!("How far each layer has moved under {}: ‖ΔW‖ / ‖W‖ by step, first seed.", arm.arm),
+        plot: Plot::Heat(HeatMap {
+            title: format!("‖ΔW‖ / ‖W‖, {}", arm.arm),
+            rows: m.layers.iter().map(|l| short(l)).collect(),
+            columns: m.steps.clone(),
+            values: m.relative.clone(),
+        }),
+    })
+}
+
+/// `layers.3.self_attn.q_proj` as `3 q_proj`.
+fn short(path: &str) -> String {
+    let parts: Vec<&str> = path.split('.').collect();
+    let block = parts.iter().find(|p| p.parse::<usize>().is_ok());
+    let last = parts.last().copied().unwrap_or(path);
+    // BERT has three layers that are called `dense` in every block
+    let name = match (last, parts.len()) {
+        ("dense", n) if n > 1 => format!("{}.{last}", parts[n - 2]),
+        _ => last.to_string(),
+    };
+    block.map_or(name.clone(), |b| format!("{b} {name}"))
+}
+
+/// The name of a metric in words.
+pub(super) fn words(metric: &str) -> String {
+    match metric {
+        "f1" => "F1".into(),
+        "matthews_correlation" => "Matthews correlation".into(),
+        "pearson" => "Pearson correlation".into(),
+        "spearmanr" => "Spearman correlation".into(),
+        "mse" => "squared error".into(),
+        other => other.replace('_', " "),
+    }
+}
+
+pub(super) fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |c| c.to_uppercase().collect::<String>() + chars.as_str())
+}

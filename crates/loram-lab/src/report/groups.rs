@@ -1,0 +1,223 @@
+//! The section of one model, task and rank.
+
+use super::figures::{Figure, words};
+use super::page::{Block, Cell, PlotView, Section, Table};
+use crate::analyse::{ArmReport, BASELINES, Comparison, Group, Spread, Verdict};
+use loram_io::error::human_bytes;
+
+pub(super) fn section(group: &Group, figures: &[&Figure]) -> Section {
+    let metric = words(&group.score.name);
+    let direction = if group.score.more_is_better { "more is better" } else { "less is better" };
+    let seeds = group.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    let paragraph = format!(
+        "Score: {metric} ({direction}) on {} test records; learning rates chosen on {} others. Seeds {seeds}.",
+        group.test_examples, group.selection_examples
+    );
+    let (heat, lines): (Vec<&&Figure>, Vec<&&Figure>) = figures.iter().partition(|f| f.name.contains("-magnitude-"));
+    let mut blocks = vec![Block::Table(scores(group))];
+    if !lines.is_empty() {
+        blocks.push(Block::Plots { plots: lines.into_iter().map(|f| PlotView::of(f)).collect() });
+    }
+    blocks.push(Block::Table(speed(group)));
+    if group.fixed_rate.is_some() {
+        blocks.push(details("Every arm at one learning rate", fixed(group)));
+    }
+    blocks.push(details("Every learning rate", rates(group)));
+    if !heat.is_empty() {
+        blocks.push(Block::Details {
+            summary: "How far each layer moved".into(),
+            text: None,
+            table: None,
+            plots: heat.into_iter().map(|f| PlotView::of(f)).collect(),
+        });
+    }
+    blocks.push(Block::Details {
+        summary: "How to make these runs again".into(),
+        text: Some(reproduce(group)),
+        table: None,
+        plots: Vec::new(),
+    });
+    Section {
+        anchor: group.slug(),
+        title: super::figures::capital(&group.title()),
+        paragraphs: vec![paragraph],
+        warnings: group.warnings.clone(),
+        blocks,
+    }
+}
+
+fn details(summary: &str, table: Table) -> Block {
+    Block::Details { summary: summary.into(), text: None, table: Some(table), plots: Vec::new() }
+}
+
+/// Baselines that this group has.
+fn baselines(group: &Group) -> Vec<&'static str> {
+    BASELINES.into_iter().filter(|b| group.arms.iter().any(|a| a.arm == *b)).collect()
+}
+
+fn scores(group: &Group) -> Table {
+    let versus: Vec<String> = baselines(group).iter().map(|b| format!("minus {b}")).collect();
+    let mut columns = vec!["arm", "learning rate", "score", "95 % interval"];
+    columns.extend(versus.iter().map(String::as_str));
+    let drawn = group
+        .arms
+        .iter()
+        .find_map(|a| a.interval)
+        .map_or(String::new(), |i| format!(" Intervals: bootstrap over {}.", i.resampled));
+    let mut table = Table::new(format!("Every arm at its own best learning rate.{drawn}"), &columns);
+    for (i, a) in group.arms.iter().enumerate() {
+        let interval = a.interval.map_or("–".into(), |v| format!("{} to {}", number(v.low), number(v.high)));
+        let mut cells: Vec<Cell> = vec![a.arm.clone().into(), rate(a).into(), spread(a.score).into(), interval.into()];
+        cells.extend(baselines(group).iter().map(|b| match *b == a.arm {
+            true => "–".to_string().into(),
+            false => difference(a.versus.get(*b)),
+        }));
+        table.push(cells, i == 0 && group.arms.len() > 1 && a.score.is_some());
+    }
+    table
+}
+
+fn fixed(group: &Group) -> Table {
+    let versus: Vec<String> = baselines(group).iter().map(|b| format!("minus {b}")).collect();
+    let mut columns = vec!["arm", "score"];
+    columns.extend(versus.iter().map(String::as_str));
+    let at = group.fixed_rate.map_or(String::new(), rate_text);
+    let mut table =
+        Table::new(format!("All arms at {at}, the best rate of lora. – where an arm was not run at it."), &columns);
+    for a in &group.arms {
+        let mut cells: Vec<Cell> = vec![a.arm.clone().into(), spread(a.fixed).into()];
+        cells.extend(baselines(group).iter().map(|b| match *b == a.arm {
+            true => "–".to_string().into(),
+            false => difference(a.versus_fixed.get(*b)),
+        }));
+        table.push(cells, false);
+    }
+    table
+}
+
+fn speed(group: &Group) -> Table {
+    let forgetting = group.arms.iter().any(|a| a.forgetting.is_some());
+    let steps = group.fixed_rate.is_some();
+    let mut columns = vec!["arm", "curve height"];
+    if steps {
+        columns.push("steps to lora's loss");
+    }
+    if forgetting {
+        columns.push("forgetting");
+    }
+    columns.extend(["start", "training", "memory", "trained", "disk", "checkpoint"]);
+    let mut table = Table::new("Speed of convergence and cost, means over the same runs.", &columns);
+    for a in &group.arms {
+        let c = &a.cost;
+        let mut cells: Vec<Cell> = vec![a.arm.clone().into(), spread(a.curve_height).into()];
+        if steps {
+            cells.push(reached(a).into());
+        }
+        if forgetting {
+            cells.push(spread(a.forgetting).into());
+        }
+        let bytes = |x: f64| if x > 0.0 { human_bytes(x as u64) } else { "–".into() };
+        cells.push(seconds(c.start_seconds).into());
+        cells.push(seconds(c.train_seconds).into());
+        cells.push(bytes(c.peak_rss).into());
+        cells.push(thousands(c.trainable_parameters as u64).into());
+        cells.push(bytes(c.result_bytes).into());
+        cells.push(bytes(c.checkpoint_bytes).into());
+        table.push(cells, false);
+    }
+    table
+}
+
+/// Steps to the loss that lora ends with; how many runs get there where not all do.
+fn reached(a: &ArmReport) -> String {
+    match a.steps_to_lora {
+        None => "not reached".into(),
+        Some(s) if s.n < a.seeds.len() => format!("{:.0} ({} of {})", s.mean, s.n, a.seeds.len()),
+        Some(s) => format!("{:.0}", s.mean),
+    }
+}
+
+fn rates(group: &Group) -> Table {
+    let columns = ["arm", "learning rate", "selection", "test", "seeds", "diverged"];
+    let mut table = Table::new("Scores on both parts; the best rate of an arm is set off.", &columns);
+    for a in &group.arms {
+        for p in &a.rates {
+            let seeds =
+                if p.halved { "left out by halving".to_string() } else { p.selection.map_or(0, |s| s.n).to_string() };
+            let diverged = if p.diverged > 0 { p.diverged.to_string() } else { "–".into() };
+            let cells =
+                [a.arm.clone(), rate_text(p.learning_rate), spread(p.selection), spread(p.test), seeds, diverged];
+            table.push(cells.map(Cell::from).into(), Some(p.learning_rate) == a.best_rate);
+        }
+    }
+    table
+}
+
+/// Commands that make the runs of the table again.
+fn reproduce(group: &Group) -> String {
+    let mut out = String::new();
+    for a in &group.arms {
+        out += &format!("# {}\n", a.arm);
+        for dir in &a.runs {
+            out += &format!("loram train {dir}/config.yaml --set output_dir={dir}-again\n");
+        }
+    }
+    out
+}
+
+fn rate(a: &ArmReport) -> String {
+    let edge = if a.edge.is_some() { " (edge)" } else { "" };
+    a.best_rate.map_or("–".into(), |r| rate_text(r) + edge)
+}
+
+fn rate_text(r: f64) -> String {
+    format!("{r:e}")
+}
+
+/// A figure with four digits that say something.
+fn number(x: f64) -> String {
+    match x.abs() {
+        a if a >= 1000.0 => format!("{x:.0}"),
+        a if a >= 100.0 => format!("{x:.1}"),
+        a if a >= 10.0 => format!("{x:.2}"),
+        _ => format!("{x:.4}"),
+    }
+}
+
+fn spread(s: Option<Spread>) -> String {
+    match s {
+        None => "–".into(),
+        Some(Spread { mean, std: Some(std), .. }) => format!("{} ± {}", number(mean), number(std)),
+        Some(s) => number(s.mean),
+    }
+}
+
+fn difference(c: Option<&Comparison>) -> Cell {
+    let Some(c) = c else { return "–".to_string().into() };
+    let d = c.difference;
+    let sign = |x: f64| if x > 0.0 { "+" } else { "" };
+    let text = format!("{}{} [{}, {}]", sign(d.estimate), number(d.estimate), number(d.low), number(d.high));
+    let tone = match c.verdict {
+        Verdict::Better => "good",
+        Verdict::Level => "",
+        Verdict::Worse => "bad",
+    };
+    Cell { text, tone }
+}
+
+fn seconds(s: f64) -> String {
+    match s {
+        s if s >= 90.0 => format!("{:.1} min", s / 60.0),
+        s if s >= 10.0 => format!("{s:.0} s"),
+        s if s >= 0.1 => format!("{s:.1} s"),
+        s if s > 0.0 => format!("{:.0} ms", (s * 1000.0).max(1.0)),
+        _ => "–".into(),
+    }
+}
+
+/// Digits in threes.
+fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let parts: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|c| std::str::from_utf8(c).ok()).collect();
+    parts.join("\u{202f}")
+}

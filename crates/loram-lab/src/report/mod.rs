@@ -1,0 +1,116 @@
+//! Reports: a pure function of run folders, as HTML, Markdown, CSV or JSON, with plots as SVG and PNG.
+
+mod csv;
+mod draw;
+mod figures;
+mod groups;
+mod page;
+mod text;
+
+use crate::analyse::Analysis;
+use crate::collect::RunRecord;
+use crate::{Error, Result};
+use figures::Figure;
+use loram_io::atomic::{self, AtomicDir};
+use page::Page;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// What a report can be written as, by the ending of its file.
+const ENDINGS: [&str; 4] = ["html", "md", "csv", "json"];
+
+/// A report that can be written in several forms.
+#[derive(Serialize)]
+pub struct Report {
+    /// Its title.
+    pub title: String,
+    /// Version of this program.
+    pub loram: &'static str,
+    /// Figures.
+    #[serde(flatten)]
+    pub analysis: Analysis,
+    /// Every run in short.
+    pub runs: Vec<Value>,
+    #[serde(skip)]
+    page: Page,
+    #[serde(skip)]
+    figures: Vec<Figure>,
+    #[serde(skip)]
+    csv: String,
+}
+
+fn ending(path: &Path) -> Option<&str> {
+    path.extension().and_then(|e| e.to_str()).filter(|e| ENDINGS.contains(e))
+}
+
+/// Whether a report can be written there. Errors: an ending that says nothing.
+pub fn check_output(path: &Path) -> Result<()> {
+    match ending(path) {
+        Some(_) => Ok(()),
+        None => Err(Error::Usage(format!(
+            "--output {}: expected a file that ends with .{}",
+            path.display(),
+            ENDINGS.join(", .")
+        ))),
+    }
+}
+
+impl Report {
+    /// The report of these runs.
+    pub fn new(title: String, runs: &[RunRecord], analysis: Analysis) -> Report {
+        let figures = figures::figures(&analysis);
+        Report {
+            page: page::page(&title, runs, &analysis, &figures),
+            csv: csv::csv(runs),
+            runs: runs.iter().map(in_short).collect(),
+            loram: env!("CARGO_PKG_VERSION"),
+            title,
+            analysis,
+            figures,
+        }
+    }
+
+    /// Writes the report in the form that the ending of the file names.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        match ending(path) {
+            Some("html") => Ok(atomic::write_bytes(path, text::html(&self.page)?.as_bytes())?),
+            Some("md") => Ok(atomic::write_bytes(path, self.markdown()?.as_bytes())?),
+            Some("csv") => Ok(atomic::write_bytes(path, self.csv.as_bytes())?),
+            Some("json") => Ok(atomic::write_json(path, self)?),
+            _ => check_output(path),
+        }
+    }
+
+    /// The report as Markdown, without plots.
+    pub fn markdown(&self) -> Result<String> {
+        text::markdown(&self.page)
+    }
+
+    /// Writes every plot as SVG and PNG; gives their files.
+    pub fn write_plots(&self, dir: &Path) -> Result<Vec<PathBuf>> {
+        let room = AtomicDir::create(dir)?;
+        let mut out = Vec::new();
+        for figure in &self.figures {
+            let (svg, png) = (format!("{}.svg", figure.name), format!("{}.png", figure.name));
+            atomic::write_bytes(room.path().join(&svg), draw::svg(&figure.plot, draw::Ground::White).as_bytes())?;
+            draw::png(&figure.plot, &room.path().join(&png))?;
+            out.extend([dir.join(svg), dir.join(png)]);
+        }
+        room.commit()?;
+        Ok(out)
+    }
+}
+
+fn in_short(run: &RunRecord) -> Value {
+    let s = &run.scores;
+    json!({
+        "folder": run.dir,
+        "point": s.point,
+        "outcome": s.outcome,
+        "selection": s.selection,
+        "test": s.test,
+        "forgetting": s.forgetting,
+        "cost": s.cost,
+    })
+}

@@ -1,0 +1,173 @@
+//! From run folders to figures and pages, on folders that are written by hand.
+
+use loram_lab::{Analysis, ArmReport, Group, Verdict, analyse, collect, report};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+
+/// Writes the folder of a run with 20 test examples; `hard` shifts all of them for a seed.
+struct Run<'a> {
+    arm: &'a str,
+    r: Option<u64>,
+    rate: f64,
+    seed: u64,
+    selection: f64,
+    test: f64,
+}
+
+impl Run<'_> {
+    fn write(&self, root: &Path) {
+        let r = self.r.map_or(String::new(), |r| format!(".r{r}"));
+        let dir = root.join(format!("runs/m.t.{}{r}.lr{:e}.s{}", self.arm, self.rate, self.seed));
+        fs::create_dir_all(&dir).unwrap();
+        let file = |name: &str, value: &Value| fs::write(dir.join(name), value.to_string()).unwrap();
+        let metrics = |loss: f64| json!({"loss": loss, "tokens": 200, "examples": 20});
+        // ten tokens each; examples differ among themselves by much more than arms do
+        let nats: Vec<f64> = (0..20).map(|i| 10.0 * self.test + (f64::from(i) - 9.5)).collect();
+        file(
+            "scores.json",
+            &json!({
+                "point": {"model": "m", "task": "t", "arm": self.arm, "r": self.r, "learning_rate": self.rate, "seed": self.seed},
+                "score": {"name": "loss", "more_is_better": false},
+                "outcome": "finished",
+                "selection": metrics(self.selection),
+                "test": metrics(self.test),
+                "data": ["selection.jsonl", "test.jsonl"],
+                "forgetting": {"data": ["own.txt"], "before": 1.0, "after": 1.25},
+                "cost": {"start_seconds": 0.5, "train_seconds": 2.0, "peak_rss": 1000, "trainable_parameters": 7,
+                         "result_bytes": 10, "checkpoint_bytes": 0, "threads": 1},
+                "examples": {"kind": "language", "nats": nats, "tokens": vec![10; 20], "correct": vec![5; 20]},
+            }),
+        );
+        let yaml = format!(
+            "model: m\ndata: t.jsonl\neval_data: d.jsonl\nlearning_rate: {}\nseed: {}\nr: {}\n",
+            self.rate,
+            self.seed,
+            self.r.unwrap_or(8)
+        );
+        fs::write(dir.join("config.yaml"), yaml).unwrap();
+        file("summary.json", &json!({"status": "finished", "steps": 20, "total_steps": 20, "scheme": self.arm}));
+        let mut lines = String::new();
+        for (step, part) in [(0, 1.0), (10, 0.5), (20, 0.0)] {
+            let loss = self.selection + 2.0 * part;
+            lines += &format!("{}\n", json!({"step": step, "epoch": 0.0, "eval_loss": loss}));
+            if step > 0 {
+                let layers = json!({"layers.0.q_proj": {"relative": 0.001 * f64::from(step)}, "layers.1.q_proj": {"relative": 0.002}});
+                lines += &format!("{}\n", json!({"step": step, "epoch": 0.0, "magnitude": layers}));
+            }
+        }
+        fs::write(dir.join("metrics.jsonl"), lines).unwrap();
+    }
+}
+
+/// `lora` is best at the middle rate; `loram` at the highest on the selection part, at the lowest on the test part.
+fn folders(root: &Path) {
+    for seed in 0..3 {
+        let shift = 0.01 * seed as f64;
+        let run = |arm, r, rate, selection: f64, test: f64| {
+            Run { arm, r, rate, seed, selection: selection + shift, test: test + shift }.write(root);
+        };
+        for r in [Some(4), Some(16)] {
+            for (rate, loss) in [(1e-4, 1.4), (1e-3, 1.0), (1e-2, 1.2)] {
+                run("lora", r, rate, loss, loss);
+            }
+            for (rate, selection, test) in [(1e-4, 1.3, 0.5), (1e-3, 1.1, 1.1), (1e-2, 0.9, 0.95)] {
+                run("loram", r, rate, selection, test);
+            }
+        }
+        run("full", None, 1e-3, 1.0, 1.0);
+        run("full", None, 1e-2, 1.5, 1.5);
+    }
+}
+
+fn analysis(root: &Path) -> Analysis {
+    folders(root);
+    analyse(&collect(&[root.to_path_buf()]).unwrap())
+}
+
+fn arm<'a>(group: &'a Group, name: &str) -> &'a ArmReport {
+    group.arms.iter().find(|a| a.arm == name).unwrap()
+}
+
+#[test]
+fn rates_are_chosen_on_one_part_and_scored_on_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = analysis(dir.path());
+    assert_eq!(a.groups.iter().map(Group::title).collect::<Vec<_>>(), ["t on m, r 4", "t on m, r 16"]);
+    let g = &a.groups[1];
+    let loram = arm(g, "loram");
+    assert_eq!(loram.best_rate, Some(1e-2), "not 1e-4, which is best on the test part");
+    let score = loram.score.unwrap();
+    assert!((score.mean - 0.96).abs() < 1e-12 && (score.std.unwrap() - 0.01).abs() < 1e-12 && score.n == 3);
+    assert_eq!(g.fixed_rate, Some(1e-3));
+    assert!((loram.fixed.unwrap().mean - 1.11).abs() < 1e-12);
+    // the interval of a score knows that examples differ; that of a difference knows that both arms saw the same ones
+    let interval = loram.interval.unwrap();
+    assert!(interval.high - interval.low > 0.3, "{interval:?}");
+    let c = loram.versus["lora"];
+    assert!((c.difference.estimate + 0.05).abs() < 1e-9 && (c.difference.high + 0.05).abs() < 1e-9, "{c:?}");
+    assert_eq!((c.verdict, c.seeds), (Verdict::Better, 3));
+    assert_eq!(loram.versus_fixed["lora"].verdict, Verdict::Worse);
+    let full = arm(g, "full");
+    assert_eq!(full.versus["lora"].verdict, Verdict::Level, "equal to lora, in the groups of all ranks");
+    let standing = a.standings.iter().find(|s| s.arm == "loram" && s.baseline == "lora").unwrap();
+    assert_eq!((standing.at_best.better, standing.at_fixed.worse), (2, 2));
+}
+
+#[test]
+fn curves_costs_and_warnings() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = analysis(dir.path());
+    let g = &a.groups[0];
+    let loram = arm(g, "loram");
+    // from selection + 2 down to selection, in a straight line
+    assert!((loram.curve_height.unwrap().mean - 1.91).abs() < 1e-9);
+    // lora ends at 1.01 on average; loram falls from 2.91 to 0.91 in 20 steps
+    assert!((loram.steps_to_lora.unwrap().mean - 19.0).abs() < 1e-9, "{:?}", loram.steps_to_lora);
+    assert_eq!(loram.forgetting.unwrap().mean, 0.25);
+    assert_eq!((loram.cost.start_seconds, loram.cost.peak_rss), (0.5, 1000.0));
+    assert_eq!(loram.magnitudes.as_ref().unwrap().layers.len(), 2);
+    let warned = |words: &str| g.warnings.iter().any(|w| w.contains(words));
+    assert!(warned("highest one that was tried, so that a better one may lie beyond it: loram."), "{:?}", g.warnings);
+    assert!(!warned("Fewer than three seeds") && !warned("same"), "{:?}", g.warnings);
+}
+
+#[test]
+fn a_run_that_no_comparison_made_is_reported_with_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    folders(dir.path());
+    for entry in fs::read_dir(dir.path().join("runs")).unwrap().flatten() {
+        fs::remove_file(entry.path().join("scores.json")).unwrap();
+        let summary = json!({"status": "finished", "scheme": "lora", "seconds": 1.0, "eval_after": {"loss": 1.0, "tokens": 9, "examples": 3}});
+        fs::write(entry.path().join("summary.json"), summary.to_string()).unwrap();
+    }
+    let a = analyse(&collect(&[dir.path().to_path_buf()]).unwrap());
+    assert!(
+        a.groups[0].warnings[0].contains("chosen on the data on which the score was taken"),
+        "{:?}",
+        a.groups[0].warnings
+    );
+}
+
+#[test]
+fn a_report_in_every_form() {
+    let dir = tempfile::tempdir().unwrap();
+    folders(dir.path());
+    let runs = collect(&[dir.path().to_path_buf()]).unwrap();
+    let page = report::Report::new("A & B".into(), &runs, analyse(&runs));
+    let file = |name: &str| dir.path().join(name);
+    page.write(&file("r.html")).unwrap();
+    let html = fs::read_to_string(file("r.html")).unwrap();
+    assert!(html.contains("<h1>A &amp; B</h1>") && html.contains("‖ΔW‖ / ‖W‖"));
+    // two plots and one heat map for each of three arms, in two groups
+    assert_eq!(html.matches("<svg").count(), 10);
+    let markdown = page.markdown().unwrap();
+    assert!(markdown.contains("\n## T on m, r 4\n"), "{markdown}");
+    assert!(markdown.contains("| **loram** | **1e-2 (edge)** | **0.9600 ± 0.0100** |"), "{markdown}");
+    assert!(markdown.lines().all(|l| !l.starts_with('|') || l.ends_with('|')), "{markdown}");
+    page.write(&file("r.json")).unwrap();
+    let json: Value = serde_json::from_slice(&fs::read(file("r.json")).unwrap()).unwrap();
+    assert_eq!((json["groups"].as_array().unwrap().len(), json["runs"].as_array().unwrap().len()), (2, 42));
+    assert_eq!(page.write_plots(&file("plots")).unwrap().len(), 20);
+    assert!(page.write(&file("r.pdf")).unwrap_err().to_string().contains(".html"));
+}
