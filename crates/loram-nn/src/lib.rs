@@ -5,6 +5,7 @@
 //! - [`Model`]: decoders and encoders of the Hugging Face families with adapters, losses, gradients and generation.
 
 mod batch;
+pub mod cuda;
 mod dropout;
 mod error;
 pub mod kernels;
@@ -13,6 +14,7 @@ mod model;
 mod observe;
 mod ops;
 mod param;
+pub mod optim;
 mod pool;
 mod tensor;
 mod weight;

@@ -209,11 +209,10 @@ template <typename T> struct Tiles {
 
 template <typename T> __device__ Tiles<T> tiles_at(T* memory, int d) {
     const int size = TILE * pitch(d), square = TILE * (TILE + 8);
-    Tiles<T> t = {memory, memory + size, memory + 2 * size, memory + 3 * size, memory + 4 * size, memory + 4 * size + square};
-    t.scores = (float*)(t.ds + square);
-    t.dp = t.scores + TILE * PITCH;
-    t.sums = t.dp + TILE * PITCH;
-    return t;
+    T* weights = memory + 4 * size;
+    float* scores = (float*)(weights + 2 * square);
+    return {memory,  memory + size,    memory + 2 * size, memory + 3 * size,         weights,
+            weights + square, scores, scores + TILE * PITCH, scores + 2 * TILE * PITCH};
 }
 
 // Weights p = exp(scale·q·kᵀ − lse), with the mask on, and ds = scale·p·(mask·(g·vᵀ) − delta) of a tile of queries × keys.
