@@ -67,7 +67,12 @@ fn nvcc() -> Option<PathBuf> {
     let cache = env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| env::var_os("HOME").map(|h| Path::new(&h).join(".cache")))
-        .map(|c| c.join("loram-cuda").join(env::var("CUDA_VERSION").unwrap_or_else(|_| "13.0".into())).join("site/nvidia"));
-    let wheels = cache.and_then(|c| std::fs::read_dir(c).ok()).into_iter().flatten().flatten().map(|e| e.path().join("bin"));
+        .map(|c| {
+            c.join("loram-cuda")
+                .join(env::var("CUDA_VERSION").unwrap_or_else(|_| "13.0".into()))
+                .join("compiler/nvidia")
+        });
+    let wheels =
+        cache.and_then(|c| std::fs::read_dir(c).ok()).into_iter().flatten().flatten().map(|e| e.path().join("bin"));
     home.into_iter().chain(path).chain(wheels).map(|dir| dir.join("nvcc")).find(|p| p.is_file())
 }

@@ -5,7 +5,7 @@ use clap::{Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
-/// Starts, trains, merges and converts LoRA adapters for Hugging Face models, on the CPU, with LoRAM and other starts.
+/// Starts, trains, merges and converts LoRA adapters for Hugging Face models, with LoRAM and other starts.
 #[derive(Debug, Parser)]
 #[command(name = "loram", version, arg_required_else_help = true, propagate_version = true)]
 #[command(
@@ -302,7 +302,8 @@ fn of_start(name: &str) -> bool {
 
 /// Keys of `init`: those of a start, and of the data that some starts need.
 fn of_init(name: &str) -> bool {
-    const KEYS: [&str; 10] = [
+    const KEYS: [&str; 11] = [
+        "device",
         "calibration_data",
         "calibration_samples",
         "dataset_format",
@@ -319,7 +320,8 @@ fn of_init(name: &str) -> bool {
 
 /// Keys of a memory estimate, for `info`.
 fn of_estimate(name: &str) -> bool {
-    const KEYS: [&str; 6] = [
+    const KEYS: [&str; 7] = [
+        "device",
         "finetuning_type",
         "optim",
         "max_length",
@@ -332,7 +334,8 @@ fn of_estimate(name: &str) -> bool {
 
 /// Keys of an evaluation.
 fn of_eval(name: &str) -> bool {
-    const KEYS: [&str; 9] = [
+    const KEYS: [&str; 10] = [
+        "device",
         "dataset_format",
         "columns",
         "dataset_text_field",
@@ -355,6 +358,7 @@ pub fn command() -> Command {
         .mut_subcommand("init", |c| with_keys(c, |f| of_init(f.name)))
         .mut_subcommand("info", |c| with_keys(c, |f| of_estimate(f.name)))
         .mut_subcommand("eval", |c| with_keys(c, |f| of_eval(f.name)))
+        .mut_subcommand("generate", |c| with_keys(c, |f| f.name == "device"))
 }
 
 #[cfg(test)]
@@ -372,9 +376,9 @@ mod tests {
         {
             let count = known.iter().filter(|k| keys(k)).count();
             let expected = match name {
-                "init" => 30,
-                "info" => 26,
-                _ => 9,
+                "init" => 31,
+                "info" => 27,
+                _ => 10,
             };
             assert_eq!(count, expected, "{name} has a key that is not in the table");
         }

@@ -5,11 +5,11 @@
 
 use loram_io::{Checkpoint, ModelConfig};
 use loram_nn::kernels::gemm::{View, ViewMut, gemm};
-use loram_nn::{Batch, IGNORE, LoadOptions, Model, Targets, Task};
+use loram_nn::{Batch, IGNORE, LoadOptions, Model, Targets, Task, cuda};
 use loram_train::adapt::{LoadAdapter, load};
-use loram_train::config::BaseMode;
+use loram_train::config::{BaseMode, DeviceKind};
 use loram_train::optim::{Optimizer, grad_norm};
-use loram_train::{TrainConfig, system};
+use loram_train::{TrainConfig, device, system};
 use serde::Deserialize;
 use serde_json::json;
 use std::path::PathBuf;
@@ -34,6 +34,9 @@ struct Job {
     repeat: usize,
     #[serde(default)]
     gradient_checkpointing: bool,
+    /// "cpu" or "cuda"; auto where absent.
+    #[serde(default)]
+    device: String,
 }
 
 fn gemm_peak() -> f64 {
@@ -78,7 +81,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         0 => Task::CausalLm,
         n => Task::Classification { num_labels: n },
     };
-    let options = LoadOptions { gradient_checkpointing: job.gradient_checkpointing, ..LoadOptions::new(task) };
+    let compute = device::compute(match job.device.as_str() {
+        "cpu" => DeviceKind::Cpu,
+        "cuda" => DeviceKind::Cuda,
+        _ => DeviceKind::Auto,
+    })?;
+    let options = LoadOptions { compute, gradient_checkpointing: job.gradient_checkpointing, ..LoadOptions::new(task) };
     let mut model = Model::load(&ckpt, &config, &options)?;
     let how = LoadAdapter { train: true, dropout: 0.0, base: BaseMode::Auto };
     load(&mut model, &ckpt, &config, &job.adapter, how)?;
@@ -97,11 +105,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let loss = model.forward_backward(&b, 1.0 / counted as f64, 0)?;
             norms.push(grad_norm(model.params().iter()));
             optimizer.step(model.params_mut().iter_mut(), job.learning_rate);
+            if compute.on_gpu() {
+                cuda::synchronize()?;
+            }
             losses.push(loss.loss_sum / counted as f64);
             seconds.push(begun.elapsed().as_secs_f64());
         }
     }
-    let out = json!({ "seconds": seconds, "losses": losses, "grad_norms": norms, "peak_rss": system::peak_rss() });
-    println!("{out}");
+    let gpu = if compute.on_gpu() { Some(cuda::info()?.peak()) } else { None };
+    let peak_rss = system::peak_rss();
+    println!(
+        "{}",
+        json!({ "seconds": seconds, "losses": losses, "grad_norms": norms, "peak_rss": peak_rss, "peak_gpu": gpu })
+    );
     Ok(())
 }

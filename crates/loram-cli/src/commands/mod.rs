@@ -28,7 +28,7 @@ pub fn run(verb: Verb, matches: &ArgMatches, console: &Console) -> Result<i32> {
         Verb::Train(args) => return train::run(&args, own, console),
         Verb::Init(args) => init::run(&args, own, console),
         Verb::Eval(args) => eval::run(&args, own, console),
-        Verb::Generate(args) => generate::run(&args, console),
+        Verb::Generate(args) => generate::run(&args, own, console),
         Verb::Merge(args) => merge::run(&args, console),
         Verb::Convert(args) => convert::run(&args, console),
         Verb::Info(args) => info::run(&args, own, console),

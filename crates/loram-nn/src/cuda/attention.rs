@@ -15,7 +15,8 @@ const THREADS: usize = 128;
 /// squares and `sums` of heads in f32. Rows are apart as in attention.cu.
 fn shared(compute: Compute, d: usize, tiles: usize, squares: usize, scores: usize, sums: usize) -> usize {
     let wide = d.next_multiple_of(16);
-    TILE * (width(compute) * (tiles * (wide + 8) + squares * (TILE + 8)) + 4 * (scores * (TILE + 4) + sums * (wide + 4)))
+    TILE * (width(compute) * (tiles * (wide + 8) + squares * (TILE + 8))
+        + 4 * (scores * (TILE + 4) + sums * (wide + 4)))
 }
 
 /// Tiles of all documents: first token of the document, its length, first position in the tile.
@@ -103,8 +104,7 @@ pub(crate) fn attention_backward(
 
 /// New queries, the last of a document, against all its keys and values.
 pub(crate) fn attention_cached([q, k, v]: [&Tensor; 3], o: &mut Tensor, shape: &AttnShape) {
-    let grid =
-        Grid { blocks: (q.rows(), shape.heads), threads: THREADS, shared: 4 * (2 * shape.head_dim + THREADS) };
+    let grid = Grid { blocks: (q.rows(), shape.heads), threads: THREADS, shared: 4 * (2 * shape.head_dim + THREADS) };
     launch_shaped!(
         named("attention_cached", q), grid, shape;
         q.address(), k.address(), v.address(), o.address(), q.rows() as i32, k.rows() as i32

@@ -32,9 +32,12 @@ pub(crate) use memory::{Buffer, Layout, Resident, trim};
 #[cfg(not(gpu))]
 mod absent;
 #[cfg(not(gpu))]
-pub use absent::{Info, catch, info, synchronize};
-#[cfg(not(gpu))]
 pub(crate) use absent::{Buffer, Resident, trim};
+#[cfg(not(gpu))]
+pub use absent::{Info, catch, info, synchronize};
+
+/// Whether what stands for a GPU is the CPU itself (feature `cuda-emulation`).
+pub const EMULATED: bool = cfg!(feature = "cuda-emulation");
 
 /// An expression of this module, where it is part of the build; elsewhere nothing can ask for it.
 macro_rules! on_gpu {

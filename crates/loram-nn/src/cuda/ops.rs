@@ -29,7 +29,15 @@ pub(crate) fn rms_norm(x: &Tensor, w: &Tensor, eps: f64, y: &mut Tensor, rstd: &
 }
 
 /// y, mean, rstd from x (rows, cols).
-pub(crate) fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64, y: &mut Tensor, mean: &mut Tensor, rstd: &mut Tensor) {
+pub(crate) fn layer_norm(
+    x: &Tensor,
+    w: &Tensor,
+    b: &Tensor,
+    eps: f64,
+    y: &mut Tensor,
+    mean: &mut Tensor,
+    rstd: &mut Tensor,
+) {
     launch!(
         named("layer_norm", x), Grid::rows(x.rows(), x.cols());
         x.address(), w.address(), b.address(), eps as f32, y.address(), mean.address(), rstd.address(), x.cols() as i32
@@ -140,7 +148,15 @@ pub(super) fn keep(p: f64) -> f32 {
 }
 
 /// Rotates rows of x from `row` on in place, a position for each; cos and sin are (positions, half).
-pub(crate) fn rope(x: &Tensor, row: usize, positions: &Buffer, rows: usize, d: usize, table: [&Tensor; 2], backward: bool) {
+pub(crate) fn rope(
+    x: &Tensor,
+    row: usize,
+    positions: &Buffer,
+    rows: usize,
+    d: usize,
+    table: [&Tensor; 2],
+    backward: bool,
+) {
     let (half, heads) = (table[0].cols(), x.cols() / d);
     let pairs = rows * heads * half;
     let (from, at) = (x.buffer().at(row * x.cols()), positions.at(row));

@@ -3,6 +3,7 @@
 use super::decoder_block::{DecoderBlock, LayerCache};
 use super::load::Loader;
 use super::stack::{Part, Pass, Table};
+use crate::Result;
 use crate::batch::Batch;
 #[cfg(gpu)]
 use crate::cuda;
@@ -15,7 +16,6 @@ use crate::linear::{Linear, Source};
 use crate::ops::{Documents, Norm, RopeTable};
 use crate::param::Params;
 use crate::tensor::{Compute, Tensor, typed};
-use crate::Result;
 use loram_io::DecoderConfig;
 use loram_io::config::{Activation, RopeScaling};
 use std::sync::{Arc, Mutex};

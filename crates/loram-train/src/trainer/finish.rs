@@ -10,6 +10,7 @@ use crate::session::{show, stage};
 use crate::{Metrics, Result, system};
 use loram_io::adapter::{Adapter, AdapterForm};
 use loram_io::atomic;
+use loram_nn::cuda;
 use std::path::{Path, PathBuf};
 
 impl Run<'_, '_, '_> {
@@ -164,6 +165,10 @@ impl Run<'_, '_, '_> {
             seconds: state.train_seconds,
             tokens_per_second: tokens as f64 / seconds.max(1e-9),
             peak_rss: system::peak_rss(),
+            peak_gpu_memory: match s.model.options().compute.on_gpu() {
+                true => Some(cuda::info()?.peak()),
+                false => None,
+            },
             model: s.base.name.clone(),
             output_dir: s.config.output_dir.clone(),
             next: self.next(status, adapter.as_deref()),

@@ -96,7 +96,7 @@ inline void resume(Fiber& fiber) {
     if (_setjmp(scheduler)) return;
     if (fiber.begun) _longjmp(fiber.at, 1);
     fiber.begun = true;
-    fiber.stack.resize(256 * 1024);
+    fiber.stack.resize(64 * 1024);
     getcontext(&fiber.start);
     fiber.start.uc_stack.ss_sp = fiber.stack.data();
     fiber.start.uc_stack.ss_size = fiber.stack.size();

@@ -23,7 +23,12 @@ fn cross_entropy() {
                 let found = losses.sum();
                 // there are equal largest logits among them: the first one counts
                 assert_eq!((found.counted, found.correct), (2 * sum.counted, 2 * sum.correct), "{rows}×{cols}");
-                assert!((found.loss - 2.0 * sum.loss).abs() <= 1e-4 * sum.loss.max(1e-2), "{} {}", found.loss, sum.loss);
+                assert!(
+                    (found.loss - 2.0 * sum.loss).abs() <= 1e-4 * sum.loss.max(1e-2),
+                    "{} {}",
+                    found.loss,
+                    sum.loss
+                );
                 if grad {
                     close("gradient of logits", compute, &got, &want);
                 }
