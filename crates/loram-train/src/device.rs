@@ -4,6 +4,12 @@ use crate::config::DeviceKind;
 use crate::{Result, system};
 use loram_nn::{Compute, cuda};
 
+impl Default for DeviceKind {
+    fn default() -> DeviceKind {
+        DeviceKind::Auto
+    }
+}
+
 /// The number type and place that a setting means on this machine. The error says why there is no GPU.
 pub fn compute(device: DeviceKind) -> Result<Compute> {
     match device {
@@ -23,6 +29,11 @@ pub fn compute(device: DeviceKind) -> Result<Compute> {
 /// The name of a place, as files have it.
 pub(crate) fn name(compute: Compute) -> &'static str {
     if compute.on_gpu() { "cuda" } else { "cpu" }
+}
+
+/// The most bytes that this process has held on the GPU, for what runs there.
+pub(crate) fn peak_memory(compute: Compute) -> Option<u64> {
+    compute.on_gpu().then(|| cuda::info().ok()).flatten().map(|gpu| gpu.peak())
 }
 
 /// Bytes that are free where a model runs.

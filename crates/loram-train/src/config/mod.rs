@@ -7,8 +7,8 @@ mod value;
 
 pub use keys::{Field, TrainConfig, fields};
 pub use value::{
-    AdapterFormat, BaseMode, FinetuningType, KeyType, MemoryCheck, OptimKind, ReportTo, Resume, SamplePrompts,
-    SchedulerType, SchemeName, Strategy, TaskKind,
+    AdapterFormat, BaseMode, DeviceKind, FinetuningType, KeyType, MemoryCheck, OptimKind, ReportTo, Resume,
+    SamplePrompts, SchedulerType, SchemeName, Strategy, TaskKind,
 };
 
 use crate::{Error, Result};

@@ -21,7 +21,7 @@ fn tensors_grow_shrink_and_are_copied() {
         close("copy", compute, &got.0, &want.0);
         close("grown", compute, &got.1, &want.1);
         assert_eq!(Tensor::zeros(compute, 3, 5).to_f64_vec(), [0.0; 15]);
-        assert_eq!(Tensor::scratch(compute, 0, 5).to_f32_vec(), []);
+        assert!(Tensor::scratch(compute, 0, 5).to_f32_vec().is_empty());
     }
 }
 
