@@ -16,7 +16,8 @@ fn computes() -> Vec<(Compute, [f64; 3])> {
     let exact = [1e-4, 1e-5, 1e-4];
     let mut all = vec![(Compute::F32, exact), (Compute::F64, exact)];
     if cfg!(any(feature = "cuda", feature = "cuda-emulation")) {
-        all.extend([(Compute::CudaF32, exact), (Compute::CudaBf16, [4e-2, 1e-2, 8e-2])]);
+        // the models are small and random, so that nothing averages the rounding of bf16 out
+        all.extend([(Compute::CudaF32, exact), (Compute::CudaBf16, [0.12, 3e-2, 0.25])]);
     }
     all
 }
