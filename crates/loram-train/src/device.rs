@@ -4,12 +4,6 @@ use crate::config::DeviceKind;
 use crate::{Result, system};
 use loram_nn::{Compute, cuda};
 
-impl Default for DeviceKind {
-    fn default() -> DeviceKind {
-        DeviceKind::Auto
-    }
-}
-
 /// The number type and place that a setting means on this machine. The error says why there is no GPU.
 pub fn compute(device: DeviceKind) -> Result<Compute> {
     match device {

@@ -55,6 +55,6 @@ impl Buffer {
 
 /// A weight in the GPU's memory.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Resident;
+pub(crate) struct Resident {}
 
 pub(crate) fn trim(_: u64) {}

@@ -459,8 +459,10 @@ choices! {
 }
 choices! {
     /// Where a model runs.
+    #[derive(Default)]
     DeviceKind {
         /// On an NVIDIA GPU where this build and the machine have one, else on the CPU.
+        #[default]
         Auto = "auto",
         /// On the CPU, in f32.
         Cpu = "cpu",
