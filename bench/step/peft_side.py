@@ -1,9 +1,21 @@
 """The PEFT side of bench/step: the same steps with torch, transformers and peft. Prints a JSON object.
 
-    peft_side.py JOB.json | --gemm THREADS"""
+    peft_side.py JOB.json | --gemm THREADS | --gemm-cuda"""
 import json, resource, sys, time
 import torch
 
+if sys.argv[1] == "--gemm-cuda":
+    n = 8192
+    a, b = (torch.randn(n, n, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    times = []
+    for _ in range(13):
+        torch.cuda.synchronize()
+        t = time.perf_counter()
+        a @ b
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - t)
+    print(json.dumps({"gemm_gflops": 2 * n**3 / sorted(times[3:])[5] / 1e9}))
+    sys.exit()
 if sys.argv[1] == "--gemm":
     torch.set_num_threads(int(sys.argv[2]))
     n = 1536
@@ -26,7 +38,12 @@ torch.set_num_threads(job["threads"])
 labels = job["num_labels"]
 kind = tf.AutoModelForSequenceClassification if labels else tf.AutoModelForCausalLM
 extra = {"num_labels": labels} if labels else {}
-base = kind.from_pretrained(job["model"], dtype=torch.float32, attn_implementation="sdpa", **extra)
+cuda = job.get("device") == "cuda"
+place = "cuda" if cuda else "cpu"
+dtype = torch.bfloat16 if cuda else torch.float32
+base = kind.from_pretrained(job["model"], dtype=dtype, attn_implementation="sdpa", **extra).to(place)
+# PEFT keeps the adapters in f32 beside a bf16 base; autocast runs them in bf16, as the Trainer's bf16=True does
+auto = torch.autocast("cuda", dtype=torch.bfloat16, enabled=cuda)
 model = PeftModel.from_pretrained(base, job["adapter"], is_trainable=True)
 model.train()
 for m in model.modules():
@@ -44,17 +61,20 @@ for _ in range(job["repeat"]):
         longest = max(map(len, documents))
         ids = torch.tensor([d + [0] * (longest - len(d)) for d in documents])
         mask = torch.tensor([[1] * len(d) + [0] * (longest - len(d)) for d in documents])
-        if labels:
-            loss = model(input_ids=ids, attention_mask=mask, labels=torch.tensor(job["targets"][i])).loss
-        elif bool(mask.all()):
-            loss = model(input_ids=ids, labels=ids).loss
-        else:
-            loss = model(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)).loss
+        padded = not bool(mask.all())
+        targets = torch.tensor(job["targets"][i]) if labels else ids.masked_fill(mask == 0, -100)
+        ids, mask, targets = (t.to(place) for t in (ids, mask, targets))
+        with auto:
+            inputs = {"input_ids": ids, "attention_mask": mask} if labels or padded else {"input_ids": ids}
+            loss = model(**inputs, labels=targets).loss
         optim.zero_grad()
         loss.backward()
         norms.append(torch.nn.utils.get_total_norm([p.grad for p in params]).item())
         optim.step()
         losses.append(loss.item())
+        if cuda:
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - t)
 rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"seconds": seconds, "losses": losses, "grad_norms": norms, "peak_rss": rss}))
+gpu = torch.cuda.max_memory_reserved() if cuda else None
+print(json.dumps({"seconds": seconds, "losses": losses, "grad_norms": norms, "peak_rss": rss, "peak_gpu": gpu}))

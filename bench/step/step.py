@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
-"""Training steps of loram and of PEFT in turn, on the same weights, tokens and adapter, in f32.
+"""Training steps of loram and of PEFT in turn, on the same weights, tokens and adapter: in f32 on the CPU, in bf16 with
+f32 adapters on an NVIDIA GPU.
 
     python3 bench/step/step.py [--shape a,b,c] [--threads 2] [--rounds 3] [--sst2 FILE --minilm FOLDER] [--json FILE]
     python3 bench/step/step.py --magnitude 20 [--shape a] [--rounds 3]
+    python3 bench/step/step.py --device cuda [--shape d,e] [--loram PROGRAM]
 
 Shapes: a = Llama 512 wide, 8 layers, ffn 1376, vocabulary 8192, 4 x 256 tokens, r 16; b = Qwen2.5-0.5B's shape, 1 x 512
-tokens, r 16; c = MiniLM on 512 sentences of SST-2, batches of 32, a whole epoch (needs --sst2 and --minilm).
+tokens, r 16; c = MiniLM on 512 sentences of SST-2, batches of 32, a whole epoch (needs --sst2 and --minilm);
+d = Llama-3.2-1B's shape and e = Llama-2-7B's, 4 x 1024 tokens, r 16, for GPUs.
 
 Nothing is installed: the Python that runs this, or $LORAM_PYTHON, must have torch, transformers and peft; the loram side is
 built with cargo when it is missing. Each round runs PEFT, then loram, each in a process of its own; the first steps of a
 process do not count. With --magnitude N there is no PEFT side: blocks of N steps of loram alternate, and those of every
 other block end with a measurement of magnitudes (`magnitude_steps`). Losses and gradient norms of all steps must agree. FLOPs are those of the matrix products that a step
 needs: two per weight and token in the forward pass, two in the backward pass, low-rank products on top."""
-import argparse, json, os, statistics, subprocess, sys, tempfile
+import argparse, json, os, shutil, statistics, subprocess, sys, tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -24,6 +27,14 @@ QWEN = dict(vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidd
 LLAMA = dict(vocab_size=8192, hidden_size=512, intermediate_size=1376, num_hidden_layers=8, num_attention_heads=8,
              num_key_value_heads=8, max_position_embeddings=4096, tie_word_embeddings=False)
 
+LLAMA_1B = dict(vocab_size=128256, hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32,
+                num_key_value_heads=8, head_dim=64, max_position_embeddings=8192, tie_word_embeddings=True)
+LLAMA_7B = dict(vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32,
+                num_key_value_heads=32, max_position_embeddings=4096, tie_word_embeddings=False)
+# kind, configuration, documents, tokens in each, steps
+SHAPES = {"a": ("llama", LLAMA, 4, 256, 8), "b": ("qwen2", QWEN, 1, 512, 4),
+          "d": ("llama", LLAMA_1B, 4, 1024, 12), "e": ("llama", LLAMA_7B, 4, 1024, 8)}
+
 MAKE = r"""
 import json, sys, torch, transformers as tf
 from peft import LoraConfig, get_peft_model
@@ -34,7 +45,7 @@ if how["kind"] == "minilm":
     model.save_pretrained(how["model"])
 else:
     config = (tf.Qwen2Config if how["kind"] == "qwen2" else tf.LlamaConfig)(**how["config"])
-    model = tf.AutoModelForCausalLM.from_config(config).float()
+    model = tf.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, how["dtype"]))
     model.save_pretrained(how["model"], max_shard_size="2GB")
 peft = get_peft_model(model, LoraConfig(r=how["r"], lora_alpha=2 * how["r"], target_modules="all-linear",
     task_type="SEQ_CLS" if how["kind"] == "minilm" else "CAUSAL_LM", lora_dropout=0.0))
@@ -72,13 +83,15 @@ def make(name, args, scratch):
             sys.exit("shape c needs --sst2 FILE and --minilm FOLDER")
         how.update(kind="minilm", base=args.minilm, data=args.sst2, count=512, tokens=at("tokens.json"))
     else:
-        how.update(kind="qwen2" if name == "b" else "llama", config=QWEN if name == "b" else LLAMA)
+        kind, config, documents, length, steps = SHAPES[name]
+        how.update(kind=kind, config=config, dtype="bfloat16" if args.device == "cuda" else "float32")
     with open(at("how.json"), "w") as f:
         json.dump(how, f)
     with open(at("make.py"), "w") as f:
         f.write(MAKE)
     run(PYTHON, at("make.py"), at("how.json"))
-    job = {"model": how["model"], "adapter": how["adapter"], "num_labels": 0, "learning_rate": 1e-4, "threads": args.threads}
+    job = {"model": how["model"], "adapter": how["adapter"], "num_labels": 0, "learning_rate": 1e-4, "threads": args.threads,
+           "device": args.device}
     rng = random.Random(0)
     if name == "c":
         with open(how["tokens"]) as f:
@@ -89,8 +102,7 @@ def make(name, args, scratch):
         job.update(batches=[[ids[i] for i in g] for g in groups], targets=[[labels[i] for i in g] for g in groups],
                    num_labels=2, repeat=2)
     else:
-        documents, length, vocab = (4, 256, 8192) if name == "a" else (1, 512, 151936)
-        steps = 8 if name == "a" else 4
+        vocab = config["vocab_size"]
         job.update(batches=[[[rng.randrange(vocab) for _ in range(length)] for _ in range(documents)] for _ in range(steps)],
                    repeat=1)
     with open(at("job.json"), "w") as f:
@@ -119,7 +131,9 @@ def flops(job, batch):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--shape", default="a")
+    p.add_argument("--shape", help="default: a; d,e with --device cuda")
+    p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    p.add_argument("--loram", default=LORAM, help="the built example step_bench")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--warmup", type=int, default=2, help="steps of a process that do not count (shape c: a whole epoch)")
@@ -128,24 +142,29 @@ def main():
     p.add_argument("--minilm")
     p.add_argument("--json", help="write all figures here")
     args = p.parse_args()
-    if not os.path.exists(LORAM):
-        subprocess.run(["cargo", "build", "--release", "--workspace", "--example", "step_bench"], cwd=ROOT, check=True)
+    cuda = args.device == "cuda"
+    if not os.path.exists(args.loram):
+        features = ["--features", "loram-train/cuda"] if cuda else []
+        subprocess.run(["cargo", "build", "--release", "--workspace", "--example", "step_bench", *features], cwd=ROOT, check=True)
     figures = {}
     with tempfile.TemporaryDirectory(prefix="loram-step-") as scratch:
-        for name in args.shape.split(","):
+        for name in (args.shape or ("d,e" if cuda else "a")).split(","):
             path, job = make(name, args, scratch)
             if args.magnitude:
                 figures[name] = magnitude(name, path, job, args)
                 continue
-            sides = {"peft": [PYTHON, os.path.join(HERE, "peft_side.py")], "loram": [LORAM]}
+            sides = {"peft": [PYTHON, os.path.join(HERE, "peft_side.py")], "loram": [args.loram]}
             runs = {"peft": [], "loram": []}
             peaks = {"peft": [], "loram": []}
             for _ in range(args.rounds):
                 for side, command in sides.items():
-                    peaks[side].append(json.loads(run(*command, "--gemm", args.threads))["gemm_gflops"])
+                    gemm = [*sides["peft"], "--gemm-cuda"] if cuda else [*command, "--gemm", args.threads]
+                    peaks[side].append(json.loads(run(*gemm))["gemm_gflops"])
                     runs[side].append(json.loads(run(*command, path)))
             skip = len(job["batches"]) if name == "c" else args.warmup
             figures[name] = report(name, job, runs, peaks, skip)
+            if cuda:  # weights of several shapes need not lie there together
+                shutil.rmtree(job["model"])
     if args.json:
         with open(args.json, "w") as f:
             json.dump(figures, f, indent=1)
@@ -175,19 +194,22 @@ def report(name, job, runs, peaks, skip):
     work = statistics.mean(flops(job, b) for b in batches[skip:])
     tokens = statistics.mean(sum(map(len, b)) for b in batches[skip:])
     peak = max(max(p) for p in peaks.values())
+    cuda = job["device"] == "cuda"
     out = {"loss_apart": loss, "norm_apart": norm, "gemm_peak": {k: max(v) for k, v in peaks.items()}}
     print(f"\nshape {name}: losses apart by {loss:.1e}, gradient norms by {norm:.1e}; GEMM peak {max(peaks['peft']):.0f} GFLOP/s "
           f"(torch), {max(peaks['loram']):.0f} (loram)")
-    print(f"{'':8} {'s/step':>9} {'least':>9} {'tokens/s':>9} {'GFLOP/s':>8} {'of peak':>8} {'peak RSS':>10}")
+    print(f"{'':8} {'s/step':>9} {'least':>9} {'tokens/s':>9} {'GFLOP/s':>8} {'of peak':>8} {'peak GPU' if cuda else 'peak RSS':>10}")
     for side in ("peft", "loram"):
         times = [statistics.mean(r["seconds"][skip:]) if name == "c" else statistics.median(r["seconds"][skip:]) for r in runs[side]]
-        t, rss = statistics.median(times), statistics.median(r["peak_rss"] for r in runs[side])
-        out[side] = {"seconds": t, "all": times, "rss": rss, "gflops": work / t / 1e9}
+        memory = "peak_gpu" if cuda else "peak_rss"
+        t, rss = statistics.median(times), statistics.median(r[memory] for r in runs[side])
+        out[side] = {"seconds": t, "all": times, "memory": rss, "gflops": work / t / 1e9}
         print(f"{side:8} {t:9.4f} {min(times):9.4f} {tokens / t:9.0f} {work / t / 1e9:8.0f} {100 * work / t / 1e9 / peak:7.0f}% {rss / 1e6:8.0f}MB")
     out["time_ratio"] = out["loram"]["seconds"] / out["peft"]["seconds"]
-    out["rss_ratio"] = out["loram"]["rss"] / out["peft"]["rss"]
-    print(f"loram/peft: time {out['time_ratio']:.2f}, RSS {out['rss_ratio']:.2f}", flush=True)
-    if loss > 1e-4 or norm > 1e-3:
+    out["memory_ratio"] = out["loram"]["memory"] / out["peft"]["memory"]
+    print(f"loram/peft: time {out['time_ratio']:.2f}, memory {out['memory_ratio']:.2f}", flush=True)
+    # bf16 rounds in other places on both sides
+    if loss > (5e-3 if cuda else 1e-4) or norm > (5e-2 if cuda else 1e-3):
         sys.exit(f"shape {name}: the two sides do not compute the same")
     return out
 

@@ -8,7 +8,7 @@ use loram_core::growth::Knob;
 use loram_lab::Shard;
 use std::path::PathBuf;
 
-/// Starts, trains, merges and converts LoRA adapters for Hugging Face models, on the CPU, with LoRAM and other starts.
+/// Starts, trains, merges and converts LoRA adapters for Hugging Face models, with LoRAM and other starts.
 #[derive(Debug, Parser)]
 #[command(name = "loram", version, arg_required_else_help = true, propagate_version = true)]
 #[command(
@@ -416,7 +416,8 @@ fn of_start(name: &str) -> bool {
 
 /// Keys of `init`: those of a start, and of the data that some starts need.
 fn of_init(name: &str) -> bool {
-    const KEYS: [&str; 10] = [
+    const KEYS: [&str; 11] = [
+        "device",
         "calibration_data",
         "calibration_samples",
         "dataset_format",
@@ -456,7 +457,8 @@ fn of_plan(name: &str) -> bool {
 
 /// Keys of a memory estimate, for `info`.
 fn of_estimate(name: &str) -> bool {
-    const KEYS: [&str; 6] = [
+    const KEYS: [&str; 7] = [
+        "device",
         "finetuning_type",
         "optim",
         "max_length",
@@ -469,7 +471,8 @@ fn of_estimate(name: &str) -> bool {
 
 /// Keys of an evaluation.
 fn of_eval(name: &str) -> bool {
-    const KEYS: [&str; 9] = [
+    const KEYS: [&str; 10] = [
+        "device",
         "dataset_format",
         "columns",
         "dataset_text_field",
@@ -493,6 +496,7 @@ pub fn command() -> Command {
         .mut_subcommand("plan", |c| with_keys(c, |f| of_plan(f.name)))
         .mut_subcommand("info", |c| with_keys(c, |f| of_estimate(f.name)))
         .mut_subcommand("eval", |c| with_keys(c, |f| of_eval(f.name)))
+        .mut_subcommand("generate", |c| with_keys(c, |f| f.name == "device"))
 }
 
 #[cfg(test)]
@@ -515,8 +519,8 @@ mod tests {
             let expected = match name {
                 "init" => 32,
                 "plan" => 38,
-                "info" => 28,
-                _ => 9,
+                "info" => 29,
+                _ => 10,
             };
             assert_eq!(count, expected, "{name} has a key that is not in the table");
         }

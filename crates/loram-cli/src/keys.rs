@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 /// Keys that the short help (`-h`) shows.
-const FREQUENT: [&str; 17] = [
+const FREQUENT: [&str; 18] = [
     "model_name_or_path",
     "train_data",
     "eval_data",
@@ -28,6 +28,7 @@ const FREQUENT: [&str; 17] = [
     "max_length",
     "packing",
     "seed",
+    "device",
 ];
 
 /// Flags that have a shorter name than their key.

@@ -85,6 +85,17 @@ fn llama() -> String {
     tiny_llama().display().to_string()
 }
 
+#[cfg(not(any(feature = "cuda", feature = "cuda-emulation")))]
+#[test]
+fn a_gpu_that_this_build_does_not_know() {
+    let room = Room::new();
+    let model = tiny_llama().display().to_string();
+    for verb in [&["train", "--data", "ok.jsonl", "-o", "run"][..], &["eval", "--data", "ok.jsonl"], &["generate"]] {
+        room.refuses(&[verb, &["--model", &model, "--device", "cuda"]].concat(), &["device cuda", "--features cuda"]);
+    }
+    room.refuses(&["generate", "--model", &model, "--device", "tpu"], &["device", "tpu", "auto, cpu, cuda"]);
+}
+
 #[test]
 fn models() {
     let room = Room::new();

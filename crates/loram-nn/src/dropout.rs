@@ -1,8 +1,8 @@
 //! Dropout (1207.0580): masks that follow from the seed of a step and the place in the model, so that nothing is stored.
 
 use crate::kernels::attention::AttnDropout;
-use crate::kernels::elementwise::{dropout_backward, dropout_forward};
-use crate::tensor::{Tensor, typed};
+use crate::ops;
+use crate::tensor::Tensor;
 
 /// Places below this are adapters, numbered by their linear layer.
 const MODEL: u64 = 1 << 32;
@@ -37,7 +37,7 @@ impl Dropout {
     pub fn of(&self, x: &Tensor, step: Option<u64>) -> Option<Tensor> {
         let seed = self.seed(step)?;
         let mut out = Tensor::scratch(x.compute(), x.rows(), x.cols());
-        typed!(x, T, dropout_forward::<T>(x.as_slice(), out.as_mut_slice(), self.p, seed, 0));
+        ops::dropout(x, &mut out, self.p, seed, false);
         Some(out)
     }
 
@@ -49,7 +49,7 @@ impl Dropout {
     /// y += dropout(x).
     pub fn add(&self, x: &Tensor, y: &mut Tensor, step: Option<u64>) {
         let (p, seed) = self.seed(step).map_or((0.0, 0), |seed| (self.p, seed));
-        typed!(x, T, dropout_backward::<T>(x.as_slice(), y.as_mut_slice(), p, seed, 0, true));
+        ops::dropout(x, y, p, seed, true);
     }
 
     /// Whether anything is dropped in this pass.

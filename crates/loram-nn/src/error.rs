@@ -40,6 +40,12 @@ pub enum Error {
     /// Lists of a batch whose lengths disagree.
     #[error("batch: {0}")]
     Batch(String),
+    /// No GPU can be used.
+    #[error("device cuda: {0}")]
+    NoCuda(String),
+    /// Something failed on the GPU.
+    #[error("the GPU: {0}")]
+    Cuda(String),
     /// A token id or label outside its table.
     #[error("{0}: the tokenizer and the model do not fit together, or a label is unknown")]
     OutOfRange(#[from] OutOfRange),
@@ -61,7 +67,7 @@ impl Error {
     pub fn exit_code(&self) -> i32 {
         match self {
             Error::Io(e) => e.exit_code(),
-            Error::Batch(_) => 1,
+            Error::Batch(_) | Error::Cuda(_) => 1,
             _ => 2,
         }
     }

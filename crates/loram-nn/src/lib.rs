@@ -5,6 +5,7 @@
 //! - [`Model`]: decoders and encoders of the Hugging Face families with adapters, losses, gradients and generation.
 
 mod batch;
+pub mod cuda;
 mod dropout;
 mod error;
 pub mod kernels;
@@ -12,6 +13,7 @@ mod linear;
 mod model;
 mod observe;
 mod ops;
+pub mod optim;
 mod param;
 mod pool;
 mod tensor;

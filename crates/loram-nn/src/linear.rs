@@ -1,8 +1,10 @@
 //! A linear layer with what LoRA adds to it.
 
+#[cfg(gpu)]
+use crate::cuda::product::{Side, product};
 use crate::dropout::Dropout;
-use crate::kernels::elementwise::{add_bias, bias_grad};
 use crate::kernels::gemm::{Term, gemm};
+use crate::ops;
 use crate::param::{ParamId, Params};
 use crate::tensor::{Element, Tensor, typed};
 use crate::weight::Weight;
@@ -14,7 +16,7 @@ pub(crate) enum Source<F> {
     Param(ParamId),
 }
 
-/// Vectors (biases, norm weights) are small: frozen ones are held in the number type of the computation.
+/// Vectors (biases, norm weights) are small: frozen ones are held in the number type of parameters.
 pub(crate) type Vector = Source<Tensor>;
 
 impl Vector {
@@ -67,20 +69,29 @@ pub(crate) struct LinearSaved {
 /// a·bᵀ as a new tensor.
 fn times_t(a: &Tensor, b: &Tensor) -> Tensor {
     let mut out = Tensor::scratch(a.compute(), a.rows(), b.rows());
-    typed!(a, T, gemm::<T>(out.view_mut(), false, T::ONE, a.view(), b.view().t()));
+    typed!(
+        a, T, gemm::<T>(out.view_mut(), false, T::ONE, a.view(), b.view().t()),
+        gpu: product(&mut out, false, 1.0, Side::of(a), Side::t(b))
+    );
     out
 }
 
 /// s·a·b as a new tensor.
 fn times(s: f64, a: &Tensor, b: &Tensor) -> Tensor {
     let mut out = Tensor::scratch(a.compute(), a.rows(), b.cols());
-    typed!(a, T, gemm::<T>(out.view_mut(), false, T::from_f64(s), a.view(), b.view()));
+    typed!(
+        a, T, gemm::<T>(out.view_mut(), false, T::from_f64(s), a.view(), b.view()),
+        gpu: product(&mut out, false, s, Side::of(a), Side::of(b))
+    );
     out
 }
 
-/// out += aᵀ·b.
-fn add_t_times(out: &mut Tensor, a: &Tensor, b: &Tensor) {
-    typed!(a, T, gemm::<T>(out.view_mut(), true, T::ONE, a.view().t(), b.view()));
+/// out += s·aᵀ·b.
+pub(crate) fn add_t_times(out: &mut Tensor, s: f64, a: &Tensor, b: &Tensor) {
+    typed!(
+        a, T, gemm::<T>(out.view_mut(), true, T::from_f64(s), a.view().t(), b.view()),
+        gpu: product(out, true, s, Side::t(a), Side::of(b))
+    );
 }
 
 impl Linear {
@@ -137,10 +148,15 @@ impl Linear {
                     crate::kernels::gemm::gemm_sum(y.view_mut(), accumulate, &terms);
                 }
             }
-            if let Some(bias) = &self.bias {
-                add_bias::<T>(y.as_mut_slice(), bias.get(params).as_slice(), x.rows(), self.n);
+        }, gpu: {
+            product(y, accumulate, 1.0, Side::of(x), Side::t(self.gpu_weight(params, x)));
+            for (h, b, s) in [&h, &start].into_iter().flatten() {
+                product(y, true, *s, Side::of(h), Side::t(b));
             }
         });
+        if let Some(bias) = &self.bias {
+            ops::add_bias(y, bias.get(params));
+        }
         LinearSaved { h: h.map(|h| h.0) }
     }
 
@@ -163,28 +179,59 @@ impl Linear {
         if let Some(lora) = &self.lora {
             let g = times(lora.scaling, dy, lora.b.get(params));
             if let (Some(id), Some(h)) = (lora.b.param(), &saved.h) {
-                let grad = params.grad_mut(id);
-                typed!(dy, T, {
-                    let s = T::from_f64(lora.scaling);
-                    gemm::<T>(grad.view_mut(), true, s, dy.view().t(), h.view());
-                });
+                add_t_times(params.grad_mut(id), lora.scaling, dy, h);
             }
             if let Some(id) = lora.a.param() {
                 let dropped = lora.dropout.of(x, step);
-                add_t_times(params.grad_mut(id), &g, dropped.as_ref().unwrap_or(x));
+                add_t_times(params.grad_mut(id), 1.0, &g, dropped.as_ref().unwrap_or(x));
             }
             dh = Some(g);
             dh0 = lora.start.as_ref().map(|(_, b0)| times(-lora.scaling, dy, b0));
         }
         if let Source::Param(id) = self.weight {
-            add_t_times(params.grad_mut(id), dy, x);
+            add_t_times(params.grad_mut(id), 1.0, dy, x);
         }
         if let Some(id) = self.bias.as_ref().and_then(Vector::param) {
-            let grad = params.grad_mut(id);
-            typed!(dy, T, bias_grad::<T>(dy.as_slice(), grad.as_mut_slice(), dy.rows(), self.n));
+            ops::bias_grad(dy, params.grad_mut(id));
         }
         let Some((dx, accumulate)) = dx else { return };
-        typed!(dy, T, self.input_gradient::<T>(params, dy, &dh, &dh0, dx, accumulate, step));
+        typed!(
+            dy, T, self.input_gradient::<T>(params, dy, &dh, &dh0, dx, accumulate, step),
+            gpu: self.gpu_input_gradient(params, dy, &dh, &dh0, dx, accumulate, step)
+        );
+    }
+
+    /// W in the GPU's memory, where it is used with activations like `x`.
+    #[cfg(gpu)]
+    fn gpu_weight<'a>(&'a self, params: &'a Params, x: &Tensor) -> &'a Tensor {
+        match &self.weight {
+            Source::Frozen(w) => w.on_gpu(x),
+            Source::Param(id) => params.value(*id),
+        }
+    }
+
+    #[cfg(gpu)]
+    #[allow(clippy::too_many_arguments)]
+    fn gpu_input_gradient(
+        &self,
+        params: &Params,
+        dy: &Tensor,
+        dh: &Option<Tensor>,
+        dh0: &Option<Tensor>,
+        dx: &mut Tensor,
+        accumulate: bool,
+        step: Option<u64>,
+    ) {
+        product(dx, accumulate, 1.0, Side::of(dy), Side::of(self.gpu_weight(params, dy)));
+        let (Some(lora), Some(dh)) = (&self.lora, dh) else { return };
+        let a = lora.a.get(params);
+        match lora.dropout.is_on(step) {
+            false => product(dx, true, 1.0, Side::of(dh), Side::of(a)),
+            true => lora.dropout.add(&times(1.0, dh, a), dx, step),
+        }
+        if let (Some(dh0), Some((a0, _))) = (dh0, &lora.start) {
+            product(dx, true, 1.0, Side::of(dh0), Side::of(a0));
+        }
     }
 
     #[allow(clippy::too_many_arguments)]

@@ -3,6 +3,7 @@
 
 use crate::kernels::elementwise::add_bias;
 use crate::kernels::gemm::gemm;
+use crate::linear::add_t_times;
 use crate::tensor::{Element, Tensor, typed};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -60,6 +61,9 @@ impl Watch {
     /// The layer `path` reads x (t, m).
     pub fn input(&self, path: &str, x: &Tensor) {
         let Some(sums) = self.sums.get(path).filter(|_| !self.backward()) else { return };
+        // sums are kept on the CPU
+        let x = x.on_cpu();
+        let x = x.as_ref();
         let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
         if sums.same_as.is_some() {
             return;
@@ -83,8 +87,8 @@ impl Watch {
     pub fn gradient(&self, path: &str, x: &Tensor, dy: &Tensor) {
         let Some(sums) = self.sums.get(path).filter(|_| self.backward()) else { return };
         let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
-        let matrix = sums.matrix.get_or_insert_with(|| Tensor::zeros(x.compute(), dy.cols(), x.cols()));
-        typed!(x, T, gemm::<T>(matrix.view_mut(), true, T::ONE, dy.view().t(), x.view()));
+        let matrix = sums.matrix.get_or_insert_with(|| Tensor::zeros(x.compute().exact(), dy.cols(), x.cols()));
+        add_t_times(matrix, 1.0, dy, x);
     }
 
     /// The sums by path, in f32; a layer that saw nothing has none.

@@ -1,11 +1,15 @@
-//! Operations on tensors: each picks the kernel for the number type (and, some day, the device) of its operands.
+//! Operations on tensors: each picks the kernel for the number type and the place of its operands.
 
+#[cfg(gpu)]
+use crate::cuda;
+use crate::cuda::on_gpu;
 use crate::kernels::activation::{self, Act};
 use crate::kernels::attention::{self, AttnShape};
-use crate::kernels::{norm, rope};
+use crate::kernels::{elementwise, norm, rope};
 use crate::linear::Vector;
 use crate::param::Params;
-use crate::tensor::{Tensor, typed};
+use crate::tensor::{Compute, Tensor, typed};
+use std::ops::Range;
 
 /// RMS norm (no bias, 1910.07467) or layer norm (1607.06450) over the columns.
 #[derive(Debug)]
@@ -32,21 +36,21 @@ impl Norm {
     pub fn forward(&self, params: &Params, x: &Tensor) -> (Tensor, NormSaved) {
         let (rows, cols) = (x.rows(), x.cols());
         let mut y = Tensor::scratch(x.compute(), rows, cols);
-        let mut rstd = Tensor::scratch(x.compute(), 1, rows);
+        let mut rstd = Tensor::scratch(x.compute().exact(), 1, rows);
         let w = self.weight.get(params);
         let Some(b) = &self.bias else {
             typed!(x, T, {
                 let (y, rstd) = (y.as_mut_slice::<T>(), rstd.as_mut_slice());
                 norm::rms_norm::<T>(x.as_slice(), w.as_slice(), self.eps, y, rstd, rows, cols);
-            });
+            }, gpu: cuda::ops::rms_norm(x, w, self.eps, &mut y, &mut rstd));
             return (y, NormSaved { rstd, mean: None });
         };
-        let mut mean = Tensor::scratch(x.compute(), 1, rows);
+        let mut mean = Tensor::scratch(x.compute().exact(), 1, rows);
         typed!(x, T, {
             let (w, b) = (w.as_slice::<T>(), b.get(params).as_slice());
             let (y, mean, rstd) = (y.as_mut_slice::<T>(), mean.as_mut_slice(), rstd.as_mut_slice());
             norm::layer_norm(x.as_slice(), w, b, self.eps, y, mean, rstd, rows, cols);
-        });
+        }, gpu: cuda::ops::layer_norm(x, w, b.get(params), self.eps, &mut y, &mut mean, &mut rstd));
         (y, NormSaved { rstd, mean: Some(mean) })
     }
 
@@ -63,8 +67,9 @@ impl Norm {
         let (rows, cols) = (x.rows(), x.cols());
         let id = self.weight.param();
         // the weight's gradient goes through a row of its own: values and gradients live in one list
-        let mut dw = id.map(|_| Tensor::zeros(x.compute(), 1, cols));
-        let mut db = id.filter(|_| self.bias.is_some()).map(|_| Tensor::zeros(x.compute(), 1, cols));
+        let zeros = |_| Tensor::zeros(x.compute().exact(), 1, cols);
+        let mut dw = id.map(zeros);
+        let mut db = id.filter(|_| self.bias.is_some()).map(zeros);
         let w = self.weight.get(params);
         typed!(x, T, {
             let dw = dw.as_mut().map(|t| t.as_mut_slice::<T>());
@@ -78,6 +83,12 @@ impl Norm {
                     norm::layer_norm_backward(x, w.as_slice(), mean, rstd, dy, dx, accumulate, both, rows, cols);
                 }
             }
+        }, gpu: {
+            let mean = saved.mean.as_ref();
+            cuda::ops::norm_backward(x, w, mean, &saved.rstd, dy, dx, accumulate);
+            if let Some(dw) = &dw {
+                cuda::ops::column_sums(dy, db.as_ref(), Some((x, mean, &saved.rstd)), Some(dw));
+            }
         });
         for (id, grad) in [(id, dw), (self.bias.as_ref().and_then(|b| b.param()), db)] {
             if let (Some(id), Some(grad)) = (id, grad) {
@@ -89,25 +100,63 @@ impl Norm {
 
 /// y += x.
 pub(crate) fn add_assign(y: &mut Tensor, x: &Tensor) {
-    typed!(x, T, crate::kernels::elementwise::add_assign::<T>(y.as_mut_slice(), x.as_slice()));
+    typed!(
+        x, T, elementwise::add_assign::<T>(y.as_mut_slice(), x.as_slice()),
+        gpu: cuda::ops::add_assign(y, x)
+    );
+}
+
+/// Adds a vector (cols) to every row of y.
+pub(crate) fn add_bias(y: &mut Tensor, bias: &Tensor) {
+    let (rows, cols) = (y.rows(), y.cols());
+    typed!(
+        y, T, elementwise::add_bias::<T>(y.as_mut_slice(), bias.as_slice(), rows, cols),
+        gpu: cuda::ops::add_bias(y, bias)
+    );
+}
+
+/// db += Σ rows of dy.
+pub(crate) fn bias_grad(dy: &Tensor, db: &mut Tensor) {
+    let (rows, cols) = (dy.rows(), dy.cols());
+    typed!(
+        dy, T, elementwise::bias_grad::<T>(dy.as_slice(), db.as_mut_slice(), rows, cols),
+        gpu: cuda::ops::column_sums(dy, Some(db), None, None)
+    );
+}
+
+/// y = (accumulate ? y : 0) + dropout(x), which is also how a gradient passes.
+pub(crate) fn dropout(x: &Tensor, y: &mut Tensor, p: f64, seed: u64, accumulate: bool) {
+    typed!(
+        x, T, elementwise::dropout_backward::<T>(x.as_slice(), y.as_mut_slice(), p, seed, 0, accumulate),
+        gpu: cuda::ops::dropout(x, y, p, seed, accumulate)
+    );
 }
 
 /// act(x).
 pub(crate) fn act(act: Act, x: &Tensor) -> Tensor {
     let mut y = Tensor::scratch(x.compute(), x.rows(), x.cols());
-    typed!(x, T, activation::act_forward::<T>(act, x.as_slice(), y.as_mut_slice()));
+    typed!(
+        x, T, activation::act_forward::<T>(act, x.as_slice(), y.as_mut_slice()),
+        gpu: cuda::ops::act(act, x, &mut y)
+    );
     y
 }
 
 /// g ← g·act′(x).
 pub(crate) fn act_backward(act: Act, x: &Tensor, g: &mut Tensor) {
-    typed!(x, T, activation::act_backward_inplace::<T>(act, x.as_slice(), g.as_mut_slice()));
+    typed!(
+        x, T, activation::act_backward_inplace::<T>(act, x.as_slice(), g.as_mut_slice()),
+        gpu: cuda::ops::act_backward(act, x, g)
+    );
 }
 
 /// act(gate)·up.
 pub(crate) fn gated(act: Act, gate: &Tensor, up: &Tensor) -> Tensor {
     let mut y = Tensor::scratch(gate.compute(), gate.rows(), gate.cols());
-    typed!(gate, T, activation::gated_forward::<T>(act, gate.as_slice(), up.as_slice(), y.as_mut_slice()));
+    typed!(
+        gate, T, activation::gated_forward::<T>(act, gate.as_slice(), up.as_slice(), y.as_mut_slice()),
+        gpu: cuda::ops::gated(act, gate, up, &mut y)
+    );
     y
 }
 
@@ -115,18 +164,46 @@ pub(crate) fn gated(act: Act, gate: &Tensor, up: &Tensor) -> Tensor {
 pub(crate) fn gated_backward(act: Act, gate: &mut Tensor, up: &mut Tensor, dy: &Tensor) {
     typed!(dy, T, {
         activation::gated_backward_inplace::<T>(act, gate.as_mut_slice(), up.as_mut_slice(), dy.as_slice());
-    });
+    }, gpu: cuda::ops::gated_backward(act, gate, up, dy));
 }
 
-/// Attention within documents of the given lengths: q (t, heads·d), k and v (t, kv_heads·d) → output (t, heads·d) and
+/// The documents of a pass, one after another.
+pub(crate) struct Documents<'a> {
+    /// Tokens of each.
+    pub lengths: &'a [usize],
+    /// Position of every token in its document.
+    pub positions: &'a [u32],
+    #[cfg(gpu)]
+    layout: cuda::Layout,
+}
+
+impl<'a> Documents<'a> {
+    pub fn new(lengths: &'a [usize], positions: &'a [u32]) -> Documents<'a> {
+        Documents {
+            lengths,
+            positions,
+            #[cfg(gpu)]
+            layout: cuda::Layout::default(),
+        }
+    }
+}
+
+/// Attention within documents: q (t, heads·d), k and v (t, kv_heads·d) → output (t, heads·d) and
 /// the logarithm of the softmax's denominator (t, heads).
-pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, lengths: &[usize], shape: &AttnShape) -> (Tensor, Tensor) {
+pub(crate) fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    documents: &Documents<'_>,
+    shape: &AttnShape,
+) -> (Tensor, Tensor) {
     let mut o = Tensor::scratch(q.compute(), q.rows(), q.cols());
-    let mut lse = Tensor::scratch(q.compute(), q.rows(), shape.heads);
+    let mut lse = Tensor::scratch(q.compute().exact(), q.rows(), shape.heads);
+    let lengths = documents.lengths;
     typed!(q, T, {
         let (o, lse) = (o.as_mut_slice::<T>(), lse.as_mut_slice());
         attention::attention(q.as_slice(), k.as_slice(), v.as_slice(), o, lse, lengths, shape);
-    });
+    }, gpu: cuda::attention::attention([q, k, v], &mut o, &mut lse, lengths, &documents.layout, shape));
     (o, lse)
 }
 
@@ -135,9 +212,10 @@ pub(crate) fn attention_backward(
     qkv: [&Tensor; 3],
     out: (&Tensor, &Tensor),
     d_o: &Tensor,
-    lengths: &[usize],
+    documents: &Documents<'_>,
     shape: &AttnShape,
 ) -> [Tensor; 3] {
+    let lengths = documents.lengths;
     let [mut dq, mut dk, mut dv] = qkv.map(|t| Tensor::scratch(t.compute(), t.rows(), t.cols()));
     let [q, k, v] = qkv;
     typed!(q, T, {
@@ -154,6 +232,9 @@ pub(crate) fn attention_backward(
             lengths,
             shape,
         );
+    }, gpu: {
+        let gradients = [&mut dq, &mut dk, &mut dv];
+        cuda::attention::attention_backward(qkv, out, d_o, gradients, lengths, &documents.layout, shape);
     });
     [dq, dk, dv]
 }
@@ -161,7 +242,10 @@ pub(crate) fn attention_backward(
 /// The last tokens attend to everything in the cache, which ends with themselves: q (n, heads·d) → (n, heads·d).
 pub(crate) fn attention_cached(q: &Tensor, k: &Tensor, v: &Tensor, shape: &AttnShape) -> Tensor {
     let mut o = Tensor::scratch(q.compute(), q.rows(), q.cols());
-    typed!(q, T, attention::attention_cached::<T>(q.as_slice(), k.as_slice(), v.as_slice(), o.as_mut_slice(), shape));
+    typed!(
+        q, T, attention::attention_cached::<T>(q.as_slice(), k.as_slice(), v.as_slice(), o.as_mut_slice(), shape),
+        gpu: cuda::attention::attention_cached([q, k, v], &mut o, shape)
+    );
     o
 }
 
@@ -170,13 +254,22 @@ pub(crate) fn attention_cached(q: &Tensor, k: &Tensor, v: &Tensor, shape: &AttnS
 pub(crate) enum RopeTable {
     F32(rope::RopeTable<f32>),
     F64(rope::RopeTable<f64>),
+    /// With cos and sin, (positions, half), on the GPU.
+    #[cfg(gpu)]
+    Cuda(rope::RopeTable<f32>, [Tensor; 2]),
 }
 
 impl RopeTable {
-    pub fn new(compute: crate::Compute, params: &rope::RopeParams, len: usize) -> RopeTable {
+    pub fn new(compute: Compute, params: &rope::RopeParams, len: usize) -> RopeTable {
         match compute {
-            crate::Compute::F32 => RopeTable::F32(rope::RopeTable::new(params, len)),
-            crate::Compute::F64 => RopeTable::F64(rope::RopeTable::new(params, len)),
+            Compute::F32 => RopeTable::F32(rope::RopeTable::new(params, len)),
+            Compute::F64 => RopeTable::F64(rope::RopeTable::new(params, len)),
+            Compute::CudaF32 | Compute::CudaBf16 => on_gpu!({
+                let table = rope::RopeTable::new(params, len);
+                let upload = |values| Tensor::from_f32(Compute::CudaF32, len, table.rot_dim / 2, values);
+                let both = [upload(&table.cos), upload(&table.sin)];
+                RopeTable::Cuda(table, both)
+            }),
         }
     }
 
@@ -184,18 +277,28 @@ impl RopeTable {
         match self {
             RopeTable::F32(t) => t.serves(len),
             RopeTable::F64(t) => t.serves(len),
+            #[cfg(gpu)]
+            RopeTable::Cuda(t, _) => t.serves(len),
         }
     }
 
     /// Rotates rows `rows` of x in place (or applies the transposed map), heads of width `d`.
-    pub fn apply(&self, x: &mut Tensor, rows: std::ops::Range<usize>, positions: &[u32], d: usize, backward: bool) {
+    pub fn apply(&self, x: &mut Tensor, rows: Range<usize>, documents: &Documents<'_>, d: usize, backward: bool) {
         let cols = x.cols();
         let at = rows.start * cols..rows.end * cols;
+        let positions = &documents.positions[rows.clone()];
         let rotated = match self {
             RopeTable::F32(t) if backward => rope::rope_backward(&mut x.f32s_mut()[at], positions, cols / d, d, t),
             RopeTable::F32(t) => rope::rope_forward(&mut x.f32s_mut()[at], positions, cols / d, d, t),
             RopeTable::F64(t) if backward => rope::rope_backward(&mut x.as_mut_slice()[at], positions, cols / d, d, t),
             RopeTable::F64(t) => rope::rope_forward(&mut x.as_mut_slice()[at], positions, cols / d, d, t),
+            #[cfg(gpu)]
+            RopeTable::Cuda(t, [cos, sin]) => {
+                assert!(positions.iter().all(|&p| (p as usize) < t.positions), "positions beyond the table");
+                let all = documents.layout.positions.get_or_init(|| cuda::Buffer::of_numbers(documents.positions));
+                cuda::ops::rope(x, rows.start, all, rows.len(), d, [cos, sin], backward);
+                Ok(())
+            }
         };
         rotated.expect("the table was chosen for these positions");
     }

@@ -11,22 +11,41 @@ const KEEP: u64 = 4;
 
 static STEP: AtomicU64 = AtomicU64::new(0);
 
-/// Free buffers of one capacity, with the step in which they were last used.
-type Buffers<T> = Vec<(u64, Vec<T>)>;
-
-/// Free buffers by capacity.
-pub struct Free<T> {
-    by_size: Mutex<BTreeMap<usize, Buffers<T>>>,
+/// Free buffers by capacity, each with the step in which it was last used.
+pub struct Free<B> {
+    by_size: Mutex<BTreeMap<usize, Vec<(u64, B)>>>,
 }
 
-impl<T> Free<T> {
+impl<B> Free<B> {
     pub(crate) const fn new() -> Self {
         Free { by_size: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// A free buffer of at least the capacity `class`, and little more.
+    pub(crate) fn take(&self, class: usize) -> Option<B> {
+        let mut free = self.by_size.lock().expect("pool lock");
+        let found = free.range(class..=class + class / 8).find(|(_, v)| !v.is_empty()).map(|(&k, _)| k);
+        found.and_then(|k| free.get_mut(&k)?.pop()).map(|(_, buffer)| buffer)
+    }
+
+    pub(crate) fn give(&self, class: usize, buffer: B) {
+        let step = STEP.load(Ordering::Relaxed);
+        let mut free = self.by_size.lock().expect("pool lock");
+        free.entry(class).or_default().push((step, buffer));
+    }
+
+    /// Lets go what no step since `oldest` has used.
+    pub(crate) fn trim(&self, oldest: u64) {
+        let mut free = self.by_size.lock().expect("pool lock");
+        for list in free.values_mut() {
+            list.retain(|(used, _)| *used >= oldest);
+        }
+        free.retain(|_, list| !list.is_empty());
     }
 }
 
 /// Sizes are rounded up to eighths of a power of two, so that batches of nearly equal length share buffers.
-fn size_class(len: usize) -> usize {
+pub(crate) fn size_class(len: usize) -> usize {
     let len = len.max(64);
     let step = (len.next_power_of_two() / 16).max(8);
     len.div_ceil(step) * step
@@ -35,39 +54,23 @@ fn size_class(len: usize) -> usize {
 /// A buffer of at least `len` elements; what is in it is left over from its last use.
 pub(crate) fn take<T: Element>(len: usize) -> Vec<T> {
     let class = size_class(len);
-    {
-        let mut free = T::free().by_size.lock().expect("pool lock");
-        let found = free.range(class..=class + class / 8).find(|(_, v)| !v.is_empty()).map(|(&k, _)| k);
-        if let Some(buffer) = found.and_then(|k| free.get_mut(&k)?.pop()) {
-            return buffer.1;
-        }
-    }
-    vec![T::ZERO; class]
+    T::free().take(class).unwrap_or_else(|| vec![T::ZERO; class])
 }
 
 /// Give a buffer back.
 pub(crate) fn give<T: Element>(buffer: Vec<T>) {
-    if buffer.is_empty() {
-        return;
+    if !buffer.is_empty() {
+        T::free().give(buffer.len(), buffer);
     }
-    let step = STEP.load(Ordering::Relaxed);
-    let mut free = T::free().by_size.lock().expect("pool lock");
-    free.entry(buffer.len()).or_default().push((step, buffer));
 }
 
 /// Mark the end of a training step: buffers that the last few steps did not need go back to the system.
 pub fn end_of_step() {
     let step = STEP.fetch_add(1, Ordering::Relaxed) + 1;
-    trim::<f32>(step);
-    trim::<f64>(step);
-}
-
-fn trim<T: Element>(step: u64) {
-    let mut free = T::free().by_size.lock().expect("pool lock");
-    for list in free.values_mut() {
-        list.retain(|(used, _)| used + KEEP >= step);
-    }
-    free.retain(|_, list| !list.is_empty());
+    let oldest = step.saturating_sub(KEEP);
+    f32::free().trim(oldest);
+    f64::free().trim(oldest);
+    crate::cuda::trim(oldest);
 }
 
 #[cfg(test)]

@@ -1,23 +1,41 @@
 //! Matrices of activations and parameters.
 
+use crate::cuda::{self, on_gpu};
 use crate::kernels::Real;
 use crate::kernels::gemm::{View, ViewMut};
 use crate::pool;
+use std::borrow::Cow;
 
-/// Number type of activations, parameters and gradients.
+/// Number type of tensors, and where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compute {
-    /// Single precision: training and inference.
+    /// Single precision on the CPU: training and inference.
     #[default]
     F32,
-    /// Double precision: checks of gradients and of equivalences.
+    /// Double precision on the CPU: checks of gradients and of equivalences.
     F64,
+    /// Single precision on an NVIDIA GPU: what a model in bfloat16 trains, and checks.
+    CudaF32,
+    /// bfloat16 on an NVIDIA GPU; what is trained, gradients of it and statistics are [`Compute::CudaF32`].
+    CudaBf16,
+}
+
+impl Compute {
+    /// Whether tensors of it are on a GPU.
+    pub fn on_gpu(self) -> bool {
+        matches!(self, Compute::CudaF32 | Compute::CudaBf16)
+    }
+
+    /// The number type of parameters, gradients and statistics beside activations of this one.
+    pub fn exact(self) -> Compute {
+        if self == Compute::CudaBf16 { Compute::CudaF32 } else { self }
+    }
 }
 
 /// A number type that tensors can hold.
 pub trait Element: Real {
     #[doc(hidden)]
-    fn free() -> &'static pool::Free<Self>;
+    fn free() -> &'static pool::Free<Vec<Self>>;
     #[doc(hidden)]
     fn wrap(buffer: Vec<Self>) -> Storage;
     #[doc(hidden)]
@@ -32,13 +50,14 @@ pub trait Element: Real {
 pub enum Storage {
     F32(Vec<f32>),
     F64(Vec<f64>),
+    Cuda(cuda::Buffer),
 }
 
 macro_rules! element {
     ($t:ty, $variant:ident) => {
         impl Element for $t {
-            fn free() -> &'static pool::Free<$t> {
-                static FREE: pool::Free<$t> = pool::Free::new();
+            fn free() -> &'static pool::Free<Vec<$t>> {
+                static FREE: pool::Free<Vec<$t>> = pool::Free::new();
                 &FREE
             }
             fn wrap(buffer: Vec<$t>) -> Storage {
@@ -67,13 +86,19 @@ impl Drop for Storage {
         match self {
             Storage::F32(v) => pool::give(std::mem::take(v)),
             Storage::F64(v) => pool::give(std::mem::take(v)),
+            // gives its memory back itself
+            Storage::Cuda(_) => {}
         }
     }
 }
 
-/// Runs a block with the type alias `$T` set to the number type of a tensor.
+/// Runs a block with the type alias `$T` set to the number type of a tensor of the CPU, or the expression after `gpu:` for
+/// one of the GPU. This is where operations find their kernels.
 macro_rules! typed {
-    ($tensor:expr, $T:ident, $body:expr) => {{
+    ($tensor:expr, $T:ident, $body:expr) => {
+        $crate::tensor::typed!($tensor, $T, $body, gpu: panic!("this operation works on tensors of the CPU"))
+    };
+    ($tensor:expr, $T:ident, $body:expr, gpu: $gpu:expr) => {{
         #[allow(unused_imports)]
         use $crate::kernels::Real as _;
         match $tensor.compute() {
@@ -85,12 +110,13 @@ macro_rules! typed {
                 type $T = f64;
                 $body
             }
+            $crate::tensor::Compute::CudaF32 | $crate::tensor::Compute::CudaBf16 => $crate::cuda::on_gpu!($gpu),
         }
     }};
 }
 pub(crate) use typed;
 
-/// A row-major matrix `rows × cols` in pooled memory. A vector has one row.
+/// A row-major matrix `rows × cols` in pooled memory of the CPU or GPU. A vector has one row.
 #[derive(Debug)]
 pub struct Tensor {
     rows: usize,
@@ -104,6 +130,7 @@ impl Tensor {
         let storage = match compute {
             Compute::F32 => f32::wrap(pool::take(rows * cols)),
             Compute::F64 => f64::wrap(pool::take(rows * cols)),
+            Compute::CudaF32 | Compute::CudaBf16 => on_gpu!(Storage::Cuda(cuda::Buffer::new(compute, rows * cols))),
         };
         Tensor { rows, cols, storage }
     }
@@ -143,20 +170,21 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// Number type.
+    /// Number type and place.
     pub fn compute(&self) -> Compute {
-        match self.storage {
+        match &self.storage {
             Storage::F32(_) => Compute::F32,
             Storage::F64(_) => Compute::F64,
+            Storage::Cuda(buffer) => buffer.compute(),
         }
     }
 
-    /// The elements, row-major. Panics when the tensor holds another number type.
+    /// The elements, row-major. Panics when the tensor holds another number type or is on a GPU.
     pub fn as_slice<T: Element>(&self) -> &[T] {
         &T::slice(&self.storage)[..self.rows * self.cols]
     }
 
-    /// The elements, row-major, to write. Panics when the tensor holds another number type.
+    /// The elements, row-major, to write. Panics when the tensor holds another number type or is on a GPU.
     pub fn as_mut_slice<T: Element>(&mut self) -> &mut [T] {
         let len = self.rows * self.cols;
         &mut T::slice_mut(&mut self.storage)[..len]
@@ -174,12 +202,15 @@ impl Tensor {
 
     /// A copy of the elements in single precision.
     pub fn to_f32_vec(&self) -> Vec<f32> {
-        typed!(self, T, self.as_slice::<T>().iter().map(|x| x.to_f32()).collect())
+        typed!(self, T, self.as_slice::<T>().iter().map(|x| x.to_f32()).collect(), gpu: self.download())
     }
 
     /// A copy of the elements in double precision.
     pub fn to_f64_vec(&self) -> Vec<f64> {
-        typed!(self, T, self.as_slice::<T>().iter().map(|x| x.to_f64()).collect())
+        typed!(
+            self, T, self.as_slice::<T>().iter().map(|x| x.to_f64()).collect(),
+            gpu: self.download().into_iter().map(f64::from).collect()
+        )
     }
 
     /// Overwrites the elements with converted ones.
@@ -188,12 +219,12 @@ impl Tensor {
             for (d, &s) in self.as_mut_slice::<T>().iter_mut().zip(values) {
                 *d = T::from_f32(s);
             }
-        })
+        }, gpu: cuda::product::in_pieces(self.buffer(), values, |x| x))
     }
 
     /// Sets every element to 0.
     pub fn fill_zero(&mut self) {
-        typed!(self, T, self.as_mut_slice::<T>().fill(T::ZERO))
+        typed!(self, T, self.as_mut_slice::<T>().fill(T::ZERO), gpu: self.buffer().zero(self.len()))
     }
 
     /// Changes the shape; the number of elements stays.
@@ -215,6 +246,14 @@ impl Tensor {
             }
             self.rows += more.rows;
             self.as_mut_slice::<T>()[used..].copy_from_slice(more.as_slice::<T>());
+        }, gpu: {
+            if self.buffer().capacity() < need {
+                let grown = cuda::Buffer::new(self.compute(), need.max(2 * used));
+                grown.copy(0, self.buffer(), used);
+                self.storage = Storage::Cuda(grown);
+            }
+            self.rows += more.rows;
+            self.buffer().copy(used, more.buffer(), more.len());
         });
     }
 
@@ -232,11 +271,11 @@ impl Tensor {
             for (d, &i) in dst.chunks_exact_mut(cols.max(1)).zip(index) {
                 d.copy_from_slice(&src[i * cols..][..cols]);
             }
-        });
+        }, gpu: cuda::rows::gather(self, &numbers(index), &mut out, false));
         out
     }
 
-    /// Adds the rows of `from` to the given rows of this one.
+    /// Adds the rows of `from` to the given rows of this one, which are different.
     pub fn add_rows(&mut self, index: &[usize], from: &Tensor) {
         let cols = self.cols;
         typed!(self, T, {
@@ -247,7 +286,23 @@ impl Tensor {
                     *d += s;
                 }
             }
-        });
+        }, gpu: cuda::rows::add_rows(self, &numbers(index), from));
+    }
+
+    /// Every element times `factor`.
+    pub fn scale(&mut self, factor: f64) {
+        typed!(self, T, {
+            let factor = T::from_f64(factor);
+            self.as_mut_slice::<T>().iter_mut().for_each(|x| *x *= factor);
+        }, gpu: cuda::ops::scale(self, factor));
+    }
+
+    /// The tensor itself, or a copy in single precision where it is on a GPU.
+    pub(crate) fn on_cpu(&self) -> Cow<'_, Tensor> {
+        match self.compute().on_gpu() {
+            false => Cow::Borrowed(self),
+            true => Cow::Owned(Tensor::from_f32(Compute::F32, self.rows, self.cols, &self.to_f32_vec())),
+        }
     }
 
     /// The matrix as a gemm operand.
@@ -262,10 +317,49 @@ impl Tensor {
     }
 }
 
+#[cfg(gpu)]
+impl Tensor {
+    /// The memory of a tensor of the GPU.
+    pub(crate) fn buffer(&self) -> &cuda::Buffer {
+        match &self.storage {
+            Storage::Cuda(buffer) => buffer,
+            _ => panic!("tensor is not on a GPU"),
+        }
+    }
+
+    /// Where its elements begin.
+    pub(crate) fn address(&self) -> cuda::device::Address {
+        self.buffer().address()
+    }
+
+    /// A copy of the elements in f32, once all work on them is done.
+    fn download(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.len()];
+        match self.compute() {
+            Compute::CudaBf16 => {
+                let mut narrow = vec![half::bf16::ZERO; self.len()];
+                self.buffer().download(bytemuck::cast_slice_mut(&mut narrow));
+                out.iter_mut().zip(narrow).for_each(|(o, x)| *o = x.to_f32());
+            }
+            _ => self.buffer().download(bytemuck::cast_slice_mut(&mut out)),
+        }
+        out
+    }
+}
+
+/// Places in a batch as kernels read them.
+#[cfg(gpu)]
+fn numbers(index: &[usize]) -> Vec<u32> {
+    index.iter().map(|&i| i as u32).collect()
+}
+
 impl Clone for Tensor {
     fn clone(&self) -> Tensor {
         let mut out = Tensor::scratch(self.compute(), self.rows, self.cols);
-        typed!(self, T, out.as_mut_slice::<T>().copy_from_slice(self.as_slice::<T>()));
+        typed!(
+            self, T, out.as_mut_slice::<T>().copy_from_slice(self.as_slice::<T>()),
+            gpu: out.buffer().copy(0, self.buffer(), self.len())
+        );
         out
     }
 }

@@ -1,5 +1,8 @@
 //! Frozen matrices, in the type in which the checkpoint stores them.
 
+use crate::cuda;
+#[cfg(gpu)]
+use crate::kernels::embedding::check;
 use crate::kernels::embedding::{Table, gather};
 use crate::kernels::gemm::{Term, View, ViewMut, gemm_sum};
 use crate::kernels::par::{RowsMut, for_rows};
@@ -22,6 +25,8 @@ pub struct Weight {
     rows: usize,
     cols: usize,
     data: Data,
+    /// The copy on the GPU, once a product needed it.
+    resident: cuda::Resident,
 }
 
 #[derive(Debug, Clone)]
@@ -53,13 +58,13 @@ impl Weight {
             DType::BF16 => Data::BF16(Arc::new(bytemuck::pod_collect_to_vec(t.bytes()))),
             _ => Data::F32(Arc::new(t.to_f32()?)),
         };
-        Ok(Weight { rows, cols, data })
+        Ok(Weight { rows, cols, data, resident: cuda::Resident::default() })
     }
 
     /// A weight of the given row-major values.
     pub fn from_f32(rows: usize, cols: usize, values: Vec<f32>) -> Weight {
         assert_eq!(values.len(), rows * cols, "values of a {rows}×{cols} weight");
-        Weight { rows, cols, data: Data::F32(Arc::new(values)) }
+        Weight { rows, cols, data: Data::F32(Arc::new(values)), resident: cuda::Resident::default() }
     }
 
     /// Output features.
@@ -111,7 +116,10 @@ impl Weight {
     /// All elements as a tensor.
     pub fn to_tensor(&self, compute: Compute) -> Tensor {
         let mut out = Tensor::scratch(compute, self.rows, self.cols);
-        typed!(out, T, self.convert_rows::<T>(0..self.rows, out.as_mut_slice()));
+        typed!(
+            out, T, self.convert_rows::<T>(0..self.rows, out.as_mut_slice()),
+            gpu: out = cuda::product::upload_weight(self, self.table(), compute)
+        );
         out
     }
 
@@ -120,16 +128,32 @@ impl Weight {
         let mut values = match std::mem::replace(&mut self.data, Data::F32(Arc::new(Vec::new()))) {
             Data::F32(v) => Arc::try_unwrap(v).unwrap_or_else(|v| (*v).clone()),
             other => {
-                let old = Weight { rows: self.rows, cols: self.cols, data: other };
+                let old = Weight { data: other, resident: cuda::Resident::default(), ..*self };
                 let copy = old.to_f32().into_owned();
-                if let Data::Mapped(t) = &old.data {
-                    t.release();
-                }
+                old.release();
                 copy
             }
         };
         f(&mut values);
         self.data = Data::F32(Arc::new(values));
+        self.resident = cuda::Resident::default();
+    }
+
+    /// Lets the pages of its file go until they are read again.
+    fn release(&self) {
+        if let Data::Mapped(t) = &self.data {
+            t.release();
+        }
+    }
+
+    /// The weight on the GPU in the number type of `like`, uploaded when it is first asked for.
+    #[cfg(gpu)]
+    pub(crate) fn on_gpu(&self, like: &Tensor) -> &Tensor {
+        self.resident.get_or_init(|| {
+            let uploaded = cuda::product::upload_weight(self, self.table(), like.compute());
+            self.release();
+            uploaded
+        })
     }
 
     /// Rows `range` converted to `T`.
@@ -163,7 +187,9 @@ impl Weight {
 
     /// out (ids × cols) = (accumulate ? out : 0) + the rows with the given ids, e.g. the embeddings of tokens.
     pub(crate) fn gather(&self, ids: &[u32], out: &mut Tensor, accumulate: bool) -> Result<()> {
-        typed!(out, T, gather::<T>(self.table(), self.cols, ids, out.as_mut_slice(), accumulate))?;
+        typed!(out, T, gather::<T>(self.table(), self.cols, ids, out.as_mut_slice(), accumulate), gpu: {
+            check(ids, self.rows).map(|()| cuda::rows::gather(self.on_gpu(out), ids, out, accumulate))
+        })?;
         Ok(())
     }
 

@@ -5,12 +5,12 @@
 
 use loram_io::{Checkpoint, ModelConfig};
 use loram_nn::kernels::gemm::{View, ViewMut, gemm};
-use loram_nn::{Batch, IGNORE, LoadOptions, Model, Targets, Task};
+use loram_nn::{Batch, IGNORE, LoadOptions, Model, Targets, Task, cuda};
 use loram_train::adapt::{LoadAdapter, load};
-use loram_train::config::BaseMode;
+use loram_train::config::{BaseMode, DeviceKind};
 use loram_train::magnitude::Gauge;
 use loram_train::optim::{Optimizer, grad_norm};
-use loram_train::{TrainConfig, system};
+use loram_train::{TrainConfig, device, system};
 use serde::Deserialize;
 use serde_json::json;
 use std::path::PathBuf;
@@ -38,6 +38,9 @@ struct Job {
     /// Every other block of so many steps ends with a measurement of magnitudes; 0: none does.
     #[serde(default)]
     magnitude_steps: usize,
+    /// "cpu" or "cuda"; auto where absent.
+    #[serde(default)]
+    device: String,
 }
 
 fn gemm_peak() -> f64 {
@@ -82,7 +85,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         0 => Task::CausalLm,
         n => Task::Classification { num_labels: n },
     };
-    let options = LoadOptions { gradient_checkpointing: job.gradient_checkpointing, ..LoadOptions::new(task) };
+    let compute = device::compute(match job.device.as_str() {
+        "cpu" => DeviceKind::Cpu,
+        "cuda" => DeviceKind::Cuda,
+        _ => DeviceKind::Auto,
+    })?;
+    let options = LoadOptions { compute, gradient_checkpointing: job.gradient_checkpointing, ..LoadOptions::new(task) };
     let mut model = Model::load(&ckpt, &config, &options)?;
     let how = LoadAdapter { train: true, dropout: 0.0, base: BaseMode::Auto };
     let (adaptation, _) = load(&mut model, &ckpt, &config, &job.adapter, how)?;
@@ -120,6 +128,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 taken += begun.elapsed().as_secs_f64();
             }
             optimizer.step(model.params_mut().iter_mut(), job.learning_rate);
+            if compute.on_gpu() {
+                cuda::synchronize()?;
+            }
             if let Some(gauge) = measured {
                 let begun = Instant::now();
                 gauge.after_step(&model);
@@ -133,7 +144,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             seconds.push(begun.elapsed().as_secs_f64());
         }
     }
-    let mut out = json!({ "seconds": seconds, "losses": losses, "grad_norms": norms, "peak_rss": system::peak_rss() });
+    let gpu = if compute.on_gpu() { Some(cuda::info()?.peak()) } else { None };
+    let peak_rss = system::peak_rss();
+    let mut out =
+        json!({ "seconds": seconds, "losses": losses, "grad_norms": norms, "peak_rss": peak_rss, "peak_gpu": gpu });
     if job.magnitude_steps > 0 {
         let [without, with] = blocks;
         out["magnitude"] = json!({ "without": without, "with": with, "measuring": measuring, "norms": gauge_seconds });

@@ -1,10 +1,11 @@
 //! How much memory a run needs, from configurations alone.
 
 use crate::config::{BaseMode, FinetuningType, MemoryCheck, OptimKind, TrainConfig};
-use crate::{Error, Result, system};
+use crate::{Error, Result, device};
 use loram_core::plan_layers;
 use loram_io::config::TensorNames;
 use loram_io::{Checkpoint, ModelConfig, linear_modules};
+use loram_nn::Compute;
 use serde::Serialize;
 
 /// Bytes by purpose.
@@ -76,11 +77,15 @@ fn shape(cfg: &ModelConfig) -> Shape {
 
 /// What a run with passes of `tokens` tokens needs at its peak.
 ///
-/// Per token and block the backward pass needs, in f32: two block inputs and two normed inputs (4·hidden), q, k, v, the
-/// attention's output and its logsumexp, and the MLP's gate, up and product. With gradient checkpointing only the
-/// block's input stays, and one block at a time has the rest.
+/// Figures are for the place that `config.device` means here: on a GPU, weights and activations are in bfloat16. Per token
+/// and block the backward pass needs two block inputs and two normed inputs (4·hidden), q, k, v, the attention's output and
+/// its logsumexp, and the MLP's gate, up and product. With gradient checkpointing only the block's input stays, and one
+/// block at a time has the rest.
 pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, tokens: usize) -> Result<MemoryEstimate> {
     let s = shape(model);
+    let compute = device::compute(config.device)?;
+    // bytes of an activation
+    let width = if compute == Compute::CudaBf16 { 2 } else { 4 };
     let t = tokens as u64;
     let infos = || ckpt.names().filter_map(|n| ckpt.info(n));
     let base_parameters: u64 = infos().map(|i| i.shape.iter().product::<usize>() as u64).sum();
@@ -90,7 +95,7 @@ pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, to
         // every weight is copied into f32 and trained
         e.trainable_parameters = base_parameters;
     } else {
-        e.weights = ckpt.total_bytes();
+        e.weights = if compute.on_gpu() { width * base_parameters } else { ckpt.total_bytes() };
         let names = TensorNames::find(ckpt, model)?;
         let basis = config.scheme()?.info().basis_and_basis;
         for plan in plan_layers(&config.lora_config(), &linear_modules(ckpt, Some(model))?)? {
@@ -100,7 +105,7 @@ pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, to
             // an f32 residual takes the place of an f32 weight, whose mapped pages then go; of a 16-bit one it takes twice
             let info = ckpt.info(&names.stored(&format!("{}.weight", plan.path)));
             let narrow = info.is_some_and(|i| i.bytes < 4 * plan.n * plan.m);
-            if basis && narrow && config.base == BaseMode::Residual {
+            if basis && narrow && config.base == BaseMode::Residual && !compute.on_gpu() {
                 e.weights += (2 * plan.n * plan.m) as u64;
             }
         }
@@ -118,11 +123,12 @@ pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, to
     // gradients that run beside the activations of the block at hand
     let working = 4 * s.hidden + 2 * s.qkv + 2 * mlp;
     let kept = if config.gradient_checkpointing { s.layers * s.hidden + block } else { s.layers * block };
-    e.activations = 4 * t * (kept + working + 2 * s.hidden);
+    e.activations = width * t * (kept + working + 2 * s.hidden);
     if s.decoder {
-        // loram-nn computes logits in chunks of 2²⁴ elements
-        let rows = ((1u64 << 24) / s.vocab.max(1)).clamp(16, 4096).min(t);
-        e.logits = 4 * rows * (s.vocab + 2 * s.hidden);
+        // loram-nn computes logits in chunks of 2²⁴ elements, on a GPU of 2²⁶
+        let chunk = if compute.on_gpu() { 1u64 << 26 } else { 1 << 24 };
+        let rows = (chunk / s.vocab.max(1)).clamp(16, 4096).min(t);
+        e.logits = width * rows * (s.vocab + 2 * s.hidden);
     }
     e.program = 96 << 20;
     e.total = e.weights + e.trained + e.optimizer + e.activations + e.logits + e.program;
@@ -130,10 +136,11 @@ pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, to
 }
 
 impl MemoryEstimate {
-    /// What the estimate says about this machine: nothing when it fits, a line for the user when it does not and
+    /// What the estimate says about the memory of the device: nothing when it fits, a line for the user when it does not and
     /// `check` is `warn`. An error with both figures when `check` is `error`.
     pub fn check(&self, config: &TrainConfig) -> Result<Option<String>> {
-        let Some(free) = system::available_memory().filter(|&free| free < self.total) else { return Ok(None) };
+        let free = device::free_memory(device::compute(config.device)?);
+        let Some(free) = free.filter(|&free| free < self.total) else { return Ok(None) };
         let hint = if self.activations > self.total / 2 && !config.gradient_checkpointing {
             "set gradient_checkpointing: true, or lower per_device_train_batch_size or max_length"
         } else if self.activations > self.total / 2 {

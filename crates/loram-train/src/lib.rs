@@ -22,6 +22,7 @@ pub mod batching;
 pub mod checkpoint;
 pub mod config;
 pub mod dataset;
+pub mod device;
 mod error;
 pub mod estimate;
 pub mod evaluate;

@@ -2,8 +2,9 @@
 
 use crate::config::{OptimKind, TrainConfig};
 use crate::{Error, Result};
-use loram_nn::kernels::optim::{AdamW, Sgd, adamw_step, sgd_step};
-use loram_nn::{Compute, Element, Param, ParamKind, Tensor};
+use loram_nn::kernels::optim::{AdamW, Sgd};
+use loram_nn::optim::{adamw, sgd, sum_squares};
+use loram_nn::{Compute, Param, ParamKind, Tensor};
 use std::collections::BTreeMap;
 
 /// AdamW or SGD with the formulas of `torch.optim`, LoRA+'s learning rates (2402.12354), and rates, decay and ε of either
@@ -86,7 +87,7 @@ impl Optimizer {
 
     /// Bytes of its state.
     pub fn bytes(&self) -> usize {
-        let width = |t: &Tensor| if t.compute() == Compute::F32 { 4 } else { 8 };
+        let width = |t: &Tensor| if t.compute() == Compute::F64 { 8 } else { 4 };
         self.state.iter().flatten().map(|t| t.len() * width(t)).sum()
     }
 
@@ -106,28 +107,23 @@ impl Optimizer {
         self.steps += 1;
         let mut state = std::mem::take(&mut self.state);
         for (param, state) in params.into_iter().zip(&mut state) {
-            match param.value.compute() {
-                Compute::F32 => self.step_one::<f32>(param, state, lr),
-                Compute::F64 => self.step_one::<f64>(param, state, lr),
-            }
+            self.step_one(param, state, lr);
         }
         self.state = state;
     }
 
-    fn step_one<T: Element>(&self, param: &mut Param, state: &mut [Tensor], lr: f64) {
+    fn step_one(&self, param: &mut Param, state: &mut [Tensor], lr: f64) {
         let group = self.group(param);
         let lr = lr * group.rate;
         let weight_decay = if param.decay { group.weight_decay } else { 0.0 };
-        let grad = param.grad.as_slice::<T>();
-        let value = param.value.as_mut_slice::<T>();
         match (self.kind, state) {
             (OptimKind::AdamW, [m, v]) => {
                 let how = AdamW { lr, weight_decay, eps: group.epsilon, ..self.adam };
-                adamw_step(value, grad, m.as_mut_slice::<T>(), v.as_mut_slice(), &how, self.steps);
+                adamw(&mut param.value, &param.grad, m, v, &how, self.steps);
             }
             (_, state) => {
                 let how = Sgd { lr, momentum: self.momentum, dampening: 0.0, nesterov: false, weight_decay };
-                sgd_step(value, grad, state.first_mut().map(|b| b.as_mut_slice::<T>()), &how, self.steps);
+                sgd(&mut param.value, &param.grad, state.first_mut(), &how, self.steps);
             }
         }
     }
@@ -168,19 +164,12 @@ impl Optimizer {
     }
 }
 
-/// Σx² in f64, the same for any number of threads.
-fn squares(t: &Tensor) -> f64 {
-    match t.compute() {
-        Compute::F32 => loram_core::magnitude::sums(t.f32s()).1,
-        Compute::F64 => t.as_slice::<f64>().iter().map(|x| x * x).sum(),
-    }
-}
-
 /// Norm of all gradients together. Summed by name: a resumed run may hold its parameters in another order.
 pub fn grad_norm<'a>(params: impl IntoIterator<Item = &'a Param>) -> f64 {
-    let mut parts: Vec<_> = params.into_iter().map(|p| (&p.name, squares(&p.grad))).collect();
-    parts.sort_by(|a, b| a.0.cmp(b.0));
-    parts.iter().map(|p| p.1).sum::<f64>().sqrt()
+    let mut params: Vec<_> = params.into_iter().collect();
+    params.sort_by(|a, b| a.name.cmp(&b.name));
+    let grads: Vec<&Tensor> = params.iter().map(|p| &p.grad).collect();
+    sum_squares(&grads).into_iter().sum::<f64>().sqrt()
 }
 
 /// Scales all gradients so that their norm is at most `max_norm`, as `torch.nn.utils.clip_grad_norm_` does:
@@ -193,15 +182,8 @@ pub fn clip<'a>(params: impl IntoIterator<Item = &'a mut Param>, norm: f64, max_
     if factor >= 1.0 {
         return;
     }
-    fn scale<T: Element>(t: &mut Tensor, factor: f64) {
-        let factor = T::from_f64(factor);
-        t.as_mut_slice::<T>().iter_mut().for_each(|x| *x *= factor);
-    }
     for p in params {
-        match p.grad.compute() {
-            Compute::F32 => scale::<f32>(&mut p.grad, factor),
-            Compute::F64 => scale::<f64>(&mut p.grad, factor),
-        }
+        p.grad.scale(factor);
     }
 }
 
@@ -210,7 +192,7 @@ pub(crate) fn check_finite(params: &[&Param], loss: f64, norm: f64, step: usize,
     if loss.is_finite() && norm.is_finite() {
         return Ok(());
     }
-    let bad_weight = params.iter().find(|p| !squares(&p.value).is_finite());
+    let bad_weight = params.iter().find(|p| !sum_squares(&[&p.value])[0].is_finite());
     let (what, value, hint) = match (bad_weight, loss.is_finite()) {
         (Some(p), _) => {
             ("loss".to_string(), loss, format!("`{}` is no longer finite: the learning rate is too high", p.name))
@@ -220,7 +202,7 @@ pub(crate) fn check_finite(params: &[&Param], loss: f64, norm: f64, step: usize,
         }
         (None, false) => ("loss".into(), loss, "the run diverged: lower learning_rate or raise warmup_ratio".into()),
         (None, true) => {
-            let bad = params.iter().find(|p| !squares(&p.grad).is_finite());
+            let bad = params.iter().find(|p| !sum_squares(&[&p.grad])[0].is_finite());
             let name = bad.map_or("the parameters", |p| p.name.as_str());
             let hint = "the run diverged: lower learning_rate or max_grad_norm".into();
             (format!("gradient of {name}"), norm, hint)

@@ -1,12 +1,12 @@
 //! A model folder opened, and a model made ready for a task: what training, evaluation and generation begin with.
 
 use crate::adapt::{Adaptation, LoadAdapter, load};
-use crate::config::TaskKind;
+use crate::config::{DeviceKind, TaskKind};
 use crate::dataset::{DataOptions, Dataset, read_dataset};
 use crate::evaluate::{EvalOptions, evaluate};
 use crate::generate::GenerateOptions;
 use crate::observer::{Event, Observer, Stage};
-use crate::{Error, Metrics, Result};
+use crate::{Error, Metrics, Result, device};
 use loram_io::adapter::ADAPTER_CONFIG;
 use loram_io::config::{GenerationConfig, Head, TensorNames};
 use loram_io::hub;
@@ -131,11 +131,14 @@ pub struct SessionOptions {
     pub adapter: Option<String>,
     /// Task; `None`: from the adapter, else from the model's head.
     pub task: Option<TaskKind>,
+    /// Where to run.
+    pub device: DeviceKind,
 }
 
 impl Session {
     /// Opens a model and puts an adapter on it.
     pub fn open(options: &SessionOptions, observer: &mut dyn Observer) -> Result<Session> {
+        let compute = device::compute(options.device)?;
         let dir = options.adapter.as_deref().map(|a| resolve(a, None, observer)).transpose()?;
         let adapter = dir.as_deref().map(Adapter::read).transpose()?;
         let mut name = options.model.clone();
@@ -154,7 +157,7 @@ impl Session {
         })?;
         let (task, labels) = task_of(&base, adapter.as_ref(), options.task)?;
         stage(observer, Stage::Model, 0, 1, &name);
-        let mut model = base.model(&LoadOptions::new(task))?;
+        let mut model = base.model(&LoadOptions { compute, ..LoadOptions::new(task) })?;
         stage(observer, Stage::Model, 1, 1, &name);
         let (mut adaptation, mut warnings) = (None, Vec::new());
         if let Some(dir) = &dir {

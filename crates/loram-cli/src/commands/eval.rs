@@ -21,6 +21,7 @@ pub fn run(args: &Eval, matches: &ArgMatches, console: &Console) -> Result<()> {
         revision: args.source.revision.clone(),
         adapter: args.source.adapter.clone(),
         task: config.task,
+        device: config.device,
     };
     let session = Session::open(&options, &mut show)?;
     session.warnings.iter().for_each(|w| console.warn(w));

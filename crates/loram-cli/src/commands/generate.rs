@@ -3,14 +3,16 @@
 use crate::cli::Generate;
 use crate::console::Console;
 use crate::error::{Error, Result};
+use crate::keys;
 use crate::progress::Show;
+use clap::ArgMatches;
 use loram_train::generate::{Chat, GenerateOptions, Generated, generate};
 use loram_train::sampling::Sampling;
 use loram_train::{Session, SessionOptions};
 use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal, Read, Write};
 
-pub fn run(args: &Generate, console: &Console) -> Result<()> {
+pub fn run(args: &Generate, matches: &ArgMatches, console: &Console) -> Result<()> {
     let wrong = |flag: &str, what: &str| Err(Error::Usage(format!("{flag}: expected {what}")));
     if !(args.temperature >= 0.0 && args.temperature.is_finite()) {
         return wrong("--temperature", "0 or more");
@@ -31,6 +33,7 @@ pub fn run(args: &Generate, console: &Console) -> Result<()> {
         revision: args.source.revision.clone(),
         adapter: args.source.adapter.clone(),
         task: None,
+        device: keys::partial(matches)?.device,
     };
     let session = Session::open(&options, &mut show)?;
     show.clear();

@@ -34,7 +34,7 @@ pub fn run(cli: Cli, matches: &ArgMatches, console: &Console) -> Result<i32> {
         Verb::Init(args) => init::run(&args, own, console),
         Verb::Plan(args) => plan::run(&args, own, console),
         Verb::Eval(args) => eval::run(&args, own, console),
-        Verb::Generate(args) => generate::run(&args, console),
+        Verb::Generate(args) => generate::run(&args, own, console),
         Verb::Merge(args) => merge::run(&args, console),
         Verb::Convert(args) => convert::run(&args, console),
         Verb::Compare(args) => return compare::run(&args, cli.common.threads, console),

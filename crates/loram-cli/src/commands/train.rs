@@ -147,9 +147,10 @@ fn summary_text(s: &Summary) -> String {
     if let (true, Some(best)) = (s.took_best, s.best_step) {
         rows.push(("saved", format!("the weights of step {best}, the best evaluation")));
     }
+    let gpu = s.peak_gpu_memory.map_or(String::new(), |m| format!(", on the GPU {}", human_bytes(m)));
     rows.push((
         "speed",
-        format!("{} tokens/s, peak memory {}", count(s.tokens_per_second.round() as u64), human_bytes(s.peak_rss)),
+        format!("{} tokens/s, peak memory {}{gpu}", count(s.tokens_per_second.round() as u64), human_bytes(s.peak_rss)),
     ));
     rows.push(("trained", format!("{} of {} parameters", count(s.trainable_parameters), count(s.parameters))));
     rows.push(("run folder", s.output_dir.display().to_string()));

@@ -34,9 +34,7 @@ pub fn softmax_cross_entropy<T: Real>(
 ) -> Result<LossSum, OutOfRange> {
     let rows = labels.len();
     assert_eq!(logits.len(), rows * vocab, "softmax_cross_entropy: {rows} rows of {vocab}");
-    if let Some(index) = labels.iter().position(|&l| l != IGNORE && !(0..vocab as i64).contains(&l)) {
-        return Err(OutOfRange { what: "label", index, value: labels[index], limit: vocab });
-    }
+    check_labels(labels, vocab)?;
     let mut results = vec![(0.0f64, false); rows];
     let parts = (RowsMut(logits, vocab), Rows(labels, 1), RowsMut(&mut results, 1));
     for_rows(parts, rows, 2 * vocab, |(logits, labels, results), _| {
@@ -54,6 +52,14 @@ pub fn softmax_cross_entropy<T: Real>(
         counted: labels.iter().filter(|&&l| l != IGNORE).count(),
         correct: results.iter().filter(|r| r.1).count(),
     })
+}
+
+/// The first label that is neither −100 nor in 0..vocab.
+pub(crate) fn check_labels(labels: &[i64], vocab: usize) -> Result<(), OutOfRange> {
+    match labels.iter().position(|&l| l != IGNORE && !(0..vocab as i64).contains(&l)) {
+        Some(index) => Err(OutOfRange { what: "label", index, value: labels[index], limit: vocab }),
+        None => Ok(()),
+    }
 }
 
 /// (loss, correct) of one row.

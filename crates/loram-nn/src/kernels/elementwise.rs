@@ -168,7 +168,7 @@ fn mask_run<T: Real>(x: &[T], y: &mut [T], start: u32, keys: [u32; 2], threshold
 }
 
 /// Draws of 32 bits below this are dropped; p = 1 must be served by a factor of 0.
-pub(super) fn threshold(p: f64) -> u32 {
+pub(crate) fn threshold(p: f64) -> u32 {
     (p * 4_294_967_296.0).round().min(4_294_967_295.0) as u32
 }
 

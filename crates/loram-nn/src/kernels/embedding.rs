@@ -54,7 +54,8 @@ pub fn gather<T: Real>(
     Ok(())
 }
 
-fn check(ids: &[u32], limit: usize) -> Result<(), OutOfRange> {
+/// The first id that a table of `limit` rows does not have.
+pub(crate) fn check(ids: &[u32], limit: usize) -> Result<(), OutOfRange> {
     match ids.iter().position(|&id| id as usize >= limit) {
         Some(index) => Err(OutOfRange { what: "token id", index, value: i64::from(ids[index]), limit }),
         None => Ok(()),

@@ -3,15 +3,19 @@
 use super::decoder_block::{DecoderBlock, LayerCache};
 use super::load::Loader;
 use super::stack::{Part, Pass, Table};
+use crate::Result;
 use crate::batch::Batch;
+#[cfg(gpu)]
+use crate::cuda;
+use crate::cuda::on_gpu;
 use crate::kernels::activation::Act;
 use crate::kernels::attention::AttnShape;
+use crate::kernels::embedding;
 use crate::kernels::rope::{RopeKind, RopeParams};
 use crate::linear::{Linear, Source};
-use crate::ops::{Norm, RopeTable};
+use crate::ops::{Documents, Norm, RopeTable};
 use crate::param::Params;
 use crate::tensor::{Compute, Tensor, typed};
-use crate::{Error, Result};
 use loram_io::DecoderConfig;
 use loram_io::config::{Activation, RopeScaling};
 use std::sync::{Arc, Mutex};
@@ -146,7 +150,7 @@ impl Decoder {
     }
 
     pub fn pass<'a>(&self, lengths: &'a [usize], positions: &'a [u32], step: Option<u64>) -> Pass<'a> {
-        Pass { lengths, positions, step, rope: self.ropes.for_documents(lengths) }
+        Pass { documents: Documents::new(lengths, positions), step, rope: self.ropes.for_documents(lengths) }
     }
 
     pub fn embed(&self, params: &Params, batch: &Batch) -> Result<Tensor> {
@@ -187,7 +191,7 @@ impl Decoder {
         let positions: Vec<u32> = (start..start + tokens.len()).map(|p| p as u32).collect();
         let lengths = [tokens.len()];
         let rope = vec![self.ropes.get(start + tokens.len())];
-        let pass = Pass { lengths: &lengths, positions: &positions, step: None, rope };
+        let pass = Pass { documents: Documents::new(&lengths, &positions), step: None, rope };
         let mut x = Tensor::scratch(self.compute, tokens.len(), self.norm.weight.get(params).cols());
         self.embed.rows(params, tokens, &mut x, false)?;
         for (block, cache) in self.blocks.iter().zip(cache) {
@@ -202,19 +206,7 @@ impl Table {
     pub fn rows(&self, params: &Params, ids: &[u32], out: &mut Tensor, accumulate: bool) -> Result<()> {
         match &self.weight {
             Source::Frozen(w) => w.gather(ids, out, accumulate),
-            Source::Param(id) => {
-                use crate::kernels::embedding::{Table as Kernel, gather};
-                let table = params.value(*id);
-                match table.compute() {
-                    Compute::F32 => {
-                        gather(Kernel::F32(table.as_slice()), table.cols(), ids, out.f32s_mut(), accumulate)
-                    }
-                    Compute::F64 => {
-                        gather::<f64>(Kernel::F64(table.as_slice()), table.cols(), ids, out.as_mut_slice(), accumulate)
-                    }
-                }
-                .map_err(Error::from)
-            }
+            Source::Param(id) => gather(params.value(*id), ids, out, accumulate),
         }
     }
 
@@ -223,11 +215,30 @@ impl Table {
         let Source::Param(id) = self.weight else { return Ok(()) };
         let grad = params.grad_mut(id);
         let cols = grad.cols();
-        typed!(dx, T, crate::kernels::embedding::scatter_add::<T>(dx.as_slice(), ids, grad.as_mut_slice(), cols))?;
+        typed!(dx, T, embedding::scatter_add::<T>(dx.as_slice(), ids, grad.as_mut_slice(), cols), gpu: {
+            // ids were looked up in the table in the forward pass
+            cuda::rows::scatter_add(dx, ids, grad);
+            Ok(())
+        })?;
         Ok(())
     }
 
     pub fn trains(&self) -> bool {
         matches!(self.weight, Source::Param(_))
     }
+}
+
+/// out (ids × cols) = (accumulate ? out : 0) + rows of a trained table.
+fn gather(table: &Tensor, ids: &[u32], out: &mut Tensor, accumulate: bool) -> Result<()> {
+    use embedding::{Table as Kernel, check, gather};
+    let cols = table.cols();
+    match table.compute() {
+        Compute::F32 => gather(Kernel::F32(table.as_slice()), cols, ids, out.f32s_mut(), accumulate)?,
+        Compute::F64 => gather::<f64>(Kernel::F64(table.as_slice()), cols, ids, out.as_mut_slice(), accumulate)?,
+        Compute::CudaF32 | Compute::CudaBf16 => {
+            check(ids, table.rows())?;
+            on_gpu!(cuda::rows::gather(table, ids, out, accumulate));
+        }
+    }
+    Ok(())
 }

@@ -138,7 +138,7 @@ impl Block for DecoderBlock {
         let (xn, input_norm) = self.input_norm.forward(params, &x);
         let qkv = self.project(params, &xn, pass);
         drop(xn);
-        let (o, lse) = ops::attention(&qkv.q, &qkv.k, &qkv.v, pass.lengths, &self.attention_shape(pass.step));
+        let (o, lse) = ops::attention(&qkv.q, &qkv.k, &qkv.v, &pass.documents, &self.attention_shape(pass.step));
         let mut x1 = x.clone();
         let lo = self.o.forward_into(params, &o, &mut x1, true, pass.step);
         let (y, post_norm, gate, up, [lg, lu, ld]) = self.mlp(params, &x1, pass.step);
@@ -178,7 +178,7 @@ impl Block for DecoderBlock {
         self.o.backward(params, &s.o, lo, &dx1, Some((&mut d_o, false)), step);
         let Projected { q, k, v, plain, lora: [lq, lk, lv] } = s.qkv;
         let shape = self.attention_shape(step);
-        let [mut dq, mut dk, dv] = ops::attention_backward([&q, &k, &v], (&s.o, &s.lse), &d_o, pass.lengths, &shape);
+        let [mut dq, mut dk, dv] = ops::attention_backward([&q, &k, &v], (&s.o, &s.lse), &d_o, &pass.documents, &shape);
         drop((d_o, q, k, v));
         let d = self.shape.head_dim;
         if self.rope {

@@ -8,9 +8,9 @@ use crate::batch::Batch;
 use crate::dropout::Dropout;
 use crate::kernels::attention::AttnShape;
 use crate::linear::Linear;
-use crate::ops::{Norm, NormSaved};
+use crate::ops::{Documents, Norm, NormSaved};
 use crate::param::Params;
-use crate::tensor::Tensor;
+use crate::tensor::{Compute, Tensor};
 use crate::{Error, Result};
 use loram_io::EncoderConfig;
 
@@ -26,6 +26,7 @@ pub(crate) struct Encoder {
     position_offset: usize,
     max_length: usize,
     hidden: usize,
+    compute: Compute,
 }
 
 /// Activations of the embedding layer.
@@ -117,6 +118,7 @@ impl Encoder {
         }
         let at = |name: &str| format!("{}.embeddings.{name}", names.backbone);
         Ok(Encoder {
+            compute: l.compute,
             words: l.table(at("word_embeddings"), cfg.vocab_size, hidden)?,
             positions: l.table(at("position_embeddings"), cfg.max_position_embeddings, hidden)?,
             types: match cfg.type_vocab_size {
@@ -133,7 +135,7 @@ impl Encoder {
     }
 
     pub fn pass<'a>(&self, lengths: &'a [usize], positions: &'a [u32], step: Option<u64>) -> Pass<'a> {
-        Pass { lengths, positions, step, rope: Vec::new() }
+        Pass { documents: Documents::new(lengths, positions), step, rope: Vec::new() }
     }
 
     fn rows(&self, batch: &Batch, positions: &[u32]) -> (Vec<u32>, Vec<u32>) {
@@ -157,7 +159,7 @@ impl Encoder {
             return Err(Error::TooLong { length, max: self.max_length });
         }
         let (positions, types) = self.rows(batch, positions);
-        let mut sum = Tensor::scratch(self.norm.weight.get(params).compute(), batch.tokens.len(), self.hidden);
+        let mut sum = Tensor::scratch(self.compute, batch.tokens.len(), self.hidden);
         self.words.rows(params, &batch.tokens, &mut sum, false)?;
         self.positions.rows(params, &positions, &mut sum, true)?;
         if let Some(table) = &self.types {

@@ -95,7 +95,7 @@ impl Block for EncoderBlock {
         let (q, lq) = self.q.forward(params, &x, step);
         let (k, lk) = self.k.forward(params, &x, step);
         let (v, lv) = self.v.forward(params, &x, step);
-        let (o, lse) = ops::attention(&q, &k, &v, pass.lengths, &self.attention_shape(step));
+        let (o, lse) = ops::attention(&q, &k, &v, &pass.documents, &self.attention_shape(step));
         let mut sum1 = x.clone();
         let lo = add_to(&mut sum1, &self.o, self.output_dropout, params, &o, step);
         let (x1, norm1) = self.attention_norm.forward(params, &sum1);
@@ -142,7 +142,7 @@ impl Block for EncoderBlock {
         drop(dropped);
         let [q, k, v] = &s.qkv;
         let shape = self.attention_shape(step);
-        let [dq, dk, dv] = ops::attention_backward([q, k, v], (&s.o, &s.lse), &d_o, pass.lengths, &shape);
+        let [dq, dk, dv] = ops::attention_backward([q, k, v], (&s.o, &s.lse), &d_o, &pass.documents, &shape);
         for (linear, saved, g) in [(&self.q, lq, &dq), (&self.k, lk, &dk), (&self.v, lv, &dv)] {
             linear.backward(params, &s.x, saved, g, need_dx.then_some((&mut dx, true)), step);
         }

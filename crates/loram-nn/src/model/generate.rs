@@ -4,7 +4,7 @@ use super::decoder_block::LayerCache;
 use super::head::Head;
 use super::{Backbone, Model};
 use crate::kernels::OutOfRange;
-use crate::{Error, Result};
+use crate::{Error, Result, cuda};
 
 /// A text in the making: keys and values of all tokens so far.
 pub struct Generator<'a> {
@@ -42,10 +42,12 @@ impl Generator<'_> {
             return Err(OutOfRange { what: "token id", index, value, limit: head.n }.into());
         }
         let params = &self.model.params;
-        let hidden = decoder.continue_with(params, tokens, self.tokens.len(), &mut self.cache)?;
-        self.tokens.extend_from_slice(tokens);
-        let last = hidden.gather_rows(&[tokens.len() - 1]);
-        Ok(head.forward(params, &last, None).0.to_f32_vec())
+        cuda::catch(|| {
+            let hidden = decoder.continue_with(params, tokens, self.tokens.len(), &mut self.cache)?;
+            self.tokens.extend_from_slice(tokens);
+            let last = hidden.gather_rows(&[tokens.len() - 1]);
+            Ok(head.forward(params, &last, None).0.to_f32_vec())
+        })
     }
 
     /// Forgets all but the first `len` tokens.

@@ -3,13 +3,17 @@
 use super::load::Loader;
 use super::stack::{Part, Table};
 use crate::batch::{Batch, BatchLoss, Targets};
+#[cfg(gpu)]
+use crate::cuda;
 use crate::dropout::Dropout;
 use crate::kernels::activation::Act;
-use crate::kernels::cross_entropy::{IGNORE, mse, softmax_cross_entropy};
+#[cfg(gpu)]
+use crate::kernels::cross_entropy::check_labels;
+use crate::kernels::cross_entropy::{IGNORE, LossSum, mse, softmax_cross_entropy};
 use crate::linear::{Linear, LinearSaved, Source};
 use crate::ops;
 use crate::param::Params;
-use crate::tensor::{Tensor, typed};
+use crate::tensor::{Compute, Element, Tensor, typed};
 use crate::weight::Weight;
 use crate::{Error, Result, Task};
 use loram_io::{DecoderConfig, EncoderConfig};
@@ -17,6 +21,9 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 /// Logits that exist at a time (64 MiB in f32): the whole table of a large vocabulary never does.
 const LOGITS: usize = 1 << 24;
+
+/// The same on a GPU (128 MiB in bf16), where narrow products leave most of it idle.
+const GPU_LOGITS: usize = 1 << 26;
 
 /// Top of a model.
 #[derive(Debug)]
@@ -96,7 +103,7 @@ fn load_or_new(l: &Loader<'_>, path: &str, n: usize, m: usize, bias: bool, seed:
     let stream = path.bytes().fold(seed, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     let mut linear = Linear::frozen(path.to_string(), Weight::from_f32(n, m, normal(stream, n * m, std)));
     if bias {
-        linear.bias = Some(Source::Frozen(Tensor::zeros(l.compute, 1, n)));
+        linear.bias = Some(Source::Frozen(Tensor::zeros(l.compute.exact(), 1, n)));
     }
     Ok(linear)
 }
@@ -173,12 +180,12 @@ impl Head {
     pub fn evaluate(&self, params: &Params, hidden: &Tensor, batch: &Batch) -> Result<HeadOut> {
         match self {
             Head::Lm(linear) => {
-                let mut loss = BatchLoss::default();
-                for (rows, labels) in counted_chunks(linear, batch)? {
+                let mut loss = LmLoss::default();
+                for (rows, labels) in counted_chunks(linear, batch, hidden.compute())? {
                     let mut logits = linear.forward(params, &hidden.gather_rows(&rows), None).0;
-                    loss.add(cross_entropy(&mut logits, &labels, 1.0, false)?);
+                    loss.add(&mut logits, &labels, 1.0, false)?;
                 }
-                Ok(HeadOut { loss, d_hidden: None, logits: Vec::new() })
+                Ok(HeadOut { loss: loss.sum(), d_hidden: None, logits: Vec::new() })
             }
             Head::Pooled(head) => {
                 let mut out = head.forward(params, head.pick(hidden, batch)?, None).0;
@@ -202,39 +209,77 @@ fn std_of(raw: &serde_json::Map<String, serde_json::Value>) -> f64 {
 }
 
 /// Positions whose label counts, with their labels, in chunks small enough for their logits.
-fn counted_chunks(head: &Linear, batch: &Batch) -> Result<Vec<(Vec<usize>, Vec<i64>)>> {
+fn counted_chunks(head: &Linear, batch: &Batch, compute: Compute) -> Result<Vec<(Vec<usize>, Vec<i64>)>> {
     if batch.labels.len() != batch.tokens.len() {
         return Err(Error::Batch("a language model needs a label for every token".into()));
     }
     let counted: Vec<usize> = (0..batch.labels.len()).filter(|&i| batch.labels[i] != IGNORE).collect();
     let labels = |rows: &[usize]| rows.iter().map(|&i| batch.labels[i]).collect();
-    Ok(counted.chunks((LOGITS / head.n).clamp(16, 4096)).map(|rows| (rows.to_vec(), labels(rows))).collect())
+    let logits = if compute.on_gpu() { GPU_LOGITS } else { LOGITS };
+    Ok(counted.chunks((logits / head.n).clamp(16, 4096)).map(|rows| (rows.to_vec(), labels(rows))).collect())
 }
 
 /// Loss of rows of logits, which become their gradients times `scale` with `grad`.
-fn cross_entropy(logits: &mut Tensor, labels: &[i64], scale: f64, grad: bool) -> Result<BatchLoss> {
+fn cross_entropy<T: Element>(logits: &mut Tensor, labels: &[i64], scale: f64, grad: bool) -> Result<BatchLoss> {
     let n = logits.cols();
-    let sum =
-        typed!(logits, T, softmax_cross_entropy::<T>(logits.as_mut_slice(), labels, n, T::from_f64(scale), grad))?;
-    Ok(BatchLoss { loss_sum: sum.loss, counted: sum.counted, correct: sum.correct })
+    let sum = softmax_cross_entropy::<T>(logits.as_mut_slice(), labels, n, T::from_f64(scale), grad)?;
+    Ok(sum.into())
+}
+
+impl From<LossSum> for BatchLoss {
+    fn from(sum: LossSum) -> BatchLoss {
+        BatchLoss { loss_sum: sum.loss, counted: sum.counted, correct: sum.correct }
+    }
+}
+
+/// The loss of a language model over chunks of logits; what a GPU finds is read when all is done.
+#[derive(Default)]
+struct LmLoss {
+    found: BatchLoss,
+    #[cfg(gpu)]
+    on_gpu: cuda::ops::Losses,
+}
+
+impl LmLoss {
+    /// Labels all count. With `grad` the logits become their gradients times `scale`.
+    fn add(&mut self, logits: &mut Tensor, labels: &[i64], scale: f64, grad: bool) -> Result<()> {
+        let found = typed!(logits, T, cross_entropy::<T>(logits, labels, scale, grad), gpu: {
+            check_labels(labels, logits.cols())?;
+            let labels: Vec<u32> = labels.iter().map(|&l| l as u32).collect();
+            self.on_gpu.add(logits, &labels, scale, grad);
+            Ok(BatchLoss::default())
+        })?;
+        self.found.add(found);
+        Ok(())
+    }
+
+    fn sum(self) -> BatchLoss {
+        #[cfg(gpu)]
+        let on_gpu = self.on_gpu.sum().into();
+        #[cfg(not(gpu))]
+        let on_gpu = BatchLoss::default();
+        let mut sum = self.found;
+        sum.add(on_gpu);
+        sum
+    }
 }
 
 /// Next-token cross-entropy over the positions whose label counts: logits and their gradients chunk by chunk.
 fn lm_loss(head: &Linear, params: &mut Params, hidden: &Tensor, batch: &Batch, how: &Backward) -> Result<HeadOut> {
-    let mut loss = BatchLoss::default();
+    let mut loss = LmLoss::default();
     let mut d_hidden = how.through.then(|| Tensor::zeros(hidden.compute(), hidden.rows(), hidden.cols()));
     let step = Some(how.step);
-    for (rows, labels) in counted_chunks(head, batch)? {
+    for (rows, labels) in counted_chunks(head, batch, hidden.compute())? {
         let x = hidden.gather_rows(&rows);
         let (mut logits, saved) = head.forward(params, &x, step);
-        loss.add(cross_entropy(&mut logits, &labels, how.scale, true)?);
+        loss.add(&mut logits, &labels, how.scale, true)?;
         let mut dx = how.through.then(|| Tensor::scratch(x.compute(), x.rows(), x.cols()));
         head.backward(params, &x, &saved, &logits, dx.as_mut().map(|t| (t, false)), step);
         if let (Some(d), Some(dx)) = (&mut d_hidden, &dx) {
             d.add_rows(&rows, dx);
         }
     }
-    Ok(HeadOut { loss, d_hidden, logits: Vec::new() })
+    Ok(HeadOut { loss: loss.sum(), d_hidden, logits: Vec::new() })
 }
 
 impl Pooled {
@@ -265,13 +310,19 @@ impl Pooled {
         (logits, PooledSaved { x, first, out })
     }
 
-    /// Loss of outputs (documents, outputs), which become its gradient times `scale`.
+    /// Loss of outputs (documents, outputs), which become its gradient times `scale`. So few numbers are the CPU's work.
     fn loss_of(&self, out: &mut Tensor, batch: &Batch, scale: f64) -> Result<BatchLoss> {
+        if out.compute().on_gpu() {
+            let mut here = out.on_cpu().into_owned();
+            let loss = self.loss_of(&mut here, batch, scale)?;
+            out.copy_from_f32(here.f32s());
+            return Ok(loss);
+        }
         match &batch.targets {
             Targets::None => Ok(BatchLoss::default()),
             Targets::Class(ids) if !self.regression => {
                 let labels: Vec<i64> = ids.iter().map(|&c| c as i64).collect();
-                cross_entropy(out, &labels, scale, true)
+                typed!(out, T, cross_entropy::<T>(out, &labels, scale, true))
             }
             Targets::Value(values) if self.regression => {
                 let loss_sum = typed!(out, T, {

@@ -46,7 +46,7 @@ impl<'a> Loader<'a> {
 
     fn vector(&self, name: &str, len: usize) -> Result<Vector> {
         let values = self.tensor(name, &[len])?.to_f32()?;
-        Ok(Source::Frozen(Tensor::from_f32(self.compute, 1, len, &values)))
+        Ok(Source::Frozen(Tensor::from_f32(self.compute.exact(), 1, len, &values)))
     }
 
     /// `<path>.weight` (n, m) and, with `bias`, `<path>.bias` (n).

@@ -6,12 +6,13 @@ mod encoder;
 mod encoder_block;
 mod head;
 mod load;
-mod stack;
+pub(crate) mod stack;
 mod train;
 
 pub use generate::Generator;
 mod generate;
 
+use crate::cuda;
 use crate::dropout::Dropout;
 use crate::linear::{Lora as Attached, Source, Vector};
 use crate::param::{ParamKind, Params};
@@ -54,7 +55,7 @@ impl Task {
 pub struct LoadOptions {
     /// What it is used for.
     pub task: Task,
-    /// Number type of activations, parameters and gradients.
+    /// Number type of activations, and where the model runs.
     pub compute: Compute,
     /// Keep the inputs of blocks only and compute the rest again in the backward pass (1604.06174).
     pub gradient_checkpointing: bool,
@@ -111,6 +112,9 @@ impl Model {
     /// Builds the model of `cfg` over the weights of a checkpoint, which stay mapped. A head that the checkpoint does
     /// not have is started at random; errors name tensors that are missing or have another shape.
     pub fn load(ckpt: &Checkpoint, cfg: &ModelConfig, options: &LoadOptions) -> Result<Model> {
+        if options.compute.on_gpu() {
+            cuda::info()?;
+        }
         let loader = Loader::new(ckpt, cfg, options)?;
         let (backbone, head, tied) = match cfg {
             ModelConfig::Decoder(c) => {
@@ -189,7 +193,8 @@ impl Model {
 
     /// True when the layer's weight is held in f32, so that it can be changed without loss.
     pub fn holds_f32(&self, path: &str) -> bool {
-        self.all_linears().iter().any(|l| l.path == path && matches!(&l.weight, Source::Frozen(w) if w.is_f32()))
+        self.options.compute != Compute::CudaBf16
+            && self.all_linears().iter().any(|l| l.path == path && matches!(&l.weight, Source::Frozen(w) if w.is_f32()))
     }
 
     /// Puts an adapter on a linear layer. Shapes are checked; a layer takes one adapter.
@@ -214,11 +219,15 @@ impl Model {
             }
         }
         let dropout = Dropout::adapter(lora.dropout, params.len() as u64);
+        // what is not trained may be as narrow as activations
         let mut factor = |values: &[f32], rows, cols, train: bool, kind, suffix: &str| -> Vector {
-            let value = Tensor::from_f32(compute, rows, cols, values);
+            let value = |compute| Tensor::from_f32(compute, rows, cols, values);
             match train {
-                true => Source::Param(params.add(format!("{path}.{suffix}.weight"), kind, &[rows, cols], value)),
-                false => Source::Frozen(value),
+                true => {
+                    let (name, value) = (format!("{path}.{suffix}.weight"), value(compute.exact()));
+                    Source::Param(params.add(name, kind, &[rows, cols], value))
+                }
+                false => Source::Frozen(value(compute)),
             }
         };
         let a = factor(&lora.a, r, m, lora.train_a, ParamKind::LoraA, "lora_A");
@@ -288,7 +297,7 @@ impl Model {
     }
 
     fn make_trainable(&mut self, kind: ParamKind, chosen: impl Fn(&str) -> bool) {
-        let compute = self.options.compute;
+        let compute = self.options.compute.exact();
         let tied = self.tied && kind == ParamKind::Base;
         let mut parts = match &mut self.backbone {
             Backbone::Decoder(d) => d.parts(),

@@ -1,7 +1,7 @@
 //! A pile of blocks: which activations are kept, and how the backward pass goes down it.
 
 use crate::linear::Linear;
-use crate::ops::{Norm, RopeTable};
+use crate::ops::{Documents, Norm, RopeTable};
 use crate::param::Params;
 use crate::tensor::Tensor;
 use crate::weight::Weight;
@@ -9,10 +9,7 @@ use std::sync::Arc;
 
 /// What all blocks of a pass share.
 pub(crate) struct Pass<'a> {
-    /// Tokens per document.
-    pub lengths: &'a [usize],
-    /// Position of every token in its document.
-    pub positions: &'a [u32],
+    pub documents: Documents<'a>,
     /// Seed of the dropout in this step; `None`: no dropout.
     pub step: Option<u64>,
     /// Rotary table for each document, for decoders: one entry serves all where they are equal.
@@ -23,11 +20,11 @@ impl Pass<'_> {
     /// Rotates x (t, heads·d) in place.
     pub fn rotate(&self, x: &mut Tensor, d: usize, backward: bool) {
         if let [table] = &self.rope[..] {
-            return table.apply(x, 0..x.rows(), self.positions, d, backward);
+            return table.apply(x, 0..x.rows(), &self.documents, d, backward);
         }
         let mut start = 0;
-        for (table, &n) in self.rope.iter().zip(self.lengths) {
-            table.apply(x, start..start + n, &self.positions[start..start + n], d, backward);
+        for (table, &n) in self.rope.iter().zip(self.documents.lengths) {
+            table.apply(x, start..start + n, &self.documents, d, backward);
             start += n;
         }
     }

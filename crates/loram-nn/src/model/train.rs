@@ -5,13 +5,17 @@ use super::{Backbone, Model, stack};
 use crate::batch::{Batch, BatchLoss, EvalOut};
 use crate::observe::{Observe, Watch};
 use crate::tensor::Tensor;
-use crate::{Result, pool};
+use crate::{Result, cuda, pool};
 use std::collections::BTreeMap;
 
 impl Model {
     /// Adds d(`loss_scale`·Σ loss)/dθ of a batch to the gradients of all parameters θ. `loss_scale` is 1/(tokens or
     /// documents that count in the whole optimiser step) for a mean; `step_seed` draws the dropout.
     pub fn forward_backward(&mut self, batch: &Batch, loss_scale: f64, step_seed: u64) -> Result<BatchLoss> {
+        cuda::catch(|| self.pass(batch, loss_scale, step_seed))
+    }
+
+    fn pass(&mut self, batch: &Batch, loss_scale: f64, step_seed: u64) -> Result<BatchLoss> {
         batch.check()?;
         let positions = batch.positions();
         let step = Some(step_seed);
@@ -105,15 +109,19 @@ impl Model {
 
     /// Loss of a batch, and for heads their outputs.
     pub fn evaluate(&self, batch: &Batch) -> Result<EvalOut> {
-        let hidden = self.hidden(batch)?;
-        let out = self.head.evaluate(&self.params, &hidden, batch)?;
-        pool::end_of_step();
-        Ok(EvalOut { loss: out.loss, logits: out.logits })
+        cuda::catch(|| {
+            let hidden = self.hidden(batch)?;
+            let out = self.head.evaluate(&self.params, &hidden, batch)?;
+            pool::end_of_step();
+            Ok(EvalOut { loss: out.loss, logits: out.logits })
+        })
     }
 
     /// Outputs of the head, row-major: (tokens, vocabulary) for a language model, (documents, outputs) otherwise.
     pub fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
-        let hidden = self.hidden(batch)?;
-        Ok(self.head.logits(&self.params, &hidden, batch)?.to_f32_vec())
+        cuda::catch(|| {
+            let hidden = self.hidden(batch)?;
+            Ok(self.head.logits(&self.params, &hidden, batch)?.to_f32_vec())
+        })
     }
 }

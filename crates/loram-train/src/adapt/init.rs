@@ -5,7 +5,7 @@ use crate::config::{BaseMode, TrainConfig};
 use crate::dataset::{DataOptions, calibration_examples, read_dataset};
 use crate::observer::{Observer, Stage};
 use crate::session::{Base, stage, task_type};
-use crate::{Error, Result};
+use crate::{Error, Result, device};
 use loram_io::adapter::{Adapter, AdapterForm};
 use loram_io::error::Error as IoError;
 use loram_io::init::{InitReport, StartedLayer};
@@ -29,7 +29,8 @@ pub fn init_on_data(config: &TrainConfig, observer: &mut dyn Observer) -> Result
     let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), observer)?;
     let data = read_dataset(&base, &DataOptions::calibration(config), None, observer)?;
     let examples = calibration_examples(config, &data.examples);
-    let mut model = base.model(&LoadOptions { seed: config.seed, ..LoadOptions::new(data.task) })?;
+    let compute = device::compute(config.device)?;
+    let mut model = base.model(&LoadOptions { compute, seed: config.seed, ..LoadOptions::new(data.task) })?;
     let lora = config.lora_config();
     // the weights stay as they are: nothing runs after the start
     let options = StartOptions { lora, scheme, seed: config.seed, base: BaseMode::Branch };

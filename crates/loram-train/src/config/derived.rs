@@ -226,8 +226,8 @@ impl TrainConfig {
         )))
     }
 
-    /// Keys whose values decide the course of a run: a resumed run must not change them.
-    pub(crate) fn trajectory(&self) -> serde_json::Map<String, Value> {
+    /// Keys whose values decide the course of a run, `device` being where it runs indeed: a resumed run must not change them.
+    pub(crate) fn trajectory(&self, device: &str) -> serde_json::Map<String, Value> {
         // what only says where, when and how results are shown may change
         const FREE: [&str; 29] = [
             "model_name_or_path",
@@ -262,6 +262,7 @@ impl TrainConfig {
         ];
         let mut all = self.to_json();
         all.retain(|k, _| !FREE.contains(&k.as_str()));
+        all.insert("device".into(), json!(device));
         all
     }
 }

@@ -286,6 +286,9 @@ keys! {
         max_new_tokens: usize = 64, if |n| *n > 0 => "at least 1";
         /// Where metrics go beside metrics.jsonl.
         report_to: ReportTo = ReportTo::TensorBoard;
+        /// Where to run: cuda is an NVIDIA GPU, in bfloat16 with f32 adapters; auto takes one where this build and the
+        /// machine have it.
+        device: DeviceKind = DeviceKind::Auto;
         /// What to do when the memory estimate exceeds what is free.
         memory_check: MemoryCheck = MemoryCheck::Error;
     }

@@ -10,8 +10,8 @@ pub use derived::FactorSetting;
 pub use keys::{Field, TrainConfig, fields};
 pub use rewrite::{REWRITABLE, Rewritten};
 pub use value::{
-    AdapterFormat, BaseMode, FinetuningType, KeyType, MemoryCheck, OptimKind, ReportTo, Resume, SamplePrompts,
-    SchedulerType, SchemeName, Strategy, TaskKind,
+    AdapterFormat, BaseMode, DeviceKind, FinetuningType, KeyType, MemoryCheck, OptimKind, ReportTo, Resume,
+    SamplePrompts, SchedulerType, SchemeName, Strategy, TaskKind,
 };
 
 use crate::{Error, Result};

@@ -458,6 +458,19 @@ choices! {
     }
 }
 choices! {
+    /// Where a model runs.
+    #[derive(Default)]
+    DeviceKind {
+        /// On an NVIDIA GPU where this build and the machine have one, else on the CPU.
+        #[default]
+        Auto = "auto",
+        /// On the CPU, in f32.
+        Cpu = "cpu",
+        /// On an NVIDIA GPU, in bfloat16.
+        Cuda = "cuda" | "gpu",
+    }
+}
+choices! {
     /// Where metrics go beside `metrics.jsonl`.
     ReportTo {
         /// Event files for TensorBoard in the run folder.

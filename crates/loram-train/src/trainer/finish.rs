@@ -7,7 +7,7 @@ use crate::config::AdapterFormat;
 use crate::full::save_full;
 use crate::observer::{Event, Level, Observer, Stage};
 use crate::session::{show, stage};
-use crate::{Metrics, Result, system};
+use crate::{Metrics, Result, device, system};
 use loram_io::adapter::{Adapter, AdapterForm};
 use loram_io::atomic;
 use std::path::{Path, PathBuf};
@@ -164,6 +164,7 @@ impl Run<'_, '_, '_> {
             seconds: state.train_seconds,
             tokens_per_second: tokens as f64 / seconds.max(1e-9),
             peak_rss: system::peak_rss(),
+            peak_gpu_memory: device::peak_memory(s.model.options().compute),
             model: s.base.name.clone(),
             output_dir: s.config.output_dir.clone(),
             next: self.next(status, adapter.as_deref()),

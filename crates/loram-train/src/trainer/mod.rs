@@ -12,6 +12,7 @@ use crate::config::TrainConfig;
 use crate::observer::{Observer, Sample};
 use crate::report::Reporter;
 use crate::{Metrics, Result};
+use loram_nn::cuda;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -72,8 +73,13 @@ impl Trainer {
     /// Errors leave the run folder with what was saved before them.
     pub fn run(&self, observer: &mut dyn Observer) -> Result<Summary> {
         let mut reporter = Reporter::new(observer);
-        let setup = setup::Setup::new(&self.config, &mut reporter)?;
-        run::Run::new(setup, &self.stop, &mut reporter)?.train()
+        // what fails on a GPU outside the model's passes
+        cuda::catch(|| {
+            Ok((|| {
+                let setup = setup::Setup::new(&self.config, &mut reporter)?;
+                run::Run::new(setup, &self.stop, &mut reporter)?.train()
+            })())
+        })?
     }
 }
 
@@ -129,6 +135,9 @@ pub struct Summary {
     pub tokens_per_second: f64,
     /// Largest resident memory in bytes.
     pub peak_rss: u64,
+    /// Largest memory held on the GPU, in bytes, where the run was there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_gpu_memory: Option<u64>,
     /// Model that was adapted.
     pub model: String,
     /// Run folder.

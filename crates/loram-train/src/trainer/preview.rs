@@ -6,7 +6,7 @@ use crate::dataset::Dataset;
 use crate::estimate::MemoryEstimate;
 use crate::observer::Observer;
 use crate::session::Base;
-use crate::{Result, system};
+use crate::{Result, device};
 use loram_core::plan_layers;
 use loram_io::data::{PrepareReport, Target};
 use loram_io::linear_modules;
@@ -85,6 +85,7 @@ pub struct PreviewSpan {
 }
 
 pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Result<Preview> {
+    device::compute(config.device)?;
     let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), observer)?;
     let mut warnings = Vec::new();
     if let Err(e) = resume_from(config).and_then(|resumed| check_output(config, resumed.is_some())) {
@@ -120,7 +121,7 @@ pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Resu
         steps_per_epoch: *steps_per_epoch,
         total_steps: *total_steps,
         memory,
-        free_memory: system::available_memory(),
+        free_memory: device::free_memory(device::compute(config.device)?),
         example: spans.into_iter().map(|s| PreviewSpan { text: s.text, counted: s.counted }).collect(),
         warnings,
         target,

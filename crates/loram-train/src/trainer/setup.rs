@@ -10,10 +10,10 @@ use crate::observer::{Level, Observer, Stage};
 use crate::optim::Optimizer;
 use crate::report::Reporter;
 use crate::session::{Base, resolve, stage, task_type};
-use crate::{Error, Metrics, Result};
+use crate::{Error, Metrics, Result, device};
 use loram_core::Statistic;
 use loram_io::chat::ChatTemplate;
-use loram_nn::{LoadOptions, Model, Task};
+use loram_nn::{LoadOptions, Model, Task, cuda};
 use std::path::{Path, PathBuf};
 
 /// Data of a run and how they are cut into steps.
@@ -89,6 +89,7 @@ impl<'c> Setup<'c> {
         // the cheapest mistakes first
         let resumed = resume_from(config)?;
         check_output(config, resumed.is_some())?;
+        let compute = device::compute(config.device)?;
         let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), reporter)?;
         let data = read_data(config, &base, reporter)?;
         tell_about_data(&data, config, reporter);
@@ -103,7 +104,7 @@ impl<'c> Setup<'c> {
         let task = data.train.task;
         let mut state = TrainerState {
             max_steps: data.total_steps,
-            config: config.trajectory(),
+            config: config.trajectory(device::name(compute)),
             data: data_checksum(&data.train.examples),
             ..TrainerState::default()
         };
@@ -112,7 +113,12 @@ impl<'c> Setup<'c> {
             checkpoint::check_same_run(dir, &saved, &state)?;
             state = saved;
         }
+        if compute.on_gpu() {
+            let text = format!("device: {}, bfloat16 with f32 adapters", cuda::info()?.name());
+            reporter.message(Level::Info, text);
+        }
         let options = LoadOptions {
+            compute,
             gradient_checkpointing: config.gradient_checkpointing,
             seed: config.seed,
             dropout: config.model_dropout,

@@ -1,0 +1,50 @@
+// Small operations on whole tensors: sums, scaling, changes of the number type, biases, dropout, norms of gradients.
+#include "portable.cuh"
+
+template <typename T> __device__ void add_assign(T* y, const T* x, long long n) {
+    const long long i = element();
+    if (i < n) put(y + i, wide(y[i]) + wide(x[i]));
+}
+BOTH(add_assign, (T* y, const T* x, long long n), (y, x, n))
+
+template <typename T> __device__ void scale(T* y, float a, long long n) {
+    const long long i = element();
+    if (i < n) put(y + i, wide(y[i]) * a);
+}
+BOTH(scale, (T* y, float a, long long n), (y, a, n))
+
+// cast_f32: from f32 to bf16; cast_bf16: from bf16 to f32
+KERNEL(cast_f32, const float* x, bf16* y, long long n) {
+    const long long i = element();
+    if (i < n) put(y + i, x[i]);
+}
+
+KERNEL(cast_bf16, const bf16* x, float* y, long long n) {
+    const long long i = element();
+    if (i < n) y[i] = wide(x[i]);
+}
+
+template <typename T> __device__ void add_bias(T* y, const float* bias, int cols, long long n) {
+    const long long i = element();
+    if (i < n) put(y + i, wide(y[i]) + bias[i % cols]);
+}
+BOTH(add_bias, (T* y, const float* bias, int cols, long long n), (y, bias, cols, n))
+
+// y = (accumulate ? y : 0) + x·m·keep, m = 0 where the draw is below the threshold
+template <typename T>
+__device__ void dropout(const T* x, T* y, unsigned threshold, float keep, unsigned long long seed, int accumulate, long long n) {
+    const long long i = element();
+    if (i >= n) return;
+    const bool kept = draw(draw_keys(seed, (unsigned long long)i >> 32), (unsigned)i) >= threshold;
+    put_or_add(y + i, kept ? wide(x[i]) * keep : 0.0f, accumulate);
+}
+BOTH(dropout, (const T* x, T* y, unsigned threshold, float keep, unsigned long long seed, int accumulate, long long n),
+     (x, y, threshold, keep, seed, accumulate, n))
+
+// One sum of squares for each block, which takes every gridDim-th piece.
+KERNEL(sum_squares, const float* x, float* partial, long long n) {
+    float sum = 0.0f;
+    for (long long i = element(); i < n; i += (long long)gridDim.x * blockDim.x) sum = fmaf(x[i], x[i], sum);
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}

@@ -1,0 +1,35 @@
+// Rows by number: embeddings, the positions that count, and gradients into them.
+#include "portable.cuh"
+
+// Row ids[i] of the table in row i of y; added where asked.
+template <typename S, typename T>
+__device__ void gather(const S* table, const unsigned* ids, T* y, int accumulate, int cols) {
+    const long long from = (long long)ids[blockIdx.x] * cols, to = (long long)blockIdx.x * cols;
+    for (int j = threadIdx.x; j < cols; j += blockDim.x) put_or_add(y + to + j, wide(table[from + j]), accumulate);
+}
+
+KERNEL(gather_f32, const float* table, const unsigned* ids, float* y, int accumulate, int cols) {
+    gather(table, ids, y, accumulate, cols);
+}
+KERNEL(gather_bf16, const bf16* table, const unsigned* ids, bf16* y, int accumulate, int cols) {
+    gather(table, ids, y, accumulate, cols);
+}
+// out of a trained table, which is f32
+KERNEL(gather_f32_bf16, const float* table, const unsigned* ids, bf16* y, int accumulate, int cols) {
+    gather(table, ids, y, accumulate, cols);
+}
+
+// Row ids[i] of y += row i of x; no number twice.
+template <typename T> __device__ void add_rows(T* y, const unsigned* ids, const T* x, int cols) {
+    const long long to = (long long)ids[blockIdx.x] * cols, from = (long long)blockIdx.x * cols;
+    for (int j = threadIdx.x; j < cols; j += blockDim.x) put(y + to + j, wide(y[to + j]) + wide(x[from + j]));
+}
+BOTH(add_rows, (T* y, const unsigned* ids, const T* x, int cols), (y, ids, x, cols))
+
+// dtable[ids[i]] += row i of dy, rows in order, a thread for each column: numbers may come twice.
+template <typename T> __device__ void scatter_add(const T* dy, const unsigned* ids, float* dtable, int n, int cols) {
+    const long long col = element();
+    if (col >= cols) return;
+    for (int i = 0; i < n; ++i) dtable[(long long)ids[i] * cols + col] += wide(dy[(long long)i * cols + col]);
+}
+BOTH(scatter_add, (const T* dy, const unsigned* ids, float* dtable, int n, int cols), (dy, ids, dtable, n, cols))

@@ -1,0 +1,55 @@
+//! Tensors on an NVIDIA GPU: memory, kernels and products, behind the same operations as on the CPU.
+//!
+//! One GPU and one stream serve a process; `CUDA_VISIBLE_DEVICES` chooses among several. Kernels are launched in order and
+//! nothing waits for them but reading values back, so that memory that is given up can be used again at once.
+//! What fails on a GPU fails late and anywhere; [`catch`] turns it into an [`Error`] at the ways into the crate.
+
+#[cfg(gpu)]
+pub(crate) mod attention;
+#[cfg(gpu)]
+pub(crate) mod device;
+#[cfg(all(gpu, not(feature = "cuda-emulation")))]
+mod driver;
+#[cfg(all(gpu, feature = "cuda-emulation"))]
+#[path = "emulated.rs"]
+mod driver;
+#[cfg(gpu)]
+pub(crate) mod memory;
+#[cfg(gpu)]
+pub(crate) mod ops;
+#[cfg(gpu)]
+pub(crate) mod product;
+#[cfg(gpu)]
+pub(crate) mod rows;
+#[cfg(all(test, gpu))]
+mod tests;
+
+#[cfg(gpu)]
+pub use device::{Info, catch, info, synchronize};
+#[cfg(gpu)]
+pub(crate) use memory::{Buffer, Layout, Resident, trim};
+
+#[cfg(not(gpu))]
+mod absent;
+#[cfg(not(gpu))]
+pub(crate) use absent::{Buffer, Resident, trim};
+#[cfg(not(gpu))]
+pub use absent::{Info, catch, info, synchronize};
+
+/// Whether what stands for a GPU is the CPU itself (feature `cuda-emulation`).
+pub const EMULATED: bool = cfg!(feature = "cuda-emulation");
+
+/// An expression of this module, where it is part of the build; elsewhere nothing can ask for it.
+macro_rules! on_gpu {
+    ($body:expr) => {{
+        #[cfg(gpu)]
+        {
+            $body
+        }
+        #[cfg(not(gpu))]
+        {
+            unreachable!("a build without the feature `cuda` has no tensor on a GPU")
+        }
+    }};
+}
+pub(crate) use on_gpu;

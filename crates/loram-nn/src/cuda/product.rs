@@ -1,0 +1,134 @@
+//! Matrix products, and changes of the number type on the way into them.
+
+use super::device::{Address, Grid, driver, launch, ok};
+use super::memory::Buffer;
+use crate::kernels::embedding::Table;
+use crate::tensor::{Compute, Tensor};
+use crate::weight::Weight;
+use half::bf16;
+use std::borrow::Cow;
+
+/// C (m × n) = beta·C + alpha·op(A)·op(B), row-major without gaps; sums in f32.
+#[derive(Debug)]
+pub(crate) struct Product {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub alpha: f32,
+    pub beta: f32,
+    pub a: Address,
+    pub a_transposed: bool,
+    pub b: Address,
+    pub b_transposed: bool,
+    pub c: Address,
+    /// Number type of A and B.
+    pub input: Compute,
+    /// Number type of C.
+    pub output: Compute,
+}
+
+/// A matrix in a product, as it lies or transposed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Side<'a> {
+    tensor: &'a Tensor,
+    transposed: bool,
+}
+
+impl<'a> Side<'a> {
+    pub fn of(tensor: &'a Tensor) -> Side<'a> {
+        Side { tensor, transposed: false }
+    }
+
+    pub fn t(tensor: &'a Tensor) -> Side<'a> {
+        Side { tensor, transposed: true }
+    }
+
+    fn shape(&self) -> (usize, usize) {
+        match self.transposed {
+            false => (self.tensor.rows(), self.tensor.cols()),
+            true => (self.tensor.cols(), self.tensor.rows()),
+        }
+    }
+}
+
+/// The tensor in another number type, or itself.
+pub(crate) fn cast(x: &Tensor, compute: Compute) -> Cow<'_, Tensor> {
+    if x.compute() == compute {
+        return Cow::Borrowed(x);
+    }
+    let out = Tensor::scratch(compute, x.rows(), x.cols());
+    let name = if compute == Compute::CudaBf16 { "cast_f32" } else { "cast_bf16" };
+    launch!(name, Grid::elements(x.len()); x.address(), out.address(), x.len() as i64);
+    Cow::Owned(out)
+}
+
+/// c = (accumulate ? c : 0) + alpha·a·b. Where the sides differ in type, the narrower decides: parameters in f32 are
+/// rounded on their way into a product with activations.
+pub(crate) fn product(c: &mut Tensor, accumulate: bool, alpha: f64, a: Side<'_>, b: Side<'_>) {
+    let ((m, k), (k2, n)) = (a.shape(), b.shape());
+    assert!(
+        k == k2 && (c.rows(), c.cols()) == (m, n),
+        "shapes do not fit: ({}, {}) from ({m}, {k})·({k2}, {n})",
+        c.rows(),
+        c.cols()
+    );
+    if c.is_empty() {
+        return;
+    }
+    if k == 0 {
+        if !accumulate {
+            c.fill_zero();
+        }
+        return;
+    }
+    let input = match a.tensor.compute() == b.tensor.compute() {
+        true => a.tensor.compute(),
+        false => Compute::CudaBf16,
+    };
+    let (ta, tb) = (cast(a.tensor, input), cast(b.tensor, input));
+    ok(driver().product(&Product {
+        m,
+        n,
+        k,
+        alpha: alpha as f32,
+        beta: f32::from(accumulate),
+        a: ta.address(),
+        a_transposed: a.transposed,
+        b: tb.address(),
+        b_transposed: b.transposed,
+        c: c.address(),
+        input,
+        output: c.compute(),
+    }));
+}
+
+/// Elements that are converted on their way to the GPU at a time.
+const PIECE: usize = 1 << 22;
+
+/// A frozen weight in the GPU's memory, in the number type of the activations.
+pub(crate) fn upload_weight(w: &Weight, table: Table<'_>, compute: Compute) -> Tensor {
+    let out = Tensor::scratch(compute, w.rows(), w.cols());
+    let buffer = out.buffer();
+    match (table, compute) {
+        (Table::F32(v), Compute::CudaF32) => buffer.upload(bytemuck::cast_slice(v)),
+        (Table::Bf16(v), Compute::CudaBf16) => buffer.upload(bytemuck::cast_slice(v)),
+        (Table::F32(v), _) => in_pieces(buffer, v, |x| x),
+        (Table::F64(v), _) => in_pieces(buffer, v, |x| x as f32),
+        (Table::F16(v), _) => in_pieces(buffer, v, |x| x.to_f32()),
+        (Table::Bf16(v), _) => in_pieces(buffer, v, |x| x.to_f32()),
+    }
+    out
+}
+
+/// Uploads values piece by piece in the buffer's number type.
+pub(crate) fn in_pieces<S: Copy>(buffer: &Buffer, values: &[S], widen: impl Fn(S) -> f32) {
+    for (i, piece) in values.chunks(PIECE).enumerate() {
+        if buffer.compute() == Compute::CudaBf16 {
+            let narrow: Vec<bf16> = piece.iter().map(|&x| bf16::from_f32(widen(x))).collect();
+            buffer.upload_at(i * PIECE, bytemuck::cast_slice(&narrow));
+        } else {
+            let wide: Vec<f32> = piece.iter().map(|&x| widen(x)).collect();
+            buffer.upload_at(i * PIECE, bytemuck::cast_slice(&wide));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+use super::{GPU, close, numbers, on, random};
+use crate::dropout::Dropout;
+use crate::linear::{Linear, Lora, Source};
+use crate::param::{ParamKind, Params};
+use crate::tensor::{Compute, Tensor};
+use crate::weight::Weight;
+
+/// What a layer is made of.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    trained: bool,
+    bias: bool,
+    lora: bool,
+    start: bool,
+    p: f64,
+}
+
+fn layer(compute: Compute, (n, m, r): (usize, usize, usize), kind: Kind) -> (Linear, Params) {
+    let mut params = Params::default();
+    let tensor = |compute, rows, cols, seed| {
+        let mut t = Tensor::from_f32(compute, rows, cols, &numbers(rows * cols, seed));
+        t.scale(0.25);
+        t
+    };
+    let mut trained = |rows, cols, seed| {
+        let value = tensor(compute.exact(), rows, cols, seed);
+        Source::Param(params.add(format!("{seed}"), ParamKind::LoraA, &[rows, cols], value))
+    };
+    let mut linear = Linear::frozen("layer".into(), Weight::from_f32(n, m, numbers(n * m, 1)));
+    if kind.trained {
+        linear.weight = match trained(n, m, 1) {
+            Source::Param(id) => Source::Param(id),
+            Source::Frozen(()) => unreachable!("made above"),
+        };
+    }
+    if kind.bias {
+        let Source::Param::<()>(id) = trained(1, n, 2) else { unreachable!("made above") };
+        linear.bias = Some(Source::Param(id));
+    }
+    if kind.lora {
+        let Source::Param::<()>(a) = trained(r, m, 3) else { unreachable!("made above") };
+        let Source::Param::<()>(b) = trained(n, r, 4) else { unreachable!("made above") };
+        let start = kind.start.then(|| (tensor(compute, r, m, 5), tensor(compute, n, r, 6)));
+        let dropout = Dropout::adapter(kind.p, 2);
+        linear.lora = Some(Lora { a: Source::Param(a), b: Source::Param(b), scaling: 0.5, dropout, start });
+    }
+    (linear, params)
+}
+
+#[test]
+fn layers() {
+    let plain = Kind { trained: false, bias: false, lora: false, start: false, p: 0.0 };
+    let kinds = [
+        plain,
+        Kind { bias: true, ..plain },
+        Kind { lora: true, ..plain },
+        Kind { lora: true, bias: true, start: true, ..plain },
+        Kind { lora: true, start: true, p: 0.4, ..plain },
+        Kind { trained: true, bias: true, ..plain },
+    ];
+    for (t, n, m, r) in [(1, 1, 1, 1), (7, 5, 3, 2), (33, 17, 64, 8), (2, 130, 31, 1)] {
+        for kind in kinds {
+            let (x, dy) = (random(t, m, 7), random(t, n, 8));
+            let (y0, dx0) = (random(t, n, 9), random(t, m, 10));
+            let run = |compute: Compute, accumulate| {
+                let (linear, mut params) = layer(compute, (n, m, r), kind);
+                let place = |t: &Tensor| if compute == Compute::F32 { t.clone() } else { on(compute, t) };
+                let (x, dy, mut y, mut dx) = (place(&x), place(&dy), place(&y0), place(&dx0));
+                let saved = linear.forward_into(&params, &x, &mut y, accumulate, Some(5));
+                linear.backward(&mut params, &x, &saved, &dy, Some((&mut dx, accumulate)), Some(5));
+                let grads: Vec<Tensor> = params.iter().map(|p| p.grad.clone()).collect();
+                (y, dx, grads)
+            };
+            for accumulate in [false, true] {
+                let want = run(Compute::F32, accumulate);
+                for compute in GPU {
+                    let got = run(compute, accumulate);
+                    let what = format!("({t}, {m}) through ({n}, {m}) {kind:?}");
+                    close(&what, compute, &got.0, &want.0);
+                    close(&format!("dx of {what}"), compute, &got.1, &want.1);
+                    for (i, (g, w)) in got.2.iter().zip(&want.2).enumerate() {
+                        close(&format!("gradient {i} of {what}"), compute, g, w);
+                    }
+                }
+            }
+        }
+    }
+}

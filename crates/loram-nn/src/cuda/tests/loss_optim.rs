@@ -1,0 +1,72 @@
+use super::{GPU, SHAPES, close, on, random};
+use crate::cuda::ops::Losses;
+use crate::kernels::cross_entropy::softmax_cross_entropy;
+use crate::kernels::optim::{AdamW, Sgd};
+use crate::optim::{adamw, sgd, sum_squares};
+use crate::tensor::{Compute, Tensor};
+
+#[test]
+fn cross_entropy() {
+    for (rows, cols) in SHAPES {
+        let mut logits = random(rows, cols, 1);
+        logits.scale(8.0);
+        let labels: Vec<i64> = (0..rows).map(|i| (i * 7 % cols) as i64).collect();
+        let ids: Vec<u32> = labels.iter().map(|&l| l as u32).collect();
+        for grad in [false, true] {
+            let mut want = logits.clone();
+            let sum = softmax_cross_entropy(want.f32s_mut(), &labels, cols, 0.5, grad).unwrap();
+            for compute in GPU {
+                let mut got = on(compute, &logits);
+                let mut losses = Losses::default();
+                losses.add(&mut got, &ids, 0.5, grad);
+                losses.add(&mut on(compute, &logits), &ids, 0.5, false);
+                let found = losses.sum();
+                // there are equal largest logits among them: the first one counts
+                assert_eq!((found.counted, found.correct), (2 * sum.counted, 2 * sum.correct), "{rows}×{cols}");
+                assert!(
+                    (found.loss - 2.0 * sum.loss).abs() <= 1e-4 * sum.loss.max(1e-2),
+                    "{} {}",
+                    found.loss,
+                    sum.loss
+                );
+                if grad {
+                    close("gradient of logits", compute, &got, &want);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn optimiser_steps() {
+    for (rows, cols) in SHAPES {
+        let (p, g) = (random(rows, cols, 1), random(rows, cols, 2));
+        let adam = AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-6, weight_decay: 0.1 };
+        let plain = Sgd { lr: 0.1, momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.1 };
+        let ways = [plain, Sgd { momentum: 0.9, ..plain }, Sgd { momentum: 0.9, nesterov: true, ..plain }];
+        let run = |compute| {
+            let place = |t: &Tensor| Tensor::from_f32(compute, t.rows(), t.cols(), t.f32s());
+            let zeros = || Tensor::zeros(compute, rows, cols);
+            let g = place(&g);
+            let (mut a, mut m, mut v) = (place(&p), zeros(), zeros());
+            let mut all = Vec::new();
+            (1..4).for_each(|step| adamw(&mut a, &g, &mut m, &mut v, &adam, step));
+            all.extend([a, m, v]);
+            for how in ways {
+                let (mut b, mut buffer) = (place(&p), zeros());
+                (1..4).for_each(|step| sgd(&mut b, &g, Some(&mut buffer), &how, step));
+                all.extend([b, buffer]);
+            }
+            let squares = sum_squares(&[&g, &all[0]]);
+            (all, squares)
+        };
+        let (want, squares) = run(Compute::F32);
+        let (got, found) = run(Compute::CudaF32);
+        for (g, w) in got.iter().zip(&want) {
+            close("state of an optimiser", Compute::CudaF32, g, w);
+        }
+        for (f, s) in found.iter().zip(&squares) {
+            assert!((f - s).abs() <= 1e-5 * s, "{f} {s}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+use super::{GPU, SHAPES, close, on, random};
+use crate::Error;
+use crate::linear::Source;
+use crate::model::stack::Table;
+use crate::param::{ParamKind, Params};
+use crate::tensor::{Compute, Tensor};
+use crate::weight::Weight;
+
+#[test]
+fn rows_go_out_and_come_back() {
+    for (rows, cols) in SHAPES {
+        let x = random(rows, cols, 1);
+        let index: Vec<usize> = (0..rows).rev().step_by(2).collect();
+        let more = random(index.len(), cols, 2);
+        let mut want = x.clone();
+        want.add_rows(&index, &more);
+        for compute in GPU {
+            let mut got = on(compute, &x);
+            close("rows", compute, &got.gather_rows(&index), &x.gather_rows(&index));
+            got.add_rows(&index, &on(compute, &more));
+            close("rows, added", compute, &got, &want);
+        }
+    }
+}
+
+#[test]
+fn embeddings() {
+    let ids = [0, 6, 6, 2, 6, 0, 4];
+    for cols in [1, 31, 300] {
+        let (values, dy, before) = (random(7, cols, 1), random(ids.len(), cols, 2), random(ids.len(), cols, 3));
+        for trained in [false, true] {
+            let run = |compute: Compute, accumulate| {
+                let mut params = Params::default();
+                let weight = match trained {
+                    false => Source::Frozen(Weight::from_f32(7, cols, values.f32s().to_vec())),
+                    true => {
+                        let value = Tensor::from_f32(compute.exact(), 7, cols, values.f32s());
+                        Source::Param(params.add("table".into(), ParamKind::Base, &[7, cols], value))
+                    }
+                };
+                let table = Table { path: "table".into(), weight };
+                let place = |t: &Tensor| if compute == Compute::F32 { t.clone() } else { on(compute, t) };
+                let mut out = place(&before);
+                table.rows(&params, &ids, &mut out, accumulate).unwrap();
+                table.rows_backward(&mut params, &ids, &place(&dy)).unwrap();
+                let e = table.rows(&params, &[0, 7], &mut Tensor::scratch(compute, 2, cols), false).unwrap_err();
+                assert!(matches!(e, Error::OutOfRange(o) if (o.index, o.value, o.limit) == (1, 7, 7)), "{e}");
+                (out, params.iter().next().map(|p| p.grad.clone()))
+            };
+            for accumulate in [false, true] {
+                let want = run(Compute::F32, accumulate);
+                for compute in GPU {
+                    let got = run(compute, accumulate);
+                    close("embeddings", compute, &got.0, &want.0);
+                    if let (Some(got), Some(want)) = (&got.1, &want.1) {
+                        close("gradient of embeddings", compute, got, want);
+                    }
+                }
+            }
+        }
+    }
+}
