@@ -209,8 +209,14 @@ fn score(spec: &RunSpec, cost: Cost, before: Option<f64>, observer: &mut dyn Obs
             revision: spec.config.revision.clone(),
             adapter: Some(path),
             task: spec.config.task,
+            device: spec.config.device,
         },
-        false => SessionOptions { model: path, task: spec.config.task, ..SessionOptions::default() },
+        false => SessionOptions {
+            model: path,
+            task: spec.config.task,
+            device: spec.config.device,
+            ..SessionOptions::default()
+        },
     };
     let session = Session::open(&options, observer)?;
     let how = EvalOptions { batch_size: spec.config.per_device_eval_batch_size, ..EvalOptions::default() };
