@@ -1,6 +1,6 @@
 //! The arguments of every verb.
 
-use crate::keys::with_keys;
+use crate::keys::{with_flags, with_keys};
 use clap::builder::TypedValueParser;
 use clap::{Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -496,7 +496,7 @@ pub fn command() -> Command {
         .mut_subcommand("plan", |c| with_keys(c, |f| of_plan(f.name)))
         .mut_subcommand("info", |c| with_keys(c, |f| of_estimate(f.name)))
         .mut_subcommand("eval", |c| with_keys(c, |f| of_eval(f.name)))
-        .mut_subcommand("generate", |c| with_keys(c, |f| f.name == "device"))
+        .mut_subcommand("generate", |c| with_flags(c, |f| f.name == "device"))
 }
 
 #[cfg(test)]

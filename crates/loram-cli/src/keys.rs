@@ -65,8 +65,13 @@ pub fn with_keys(command: Command, keys: impl Fn(&Field) -> bool) -> Command {
         .value_name("KEY=VALUE")
         .action(ArgAction::Append)
         .help("Set any key, as in a configuration file; may be repeated");
+    with_flags(command.arg(set), keys)
+}
+
+/// Adds a flag for each of these keys.
+pub fn with_flags(command: Command, keys: impl Fn(&Field) -> bool) -> Command {
     let args = fields().into_iter().filter(keys).map(|f| flag(&f));
-    command.arg(set).args(args.collect::<Vec<_>>())
+    command.args(args.collect::<Vec<_>>())
 }
 
 fn flag(f: &Field) -> Arg {
@@ -121,7 +126,7 @@ pub fn layers(matches: &ArgMatches, file: Option<&Path>) -> Result<Vec<Layer>> {
     if let Some(path) = file {
         out.push(Layer::from_file(path)?);
     }
-    let settings: Vec<&String> = matches.get_many("set").into_iter().flatten().collect();
+    let settings: Vec<&String> = matches.try_get_many("set").ok().flatten().into_iter().flatten().collect();
     out.push(Layer::from_settings(&settings)?);
     let mut flags = Map::new();
     for f in fields() {
@@ -130,7 +135,9 @@ pub fn layers(matches: &ArgMatches, file: Option<&Path>) -> Result<Vec<Layer>> {
         if !given {
             continue;
         }
-        let values: Vec<&String> = matches.get_many(f.name).into_iter().flatten().collect();
+        // a command may have an argument of its own with that name, in a type of its own
+        let Ok(Some(values)) = matches.try_get_many::<String>(f.name) else { continue };
+        let values: Vec<&String> = values.collect();
         let value = match values[..] {
             [one] => value(one),
             _ => values.iter().flat_map(|v| v.split(',')).map(|v| Value::String(v.trim().into())).collect(),
