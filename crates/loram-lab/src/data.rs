@@ -183,10 +183,11 @@ mod tests {
     }
 
     fn config(train: &str, eval: &[&str]) -> TrainConfig {
-        let mut c = TrainConfig::default();
-        c.train_data = vec![train.into()];
-        c.eval_data = eval.iter().map(|s| s.to_string()).collect();
-        c
+        TrainConfig {
+            train_data: vec![train.into()],
+            eval_data: eval.iter().map(|s| s.to_string()).collect(),
+            ..TrainConfig::default()
+        }
     }
 
     #[test]

@@ -95,7 +95,8 @@ pub struct Analysis {
 
 /// Analyses finished runs.
 pub fn analyse(runs: &[RunRecord]) -> Analysis {
-    let mut ranks: BTreeMap<(String, String, BTreeMap<String, String>), BTreeSet<Option<u64>>> = BTreeMap::new();
+    type Place = (String, String, BTreeMap<String, String>);
+    let mut ranks: BTreeMap<Place, BTreeSet<Option<u64>>> = BTreeMap::new();
     for run in runs {
         let p = &run.scores.point;
         ranks.entry((p.model.clone(), p.task.clone(), p.others.clone())).or_default().insert(p.r);

@@ -8,7 +8,7 @@ use loram_train::Layer;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
-/// Keys that vary in every grid, with what they are when the file does not say.
+/// Keys that vary in every grid.
 const AXES: [&str; 3] = ["learning_rate", "r", "seed"];
 
 impl Grid {
@@ -65,11 +65,10 @@ impl Grid {
         }
         for (key, value) in extra {
             let name = canonical(&key).ok_or_else(|| reader.error(unknown(&key, "`grid`", &[], true)))?;
+            if AXES.contains(&name) {
+                return Err(reader.error(format!("grid.{key}: give it at the top, as `{name}: [..]`")));
+            }
             match value {
-                Value::Array(values) if AXES.contains(&name) => {
-                    let _ = values;
-                    return Err(reader.error(format!("grid.{key}: give it at the top, as `{name}: [..]`")));
-                }
                 Value::Array(values) => axes.push(Axis { key: name.into(), values }),
                 other => return Err(reader.wrong(&format!("grid.{key}"), &other, "a list of values")),
             }
