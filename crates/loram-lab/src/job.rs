@@ -122,8 +122,14 @@ pub fn check_same(spec: &RunSpec, dir: &Path) -> Result<()> {
     }
     let saved = TrainConfig::layered(&[Layer::from_file(&path)?])?;
     // where it was written and how much of it is shown may differ
-    const FREE: [&str; 5] =
-        ["output_dir", "report_to", "memory_check", "per_device_eval_batch_size", "save_total_limit"];
+    const FREE: [&str; 6] = [
+        "output_dir",
+        "report_to",
+        "memory_check",
+        "per_device_eval_batch_size",
+        "save_total_limit",
+        "magnitude_steps",
+    ];
     let (then, now) = (saved.to_json(), spec.config.to_json());
     let differs = |k: &String| !FREE.contains(&k.as_str()) && then.get(k) != now.get(k);
     let changed: Vec<String> =
