@@ -7,7 +7,7 @@ use std::path::Path;
 
 fn train(out: &Path, device: &str, more: &str) -> Vec<f64> {
     let yaml = format!(
-        "model: {}\ndata: demo:restaurants?seed=0&n=8\nr: 4\nlearning_rate: 2e-3\nbatch_size: 2\nlogging_steps: 1\n\
+        "model: {}\ndata: demo:restaurants?seed=0&n=2\nr: 4\nlearning_rate: 2e-3\nbatch_size: 2\nlogging_steps: 1\n\
          lora_dropout: 0.1\noutput_dir: {}\ndevice: {device}\n{more}",
         tiny_llama().display(),
         out.display()
