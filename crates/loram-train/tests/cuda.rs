@@ -7,7 +7,7 @@ use std::path::Path;
 
 fn train(out: &Path, device: &str, more: &str) -> Vec<f64> {
     let yaml = format!(
-        "model: {}\ndata: demo:restaurants?seed=0&n=8\nr: 4\nlearning_rate: 2e-3\nbatch_size: 2\nlogging_steps: 1\n\
+        "model: {}\ndata: demo:restaurants?seed=0&n=2\nr: 4\nlearning_rate: 2e-3\nbatch_size: 2\nlogging_steps: 1\n\
          lora_dropout: 0.1\noutput_dir: {}\ndevice: {device}\n{more}",
         tiny_llama().display(),
         out.display()
@@ -47,7 +47,7 @@ fn losses_are_those_of_the_cpu_and_a_run_goes_on_where_it_stopped() {
         let adapter = Some(cuda.join("adapter").display().to_string());
         let options = SessionOptions { adapter, device, ..SessionOptions::default() };
         let session = Session::open(&options, &mut ()).unwrap();
-        let config = TrainConfig::from_yaml("eval_data: demo:restaurants?seed=1&n=4").unwrap();
+        let config = TrainConfig::from_yaml("model: m\ndata: d\neval_data: demo:restaurants?seed=1&n=2").unwrap();
         let data = loram_train::DataOptions::evaluation(&config);
         let (metrics, _) = session.evaluate(&data, Default::default(), &mut ()).unwrap();
         let options = loram_train::GenerateOptions { max_new_tokens: 4, ..session.generate_options() };
