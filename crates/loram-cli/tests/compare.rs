@@ -126,7 +126,7 @@ fn a_grid_is_made_once_and_reported() {
     let json: Value = serde_json::from_slice(&fs::read(room.path("report.json")).unwrap()).unwrap();
     assert_eq!(json["groups"][0]["arms"].as_array().unwrap().len(), 2);
     let plots: Vec<_> = fs::read_dir(room.path("plots")).unwrap().flatten().map(|e| e.path()).collect();
-    assert_eq!(plots.len(), 4, "two plots, each as SVG and PNG");
+    assert_eq!(plots.len(), 8, "two plots and the magnitudes of two arms, each as SVG and PNG");
     for png in plots.iter().filter(|p| p.extension().is_some_and(|e| e == "png")) {
         assert!(fs::read(png).unwrap().starts_with(b"\x89PNG"));
     }
