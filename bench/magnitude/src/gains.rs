@@ -1,4 +1,4 @@
-//! Gains of trained weights (the paper's Figure 3): the exact Q[r], the logarithm that LoRAM takes for it, and the sketch.
+//! Gains of trained weights (the paper's Figure 3): the exact Q\[r\], the logarithm that LoRAM takes for it, and the sketch.
 
 use crate::Result;
 use crate::plot::{Line, Panel, figure};

@@ -1,8 +1,8 @@
-//! The law of growth (Proposition 2): on gradients of independent entries ν[ΔW_t] = k₁γt, as long as τ = γ·m·t, the share
+//! The law of growth (Proposition 2): on gradients of independent entries ν\[ΔW_t\] = k₁γt, as long as τ = γ·m·t, the share
 //! of the start that the factors have moved by, is small.
 //!
 //! The law leaves out what the training of A and that of B have in common, 2·‖B₀ᵀGA₀ᵀ‖² of every gradient G. For
-//! independent entries that is a further 2·r²·ν[A₀]·ν[B₀] to k₁: nothing for B₀ = 0, a share of 2r/(n+m) for LoRAM.
+//! independent entries that is a further 2·r²·ν\[A₀\]·ν\[B₀\] to k₁: nothing for B₀ = 0, a share of 2r/(n+m) for LoRAM.
 
 use crate::Result;
 use crate::plot::{Line, Panel, figure};
@@ -44,16 +44,16 @@ fn weight(rng: &mut ChaCha8Rng) -> Vec<f32> {
     w
 }
 
-/// One run: τ and ν[ΔW] over the steps, and the slope k₁γ·t that is expected.
+/// One run: τ and ν\[ΔW\] over the steps, and the slope k₁γ·t that is expected.
 pub struct Course {
     pub scheme: &'static str,
     pub r: usize,
     pub k1: f64,
-    /// 2·r²·ν[A₀]·ν[B₀].
+    /// 2·r²·ν\[A₀\]·ν\[B₀\].
     pub common: f64,
     /// γ = η²σ_L².
     pub gamma: f64,
-    /// Steps and ν[ΔW].
+    /// Steps and ν\[ΔW\].
     pub points: Vec<(f64, f64)>,
 }
 
@@ -62,7 +62,7 @@ impl Course {
         self.gamma * M as f64 * steps
     }
 
-    /// The slope of ν[ΔW_t] in t, through the origin, over γ.
+    /// The slope of ν\[ΔW_t\] in t, through the origin, over γ.
     pub fn slope(&self) -> f64 {
         let (xy, xx) = self.points.iter().fold((0.0, 0.0), |(xy, xx), p| (xy + p.0 * p.1, xx + p.0 * p.0));
         xy / xx / self.gamma

@@ -1,10 +1,12 @@
 //! What 2507.06558 says of magnitudes, measured again, one experiment per command:
 //!
-//!     cargo run --release -p loram-magnitude -- growth     (the law of growth, and where it stops to hold)
-//!     cargo run --release -p loram-magnitude -- network    (five layers, 400 wide, r = 25)
-//!     cargo run --release -p loram-magnitude -- gains      (Q[r] of trained weights)
-//!     cargo run --release -p loram-magnitude -- tracking   (the sine basis at the magnitude of other schemes)
-//!     cargo run --release -p loram-magnitude -- bases      (other bases at one magnitude)
+//! ```text
+//! cargo run --release -p loram-magnitude -- growth     (the law of growth, and where it stops to hold)
+//! cargo run --release -p loram-magnitude -- network    (five layers, 400 wide, r = 25)
+//! cargo run --release -p loram-magnitude -- gains      (Q[r] of trained weights)
+//! cargo run --release -p loram-magnitude -- tracking   (the sine basis at the magnitude of other schemes)
+//! cargo run --release -p loram-magnitude -- bases      (other bases at one magnitude)
+//! ```
 //!
 //! Each prints a table and writes a plot to `docs/plots/`.
 

@@ -95,7 +95,7 @@ pub enum Setting {
     Adapter { scheme: &'static str, lr: f64, scaling: f64 },
 }
 
-/// Loss and ν[ΔW] (mean over layers) by step.
+/// Loss and ν\[ΔW\] (mean over layers) by step.
 pub struct Course {
     pub losses: Vec<(f64, f64)>,
     pub moved: Vec<(f64, f64)>,

@@ -2,7 +2,7 @@
 //!
 //! One GPU and one stream serve a process; `CUDA_VISIBLE_DEVICES` chooses among several. Kernels are launched in order and
 //! nothing waits for them but reading values back, so that memory that is given up can be used again at once.
-//! What fails on a GPU fails late and anywhere; [`catch`] turns it into an [`Error`] at the ways into the crate.
+//! What fails on a GPU fails late and anywhere; [`catch`] turns it into an [`crate::Error`] at the ways into the crate.
 
 #[cfg(gpu)]
 pub(crate) mod attention;
