@@ -1,5 +1,6 @@
 //! Plots as SVG and PNG.
 
+use super::clip::pieces;
 use crate::{Error, Result};
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
@@ -299,7 +300,9 @@ fn series<B: DrawingBackend, X: Ranged<ValueType = f64> + ValueFormatter<f64>>(
             chart.draw_series([Polygon::new(there.chain(back).collect::<Vec<_>>(), c.mix(0.16))])?;
         }
         let points: Vec<(f64, f64)> = s.points.iter().map(|(x, y)| (*x, within(*y))).collect();
-        chart.draw_series([PathElement::new(points.clone(), c.stroke_width(2 * k))])?;
+        // points with a mark are at the edge when they are beyond it, with their line
+        let line = if s.dots { vec![points.clone()] } else { pieces(&s.points, &range) };
+        chart.draw_series(line.into_iter().map(|l| PathElement::new(l, c.stroke_width(2 * k))))?;
         if s.dots {
             chart.draw_series(points.iter().map(|p| Circle::new(*p, (3 * k) as i32, c.filled())))?;
         }

@@ -1,5 +1,6 @@
 //! Reports: a pure function of run folders, as HTML, Markdown, CSV or JSON, with plots as SVG and PNG.
 
+mod clip;
 mod csv;
 mod draw;
 mod figures;
