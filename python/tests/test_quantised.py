@@ -1,4 +1,4 @@
-"""Bases that cannot change: bitsandbytes on the CPU."""
+"""Bases that cannot change: bitsandbytes and torchao on the CPU."""
 
 import pytest
 import torch
@@ -56,3 +56,25 @@ def test_a_quantised_base_gets_a_branch(scheme, bits, folder, tmp_path):
 def test_it_cannot_be_changed(folder):
     with pytest.raises(ValueError, match="layer `model.layers.0.self_attn.q_proj`: a quantised Linear4bit cannot change"):
         loram.initialize(adapted(quantised(folder)), keep_base=False)
+
+
+def test_a_base_of_torchao_gets_a_branch(folder, tmp_path):
+    torchao = pytest.importorskip("torchao.quantization", reason="torchao is not installed")
+
+    def base():
+        model = AutoModelForCausalLM.from_pretrained(folder).eval()
+        torchao.quantize_(model.model, torchao.Int8WeightOnlyConfig())
+        return model
+
+    before = logits(base())
+    model = adapted(base())
+    assert all(layer.is_quantised for layer in layers(model, "default"))
+    loram.initialize(model)
+    assert torch.equal(logits(model), before)
+    disturb(model)
+    expected = logits(model)
+    assert worst(expected, before) > 1e-3
+    loram.save(model, tmp_path / "plain")
+    assert worst(logits(PeftModel.from_pretrained(base(), tmp_path / "plain")), expected) < 1e-5
+    loram.save(model, tmp_path / "native", plain=False)
+    assert worst(logits(loram.load(base(), tmp_path / "native")), expected) == 0
