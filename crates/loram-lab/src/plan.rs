@@ -112,7 +112,7 @@ pub fn plan(grid: &Grid, jobs: usize, threads: usize, say: &mut dyn FnMut(String
             left: open.len(),
             steps,
             seconds,
-            total_seconds: open.iter().map(share).sum::<f64>() * seconds,
+            total_seconds: open.iter().map(share).fold(0.0, |sum, x| sum + x) * seconds,
             measured,
             model,
             task,
