@@ -19,7 +19,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
 
 pub(super) const RANDOMISED: SchemeInfo = SchemeInfo {
     name: "pissa-niter-k",
-    summary: "`pissa` by a randomised decomposition with k power iterations",
+    summary: "`pissa` by a randomised decomposition no worse than k power iterations",
     source: "2404.02948, PEFT `pissa_niter_k`",
     start: randomised,
     ..INFO
