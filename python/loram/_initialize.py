@@ -57,7 +57,8 @@ def initialize(
         peft_model: what `get_peft_model` gave, with a LoRA configuration that has not started from PiSSA or the like.
             Ranks, alphas, patterns, rsLoRA and DoRA are the configuration's.
         scheme: a name of `loram.schemes()` whose `calibrated_by` is None; `pissa-niter-4` for 4 iterations.
-        gain: of `loram`: `log`, `log-half`, `exact`, `sketch`, `track:<scheme>`, or a number in (0, 1].
+        gain: of `loram`: `log`, `log-half`, `exact`, `sketch`, `track:<scheme>`, or a number in (0, 1]
+            (`auto` needs gradients, which only the trainer has).
         basis: of `loram`: `dst`, `dct`, `random-orthogonal`, `gaussian`.
         gain_statistic: of `loram`: `second-moment` as in the paper, `variance` as in its authors' code.
         seed: of random starts and of `sketch`.

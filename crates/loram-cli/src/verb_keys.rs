@@ -26,7 +26,7 @@ const START: &[&str] = &[
     "seed",
 ];
 
-/// The data that some starts need, for `init`.
+/// The data that some starts need, and the first step that the gain `auto` needs, for `init`.
 const INIT: &[&str] = &[
     "device",
     "calibration_data",
@@ -39,6 +39,11 @@ const INIT: &[&str] = &[
     "chat_template",
     "task",
     "per_device_train_batch_size",
+    "optim",
+    "learning_rate",
+    "lr_a",
+    "lr_b",
+    "loraplus_lr_ratio",
 ];
 
 /// How large a step is, for `plan`.

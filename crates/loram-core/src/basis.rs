@@ -94,6 +94,11 @@ enum Values {
 }
 
 impl Columns {
+    /// r.
+    pub fn rank(&self) -> usize {
+        self.r
+    }
+
     /// β times the transposed basis, (r, len) row-major.
     pub fn transposed(&self, beta: f64) -> Vec<f32> {
         let mut out = vec![0.0; self.r * self.len];

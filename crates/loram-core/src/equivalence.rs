@@ -3,8 +3,11 @@
 //!
 //! Clipping by the global norm of the gradient is not invariant, and stays outside.
 
+use serde::{Deserialize, Serialize};
+
 /// Which kind of step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Optimizer {
     /// Steps along the gradient, with or without momentum.
     Sgd,

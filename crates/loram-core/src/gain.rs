@@ -6,6 +6,9 @@ use crate::weight::Weight;
 use crate::{Error, Result, sketch};
 use serde::{Deserialize, Serialize};
 
+/// Share of ‖W‖ that `auto` has the first update move.
+pub const AUTO: f64 = 0.03;
+
 /// How Q\[r\] is found.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(try_from = "serde_json::Value", into = "serde_json::Value")]
@@ -21,6 +24,8 @@ pub enum Gain {
     Sketch,
     /// The magnitude of another scheme's start.
     Track(String),
+    /// What makes the first update move the weight by this share of its norm, and 1 at most: see [`crate::FirstStep`].
+    Auto(f64),
     /// A number in (0, 1].
     Value(f64),
 }
@@ -33,6 +38,14 @@ impl Gain {
             "log-half" | "log_half" => Gain::LogHalf,
             "exact" => Gain::Exact,
             "sketch" => Gain::Sketch,
+            "auto" => Gain::Auto(AUTO),
+            _ if name.starts_with("auto:") => match name["auto:".len()..].parse() {
+                Ok(share) if share > 0.0 && share <= 1.0 => Gain::Auto(share),
+                _ => {
+                    let what = format!("`{name}`: expected a share of the weight's norm in (0, 1] after `auto:`");
+                    return Err(Error::setting("gain", what));
+                }
+            },
             _ => match name.strip_prefix("track:") {
                 Some(scheme) => {
                     let spec = SchemeSpec::parse(scheme, &Default::default())?;
@@ -46,7 +59,8 @@ impl Gain {
                 None => match name.parse() {
                     Ok(q) if q > 0.0 && q <= 1.0 => Gain::Value(q),
                     _ => {
-                        let expected = "log, log-half, exact, sketch, track:<scheme> or a number in (0, 1]";
+                        let expected =
+                            "log, log-half, exact, sketch, auto, auto:<share>, track:<scheme> or a number in (0, 1]";
                         return Err(Error::setting("gain", format!("`{name}` is unknown; expected {expected}")));
                     }
                 },
@@ -60,18 +74,18 @@ impl Gain {
             Gain::Log => Some(log_gain(r, n, m)),
             Gain::LogHalf => Some(libm::log((r as f64 / 2.0).max(2.0)) / libm::log(n.min(m).max(2) as f64)),
             Gain::Value(q) => Some(*q),
-            Gain::Exact | Gain::Sketch | Gain::Track(_) => None,
+            Gain::Exact | Gain::Sketch | Gain::Auto(_) | Gain::Track(_) => None,
         }
     }
 
     /// Q\[r\] of a weight. `None` for [`Gain::Sketch`], which comes from the pass that finds ‖W‖² too, and for
-    /// [`Gain::Track`], which has a magnitude rather than a gain.
+    /// [`Gain::Track`] and [`Gain::Auto`], which have a magnitude rather than a gain.
     pub(crate) fn value(&self, path: &str, w: Weight<'_>, r: usize) -> Result<Option<f64>> {
         let (n, m) = (w.rows, w.cols);
         Ok(Some(match self {
             Gain::Log | Gain::LogHalf | Gain::Value(_) => return Ok(self.of_shape(r, n, m)),
             Gain::Exact => exact(&Spectrum::new(path, &w.data.to_f32(), n, m, false)?.s, r),
-            Gain::Sketch | Gain::Track(_) => return Ok(None),
+            Gain::Sketch | Gain::Auto(_) | Gain::Track(_) => return Ok(None),
         }))
     }
 }
@@ -116,6 +130,8 @@ impl std::fmt::Display for Gain {
             Gain::LogHalf => f.write_str("log-half"),
             Gain::Exact => f.write_str("exact"),
             Gain::Sketch => f.write_str("sketch"),
+            Gain::Auto(share) if *share == AUTO => f.write_str("auto"),
+            Gain::Auto(share) => write!(f, "auto:{share}"),
             Gain::Track(s) => write!(f, "track:{s}"),
             Gain::Value(q) => write!(f, "{q}"),
         }

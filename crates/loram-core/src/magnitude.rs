@@ -58,7 +58,7 @@ impl Update {
         Update::of_product(&tall, &wide, n, m, 2 * r, s)
     }
 
-    fn of_product(a: &[f32], b: &[f32], n: usize, m: usize, r: usize, s: f64) -> Update {
+    pub(crate) fn of_product(a: &[f32], b: &[f32], n: usize, m: usize, r: usize, s: f64) -> Update {
         let (of_a, of_b) = rayon::join(|| gram(view(a, r, m)), || gram(view(b, n, r).transpose()));
         Update { of_a, of_b, entries: (n * m) as f64, s }
     }

@@ -1,5 +1,6 @@
 //! Every scheme against its definition.
 
+use loram_core::equivalence::Optimizer;
 use loram_core::*;
 
 fn plan(n: usize, m: usize, r: usize, scaling: f64) -> LayerPlan {
@@ -136,6 +137,46 @@ fn tracking_has_the_magnitude_of_the_other_scheme() {
     assert_eq!((tracked.statistic(), tracked.sums_suffice()), (Statistic::Gradient, false));
     assert!(made(&tracked, None).unwrap_err().to_string().contains("gradient"));
     assert!(Gain::parse("track:lora").is_err() && Gain::parse("1.5").is_err() && Gain::parse("nope").is_err());
+}
+
+#[test]
+fn the_automatic_gain_follows_rate_and_optimiser_up_to_the_weight_itself() {
+    let (n, m, r, s) = (20, 30, 4, 2.0);
+    let w = weight(n, m);
+    let gradient = Observed::Gradient(weight(n, m).iter().map(|x| x * x - 0.3 * x).collect());
+    let made = |gain: &str, optimizer, lr, observed| {
+        let first_step = Some(FirstStep { optimizer, lr_a: lr, lr_b: 2.0 * lr });
+        let options = SchemeOptions { gain: Gain::parse(gain).unwrap(), first_step, ..Default::default() };
+        let spec = SchemeSpec::parse("loram", &options).unwrap();
+        assert_eq!((spec.statistic(), spec.sums_suffice()), (Statistic::Gradient, false));
+        initialize_observed(&spec, MatRef { data: &w, rows: n, cols: m }.into(), &plan(n, m, r, s), 1, observed)
+    };
+    let beta = |gain: &str, optimizer, lr| made(gain, optimizer, lr, Some(&gradient)).unwrap().recipe.beta.unwrap();
+    for (optimizer, power) in [(Optimizer::Adam, 1.0), (Optimizer::Sgd, 0.5)] {
+        let one = beta("auto:1e-3", optimizer, 1.0);
+        assert!((beta("auto:1e-3", optimizer, 4.0) * 4f64.powf(power) / one - 1.0).abs() < 1e-9);
+        assert!(
+            (beta("auto:4e-3", optimizer, 4.0) / beta("auto:1e-3", optimizer, 4.0) / 4f64.powf(power) - 1.0).abs()
+                < 1e-9
+        );
+    }
+    // at a small rate no start reaches the share: that of the weight's own magnitude is taken
+    let st = made("auto", Optimizer::Adam, 1e-9, Some(&gradient)).unwrap();
+    assert!((magnitude::nu_product(&st.a, &st.b, n, m, r) / magnitude::nu(&w) - 1.0).abs() < 1e-5);
+    assert!((st.recipe.gain.unwrap() - 1.0).abs() < 1e-12);
+    assert!(from_recipe(&st.recipe) == Some((st.a, st.b)), "β says it all");
+    // a layer that the data do not reach has the gain of the logarithm
+    let still = Observed::Gradient(vec![0.0; n * m]);
+    let none = made("auto", Optimizer::Adam, 1e-3, Some(&still)).unwrap();
+    assert!((none.recipe.gain.unwrap() / loram_core::log_gain(r, n, m) - 1.0).abs() < 1e-9);
+    assert!(made("auto", Optimizer::Adam, 1e-3, None).unwrap_err().to_string().contains("gradient"));
+    for wrong in ["auto:0", "auto:1.5", "auto:x"] {
+        assert!(Gain::parse(wrong).unwrap_err().to_string().contains("share"), "{wrong}");
+    }
+    assert_eq!(
+        (Gain::parse("auto:0.25").unwrap().to_string(), Gain::Auto(0.03).to_string()),
+        ("auto:0.25".into(), "auto".into())
+    );
 }
 
 #[test]

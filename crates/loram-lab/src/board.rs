@@ -31,7 +31,10 @@ pub enum State {
 pub struct Board {
     /// The runs.
     pub runs: Vec<RunSpec>,
-    scored: BTreeMap<String, Brief>,
+    /// What is known of each.
+    scored: Vec<Option<Brief>>,
+    /// Runs that differ in learning rate and seed only, in the order of their names.
+    groups: Vec<Vec<usize>>,
     factor: usize,
     rounds: usize,
 }
@@ -50,7 +53,13 @@ impl Board {
     pub fn new(grid: &Grid) -> Result<Board> {
         let runs = grid.runs()?;
         let (factor, rounds) = grid.halving.map_or((1, 0), |h| (h.factor, h.rounds));
-        let mut board = Board { runs, scored: BTreeMap::new(), factor, rounds };
+        let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (i, RunSpec { point: p, .. }) in runs.iter().enumerate() {
+            let name = format!("{} {} {} {:?} {:?}", p.model, p.task, p.arm, p.r, p.others);
+            groups.entry(name).or_default().push(i);
+        }
+        let scored = vec![None; runs.len()];
+        let mut board = Board { runs, scored, groups: groups.into_values().collect(), factor, rounds };
         for i in 0..board.runs.len() {
             board.look(i)?;
         }
@@ -63,32 +72,22 @@ impl Board {
         let Some(s) = Scores::read(&spec.config.output_dir)? else { return Ok(false) };
         crate::job::check_same(spec, &spec.config.output_dir)?;
         let brief = Brief { selection: s.selection_score(), seconds: s.cost.train_seconds + s.cost.score_seconds };
-        self.scored.insert(spec.id(), brief);
+        self.scored[i] = Some(brief);
         Ok(true)
     }
 
     /// What is known of a scored run.
     pub fn brief(&self, i: usize) -> Option<&Brief> {
-        self.scored.get(&self.runs[i].id())
+        self.scored[i].as_ref()
     }
 
     /// Where every run is.
     pub fn states(&self) -> Vec<State> {
-        let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for i in 0..self.runs.len() {
-            groups.entry(self.group(i)).or_default().push(i);
-        }
         let mut out = vec![State::Waiting; self.runs.len()];
-        for members in groups.values() {
+        for members in &self.groups {
             self.group_states(members, &mut out);
         }
         out
-    }
-
-    /// Runs that differ in learning rate and seed only.
-    fn group(&self, i: usize) -> String {
-        let p = &self.runs[i].point;
-        format!("{} {} {} {:?} {:?}", p.model, p.task, p.arm, p.r, p.others)
     }
 
     fn group_states(&self, members: &[usize], out: &mut [State]) {
@@ -136,18 +135,19 @@ impl Board {
         list.into_iter().map(|i| self.rate(i)).collect()
     }
 
-    /// Whether a run belongs to a shard. With halving, all rates of an arm go to the same one, for they decide over each
-    /// other.
-    pub fn in_shard(&self, i: usize, shard: Option<Shard>) -> bool {
-        let Some(shard) = shard else { return true };
-        let n = match self.rounds {
-            0 => i,
+    /// The runs of a shard. With halving, all rates of an arm go to the same one, for they decide over each other.
+    pub fn shard(&self, shard: Option<Shard>) -> Vec<usize> {
+        let Some(shard) = shard else { return (0..self.runs.len()).collect() };
+        let ours = |n: usize| n % shard.of == shard.index - 1;
+        match self.rounds {
+            0 => (0..self.runs.len()).filter(|&i| ours(i)).collect(),
             _ => {
-                let groups: BTreeSet<String> = (0..self.runs.len()).map(|j| self.group(j)).collect();
-                groups.iter().position(|g| *g == self.group(i)).unwrap_or(0)
+                let groups = self.groups.iter().enumerate().filter(|(n, _)| ours(*n));
+                let mut out: Vec<usize> = groups.flat_map(|(_, members)| members.iter().copied()).collect();
+                out.sort_unstable();
+                out
             }
-        };
-        n % shard.of == shard.index - 1
+        }
     }
 
     /// The best score so far on the model and task of a run, and the run that has it.
@@ -161,19 +161,34 @@ impl Board {
         scored.reduce(|best, x| if self.runs[like].score.better(x.1, best.1) { x } else { best })
     }
 
-    /// Estimated seconds of a run: the mean of scored runs of the same model, task and length, else of all.
-    pub fn expected_seconds(&self, i: usize) -> Option<f64> {
-        let p = &self.runs[i].point;
-        let of = |all: bool| {
-            let same = |j: &usize| {
-                let q = &self.runs[*j].point;
-                all || (&q.model, &q.task, q.rung) == (&p.model, &p.task, p.rung)
-            };
-            let list = (0..self.runs.len()).filter(same).filter_map(|j| Some(self.brief(j)?.seconds));
-            let list: Vec<f64> = list.filter(|s| *s > 0.0).collect();
-            (!list.is_empty()).then(|| crate::stats::mean(&list))
+    /// Estimated seconds of these runs, one after another: each takes what a step of scored runs of the same model, task and
+    /// round takes, else of the same model and task, else of all; of those that wait for shorter runs, a share is made.
+    /// `None` before the first run is scored.
+    pub fn expected_seconds(&self, runs: &[usize], states: &[State]) -> Option<f64> {
+        type Key<'a> = Option<(&'a str, &'a str, Option<Option<usize>>)>;
+        let keys = |i: usize| -> [Key<'_>; 3] {
+            let p = &self.runs[i].point;
+            [Some((&p.model, &p.task, Some(p.rung))), Some((&p.model, &p.task, None)), None]
         };
-        of(false).or_else(|| of(true))
+        let steps = |i: usize| self.runs[i].config.max_steps.unwrap_or(1).max(1) as f64;
+        let mut known: BTreeMap<Key<'_>, (f64, f64)> = BTreeMap::new();
+        for i in 0..self.runs.len() {
+            let Some(brief) = self.brief(i).filter(|b| b.seconds > 0.0) else { continue };
+            for key in keys(i) {
+                let sum = known.entry(key).or_default();
+                *sum = (sum.0 + brief.seconds, sum.1 + steps(i));
+            }
+        }
+        let of = |i: usize| keys(i).iter().find_map(|k| known.get(k)).map(|(seconds, made)| seconds / made * steps(i));
+        let share = |i: usize| match states[i] {
+            State::Ready => 1.0,
+            State::Waiting => {
+                let rounds = self.runs[i].point.rung.unwrap_or(self.rounds) as i32;
+                (self.factor as f64).powi(-rounds)
+            }
+            State::Scored | State::Dropped => 0.0,
+        };
+        runs.iter().map(|&i| Some(of(i)? * share(i))).sum()
     }
 }
 

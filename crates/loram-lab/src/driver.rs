@@ -111,15 +111,15 @@ struct Job {
 pub fn drive(grid: &Grid, options: &DriveOptions, stop: &StopFlag, tell: &mut dyn FnMut(&Update)) -> Result<Driven> {
     let mut board = Board::new(grid)?;
     let (jobs, threads) = options.layout(grid);
-    let mine: Vec<usize> = (0..board.runs.len()).filter(|&i| board.in_shard(i, options.shard)).collect();
+    let mine = board.shard(options.shard);
     let before = count(&board, &mine, State::Scored);
     tell(&Update::Begin { total: mine.len(), done: before, jobs, threads });
     let mut running: Vec<Job> = Vec::new();
     let mut given_up: BTreeSet<usize> = BTreeSet::new();
     let mut failed = Vec::new();
     let mut asked = None;
+    let mut states = board.states();
     loop {
-        let states = board.states();
         let ready = mine
             .iter()
             .copied()
@@ -148,6 +148,7 @@ pub fn drive(grid: &Grid, options: &DriveOptions, stop: &StopFlag, tell: &mut dy
             };
             let id = board.runs[job.index].id();
             if board.look(job.index)? {
+                states = board.states();
                 tell(&scored(&board, &mine, job.index, jobs));
                 continue;
             }
@@ -182,7 +183,7 @@ fn scored(board: &Board, mine: &[usize], index: usize, jobs: usize) -> Update {
     let states = board.states();
     let open: Vec<usize> =
         mine.iter().copied().filter(|&i| matches!(states[i], State::Ready | State::Waiting)).collect();
-    let left: Option<f64> = open.iter().map(|&i| board.expected_seconds(i)).sum();
+    let left = board.expected_seconds(&open, &states);
     Update::Scored {
         id: board.runs[index].id(),
         selection: board.brief(index).and_then(|b| b.selection),

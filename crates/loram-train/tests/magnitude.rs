@@ -26,6 +26,39 @@ fn magnitudes(out: &Path) -> Vec<(u64, Value)> {
     records.filter_map(|r| Some((r["step"].as_u64()?, r.get("magnitude")?.clone()))).collect()
 }
 
+/// `gain: auto`: the share of ‖W‖ by which the first update moves each layer is the one that was asked for.
+#[test]
+fn the_automatic_gain_moves_every_layer_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let shares = |gain: &str, optim: &str, rate: f64| -> Vec<f64> {
+        let out = dir.path().join(format!("{gain}-{optim}-{rate}"));
+        // the probe is the first batch, and one step is all there is
+        let yaml = format!(
+            "model: {}\ndata: demo:restaurants?seed=0&n=16\nr: 4\nbatch_size: 16\ncalibration_samples: 16\ngain: '{gain}'\n\
+             optim: {optim}\nlearning_rate: {rate}\nlr_scheduler_type: constant\nwarmup_steps: 0\nmax_grad_norm: 0\n\
+             max_steps: 1\nmagnitude_steps: 1\noutput_dir: {}\n",
+            tiny_llama().display(),
+            out.display()
+        );
+        let more = TrainConfig::from_yaml(&yaml).unwrap();
+        Trainer::new(more).unwrap().run(&mut ()).unwrap();
+        let (_, layers) = magnitudes(&out).remove(0);
+        layers.as_object().unwrap().values().map(|l| l["relative"].as_f64().unwrap()).collect()
+    };
+    for (gain, optim, rate, share) in
+        [("auto:0.01", "adamw", 4e-3, 0.01), ("auto:0.002", "adamw", 1e-3, 0.002), ("auto:0.01", "sgd", 1.0, 0.01)]
+    {
+        let found = shares(gain, optim, rate);
+        assert_eq!(found.len(), 35);
+        for x in found {
+            assert!((x / share - 1.0).abs() < 0.06, "{gain} {optim} {rate}: {x}");
+        }
+    }
+    let log = shares("log", "adamw", 4e-3);
+    let spread = log.iter().fold(0.0f64, |t, &x| t.max(x)) / log.iter().fold(f64::MAX, |t, &x| t.min(x));
+    assert!(spread > 1.3, "the logarithm's layers move differently: {spread}");
+}
+
 #[test]
 fn measuring_changes_no_bit_and_resuming_no_line() {
     let dir = tempfile::tempdir().unwrap();

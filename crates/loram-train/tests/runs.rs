@@ -70,6 +70,7 @@ fn a_resumed_run_ends_with_the_bits_of_one_that_never_stopped() {
         ("eva", "init: eva\nmax_steps: 5\ncalibration_samples: 16\n"),
         ("corda", "init: corda\ncorda_method: kpm\nmax_steps: 5\ncalibration_samples: 16\nadapter_format: native\n"),
         ("lora-ga", "init: lora-ga\nbase: branch\nmax_steps: 5\ncalibration_samples: 16\n"),
+        ("auto", "gain: auto:0.01\nmax_steps: 5\ncalibration_samples: 16\n"),
         ("loftq", "init: loftq\nloftq_iter: 2\nmax_steps: 5\n"),
     ];
     for (name, more) in cases {

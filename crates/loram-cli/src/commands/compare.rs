@@ -135,7 +135,7 @@ fn only(grid: &Grid, id: &str, console: &Console) -> Result<i32> {
 fn list(args: &Compare, grid: &Grid, console: &Console) -> Result<()> {
     let board = Board::new(grid)?;
     let states = board.states();
-    let mine: Vec<usize> = (0..board.runs.len()).filter(|&i| board.in_shard(i, args.shard)).collect();
+    let mine = board.shard(args.shard);
     let ready = mine.iter().filter(|&&i| states[i] == State::Ready).map(|&i| board.runs[i].id());
     let commands: Vec<(String, String)> = ready.map(|id| (command(&args.grid, &id), id)).collect();
     let waiting = mine.iter().filter(|&&i| states[i] == State::Waiting).count();

@@ -82,8 +82,9 @@ fn schemes() -> String {
             ## Options of `loram`\n\n\
             - `basis`: `dst` (default; the sine basis), `random-orthogonal`, `gaussian`, `dct`.\n\
             - `gain`: how much of the weight's magnitude the start has. `log` (default) is ln r / ln min(n, m); `exact` takes \
-            the weight's true spectrum (an SVD); `sketch` estimates it; `log-half`; `track:SCHEME` copies another scheme's \
-            magnitude; or a number in (0, 1].\n\
+            the weight's true spectrum (an SVD); `sketch` estimates it; `log-half`; `auto` looks at gradients and the \
+            learning rate, so that the first step moves every layer by the same share of its norm (`auto:SHARE`; 0.03); \
+            `track:SCHEME` copies another scheme's magnitude; or a number in (0, 1].\n\
             - `gain_statistic`: `second-moment` (default), or `variance` as in the authors' code.\n\n\
             Options of the data-driven schemes and of `loftq`, what a calibration file is and what it costs: \
             [starts](starts.md).\n";

@@ -1,11 +1,12 @@
 //! LoRAM (2507.06558): orthogonal sine bases, scaled so that B₀A₀ has the share Q\[r\] of the weight's magnitude.
 
-use super::{Context, Factors, SchemeInfo, SchemeSpec, Statistic};
+use super::observed::check;
+use super::{Context, Factors, Observed, SchemeInfo, SchemeSpec, Statistic};
 use crate::basis::{Basis, Columns};
-use crate::gain::{Gain, GainStatistic};
+use crate::gain::{Gain, GainStatistic, log_gain};
 use crate::rng::Stream;
 use crate::targets::LayerPlan;
-use crate::{Result, linalg, magnitude, sketch};
+use crate::{Error, Result, linalg, magnitude, sketch};
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
     name: "loram",
@@ -33,6 +34,10 @@ fn start(c: &Context<'_>) -> Result<Factors> {
         Some(s) => Some(s.gain(r)),
         None => options.gain.value(&c.plan.path, c.w, r)?,
     };
+    if let Gain::Auto(share) = options.gain {
+        let largest = unit_beta(statistic.of(n * m, sum, squares), unit);
+        return auto(c, share * squares.sqrt(), largest, [of_m, of_n]);
+    }
     let wanted = match (&options.gain, gain) {
         (Gain::Track(scheme), _) => {
             let reference = SchemeSpec::parse(scheme, &Default::default())?;
@@ -42,8 +47,29 @@ fn start(c: &Context<'_>) -> Result<Factors> {
         }
         (_, q) => q.unwrap_or(0.0) * statistic.of(n * m, sum, squares),
     };
-    // the fourth root as two square roots, which every machine rounds in the same way
-    let beta = if unit > 0.0 { (wanted / unit).max(0.0).sqrt().sqrt() } else { 0.0 };
+    let beta = unit_beta(wanted, unit);
+    Ok(Factors { beta: Some(beta), gain, ..Factors::new(of_m.transposed(beta), of_n.rows(beta)) })
+}
+
+/// The fourth root as two square roots, which every machine rounds in the same way.
+fn unit_beta(wanted: f64, unit: f64) -> f64 {
+    if unit > 0.0 { (wanted / unit).max(0.0).sqrt().sqrt() } else { 0.0 }
+}
+
+/// The start whose first step has the norm `wanted`, and no more than `largest`, at which the gain is 1. A gradient of 0
+/// tells nothing: then the gain is that of the logarithm.
+fn auto(c: &Context<'_>, wanted: f64, largest: f64, [of_m, of_n]: [Columns; 2]) -> Result<Factors> {
+    let (n, m, r) = c.shape();
+    let Some(first) = c.spec.options.first_step else {
+        return Err(Error::setting("gain", "`auto` needs the optimiser and the learning rates of the run"));
+    };
+    let Some(Observed::Gradient(gradient)) = c.known.observed else { return Err(c.unobserved()) };
+    check(&c.plan.path, "gradient", gradient, n * m)?;
+    let beta = match first.beta(gradient, &of_m, &of_n, c.plan.scaling, wanted) {
+        Some(beta) => beta.min(largest),
+        None => largest * log_gain(r, n, m).sqrt().sqrt(),
+    };
+    let gain = (largest > 0.0).then(|| (beta / largest).powi(4));
     Ok(Factors { beta: Some(beta), gain, ..Factors::new(of_m.transposed(beta), of_n.rows(beta)) })
 }
 

@@ -2,6 +2,7 @@
 
 use super::{CordaMethod, SCHEMES, SchemeInfo, Statistic, WeightUse, lora_alpha};
 use crate::basis::Basis;
+use crate::first_step::FirstStep;
 use crate::gain::{Gain, GainStatistic};
 use crate::quantise::Quantizer;
 use crate::targets::LayerPlan;
@@ -18,6 +19,9 @@ pub struct SchemeOptions {
     pub gain: Gain,
     /// Statistic of `loram`.
     pub gain_statistic: GainStatistic,
+    /// The run's first step, which the gain `auto` reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_step: Option<FirstStep>,
     /// Largest rank of a layer under `eva`, in multiples of r; 1: ranks stay.
     pub rho: f64,
     /// Triples that `corda` takes.
@@ -42,6 +46,7 @@ impl Default for SchemeOptions {
             basis: Basis::default(),
             gain: Gain::default(),
             gain_statistic: GainStatistic::default(),
+            first_step: None,
             rho: 2.0,
             corda_method: CordaMethod::default(),
             stable_gamma: 16.0,
@@ -150,6 +155,7 @@ impl SchemeSpec {
         match &self.options.gain {
             Gain::Track(scheme) => SchemeSpec::parse(scheme, &Default::default())
                 .map_or(Statistic::None, |reference| reference.statistic()),
+            Gain::Auto(_) => Statistic::Gradient,
             _ => self.info.statistic,
         }
     }

@@ -3,7 +3,7 @@
 use super::{FinetuningType, Strategy, TrainConfig};
 use crate::{Error, Result};
 use loram_core::{
-    Basis, CordaMethod, Gain, GainStatistic, LoraConfig, Quantizer, SchemeOptions, SchemeSpec, Statistic,
+    Basis, CordaMethod, FirstStep, Gain, GainStatistic, LoraConfig, Quantizer, SchemeOptions, SchemeSpec, Statistic,
 };
 use serde_json::{Value, json};
 
@@ -27,11 +27,17 @@ impl TrainConfig {
     /// The start with its options. Errors name an unknown scheme or option.
     pub fn scheme(&self) -> Result<SchemeSpec> {
         let statistic = self.gain_statistic.as_deref().map(GainStatistic::parse).transpose()?;
+        let gain = self.gain.as_deref().map(Gain::parse).transpose()?.unwrap_or_default();
+        let first_step = matches!(gain, Gain::Auto(_)).then(|| {
+            let [lr_a, lr_b] = self.factors().map(|f| f.learning_rate);
+            FirstStep { optimizer: self.step_kind(), lr_a, lr_b }
+        });
         let default = SchemeOptions::default();
         let options = SchemeOptions {
             basis: self.basis.as_deref().map(Basis::parse).transpose()?.unwrap_or_default(),
-            gain: self.gain.as_deref().map(Gain::parse).transpose()?.unwrap_or_default(),
+            gain,
             gain_statistic: statistic.unwrap_or_default(),
+            first_step,
             rho: self.rho.unwrap_or(default.rho),
             corda_method: self.corda_method.as_deref().map(CordaMethod::parse).transpose()?.unwrap_or_default(),
             stable_gamma: self.stable_gamma.unwrap_or(default.stable_gamma),

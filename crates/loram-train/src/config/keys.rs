@@ -142,11 +142,11 @@ keys! {
         init_lora_weights ["init"]: SchemeName = SchemeName("loram".into());
         /// Basis of loram: dst, random-orthogonal, gaussian or dct.
         basis: Option<String> = None;
-        /// Gain of loram: log, log-half, exact, sketch, track:SCHEME, or a number in (0, 1].
+        /// Gain of loram: log, log-half, exact, sketch, auto or auto:SHARE, track:SCHEME, or a number in (0, 1].
         gain: Option<String> = None;
         /// Statistic of W that the gain multiplies: second-moment, or variance as in the authors' code.
         gain_statistic: Option<String> = None;
-        /// Data on which eva, corda and lora-ga run the model, and loram whose gain tracks one of them; empty: the training data.
+        /// Data on which eva, corda and lora-ga run the model, and loram whose gain is auto or tracks one of them; empty: the training data.
         calibration_data: Vec<String> = Vec::new();
         /// Records of the calibration data to use, chosen by seed.
         calibration_samples: usize = 256, if |n| *n > 0 => "at least 1";
