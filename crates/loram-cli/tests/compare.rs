@@ -125,8 +125,20 @@ fn a_grid_is_made_once_and_reported() {
     assert!(fs::read_to_string(room.path("report.md")).unwrap().contains("| arm | learning rate | score |"));
     let json: Value = serde_json::from_slice(&fs::read(room.path("report.json")).unwrap()).unwrap();
     assert_eq!(json["groups"][0]["arms"].as_array().unwrap().len(), 2);
+    let gains = &json["gains"]["tiny"];
+    let at = |list: &str, rank: u64| -> f64 {
+        let i = gains["ranks"].as_array().unwrap().iter().position(|r| *r == rank).unwrap();
+        gains[list][i]["mean"].as_f64().unwrap()
+    };
+    // docs/magnitude.md has them from a decomposition of its own
+    assert!((at("exact", 8) - 0.315).abs() < 1e-3 && (at("log", 8) - 0.449).abs() < 1e-3, "{gains}");
+    assert!((at("sketch", 8) - at("exact", 8)).abs() < 0.02);
     let plots: Vec<_> = fs::read_dir(room.path("plots")).unwrap().flatten().map(|e| e.path()).collect();
-    assert_eq!(plots.len(), 8, "two plots and the magnitudes of two arms, each as SVG and PNG");
+    assert_eq!(
+        plots.len(),
+        10,
+        "two plots, the magnitudes of two arms and the gains of the model, each as SVG and PNG"
+    );
     for png in plots.iter().filter(|p| p.extension().is_some_and(|e| e == "png")) {
         assert!(fs::read(png).unwrap().starts_with(b"\x89PNG"));
     }

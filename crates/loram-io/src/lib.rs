@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod gain_curves;
 pub mod hub;
 pub mod init;
 pub mod inspect;

@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::grid::{Grid, RunSpec, Score};
 use crate::scores::Scores;
+use loram_train::TrainConfig;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A scored run in short.
@@ -64,6 +65,11 @@ impl Board {
             board.look(i)?;
         }
         Ok(board)
+    }
+
+    /// A configuration for each model, by its name in the grid.
+    pub fn models(&self) -> BTreeMap<&str, &TrainConfig> {
+        self.runs.iter().map(|s| (s.point.model.as_str(), &s.config)).collect()
     }
 
     /// Looks at the folder of a run again; gives whether it is scored.

@@ -1,10 +1,12 @@
 //! From run folders to records. A report is made of nothing else.
 
+use crate::gains;
 use crate::grid::{Point, Score};
 use crate::metrics_file::{Magnitudes, read_metrics};
 use crate::scores::{Cost, Outcome, Scores};
 use crate::stats::Curve;
 use crate::{Error, Result};
+use loram_io::gain_curves::GainCurves;
 use loram_train::{Layer, Metrics, TrainConfig};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -25,6 +27,8 @@ pub struct RunRecord {
     pub eval_curve: Curve,
     /// Magnitudes by layer and step, where the run recorded them.
     pub magnitudes: Option<Magnitudes>,
+    /// Gains of its model's weights, on the first run of each model of a comparison.
+    pub gains: Option<GainCurves>,
     /// Resolved configuration.
     pub config: TrainConfig,
     /// `environment.json`.
@@ -64,6 +68,12 @@ pub fn collect(dirs: &[PathBuf]) -> Result<Vec<RunRecord>> {
     // gathered folders may hold a run twice
     let mut seen = BTreeSet::new();
     out.retain(|r| !r.separate || seen.insert(r.scores.point.id()));
+    let mut models = BTreeSet::new();
+    for run in out.iter_mut().filter(|r| r.separate) {
+        if models.insert(run.scores.point.model.clone()) {
+            run.gains = gains::read(&run.dir, &run.scores.point.model)?;
+        }
+    }
     Ok(out)
 }
 
@@ -101,6 +111,7 @@ fn read(dir: &Path) -> Result<Option<RunRecord>> {
         train_curve: metrics.train,
         eval_curve: metrics.eval,
         magnitudes: metrics.magnitudes,
+        gains: None,
         config,
         environment: json(&dir.join("environment.json"))?,
         summary,

@@ -51,6 +51,7 @@ pub fn gather(grid: &Grid, from: &[PathBuf]) -> Result<Gathered> {
         }
     }
     let board = Board::new(grid)?;
+    crate::gains::prepare(grid, &board.models())?;
     out.missing = (0..board.runs.len()).filter(|&i| board.brief(i).is_none()).count();
     Ok(out)
 }

@@ -22,6 +22,7 @@ mod data;
 mod driver;
 mod error;
 mod examples;
+mod gains;
 mod gather;
 mod grid;
 pub mod job;

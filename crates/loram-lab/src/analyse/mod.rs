@@ -8,6 +8,7 @@ pub use pair::{Comparison, Verdict};
 
 use crate::collect::RunRecord;
 use crate::grid::{Point, Score};
+use loram_io::gain_curves::GainCurves;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -91,6 +92,8 @@ pub struct Analysis {
     pub groups: Vec<Group>,
     /// Arms against baselines.
     pub standings: Vec<Standing>,
+    /// Gains of the models' weights by rank, where the comparison has them.
+    pub gains: BTreeMap<String, GainCurves>,
 }
 
 /// Analyses finished runs.
@@ -115,7 +118,8 @@ pub fn analyse(runs: &[RunRecord]) -> Analysis {
         }
     }
     let standings = standings(&groups);
-    Analysis { groups, standings }
+    let gains = |r: &RunRecord| Some((r.scores.point.model.clone(), r.gains.clone()?));
+    Analysis { groups, standings, gains: runs.iter().filter_map(gains).collect() }
 }
 
 fn group(model: &str, task: &str, others: &BTreeMap<String, String>, r: Option<u64>, members: &[&RunRecord]) -> Group {

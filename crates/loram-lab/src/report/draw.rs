@@ -23,7 +23,7 @@ const PNG_SCALE: u32 = 2;
 const INK: RGBColor = RGBColor(17, 24, 39);
 const GRID: RGBColor = RGBColor(209, 213, 219);
 /// Distinct for most eyes, on white and on black.
-const COLOURS: [RGBColor; 10] = [
+const COLOURS: [RGBColor; 12] = [
     RGBColor(213, 94, 0),
     RGBColor(0, 134, 204),
     RGBColor(0, 158, 115),
@@ -34,6 +34,8 @@ const COLOURS: [RGBColor; 10] = [
     RGBColor(86, 180, 190),
     RGBColor(166, 86, 60),
     RGBColor(110, 160, 40),
+    RGBColor(190, 40, 70),
+    RGBColor(70, 80, 190),
 ];
 
 /// What a plot shows.
@@ -189,6 +191,9 @@ impl Ranged for LogTicks {
 impl ValueFormatter<f64> for LogTicks {
     fn format(value: &f64) -> String {
         let x = 10f64.powf(*value);
+        if (0.999..1e5).contains(&x) {
+            return format!("{x:.0}");
+        }
         let text = format!("{x:.1e}");
         text.replace(".0e", "e")
     }

@@ -2,12 +2,13 @@
 
 use super::draw::{HeatMap, LinePlot, Plot, Series, XAxis};
 use crate::analyse::{Analysis, ArmReport, Group};
+use loram_io::gain_curves::{Band, GainCurves};
 use std::collections::BTreeSet;
 
 /// A plot with its place in the report.
 pub(super) struct Figure {
-    /// Index of the group.
-    pub group: usize,
+    /// Index of the group; `None`: it belongs to a model.
+    pub group: Option<usize>,
     /// Name of its files.
     pub name: String,
     /// What it shows, in a sentence.
@@ -29,7 +30,41 @@ pub(super) fn figures(analysis: &Analysis) -> Vec<Figure> {
         out.extend(curves(i, group, &arms, &colour));
         out.extend(arms.iter().filter_map(|a| magnitudes(i, group, a)));
     }
+    out.extend(analysis.gains.iter().map(|(model, curves)| gains(model, curves)));
     out
+}
+
+fn gains(model: &str, c: &GainCurves) -> Figure {
+    let exact = c.exact.as_ref();
+    let line = |name: &str, colour: usize, of: &[Band], band: bool| Series {
+        name: name.into(),
+        colour,
+        points: c.ranks.iter().zip(of).map(|(&r, b)| ((r as f64).log10(), b.mean)).collect(),
+        band: of.iter().filter(|_| band).map(|b| (b.low, b.high)).collect(),
+        marked: None,
+        dots: false,
+    };
+    let mut series: Vec<Series> = exact.map(|e| line("exact", 0, e, true)).into_iter().collect();
+    series.push(line("sketch", 1, &c.sketch, exact.is_none()));
+    series.push(line("ln r / ln min(n, m)", 2, &c.log, false));
+    Figure {
+        group: None,
+        name: format!("{}-gains", crate::grid::file_name(model)),
+        caption: format!(
+            "Gain Q[r] of the {} linear layers in the blocks of {model}: the mean over layers, with the range of the middle \
+             80 % of them as a band.",
+            c.layers
+        ),
+        plot: Plot::Lines(LinePlot {
+            title: format!("Q[r] of {model}"),
+            x_label: "rank".into(),
+            y_label: "gain".into(),
+            x: XAxis::LogTicks(c.ranks.iter().map(|&r| (r as f64).log10()).collect()),
+            high_is_bad: false,
+            bars: false,
+            series,
+        }),
+    }
 }
 
 fn rates(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&String) -> usize) -> Option<Figure> {
@@ -52,7 +87,7 @@ fn rates(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&String) 
         return None;
     }
     Some(Figure {
-        group: i,
+        group: Some(i),
         name: format!("{}-rates", group.slug()),
         caption: format!(
             "{} on the test part against the learning rate; bars are one standard deviation over seeds, rings the rates that \
@@ -85,7 +120,7 @@ fn curves(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&String)
         return None;
     }
     Some(Figure {
-        group: i,
+        group: Some(i),
         name: format!("{}-curves", group.slug()),
         caption: "Loss while training, each arm at its best learning rate: mean over seeds, with the range from the least to \
                   the largest as a band."
@@ -105,7 +140,7 @@ fn curves(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&String)
 fn magnitudes(i: usize, group: &Group, arm: &ArmReport) -> Option<Figure> {
     let m = arm.magnitudes.as_ref()?;
     Some(Figure {
-        group: i,
+        group: Some(i),
         name: format!("{}-magnitude-{}", group.slug(), crate::grid::file_name(&arm.arm)),
         caption: format!("How far each layer has moved under {}: ‖ΔW‖ / ‖W‖ by step, first seed.", arm.arm),
         plot: Plot::Heat(HeatMap {

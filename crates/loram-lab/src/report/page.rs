@@ -117,9 +117,10 @@ pub(super) fn page(title: &str, runs: &[RunRecord], analysis: &Analysis, figures
     }
     let mut sections = vec![overview(analysis)];
     for (i, group) in analysis.groups.iter().enumerate() {
-        let own: Vec<&Figure> = figures.iter().filter(|f| f.group == i).collect();
+        let own: Vec<&Figure> = figures.iter().filter(|f| f.group == Some(i)).collect();
         sections.push(groups::section(group, &own));
     }
+    sections.extend(gains(figures));
     sections.push(method());
     sections.push(configuration(runs));
     sections.push(environment(runs));
@@ -155,6 +156,22 @@ fn overview(analysis: &Analysis) -> Section {
         section.blocks.push(Block::Table(table));
     }
     section
+}
+
+/// How large LoRAM's starts are, against the spectra of the weights.
+fn gains(figures: &[Figure]) -> Option<Section> {
+    let plots: Vec<PlotView> = figures.iter().filter(|f| f.group.is_none()).map(PlotView::of).collect();
+    (!plots.is_empty()).then(|| Section {
+        anchor: "gains".into(),
+        title: "Gains of the weights".into(),
+        paragraphs: vec![
+            "Q[r] is the share of a weight's magnitude that a start of rank r takes: (Σσᵢ)² / (r·Σσᵢ²) with the first r and all \
+             singular values for PiSSA, and for LoRAM the logarithm by default, or the sketch."
+                .into(),
+        ],
+        blocks: vec![Block::Plots { plots }],
+        ..Section::default()
+    })
 }
 
 fn method() -> Section {

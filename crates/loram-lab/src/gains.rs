@@ -1,0 +1,41 @@
+//! Gain curves of the models of a comparison: made once, kept beside the run folders, shown by reports.
+
+use crate::grid::{Grid, file_name};
+use crate::{Error, Result};
+use loram_io::atomic;
+use loram_io::gain_curves::GainCurves;
+use loram_train::{Base, TrainConfig};
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn path(output: &Path, model: &str) -> PathBuf {
+    output.join("state").join(format!("gains-{}.json", file_name(model)))
+}
+
+/// Makes the curves that are missing: exact ones for small models, else those of the sketch.
+pub(crate) fn prepare(grid: &Grid, models: &BTreeMap<&str, &TrainConfig>) -> Result<()> {
+    for (name, config) in models {
+        let path = path(&grid.output_dir, name);
+        if path.exists() {
+            continue;
+        }
+        let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), &mut ())?;
+        let exact = GainCurves::exact_is_quick(&base.checkpoint, &base.config)?;
+        let curves = GainCurves::of(&base.checkpoint, &base.config, None, exact)?;
+        let dir = grid.output_dir.join("state");
+        std::fs::create_dir_all(&dir).map_err(|e| loram_io::Error::io("create", &dir, e))?;
+        atomic::write_json(&path, &curves)?;
+    }
+    Ok(())
+}
+
+/// Those of a model, for a run folder of a comparison; `None` where there are none.
+pub(crate) fn read(run: &Path, model: &str) -> Result<Option<GainCurves>> {
+    let Some(output) = run.parent().and_then(Path::parent) else { return Ok(None) };
+    let path = path(output, model);
+    match std::fs::read_to_string(&path) {
+        Err(_) => Ok(None),
+        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| Error::folder(&path, e.to_string())),
+    }
+}
