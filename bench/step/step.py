@@ -72,18 +72,18 @@ def run(*command):
     return done.stdout
 
 
-def make(name, args, scratch):
-    """Writes weights, adapter and job of a shape."""
+def make(name, args, scratch, shape=None, r=R):
+    """Writes weights, adapter and job of a shape: that of the name, or (kind, configuration, documents, length, steps)."""
     import random
 
     at = lambda x: os.path.join(scratch, f"{name}-{x}")
-    how = {"model": at("model"), "adapter": at("adapter"), "linears": at("linears.json"), "r": R}
+    how = {"model": at("model"), "adapter": at("adapter"), "linears": at("linears.json"), "r": r}
     if name == "c":
         if not (args.sst2 and args.minilm):
             sys.exit("shape c needs --sst2 FILE and --minilm FOLDER")
         how.update(kind="minilm", base=args.minilm, data=args.sst2, count=512, tokens=at("tokens.json"))
     else:
-        kind, config, documents, length, steps = SHAPES[name]
+        kind, config, documents, length, steps = shape or SHAPES[name]
         how.update(kind=kind, config=config, dtype="bfloat16" if args.device == "cuda" else "float32")
     with open(at("how.json"), "w") as f:
         json.dump(how, f)
@@ -109,6 +109,7 @@ def make(name, args, scratch):
         json.dump(job, f)
     with open(how["linears"]) as f:
         job["linears"] = json.load(f)
+    job["r"] = r
     return at("job.json"), job
 
 
@@ -122,7 +123,7 @@ def flops(job, batch):
         rows = len(batch) if head and job["num_labels"] else tokens
         total += rows * (4 * n * m if not head or not job["num_labels"] else 6 * n * m)
         if not head:
-            total += tokens * 6 * R * (n + m)
+            total += tokens * 6 * job["r"] * (n + m)
     causal = 0.5 if not job["num_labels"] else 1.0
     # two products forward; the backward pass computes the scores again and has four more
     total += sum(len(d) ** 2 for d in batch) * c["hidden_size"] * c["num_hidden_layers"] * 2 * 7 * causal
@@ -172,7 +173,7 @@ def main():
 
 def magnitude(name, path, job, args):
     """Steps with and without the measurement, block by block."""
-    job = {k: v for k, v in job.items() if k != "linears"}
+    job = {k: v for k, v in job.items() if k not in ("linears", "r")}
     job.update(magnitude_steps=args.magnitude, repeat=-(-2 * (args.rounds + 1) * args.magnitude // len(job["batches"])))
     with open(path, "w") as f:
         json.dump(job, f)

@@ -17,6 +17,7 @@ mod error;
 mod first_step;
 mod gain;
 pub mod growth;
+mod lanczos;
 mod linalg;
 pub mod magnitude;
 mod panel;

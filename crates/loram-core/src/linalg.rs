@@ -19,6 +19,9 @@ use rayon::prelude::*;
 /// Rows of a product computed by one task.
 const ROWS: usize = 128;
 
+/// Columns that it converts at a time: what a task needs stays in its cache.
+const COLUMNS: usize = 512;
+
 /// Row-major values as a matrix, without a copy.
 pub(crate) fn view<T>(values: &[T], rows: usize, cols: usize) -> MatRef<'_, T> {
     MatRef::from_row_major_slice(values, rows, cols)
@@ -47,11 +50,30 @@ pub(crate) fn product<T: RealField>(a: MatRef<'_, T>, b: MatRef<'_, T>) -> Mat<T
 /// W·X in f64 for a large W in f32, converted block by block.
 pub(crate) fn wide_product(w: MatRef<'_, f32>, x: MatRef<'_, f64>) -> Mat<f64> {
     let mut out = Mat::zeros(w.nrows(), x.ncols());
-    out.as_mut().par_row_chunks_mut(ROWS).enumerate().for_each(|(i, c)| {
-        let w = to_f64(w.subrows(i * ROWS, c.nrows()));
-        matmul(c, Accum::Replace, &w, x, 1.0, Par::Seq);
+    out.as_mut().par_row_chunks_mut(ROWS).enumerate().for_each_init(Vec::new, |buffer, (i, mut c)| {
+        let rows = w.subrows(i * ROWS, c.nrows());
+        for at in (0..w.ncols()).step_by(COLUMNS) {
+            let count = COLUMNS.min(w.ncols() - at);
+            let part = converted(rows.subcols(at, count), buffer);
+            matmul(c.as_mut(), Accum::Add, part, x.subrows(at, count), 1.0, Par::Seq);
+        }
     });
     out
+}
+
+/// The values in f64, in a buffer, in the order in which they are stored.
+fn converted<'a>(w: MatRef<'_, f32>, buffer: &'a mut Vec<f64>) -> MatRef<'a, f64> {
+    let (n, m) = w.shape();
+    let by_rows = w.col_stride() == 1;
+    let lines = if by_rows { w.transpose() } else { w };
+    buffer.clear();
+    for line in lines.col_iter() {
+        match line.try_as_col_major() {
+            Some(line) => buffer.extend(line.as_slice().iter().map(|&x| f64::from(x))),
+            None => buffer.extend(line.iter().map(|&x| f64::from(x))),
+        }
+    }
+    if by_rows { MatRef::from_row_major_slice(buffer, n, m) } else { MatRef::from_column_major_slice(buffer, n, m) }
 }
 
 pub(crate) fn to_f64(w: MatRef<'_, f32>) -> Mat<f64> {
@@ -135,26 +157,32 @@ impl<'a> Spectrum<'a> {
     /// shorter vector is positive.
     pub fn triples(&self, first: usize, count: usize) -> Svd {
         let p = self.s.len();
-        let wide = self.w.nrows() <= self.w.ncols();
-        let mut short = Mat::from_fn(p, count, |i, k| self.vectors[(i, p - 1 - first - k)]);
-        for k in 0..count {
-            let top = short.col(k).iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs()));
-            if top < Some(0.0) {
-                short.col_mut(k).iter_mut().for_each(|x| *x = -*x);
-            }
-        }
-        let long = wide_product(if wide { self.w.transpose() } else { self.w }, short.as_ref());
-        let mut columns: Vec<Vec<f64>> = long.col_iter().map(|c| c.iter().copied().collect()).collect();
-        let s = columns.iter().map(|c| dot(c, c).sqrt()).collect();
-        orthonormalise(&mut columns);
-        let long = Mat::from_fn(long.nrows(), count, |i, k| columns[k][i]);
-        let (u, v) = if wide { (short, long) } else { (long, short) };
-        Svd { u, s, v }
+        long_vectors(self.w, Mat::from_fn(p, count, |i, k| self.vectors[(i, p - 1 - first - k)]))
     }
 }
 
+/// Triples of W from its singular vectors on the shorter side, orthonormal columns by descending value; signs as
+/// [`Spectrum::triples`] has them.
+pub(crate) fn long_vectors(w: MatRef<'_, f32>, mut short: Mat<f64>) -> Svd {
+    let count = short.ncols();
+    let wide = w.nrows() <= w.ncols();
+    for k in 0..count {
+        let top = short.col(k).iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs()));
+        if top < Some(0.0) {
+            short.col_mut(k).iter_mut().for_each(|x| *x = -*x);
+        }
+    }
+    let long = wide_product(if wide { w.transpose() } else { w }, short.as_ref());
+    let mut columns: Vec<Vec<f64>> = long.col_iter().map(|c| c.iter().copied().collect()).collect();
+    let s = columns.iter().map(|c| dot(c, c).sqrt()).collect();
+    orthonormalise(&mut columns);
+    let long = Mat::from_fn(long.nrows(), count, |i, k| columns[k][i]);
+    let (u, v) = if wide { (short, long) } else { (long, short) };
+    Svd { u, s, v }
+}
+
 /// W·Wᵀ (lower triangle) in f64 for W (p, q) in f32, p ≤ q.
-fn gram(w: MatRef<'_, f32>) -> Mat<f64> {
+pub(crate) fn gram(w: MatRef<'_, f32>) -> Mat<f64> {
     let (p, q) = w.shape();
     let mut out = Mat::<f64>::zeros(p, p);
     for start in (0..q).step_by(1024) {

@@ -6,7 +6,8 @@
 //! factors are a plain adapter, and the model is off by what neither of them holds.
 
 use super::{Context, Factors, Known, SchemeInfo, SchemeSpec, Statistic, pissa};
-use crate::linalg::{Spectrum, Svd};
+use crate::lanczos::first_triples;
+use crate::linalg::Svd;
 use crate::quantise::Quantizer;
 use crate::targets::LayerPlan;
 use crate::weight::MatRef;
@@ -32,7 +33,7 @@ fn start(c: &Context<'_>) -> Result<Factors> {
 fn rest(c: &Context<'_>, w: &[f32], q: &[f32]) -> Result<Svd> {
     let (n, m, r) = c.shape();
     let lost: Vec<f32> = w.iter().zip(q).map(|(w, q)| w - q).collect();
-    Ok(Spectrum::new(&c.plan.path, &lost, n, m, true)?.triples(0, r))
+    first_triples(&c.plan.path, &lost, n, m, r)
 }
 
 /// Q of the last turn.

@@ -26,6 +26,7 @@ pub use observed::{Components, Observed, Statistic};
 pub use spec::{SchemeOptions, SchemeSpec};
 
 use crate::basis::Basis;
+use crate::lanczos::first_triples;
 use crate::linalg::{Spectrum, Svd};
 use crate::rng::Stream;
 use crate::targets::LayerPlan;
@@ -144,8 +145,10 @@ impl Context<'_> {
     fn triples(&self, last: bool) -> Result<Svd> {
         let (n, m, r) = self.shape();
         let w = self.values()?;
-        let spectrum = Spectrum::new(&self.plan.path, &w, n, m, true)?;
-        Ok(spectrum.triples(if last { n.min(m) - r } else { 0 }, r))
+        match last {
+            false => first_triples(&self.plan.path, &w, n, m, r),
+            true => Ok(Spectrum::new(&self.plan.path, &w, n, m, true)?.triples(n.min(m) - r, r)),
+        }
     }
 
     /// Half of a triple's σ/s belongs to each factor: √(σ/s).

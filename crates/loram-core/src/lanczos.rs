@@ -1,0 +1,160 @@
+//! The first singular triples of a weight to the precision of the whole decomposition, at a part of its cost: block Lanczos
+//! on the Gram matrix in f64 until their residuals vanish.
+
+use crate::linalg::{Spectrum, Svd, eigen, gram, long_vectors, product, qr, view};
+use crate::rng::Stream;
+use crate::{Error, Result};
+use faer::{Mat, MatRef};
+
+/// Shorter side up to which the whole decomposition is quick enough.
+const WHOLE: usize = 768;
+/// Residual ‖G·v − λ·v‖ of a vector over λ₁ at which it counts as an eigenvector.
+const CONVERGED: f64 = 1e-11;
+/// Vectors in a block beyond r: the wider, the sooner the first r stand out.
+const EXTRA: usize = 16;
+
+/// The first `r` singular triples of W (n, m), row-major, with signs and precision as [`Spectrum::triples`] has them. The
+/// same bits for any number of threads. Spectra whose first values do not stand out in half of all dimensions are decomposed
+/// as a whole.
+pub(crate) fn first_triples(path: &str, values: &[f32], n: usize, m: usize, r: usize) -> Result<Svd> {
+    let w = view(values, n, m);
+    let short_side_up = if n <= m { w } else { w.transpose() };
+    if n.min(m) > WHOLE
+        && let Some(short) = first_eigenvectors(path, short_side_up, r)?
+    {
+        return Ok(long_vectors(w, short));
+    }
+    Ok(Spectrum::new(path, values, n, m, true)?.triples(0, r))
+}
+
+/// Eigenvectors (p, r) of the r largest eigenvalues of W·Wᵀ for W (p, q); `None` where they do not converge in half of
+/// the dimensions.
+fn first_eigenvectors(path: &str, w: MatRef<'_, f32>, r: usize) -> Result<Option<Mat<f64>>> {
+    let p = w.nrows();
+    let b = (r + EXTRA).next_multiple_of(16);
+    let mut g = gram(w);
+    for j in 0..p {
+        for i in 0..j {
+            g[(i, j)] = g[(j, i)];
+        }
+    }
+    let noise = Stream::new(0, path, 0).normals(p * b, 1.0);
+    let mut block = qr(Mat::from_fn(p, b, |i, k| noise[i * b + k])).0;
+    let most = p / 2 / b * b;
+    let (mut basis, mut ritz) = (Mat::<f64>::zeros(p, most), Mat::<f64>::zeros(most, most));
+    // each look costs as much as all those before it together
+    let mut look = 4 * b;
+    for at in (0..most).step_by(b) {
+        let done = at + b;
+        basis.subcols_mut(at, b).copy_from(&block);
+        let mut rest = product(g.as_ref(), block.as_ref());
+        let known = basis.subcols(0, done);
+        let mut scale = Mat::identity(b, b);
+        // G·block = basis·ritz + rest·scale; once leaves what rounding makes of it, and in an exhausted space all is rounding
+        for pass in 0..8 {
+            let overlap = product(known.transpose(), rest.as_ref());
+            rest -= product(known, overlap.as_ref());
+            let (q, t) = qr(rest);
+            let mut column = ritz.submatrix_mut(0, at, done, b);
+            column += &overlap * &scale;
+            scale = t * scale;
+            rest = q;
+            if pass > 0 && overlap.norm_max() < 1e-12 {
+                break;
+            }
+        }
+        block = rest;
+        if done < look && done < most {
+            continue;
+        }
+        look = (done * 3 / 2).next_multiple_of(b);
+        // only the lower triangle is read
+        let whole = Mat::from_fn(done, done, |i, j| if i >= j { ritz[(j, i)] } else { 0.0 });
+        let (values, vectors) = eigen(whole.as_ref(), true)
+            .ok_or_else(|| Error::layer(path, "its singular value decomposition did not converge"))?;
+        let first = Mat::from_fn(done, r, |i, k| vectors[(i, done - 1 - k)]);
+        // G·V·s = λ·V·s + rest·scale·(last rows of s)
+        let left = scale * first.subrows(at, b);
+        let limit = CONVERGED * values.last().copied().unwrap_or(0.0).max(f64::MIN_POSITIVE);
+        if left.col_iter().all(|c| c.norm_l2() <= limit) {
+            return Ok(Some(product(known, first.as_ref())));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linalg::rows;
+
+    fn noise(k: u64, n: usize, m: usize) -> Mat<f64> {
+        let x = Stream::new(k, "w", 0).normals(n * m, 1.0);
+        Mat::from_fn(n, m, |i, j| x[i * m + j])
+    }
+
+    fn low(d: &Svd) -> Mat<f64> {
+        let scaled = Mat::from_fn(d.u.nrows(), d.s.len(), |i, k| d.u[(i, k)] * d.s[k]);
+        product(scaled.as_ref(), d.v.as_ref().transpose())
+    }
+
+    #[test]
+    fn as_the_whole_decomposition_has_them() {
+        let (n, m) = (300, 420);
+        let decayed = |decay: f64| {
+            let (u, v) = (qr(noise(1, n, n)).0, qr(noise(2, m, n)).0);
+            let scaled = Mat::from_fn(n, n, |i, k| u[(i, k)] / (1.0 + k as f64).powf(decay));
+            product(scaled.as_ref(), v.as_ref().transpose())
+        };
+        let rank_three = product(noise(3, n, 3).as_ref(), noise(4, 3, m).as_ref());
+        for (name, w) in [
+            ("noise", noise(5, n, m)),
+            ("steep", decayed(2.0)),
+            ("flat", decayed(0.2)),
+            ("rank three", rank_three),
+            ("equal", decayed(0.0)),
+            ("nothing", Mat::zeros(n, m)),
+        ] {
+            for turned in [false, true] {
+                let w = if turned { w.transpose().to_owned() } else { w.clone() };
+                let (n, m) = w.shape();
+                let values = rows(w.as_ref());
+                for r in [1, 8, 30] {
+                    let wide = view(&values, n, m);
+                    let up = if n <= m { wide } else { wide.transpose() };
+                    let Some(short) = first_eigenvectors("w", up, r).unwrap() else {
+                        assert!(r == 30 || ["noise", "flat", "equal"].contains(&name), "{name} {r}");
+                        continue;
+                    };
+                    let found = long_vectors(wide, short);
+                    let whole = Spectrum::new("w", &values, n, m, true).unwrap().triples(0, r);
+                    let top = whole.s[0].max(f64::MIN_POSITIVE);
+                    for (x, y) in found.s.iter().zip(&whole.s) {
+                        assert!((x - y).abs() <= 1e-8 * top, "{name} {r}: {x} {y}");
+                    }
+                    for x in [&found.u, &found.v] {
+                        let gram = product(x.as_ref().transpose(), x.as_ref());
+                        assert!((gram - Mat::<f64>::identity(r, r)).norm_l2() < 1e-9, "{name} {r}");
+                    }
+                    // where values are equal, any of their vectors will do
+                    let apart = (low(&found) - low(&whole)).norm_l2();
+                    let unique = !["equal", "nothing"].contains(&name) && (name != "rank three" || r < 4);
+                    assert!(!unique || apart < 1e-6 * top, "{name} {r}: {apart}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_layers_and_those_that_do_not_stand_out() {
+        let (n, m, r) = (900, 800, 16);
+        let w = noise(7, n, m);
+        let values = rows(w.as_ref());
+        let found = first_triples("w", &values, n, m, r).unwrap();
+        let whole = Spectrum::new("w", &values, n, m, true).unwrap().triples(0, r);
+        assert!((low(&found) - low(&whole)).norm_l2() < 1e-6 * whole.s[0]);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let again = pool.install(|| first_triples("w", &values, n, m, r).unwrap());
+        assert!(again.u == found.u && again.v == found.v && again.s == found.s);
+    }
+}
