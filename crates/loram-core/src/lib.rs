@@ -44,4 +44,4 @@ pub use schemes::{
     principal_components, quantised_base, redistribute_ranks, registry,
 };
 pub use targets::{LayerPlan, LinearInfo, plan_layers};
-pub use weight::{MatRef, Weight, WeightRef};
+pub use weight::{MatRef, Weight, WeightRef, sums_in_blocks};

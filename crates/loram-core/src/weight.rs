@@ -4,6 +4,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::ops::Range;
 
 /// A weight (rows, cols) = (out_features, in_features) in f32, row-major.
@@ -93,16 +94,25 @@ impl<'a> WeightRef<'a> {
     /// Σx and Σx² in f64, in one pass without a copy; the same bits for any number of threads and any vector unit. The
     /// second is finite exactly when all values are.
     pub fn sums(&self) -> (f64, f64) {
-        let blocks = self.len().div_ceil(BLOCK);
-        let parts: Vec<(f64, f64)> = (0..blocks)
-            .into_par_iter()
-            .map(|b| {
-                let at = b * BLOCK..((b + 1) * BLOCK).min(self.len());
-                pulp::Arch::new().dispatch(BlockSums { values: *self, at })
-            })
-            .collect();
-        parts.iter().fold((0.0, 0.0), |t, s| (t.0 + s.0, t.1 + s.1))
+        let Ok(sums) = sums_in_blocks(self.len(), |at| Ok::<_, Infallible>(self.block_sums(at)));
+        sums
     }
+
+    /// Σx and Σx² of the values in `at`: the part that [`sums_in_blocks`] asks for.
+    pub fn block_sums(&self, at: Range<usize>) -> (f64, f64) {
+        pulp::Arch::new().dispatch(BlockSums { values: *self, at })
+    }
+}
+
+/// Σx and Σx² of `len` values that come block by block, each block's from `of`: bit for bit [`WeightRef::sums`] of all of
+/// them. The error is that of the first block that fails.
+pub fn sums_in_blocks<E: Send>(
+    len: usize,
+    of: impl Fn(Range<usize>) -> std::result::Result<(f64, f64), E> + Sync,
+) -> std::result::Result<(f64, f64), E> {
+    let blocks = (0..len.div_ceil(BLOCK)).into_par_iter().map(|b| of(b * BLOCK..((b + 1) * BLOCK).min(len)));
+    let parts: Vec<_> = blocks.collect();
+    parts.into_iter().try_fold((0.0, 0.0), |t, s| s.map(|s| (t.0 + s.0, t.1 + s.1)))
 }
 
 /// The sums of a block. A type of its own, because a closure is not inlined where the vector unit is known.

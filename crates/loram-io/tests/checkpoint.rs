@@ -143,6 +143,8 @@ fn written_tensors_read_back_in_every_float_type() {
         t.read_f32(70_123..71_123, &mut part).unwrap();
         assert_eq!(part, expected[70_123..71_123]);
         assert!(t.read_f32(199_999..200_001, &mut part[..2]).is_err());
+        let sums = (d != DType::F64).then(|| loram_core::WeightRef::F32(&expected).sums());
+        assert_eq!(t.read_sums().unwrap(), sums, "{d}: the same bits from the file as from memory");
         t.check_finite().unwrap();
         t.release();
         assert_eq!(t.to_f32().unwrap(), expected, "the same after its pages were released");
@@ -167,6 +169,14 @@ fn misaligned_data_is_read_correctly() {
         let ckpt = Checkpoint::open(dir.path()).unwrap();
         assert_eq!(ckpt.tensor("a").unwrap().to_f32().unwrap(), [1.5, -2.25]);
         assert_eq!(ckpt.tensor("b").unwrap().to_f32().unwrap(), [0.5, 3.0, -1.0]);
+        assert_eq!(ckpt.tensor("a").unwrap().read_sums().unwrap(), Some((-0.75, 7.3125)));
+        assert_eq!(ckpt.tensor("b").unwrap().read_sums().unwrap(), Some((2.5, 10.25)));
+        // a file that is cut off meanwhile is an error with its name
+        let path = dir.path().join("model.safetensors");
+        let len = std::fs::metadata(&path).unwrap().len();
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(len - 8).unwrap();
+        let error = ckpt.tensor("b").unwrap().read_sums().unwrap_err();
+        assert!(error.to_string().contains("model.safetensors"), "{error}");
     }
 }
 

@@ -9,6 +9,7 @@ mod writer;
 pub use dtype::DType;
 pub use header::{Header, HeaderProblem, MAX_HEADER, TensorInfo, parse_header};
 pub use index::{IndexProblem, parse_index};
+use tensor::OpenFile;
 pub use tensor::TensorRef;
 pub use writer::{SafetensorsWriter, TensorSpec, pt_metadata, write_safetensors};
 
@@ -38,6 +39,7 @@ pub struct Shard {
     /// Its tensors in the order of their bytes.
     pub tensors: Vec<Arc<TensorInfo>>,
     map: Arc<Mmap>,
+    file: Arc<OpenFile>,
 }
 
 impl Shard {
@@ -52,12 +54,17 @@ impl Shard {
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("map", &path, e))?;
         let header = parse_header(&map).map_err(problem)?;
         let tensors = header.tensors.into_iter().map(Arc::new).collect();
-        Ok(Shard { path, name, metadata: header.metadata, tensors, map: Arc::new(map) })
+        let file = Arc::new(OpenFile { path: path.clone(), file });
+        Ok(Shard { path, name, metadata: header.metadata, tensors, map: Arc::new(map), file })
+    }
+
+    fn tensor(&self, info: &Arc<TensorInfo>) -> TensorRef {
+        TensorRef { map: self.map.clone(), file: self.file.clone(), info: info.clone() }
     }
 
     /// Its tensors in the order of their bytes.
     pub fn tensors(&self) -> impl Iterator<Item = TensorRef> + '_ {
-        self.tensors.iter().map(|t| TensorRef { map: self.map.clone(), info: t.clone() })
+        self.tensors.iter().map(|t| self.tensor(t))
     }
 }
 
@@ -187,7 +194,7 @@ impl Checkpoint {
     /// A tensor by name; the error for a missing one lists similar names.
     pub fn tensor(&self, name: &str) -> Result<TensorRef> {
         match self.by_name.get(name) {
-            Some(&(s, i)) => Ok(TensorRef { map: self.shards[s].map.clone(), info: self.shards[s].tensors[i].clone() }),
+            Some(&(s, i)) => Ok(self.shards[s].tensor(&self.shards[s].tensors[i])),
             None => {
                 let near = self.names().map(|n| (strsim::jaro_winkler(n, name), n)).max_by(|a, b| a.0.total_cmp(&b.0));
                 let hint = near.map(|(_, n)| format!("; the nearest name is `{n}`")).unwrap_or_default();

@@ -4,9 +4,12 @@ use super::{DType, TensorInfo};
 use crate::{Error, Result};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use loram_core::{WeightRef, sums_in_blocks};
 use memmap2::Mmap;
 use rayon::prelude::*;
+use std::fs::File;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Elements per parallel task: large enough to hide the cost of a task, small enough to stay in the cache.
@@ -18,7 +21,39 @@ const CHUNK: usize = 1 << 16;
 #[derive(Clone)]
 pub struct TensorRef {
     pub(crate) map: Arc<Mmap>,
+    pub(crate) file: Arc<OpenFile>,
     pub(crate) info: Arc<TensorInfo>,
+}
+
+/// An open file, from which any thread may read anywhere.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    pub path: PathBuf,
+    pub file: File,
+}
+
+impl OpenFile {
+    /// Fills `out` from byte `at` on.
+    fn read_at(&self, out: &mut [u8], at: usize) -> Result<()> {
+        #[cfg(unix)]
+        let read = std::os::unix::fs::FileExt::read_exact_at(&self.file, out, at as u64);
+        #[cfg(not(unix))]
+        let read = {
+            use std::io::{Read, Seek, SeekFrom};
+            // a position of its own: threads do not move each other's
+            File::open(&self.path).and_then(|mut f| {
+                f.seek(SeekFrom::Start(at as u64))?;
+                f.read_exact(out)
+            })
+        };
+        read.map_err(|e| Error::io("read", &self.path, e))
+    }
+}
+
+/// The sums of bytes that are aligned for their type.
+fn block_sums<'a, T: bytemuck::Pod>(bytes: &'a [u8], of: fn(&'a [T]) -> WeightRef<'a>) -> (f64, f64) {
+    let values = bytemuck::cast_slice(bytes);
+    of(values).block_sums(0..values.len())
 }
 
 impl std::fmt::Debug for TensorRef {
@@ -157,6 +192,28 @@ impl TensorRef {
             rest /= d;
         }
         Err(self.error(format!("{count} NaN or infinite values, the first at {index:?}: the weights are damaged")))
+    }
+
+    /// Σx and Σx² of the elements, as [`loram_core::WeightRef::sums`] has them; `None` for types that it does not take.
+    /// The file is read into a buffer that stays in the cache: mapping its pages would take as long as adding them up.
+    pub fn read_sums(&self) -> Result<Option<(f64, f64)>> {
+        thread_local!(static BUFFER: std::cell::RefCell<Vec<u64>> = const { std::cell::RefCell::new(Vec::new()) });
+        let sums: fn(&[u8]) -> (f64, f64) = match self.dtype() {
+            DType::F32 => |b| block_sums(b, WeightRef::F32),
+            DType::F16 => |b| block_sums(b, WeightRef::F16),
+            DType::BF16 => |b| block_sums(b, WeightRef::BF16),
+            _ => return Ok(None),
+        };
+        let width = self.dtype().bits() / 8;
+        let found = sums_in_blocks(self.len(), |at| {
+            BUFFER.with_borrow_mut(|buffer| {
+                buffer.resize(at.len() * width / 8 + 1, 0);
+                let bytes = &mut bytemuck::cast_slice_mut(buffer)[..at.len() * width];
+                self.file.read_at(bytes, self.info.start + at.start * width)?;
+                Ok(sums(bytes))
+            })
+        });
+        found.map(Some)
     }
 
     /// Tells the system that these pages are not needed for now: they leave this process's resident memory and are read
