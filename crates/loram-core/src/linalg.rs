@@ -4,6 +4,8 @@
 use crate::{Error, Result};
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_scratch};
+use faer::linalg::cholesky::llt::solve::{solve_in_place_scratch, solve_in_place_with_conj};
 use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
 use faer::linalg::householder::{
     apply_block_householder_sequence_on_the_left_in_place_scratch as apply_scratch,
@@ -117,6 +119,28 @@ pub(crate) fn qr<T: RealField>(mut x: Mat<T>) -> (Mat<T>, Mat<T>) {
 /// As [`qr`], also for X with more columns than rows: then Q is the identity.
 pub(crate) fn thin_qr(x: Mat<f64>) -> (Mat<f64>, Mat<f64>) {
     if x.nrows() < x.ncols() { (Mat::identity(x.nrows(), x.nrows()), x) } else { qr(x) }
+}
+
+/// A symmetric positive matrix, ready for products with its inverse.
+pub(crate) struct Cholesky(Mat<f64>);
+
+impl Cholesky {
+    /// Of the lower triangle; `None` where the matrix is not positive.
+    pub fn new(mut x: Mat<f64>) -> Option<Cholesky> {
+        let mut memory = MemBuffer::new(cholesky_in_place_scratch::<f64>(x.nrows(), Par::Seq, Default::default()));
+        let stack = MemStack::new(&mut memory);
+        cholesky_in_place(x.as_mut(), Default::default(), Par::Seq, stack, Default::default()).ok()?;
+        Some(Cholesky(x))
+    }
+
+    /// The inverse times X.
+    pub fn solve(&self, mut x: Mat<f64>) -> Mat<f64> {
+        x.as_mut().par_col_chunks_mut(16).for_each(|c| {
+            let mut memory = MemBuffer::new(solve_in_place_scratch::<f64>(c.nrows(), c.ncols(), Par::Seq));
+            solve_in_place_with_conj(self.0.as_ref(), Conj::No, c, Par::Seq, MemStack::new(&mut memory));
+        });
+        x
+    }
 }
 
 /// Eigenvalues of a symmetric matrix (its lower triangle), ascending, and its eigenvectors when asked for.

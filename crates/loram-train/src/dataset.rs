@@ -136,6 +136,7 @@ pub fn read_dataset(
         )));
     }
     let mut preparer = Preparer::new(base.tokenizer.clone(), max_length, options.chat_template.clone());
+    preparer.max_examples = options.max_samples;
     preparer.completion_only = options.completion_only;
     preparer.labels = Labels { names: labels.clone() };
     let (examples, report) = preparer.prepare_all(&records)?;

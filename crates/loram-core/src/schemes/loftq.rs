@@ -6,7 +6,7 @@
 //! factors are a plain adapter, and the model is off by what neither of them holds.
 
 use super::{Context, Factors, Known, SchemeInfo, SchemeSpec, Statistic, pissa};
-use crate::lanczos::first_triples;
+use crate::lanczos::{End, triples};
 use crate::linalg::Svd;
 use crate::quantise::Quantizer;
 use crate::targets::LayerPlan;
@@ -33,7 +33,7 @@ fn start(c: &Context<'_>) -> Result<Factors> {
 fn rest(c: &Context<'_>, w: &[f32], q: &[f32]) -> Result<Svd> {
     let (n, m, r) = c.shape();
     let lost: Vec<f32> = w.iter().zip(q).map(|(w, q)| w - q).collect();
-    first_triples(&c.plan.path, &lost, n, m, r)
+    triples(&c.plan.path, &lost, (n, m), End::First, r)
 }
 
 /// Q of the last turn.

@@ -2,6 +2,7 @@
 
 use super::{Context, Factors, SchemeInfo, rlpo, scaled_columns};
 use crate::Result;
+use crate::lanczos::End;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
     name: "mica",
@@ -13,7 +14,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
 
 fn start(c: &Context<'_>) -> Result<Factors> {
     let (_, m, r) = c.shape();
-    let d = c.triples(true)?;
+    let d = c.triples(End::Last)?;
     let b = scaled_columns(&d.u, &vec![1.0; r]);
     Ok(Factors { train_b: false, ..Factors::new(vec![0.0; r * m], b) })
 }

@@ -2,6 +2,7 @@
 
 use super::{Context, Factors, SchemeInfo, pissa};
 use crate::Result;
+use crate::lanczos::End;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
     name: "milora",
@@ -12,6 +13,6 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
 };
 
 fn start(c: &Context<'_>) -> Result<Factors> {
-    let d = c.triples(true)?;
+    let d = c.triples(End::Last)?;
     Ok(Factors::of_triples(&d, &c.roots(&d.s)?))
 }

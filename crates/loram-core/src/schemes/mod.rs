@@ -26,8 +26,8 @@ pub use observed::{Components, Observed, Statistic};
 pub use spec::{SchemeOptions, SchemeSpec};
 
 use crate::basis::Basis;
-use crate::lanczos::first_triples;
-use crate::linalg::{Spectrum, Svd};
+use crate::lanczos::{self, End};
+use crate::linalg::Svd;
 use crate::rng::Stream;
 use crate::targets::LayerPlan;
 use crate::weight::{MatRef, Weight, WeightRef};
@@ -141,14 +141,11 @@ impl Context<'_> {
         }
     }
 
-    /// r singular triples of the weight: the first ones, or the last ones.
-    fn triples(&self, last: bool) -> Result<Svd> {
+    /// r singular triples of the weight.
+    fn triples(&self, end: End) -> Result<Svd> {
         let (n, m, r) = self.shape();
         let w = self.values()?;
-        match last {
-            false => first_triples(&self.plan.path, &w, n, m, r),
-            true => Ok(Spectrum::new(&self.plan.path, &w, n, m, true)?.triples(n.min(m) - r, r)),
-        }
+        lanczos::triples(&self.plan.path, &w, (n, m), end, r)
     }
 
     /// Half of a triple's σ/s belongs to each factor: √(σ/s).

@@ -2,6 +2,7 @@
 
 use super::{Context, Factors, SchemeInfo, Statistic};
 use crate::Result;
+use crate::lanczos::End;
 use crate::randomised::{LANES, krylov_svd};
 use faer::Mat;
 
@@ -26,7 +27,7 @@ pub(super) const RANDOMISED: SchemeInfo = SchemeInfo {
 };
 
 fn start(c: &Context<'_>) -> Result<Factors> {
-    let d = c.triples(false)?;
+    let d = c.triples(End::First)?;
     Ok(Factors::of_triples(&d, &c.roots(&d.s)?))
 }
 

@@ -2,10 +2,11 @@
 
 use super::{Context, Factors, SchemeInfo, rlpo};
 use crate::Result;
+use crate::lanczos::End;
 
 pub(super) const INFO: SchemeInfo =
     SchemeInfo { name: "rlmo", summary: "A: the last r right singular vectors, B = 0", start, ..rlpo::INFO };
 
 fn start(c: &Context<'_>) -> Result<Factors> {
-    rlpo::right(c, true)
+    rlpo::right(c, End::Last)
 }

@@ -2,6 +2,7 @@
 
 use super::{Context, Factors, SchemeInfo, Statistic, columns_as_rows};
 use crate::Result;
+use crate::lanczos::End;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
     name: "rlpo",
@@ -16,12 +17,12 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
 };
 
 fn start(c: &Context<'_>) -> Result<Factors> {
-    right(c, false)
+    right(c, End::First)
 }
 
 /// The first or the last r right singular vectors.
-pub(super) fn right(c: &Context<'_>, last: bool) -> Result<Factors> {
+pub(super) fn right(c: &Context<'_>, end: End) -> Result<Factors> {
     let (n, _, r) = c.shape();
-    let d = c.triples(last)?;
+    let d = c.triples(end)?;
     Ok(Factors::new(columns_as_rows(&d.v, &vec![1.0; r]), vec![0.0; n * r]))
 }

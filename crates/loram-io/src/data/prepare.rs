@@ -80,6 +80,8 @@ pub struct Preparer {
     chat_template: Option<String>,
     /// Longest example in tokens; longer ones lose their end.
     pub max_length: usize,
+    /// Make only the first so many examples of all records: a document of a text file alone makes many.
+    pub max_examples: Option<usize>,
     /// With a prompt: count the completion alone.
     pub completion_only: bool,
     /// Classes, for labelled records.
@@ -90,7 +92,15 @@ impl Preparer {
     /// A preparer for a tokenizer. `chat_template` replaces the model's own.
     pub fn new(tokenizer: TextTokenizer, max_length: usize, chat_template: Option<String>) -> Preparer {
         let labels = Labels::default();
-        Preparer { tokenizer, template: Default::default(), chat_template, max_length, completion_only: true, labels }
+        Preparer {
+            tokenizer,
+            template: Default::default(),
+            chat_template,
+            max_length,
+            max_examples: None,
+            completion_only: true,
+            labels,
+        }
     }
 
     /// The tokenizer.
@@ -110,6 +120,9 @@ impl Preparer {
         let mut report = PrepareReport::default();
         let mut out = Vec::new();
         for e in made.into_iter().flatten() {
+            if self.max_examples.is_some_and(|n| out.len() >= n) {
+                break;
+            }
             if e.target.is_none() && e.counted() == 0 {
                 report.dropped += 1;
                 continue;

@@ -120,9 +120,9 @@ keys! {
         columns: BTreeMap<String, String> = BTreeMap::new();
         /// Column of plain texts.
         dataset_text_field: Option<String> = None;
-        /// Use at most this many training records.
+        /// Use at most this many training records; of text files, pieces of max_length.
         max_samples ["max_train_samples"]: Option<usize> = None, if |n| *n != Some(0) => "at least 1";
-        /// Use at most this many evaluation records.
+        /// Use at most this many evaluation records; of text files, pieces of max_length.
         max_eval_samples: Option<usize> = None, if |n| *n != Some(0) => "at least 1";
         /// Count the loss on completions and assistant turns only; null: where records have a prompt.
         completion_only_loss: Option<bool> = None;
