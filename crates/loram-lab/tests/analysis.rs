@@ -150,6 +150,24 @@ fn a_run_that_no_comparison_made_is_reported_with_a_warning() {
 }
 
 #[test]
+fn short_runs_alone_are_no_divergence() {
+    let dir = tempfile::tempdir().unwrap();
+    folders(dir.path());
+    for entry in fs::read_dir(dir.path().join("runs")).unwrap().flatten() {
+        let path = entry.path().join("scores.json");
+        let mut scores: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        scores["point"]["rung"] = json!(0);
+        fs::write(&path, scores.to_string()).unwrap();
+    }
+    let runs = collect(&[dir.path().to_path_buf()]).unwrap();
+    let a = analyse(&runs);
+    let warnings = a.groups[0].warnings.join("\n");
+    assert!(warnings.contains("scored so far: full, lora, loram") && !warnings.contains("Diverged"), "{warnings}");
+    let markdown = report::Report::new("half-way".into(), &runs, a).markdown().unwrap();
+    assert!(markdown.contains("a short run") && !markdown.contains("left out by halving"));
+}
+
+#[test]
 fn a_report_in_every_form() {
     let dir = tempfile::tempdir().unwrap();
     folders(dir.path());

@@ -114,6 +114,13 @@ pub struct ArmReport {
     pub runs: Vec<String>,
 }
 
+impl ArmReport {
+    /// Whether a comparison is at its short rounds still, so that there is no score yet.
+    pub fn has_short_runs_only(&self) -> bool {
+        self.rates.iter().all(|p| p.halved)
+    }
+}
+
 /// An arm's runs, and the rate that was chosen.
 pub(super) struct Chosen<'a> {
     all: Vec<&'a RunRecord>,

@@ -193,7 +193,11 @@ fn warnings(members: &[&RunRecord], arms: &[ArmReport]) -> Vec<String> {
     if !single.is_empty() {
         out.push(format!("Tried at one learning rate only: {}.", names(single)));
     }
-    let none = of(|a| a.score.is_none());
+    let waiting = of(ArmReport::has_short_runs_only);
+    if !waiting.is_empty() {
+        out.push(format!("Only the short runs of successive halving are scored so far: {}.", names(waiting)));
+    }
+    let none = of(|a| a.score.is_none() && !a.has_short_runs_only());
     if !none.is_empty() {
         out.push(format!("Diverged at every learning rate: {}.", names(none)));
     }

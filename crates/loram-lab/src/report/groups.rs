@@ -142,8 +142,11 @@ fn rates(group: &Group) -> Table {
     let mut table = Table::new("Scores on both parts; the best rate of an arm is set off.", &columns);
     for a in &group.arms {
         for p in &a.rates {
-            let seeds =
-                if p.halved { "left out by halving".to_string() } else { p.selection.map_or(0, |s| s.n).to_string() };
+            let seeds = match (p.halved, a.has_short_runs_only()) {
+                (true, true) => "a short run".to_string(),
+                (true, false) => "left out by halving".to_string(),
+                (false, _) => p.selection.map_or(0, |s| s.n).to_string(),
+            };
             let diverged = if p.diverged > 0 { p.diverged.to_string() } else { "–".into() };
             let cells =
                 [a.arm.clone(), rate_text(p.learning_rate), spread(p.selection), spread(p.test), seeds, diverged];
