@@ -48,6 +48,7 @@ def main():
         try:
             path, job = step.make("x", args, scratch, shape, r)
             weights = os.path.getsize(os.path.join(job["model"], "model.safetensors"))
+            work = step.flops(job, job["batches"][0])
             runs = {side: [json.loads(step.run(*command, path)) for _ in range(args.rounds)] for side, command in sides.items()}
         finally:
             shutil.rmtree(scratch)
@@ -56,7 +57,7 @@ def main():
             seconds = statistics.median(t for f in found for t in f["seconds"][2:])
             rss = statistics.median(f["peak_rss"] for f in found)
             rows.append({"what": what, "value": value, "side": side, "tokens": tokens, "seconds": seconds, "rss": rss,
-                         "above_weights": rss - weights, "gflops": step.flops(job, job["batches"][0]) / seconds / 1e9})
+                         "above_weights": rss - weights, "gflops": work / seconds / 1e9})
             x = rows[-1]
             print(f"{what:8} {value:6} {side:6} {1e3 * seconds / tokens:9.3f} {x['gflops']:8.0f} {rss / 1e6:7.0f}MB "
                   f"{x['above_weights'] / 1e6:12.0f}MB", flush=True)
