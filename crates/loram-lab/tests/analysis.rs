@@ -163,8 +163,13 @@ fn short_runs_alone_are_no_divergence() {
     let a = analyse(&runs);
     let warnings = a.groups[0].warnings.join("\n");
     assert!(warnings.contains("scored so far: full, lora, loram") && !warnings.contains("Diverged"), "{warnings}");
-    let markdown = report::Report::new("half-way".into(), &runs, a).markdown().unwrap();
-    assert!(markdown.contains("a short run") && !markdown.contains("left out by halving"));
+    let page = report::Report::new("half-way".into(), &runs, a);
+    let markdown = page.markdown().unwrap();
+    assert!(markdown.contains("| a short run | – | 1.4") && !markdown.contains("left out by halving"), "{markdown}");
+    // all rates in one plot, for each group; full runs have none
+    page.write(&dir.path().join("r.html")).unwrap();
+    let html = fs::read_to_string(dir.path().join("r.html")).unwrap();
+    assert_eq!((html.matches("Loss by learning rate, short runs").count(), html.matches("<svg").count()), (2, 2));
 }
 
 #[test]

@@ -40,6 +40,9 @@ pub struct RatePoint {
     pub selection: Option<Spread>,
     /// Score that is reported.
     pub test: Option<Spread>,
+    /// The same of the last short run of successive halving, which has one seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short: Option<f64>,
     /// Runs that diverged.
     pub diverged: usize,
     /// Left out of the full runs by successive halving.
@@ -150,11 +153,14 @@ pub(super) fn choose<'a>(all: &[&'a RunRecord]) -> Chosen<'a> {
         let full = out.at(rate);
         let selection = Spread::of(&full, |s| s.selection_score());
         let test = Spread::of(&full, |s| s.test_score());
+        let short = all.iter().filter(|r| r.scores.point.learning_rate == rate && r.scores.point.rung.is_some());
+        let short = short.max_by_key(|r| r.scores.point.rung).and_then(|r| r.scores.test_score());
         let finished = selection.map_or(0, |s| s.n);
         out.rates.push(RatePoint {
             learning_rate: rate,
             selection,
             test,
+            short,
             diverged: full.len() - finished,
             halved: full.is_empty(),
         });

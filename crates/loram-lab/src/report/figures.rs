@@ -27,6 +27,7 @@ pub(super) fn figures(analysis: &Analysis) -> Vec<Figure> {
         let mut arms: Vec<&ArmReport> = group.arms.iter().collect();
         arms.sort_by(|a, b| a.arm.cmp(&b.arm));
         out.extend(rates(i, group, &arms, &colour));
+        out.extend(short_rates(i, group, &arms, &colour));
         out.extend(curves(i, group, &arms, &colour));
         out.extend(arms.iter().filter_map(|a| magnitudes(i, group, a)));
     }
@@ -79,29 +80,65 @@ fn rates(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&String) 
             dots: true,
         }
     };
-    let list: Vec<Series> = arms.iter().map(series).filter(|s| !s.points.is_empty()).collect();
-    let mut ticks: Vec<f64> = list.iter().flat_map(|s| s.points.iter().map(|p| p.0)).collect();
+    let metric = words(&group.score.name);
+    let caption = format!(
+        "{} on the test part against the learning rate; bars are one standard deviation over seeds, rings the rates that \
+         were chosen on the selection part.",
+        capital(&metric)
+    );
+    let title = format!("{} by learning rate", capital(&metric));
+    by_rate(i, group, "rates", title, caption, arms.iter().map(series).collect())
+}
+
+/// Every arm at every rate, where full runs are made at a part of the rates only.
+fn short_rates(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&String) -> usize) -> Option<Figure> {
+    let series = |a: &&ArmReport| Series {
+        name: a.arm.clone(),
+        colour: colour(&a.arm),
+        points: a.rates.iter().filter_map(|p| Some((p.learning_rate.log10(), p.short?))).collect(),
+        band: Vec::new(),
+        marked: a.best_rate.map(f64::log10),
+        dots: true,
+    };
+    let metric = capital(&words(&group.score.name));
+    let caption = format!(
+        "{metric} on the test part in the short runs of successive halving, first seed; rings are the rates that full runs chose."
+    );
+    by_rate(
+        i,
+        group,
+        "short-rates",
+        format!("{metric} by learning rate, short runs"),
+        caption,
+        arms.iter().map(series).collect(),
+    )
+}
+
+/// A plot over learning rates; none with fewer than two of them.
+fn by_rate(
+    i: usize,
+    group: &Group,
+    name: &str,
+    title: String,
+    caption: String,
+    mut series: Vec<Series>,
+) -> Option<Figure> {
+    series.retain(|s| !s.points.is_empty());
+    let mut ticks: Vec<f64> = series.iter().flat_map(|s| s.points.iter().map(|p| p.0)).collect();
     ticks.sort_by(f64::total_cmp);
     ticks.dedup();
-    if ticks.len() < 2 {
-        return None;
-    }
-    Some(Figure {
+    (ticks.len() > 1).then(|| Figure {
         group: Some(i),
-        name: format!("{}-rates", group.slug()),
-        caption: format!(
-            "{} on the test part against the learning rate; bars are one standard deviation over seeds, rings the rates that \
-             were chosen on the selection part.",
-            capital(&words(&group.score.name))
-        ),
+        name: format!("{}-{name}", group.slug()),
+        caption,
         plot: Plot::Lines(LinePlot {
-            title: format!("{} by learning rate", capital(&words(&group.score.name))),
+            title,
             x_label: "learning rate".into(),
             y_label: words(&group.score.name),
             x: XAxis::LogTicks(ticks),
             high_is_bad: !group.score.more_is_better,
             bars: true,
-            series: list,
+            series,
         }),
     })
 }

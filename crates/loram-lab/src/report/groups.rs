@@ -138,7 +138,11 @@ fn reached(a: &ArmReport) -> String {
 }
 
 fn rates(group: &Group) -> Table {
-    let columns = ["arm", "learning rate", "selection", "test", "seeds", "diverged"];
+    let shorts = group.arms.iter().flat_map(|a| &a.rates).any(|p| p.short.is_some());
+    let mut columns = vec!["arm", "learning rate", "selection", "test", "seeds", "diverged"];
+    if shorts {
+        columns.push("short run, test");
+    }
     let mut table = Table::new("Scores on both parts; the best rate of an arm is set off.", &columns);
     for a in &group.arms {
         for p in &a.rates {
@@ -148,9 +152,12 @@ fn rates(group: &Group) -> Table {
                 (false, _) => p.selection.map_or(0, |s| s.n).to_string(),
             };
             let diverged = if p.diverged > 0 { p.diverged.to_string() } else { "–".into() };
-            let cells =
-                [a.arm.clone(), rate_text(p.learning_rate), spread(p.selection), spread(p.test), seeds, diverged];
-            table.push(cells.map(Cell::from).into(), Some(p.learning_rate) == a.best_rate);
+            let mut cells =
+                vec![a.arm.clone(), rate_text(p.learning_rate), spread(p.selection), spread(p.test), seeds, diverged];
+            if shorts {
+                cells.push(p.short.map_or("–".into(), number));
+            }
+            table.push(cells.into_iter().map(Cell::from).collect(), Some(p.learning_rate) == a.best_rate);
         }
     }
     table
