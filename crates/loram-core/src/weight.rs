@@ -50,8 +50,9 @@ impl<'a> From<MatRef<'a>> for Weight<'a> {
 const BLOCK: usize = 1 << 16;
 /// Values converted at once, small enough for the first cache.
 const PIECE: usize = 1024;
-/// Partial sums, a constant for the same reason; a whole number of vectors on every machine.
-const LANES: usize = 16;
+/// Partial sums, a constant for the same reason: as many as hide the delay of an addition, a whole number of vectors on every
+/// machine.
+const LANES: usize = 32;
 
 impl<'a> WeightRef<'a> {
     /// Number of values.
