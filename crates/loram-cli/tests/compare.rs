@@ -210,7 +210,11 @@ fn shards_together_are_the_whole() {
     room.grid("two.yaml", "two", SMALL);
     fs::create_dir(room.path("two")).unwrap();
     room.loram(&["compare", "two.yaml", "--shard", "1/2"]).success();
+    let gains = room.path("two/state/gains-tiny.json");
+    let made = fs::read(&gains).unwrap();
+    fs::remove_file(&gains).unwrap();
     let gathered = room.json(&["compare", "two.yaml", "--gather", "moved"]);
+    assert_eq!(fs::read(&gains).unwrap(), made, "gain curves come along");
     assert_eq!((gathered["copied"].as_u64(), gathered["missing"].as_u64()), (Some(2), Some(0)));
     assert_eq!(room.found("two"), room.found("whole"));
 }

@@ -220,6 +220,9 @@ fn starts() {
         .assert()
         .success()
         .stderr(predicate::str::contains("does not run"));
+    let auto = ["init", &model, "-o", "out", "--gain", "auto", "--calibration-data", "demo:restaurants?n=8"];
+    room.refuses(&auto, &["`auto`", "--learning-rate"]);
+    room.refuses(&["init", &model, "-o", "out", "--gain", "auto", "--learning-rate", "1e-3"], &["--calibration-data"]);
     room.refuses(&["init", &model, "-o", "out", "--r", "400"], &["r = 400", "layers.0"]);
     room.refuses(
         &["init", &model, "-o", "out", "--target-modules", "q_proj,embed_tokens"],

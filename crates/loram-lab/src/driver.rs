@@ -112,8 +112,10 @@ pub fn drive(grid: &Grid, options: &DriveOptions, stop: &StopFlag, tell: &mut dy
     let mut board = Board::new(grid)?;
     let (jobs, threads) = options.layout(grid);
     let mine = board.shard(options.shard);
-    crate::gains::prepare(grid, &board.models())?;
     let before = count(&board, &mine, State::Scored);
+    if before < mine.len() {
+        crate::gains::prepare(grid, &board.models())?;
+    }
     tell(&Update::Begin { total: mine.len(), done: before, jobs, threads });
     let mut running: Vec<Job> = Vec::new();
     let mut given_up: BTreeSet<usize> = BTreeSet::new();

@@ -23,11 +23,28 @@ pub(crate) fn prepare(grid: &Grid, models: &BTreeMap<&str, &TrainConfig>) -> Res
         let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), &mut ())?;
         let exact = GainCurves::exact_is_quick(&base.checkpoint, &base.config)?;
         let curves = GainCurves::of(&base.checkpoint, &base.config, None, exact)?;
-        let dir = grid.output_dir.join("state");
-        std::fs::create_dir_all(&dir).map_err(|e| loram_io::Error::io("create", &dir, e))?;
+        create_parent(&path)?;
         atomic::write_json(&path, &curves)?;
     }
     Ok(())
+}
+
+/// Takes over those that another folder of the same grid has; the models themselves need not be here.
+pub(crate) fn copy(grid: &Grid, models: &BTreeMap<&str, &TrainConfig>, from: &Path) -> Result<()> {
+    for name in models.keys() {
+        let (source, target) = (path(from, name), path(&grid.output_dir, name));
+        let Ok(bytes) = std::fs::read(&source) else { continue };
+        if !target.exists() {
+            create_parent(&target)?;
+            atomic::write_bytes(&target, &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+fn create_parent(path: &Path) -> Result<()> {
+    let dir = path.parent().unwrap_or(path);
+    Ok(std::fs::create_dir_all(dir).map_err(|e| loram_io::Error::io("create", dir, e))?)
 }
 
 /// Those of a model, for a run folder of a comparison; `None` where there are none.

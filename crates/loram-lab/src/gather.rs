@@ -26,6 +26,7 @@ pub fn gather(grid: &Grid, from: &[PathBuf]) -> Result<Gathered> {
     let board = Board::new(grid)?;
     let mut out = Gathered::default();
     for folder in from {
+        crate::gains::copy(grid, &board.models(), folder)?;
         let runs = folder.join("runs");
         let entries = std::fs::read_dir(&runs)
             .map_err(|_| Error::folder(folder, "expected the output folder of a comparison"))?;
@@ -51,7 +52,6 @@ pub fn gather(grid: &Grid, from: &[PathBuf]) -> Result<Gathered> {
         }
     }
     let board = Board::new(grid)?;
-    crate::gains::prepare(grid, &board.models())?;
     out.missing = (0..board.runs.len()).filter(|&i| board.brief(i).is_none()).count();
     Ok(out)
 }

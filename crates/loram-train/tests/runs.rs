@@ -1,7 +1,7 @@
 //! Whole runs on the small Llama: same bits again, going on where it stopped, the best checkpoint, early stopping.
 
 use loram_io::testing::tiny_llama;
-use loram_train::{Error, Event, Observe, Status, Summary, TrainConfig, Trainer};
+use loram_train::{Base, DataOptions, Error, Event, Observe, Status, Summary, TrainConfig, Trainer, read_dataset};
 use std::path::{Path, PathBuf};
 
 fn config(out: &Path, more: &str) -> TrainConfig {
@@ -91,6 +91,23 @@ fn a_resumed_run_ends_with_the_bits_of_one_that_never_stopped() {
         assert_eq!(losses(&whole), losses(&parts), "{name}");
         assert_eq!(a.train_loss.to_bits(), c.train_loss.to_bits(), "{name}");
     }
+}
+
+#[test]
+fn a_limit_of_samples_counts_the_pieces_of_a_text_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("novel.txt");
+    std::fs::write(&path, "It was a dark and stormy night. ".repeat(200)).unwrap();
+    let base = Base::open(&tiny_llama().display().to_string(), None, &mut ()).unwrap();
+    let read = |max_samples| {
+        let paths = vec![path.display().to_string()];
+        let options = DataOptions { paths, max_length: Some(32), max_samples, ..DataOptions::default() };
+        read_dataset(&base, &options, None, &mut ()).unwrap()
+    };
+    let (all, three) = (read(None), read(Some(3)));
+    assert!(all.examples.len() > 20);
+    assert_eq!((three.examples.len(), three.report.examples, three.report.tokens), (3, 3, 96));
+    assert_eq!(three.examples[2].input_ids, all.examples[2].input_ids);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::progress::{Show, layer_bar};
 use crate::table::{Side, table};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use loram_core::Statistic;
+use loram_core::{Gain, Statistic};
 use loram_io::error::human_bytes;
 use loram_io::init::{InitOptions, InitReport, Residual, init_to, remake, write_residual};
 use loram_io::{AdapterForm, Checkpoint, DType, ModelConfig};
@@ -51,6 +51,11 @@ pub fn run(args: &Init, matches: &ArgMatches, console: &Console) -> Result<()> {
                 base_model: name.to_string(),
                 revision: args.revision.clone(),
             };
+            let rated = ["learning_rate", "lr_a", "set"].iter().any(|key| given(matches, key));
+            if matches!(options.scheme.options.gain, Gain::Auto(_)) && !rated {
+                let what = "gain: `auto` is made for the learning rate of the run that follows: give --learning-rate";
+                return Err(Error::Usage(what.into()));
+            }
             let dtype = (args.residual_dtype == ResidualType::Float32).then_some(DType::F32);
             let residual = args.residual.as_ref().map(|to| Residual { to, dtype });
             if options.scheme.statistic() == Statistic::None {
@@ -91,12 +96,14 @@ fn on_data(
     Ok(report)
 }
 
+/// Whether an argument stands on the command line.
+fn given(matches: &ArgMatches, id: &str) -> bool {
+    matches.try_contains_id(id).unwrap_or(false) && matches.value_source(id) == Some(ValueSource::CommandLine)
+}
+
 /// With a recipe there is nothing to set: it says everything.
 fn refuse_keys(matches: &ArgMatches) -> Result<()> {
-    let given = |id: &str| {
-        matches.try_contains_id(id).unwrap_or(false) && matches.value_source(id) == Some(ValueSource::CommandLine)
-    };
-    match fields().iter().map(|f| f.name).chain(["set"]).find(|key| given(key)) {
+    match fields().iter().map(|f| f.name).chain(["set"]).find(|key| given(matches, key)) {
         None => Ok(()),
         Some(key) => Err(Error::Usage(format!("{key}: cannot be given with --from-recipe, whose recipe says it"))),
     }

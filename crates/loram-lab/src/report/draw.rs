@@ -1,6 +1,7 @@
 //! Plots as SVG and PNG.
 
 use super::clip::pieces;
+use super::legend::{LEGEND_ROW, draw_legend, legend_rows};
 use crate::{Error, Result};
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
@@ -12,15 +13,15 @@ use std::path::Path;
 use std::sync::Once;
 
 /// Width of a plot in units of its SVG; on a phone a page shows it a little smaller.
-const WIDTH: u32 = 460;
+pub(super) const WIDTH: u32 = 460;
 const HEIGHT: u32 = 300;
 /// Sizes of text.
-const TEXT: u32 = 14;
+pub(super) const TEXT: u32 = 14;
 const TITLE: u32 = 16;
 /// Pixels of a PNG for a unit.
 const PNG_SCALE: u32 = 2;
 /// Text and axes; a page puts its own colour in their place.
-const INK: RGBColor = RGBColor(17, 24, 39);
+pub(super) const INK: RGBColor = RGBColor(17, 24, 39);
 const GRID: RGBColor = RGBColor(209, 213, 219);
 /// Distinct for most eyes, on white and on black.
 const COLOURS: [RGBColor; 12] = [
@@ -159,11 +160,11 @@ pub(super) fn png(plot: &Plot, path: &Path) -> Result<()> {
     root.present().map_err(|e| failed(e.to_string()))
 }
 
-fn colour(i: usize) -> RGBColor {
+pub(super) fn colour(i: usize) -> RGBColor {
     COLOURS[i % COLOURS.len()]
 }
 
-type Drawn<B> = std::result::Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+pub(super) type Drawn<B> = std::result::Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
 /// Numbers in log units, with ticks where the data are.
 struct LogTicks {
@@ -313,45 +314,6 @@ fn series<B: DrawingBackend, X: Ranged<ValueType = f64> + ValueFormatter<f64>>(
         }
         if let Some(point) = s.marked.and_then(|x| points.iter().find(|p| p.0 == x)) {
             chart.draw_series([Circle::new(*point, (6 * k) as i32, c.stroke_width(k + k / 2))])?;
-        }
-    }
-    Ok(())
-}
-
-const LEGEND_ROW: u32 = 20;
-
-/// Entries of the legend by row. Widths are estimated: the height must be known before there is anything to measure on.
-fn legend(p: &LinePlot) -> Vec<Vec<(u32, &Series)>> {
-    let mut out: Vec<Vec<(u32, &Series)>> = vec![Vec::new()];
-    let mut x = 14;
-    for s in &p.series {
-        let width = 34 + 9 * s.name.chars().count() as u32;
-        if x + width > WIDTH && x > 14 {
-            out.push(Vec::new());
-            x = 14;
-        }
-        if let Some(row) = out.last_mut() {
-            row.push((x, s));
-        }
-        x += width;
-    }
-    out
-}
-
-fn legend_rows(p: &LinePlot) -> u32 {
-    legend(p).len() as u32
-}
-
-fn draw_legend<B: DrawingBackend>(p: &LinePlot, area: &DrawingArea<B, Shift>, k: u32) -> Drawn<B> {
-    for (i, row) in legend(p).into_iter().enumerate() {
-        let y = ((i as u32 * LEGEND_ROW + LEGEND_ROW / 2) * k) as i32;
-        for (x, s) in row {
-            let x = (x * k) as i32;
-            let line = vec![(x, y), (x + (16 * k) as i32, y)];
-            area.draw(&PathElement::new(line, colour(s.colour).stroke_width(3 * k)))?;
-            let middle = Pos::new(HPos::Left, VPos::Center);
-            let style = ("sans-serif", TEXT * k).into_font().color(&INK).pos(middle);
-            area.draw(&Text::new(s.name.clone(), (x + (21 * k) as i32, y), style))?;
         }
     }
     Ok(())

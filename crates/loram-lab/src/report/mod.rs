@@ -5,6 +5,7 @@ mod csv;
 mod draw;
 mod figures;
 mod groups;
+mod legend;
 mod page;
 mod text;
 

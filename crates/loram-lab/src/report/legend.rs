@@ -1,0 +1,48 @@
+//! The legend of a line plot: names beside short lines, in as many rows as they need.
+
+use super::draw::{Drawn, INK, LinePlot, Series, TEXT, WIDTH, colour};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+/// Height of a row.
+pub(super) const LEGEND_ROW: u32 = 20;
+
+/// Entries of the legend by row. Widths are estimated: the height must be known before there is anything to measure on.
+fn legend(p: &LinePlot) -> Vec<Vec<(u32, &Series)>> {
+    let mut out: Vec<Vec<(u32, &Series)>> = vec![Vec::new()];
+    let mut x = 14;
+    for s in &p.series {
+        let width = 34 + 9 * s.name.chars().count() as u32;
+        if x + width > WIDTH && x > 14 {
+            out.push(Vec::new());
+            x = 14;
+        }
+        if let Some(row) = out.last_mut() {
+            row.push((x, s));
+        }
+        x += width;
+    }
+    out
+}
+
+/// How many rows it takes.
+pub(super) fn legend_rows(p: &LinePlot) -> u32 {
+    legend(p).len() as u32
+}
+
+/// Draws it into an area of that many rows.
+pub(super) fn draw_legend<B: DrawingBackend>(p: &LinePlot, area: &DrawingArea<B, Shift>, k: u32) -> Drawn<B> {
+    for (i, row) in legend(p).into_iter().enumerate() {
+        let y = ((i as u32 * LEGEND_ROW + LEGEND_ROW / 2) * k) as i32;
+        for (x, s) in row {
+            let x = (x * k) as i32;
+            let line = vec![(x, y), (x + (16 * k) as i32, y)];
+            area.draw(&PathElement::new(line, colour(s.colour).stroke_width(3 * k)))?;
+            let middle = Pos::new(HPos::Left, VPos::Center);
+            let style = ("sans-serif", TEXT * k).into_font().color(&INK).pos(middle);
+            area.draw(&Text::new(s.name.clone(), (x + (21 * k) as i32, y), style))?;
+        }
+    }
+    Ok(())
+}
