@@ -1,7 +1,8 @@
 //! What has been done of a grid, what can be done now, and what waits for a round of halving.
 
 use crate::Result;
-use crate::grid::{Grid, RunSpec, Score};
+use crate::choice::{self, Choice};
+use crate::grid::{Grid, RunSpec};
 use crate::scores::Scores;
 use loram_train::TrainConfig;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A scored run in short.
 #[derive(Debug, Clone)]
 pub struct Brief {
-    /// The score on which learning rates are chosen; `None` for a run that diverged.
-    pub selection: Option<f64>,
+    /// What learning rates are chosen on; `None` for a run that diverged.
+    pub choice: Option<Choice>,
     /// Seconds of training and scoring.
     pub seconds: f64,
 }
@@ -77,7 +78,7 @@ impl Board {
         let spec = &self.runs[i];
         let Some(s) = Scores::read(&spec.config.output_dir)? else { return Ok(false) };
         crate::job::check_same(spec, &spec.config.output_dir)?;
-        let brief = Brief { selection: s.selection_score(), seconds: s.cost.train_seconds + s.cost.score_seconds };
+        let brief = Brief { choice: Choice::of(&s), seconds: s.cost.train_seconds + s.cost.score_seconds };
         self.scored[i] = Some(brief);
         Ok(true)
     }
@@ -129,14 +130,8 @@ impl Board {
     fn survivors(&self, round: &[usize], rates: Option<&BTreeSet<u64>>) -> BTreeSet<u64> {
         let mut list: Vec<usize> =
             round.iter().copied().filter(|&i| rates.is_none_or(|r| r.contains(&self.rate(i)))).collect();
-        let score = |i: usize| self.brief(i).and_then(|b| b.selection);
-        list.sort_by(|&a, &b| match (score(a), score(b)) {
-            (Some(x), Some(y)) if self.runs[a].score.better(x, y) => std::cmp::Ordering::Less,
-            (Some(x), Some(y)) if self.runs[a].score.better(y, x) => std::cmp::Ordering::Greater,
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            _ => std::cmp::Ordering::Equal,
-        });
+        let of = |i: usize| self.brief(i).and_then(|b| b.choice);
+        list.sort_by(|&a, &b| choice::cmp(of(a), of(b), &self.runs[a].score));
         list.truncate(list.len().div_ceil(self.factor));
         list.into_iter().map(|i| self.rate(i)).collect()
     }
@@ -163,8 +158,8 @@ impl Board {
             let q = &self.runs[*i].point;
             q.rung.is_none() && (&q.model, &q.task) == (&p.model, &p.task)
         };
-        let scored = (0..self.runs.len()).filter(same).filter_map(|i| Some((i, self.brief(i)?.selection?)));
-        scored.reduce(|best, x| if self.runs[like].score.better(x.1, best.1) { x } else { best })
+        let scored = (0..self.runs.len()).filter(same).filter_map(|i| Some((i, self.brief(i)?.choice?)));
+        scored.min_by(|a, b| a.1.cmp(&b.1, &self.runs[like].score)).map(|(i, c)| (i, c.score))
     }
 
     /// Estimated seconds of these runs, one after another: each takes what a step of scored runs of the same model, task and
@@ -195,12 +190,5 @@ impl Board {
             State::Scored | State::Dropped => 0.0,
         };
         runs.iter().map(|&i| Some(of(i)? * share(i))).sum()
-    }
-}
-
-impl Score {
-    /// Whether `a` is better than `b`.
-    pub fn better(&self, a: f64, b: f64) -> bool {
-        if self.more_is_better { a > b } else { a < b }
     }
 }

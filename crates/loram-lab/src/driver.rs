@@ -189,7 +189,7 @@ fn scored(board: &Board, mine: &[usize], index: usize, jobs: usize) -> Update {
     let left = board.expected_seconds(&open, &states);
     Update::Scored {
         id: board.runs[index].id(),
-        selection: board.brief(index).and_then(|b| b.selection),
+        selection: board.brief(index).and_then(|b| b.choice).map(|c| c.score),
         metric: board.runs[index].score.name.clone(),
         done: mine.len() - open.len(),
         total: mine.len(),

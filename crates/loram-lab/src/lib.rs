@@ -17,6 +17,7 @@
 
 mod analyse;
 mod board;
+mod choice;
 mod collect;
 mod data;
 mod driver;
@@ -37,6 +38,7 @@ pub use analyse::{
     Analysis, ArmReport, BASELINES, Comparison, Group, MeanCost, RatePoint, Spread, Standing, Tally, Verdict, analyse,
 };
 pub use board::{Board, Brief, Shard, State};
+pub use choice::Choice;
 pub use collect::{RunRecord, collect};
 pub use data::Split;
 pub use driver::{DriveOptions, Driven, Update, drive};

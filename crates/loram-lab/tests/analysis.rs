@@ -114,6 +114,26 @@ fn rates_are_chosen_on_one_part_and_scored_on_the_other() {
     assert_eq!((standing.at_best.better, standing.at_fixed.worse), (2, 2));
 }
 
+/// As it is where a short classifier guesses at every rate.
+#[test]
+fn between_equal_scores_the_loss_decides() {
+    let dir = tempfile::tempdir().unwrap();
+    folders(dir.path());
+    for entry in fs::read_dir(dir.path().join("runs")).unwrap() {
+        let path = entry.unwrap().path().join("scores.json");
+        let mut scores: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        scores["score"] = json!({"name": "accuracy", "more_is_better": true});
+        for part in ["selection", "test"] {
+            scores[part]["accuracy"] = json!(0.5);
+        }
+        scores.as_object_mut().unwrap().remove("examples");
+        fs::write(path, scores.to_string()).unwrap();
+    }
+    let analysis = analyse(&collect(&[dir.path().to_path_buf()]).unwrap());
+    let best = |name| arm(&analysis.groups[0], name).best_rate;
+    assert_eq!((best("lora"), best("loram")), (Some(1e-3), Some(1e-2)));
+}
+
 #[test]
 fn curves_costs_and_warnings() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,7 @@
 //! One arm: its learning rates, the best of them, and what its runs at that rate did.
 
 use super::pair::Comparison;
+use crate::choice::{self, Choice};
 use crate::collect::RunRecord;
 use crate::examples::Examples;
 use crate::metrics_file::Magnitudes;
@@ -143,9 +144,11 @@ impl<'a> Chosen<'a> {
     }
 }
 
-/// Chooses the learning rate: the best mean score on the selection part among the rates of which most seeds finished.
+/// Chooses the learning rate: the best mean score on the selection part (see [`Choice`]) among the rates of which most seeds
+/// finished.
 pub(super) fn choose<'a>(all: &[&'a RunRecord]) -> Chosen<'a> {
     let mut out = Chosen { all: all.to_vec(), rates: Vec::new(), best_rate: None, runs: Vec::new() };
+    let mut choices: Vec<(usize, Option<Choice>)> = Vec::new();
     let mut rates: Vec<f64> = all.iter().map(|r| r.scores.point.learning_rate).collect();
     rates.sort_by(f64::total_cmp);
     rates.dedup();
@@ -155,23 +158,21 @@ pub(super) fn choose<'a>(all: &[&'a RunRecord]) -> Chosen<'a> {
         let test = Spread::of(&full, |s| s.test_score());
         let short = all.iter().filter(|r| r.scores.point.learning_rate == rate && r.scores.point.rung.is_some());
         let short = short.max_by_key(|r| r.scores.point.rung).and_then(|r| r.scores.test_score());
-        let finished = selection.map_or(0, |s| s.n);
+        let of_seeds: Vec<Choice> = full.iter().filter_map(|r| Choice::of(&r.scores)).collect();
+        choices.push((of_seeds.len(), Choice::mean(&of_seeds)));
         out.rates.push(RatePoint {
             learning_rate: rate,
             selection,
             test,
             short,
-            diverged: full.len() - finished,
+            diverged: full.len() - of_seeds.len(),
             halved: full.is_empty(),
         });
     }
-    let most = out.rates.iter().filter_map(|p| p.selection.map(|s| s.n)).max().unwrap_or(0);
-    let complete = out.rates.iter().filter(|p| p.selection.is_some_and(|s| s.n == most));
-    let best = complete.reduce(|best, p| match (p.selection, best.selection) {
-        (Some(a), Some(b)) if all[0].scores.score.better(a.mean, b.mean) => p,
-        _ => best,
-    });
-    out.best_rate = best.map(|p| p.learning_rate);
+    let most = choices.iter().map(|c| c.0).max().unwrap_or(0);
+    let complete = out.rates.iter().zip(&choices).filter(|(_, c)| c.0 == most && c.1.is_some());
+    let best = complete.min_by(|a, b| choice::cmp(a.1.1, b.1.1, &all[0].scores.score));
+    out.best_rate = best.map(|(p, _)| p.learning_rate);
     out.runs = out.best_rate.map(|rate| out.at(rate)).unwrap_or_default();
     out
 }
