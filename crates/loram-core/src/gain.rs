@@ -110,13 +110,13 @@ pub fn singular_values(path: &str, w: Weight<'_>) -> Result<Vec<f64>> {
 
 /// Estimate of Q\[r\] in one pass over the weight, deterministic in (seed, path): see [`Gain::Sketch`].
 pub fn sketch_gain(path: &str, w: Weight<'_>, r: usize, seed: u64) -> f64 {
-    sketch::sketch(path, w, seed).gain(r)
+    sketch::of_weight(path, w, seed).gain(r)
 }
 
 /// Estimate of all singular values from one pass over the weight, descending: the spectrum of which [`sketch_gain`] is the
 /// gain. Values far down are those of a typical trained layer rather than of this one. Errors: a weight that is not finite.
 pub fn sketch_spectrum(path: &str, w: Weight<'_>, seed: u64) -> Result<Vec<f64>> {
-    let found = sketch::sketch(path, w, seed);
+    let found = sketch::of_weight(path, w, seed);
     match found.sums.1.is_finite() {
         true => Ok(found.spectrum()),
         false => Err(Error::layer(path, "its weight holds NaN or infinite values")),

@@ -27,6 +27,7 @@ mod residual;
 mod rng;
 mod schemes;
 mod sketch;
+mod source;
 mod targets;
 mod weight;
 
@@ -40,8 +41,9 @@ pub use quantise::Quantizer;
 pub use residual::{Stored, residual};
 pub use schemes::{
     Components, CordaMethod, LayerRecipe, Observed, SchemeInfo, SchemeOptions, SchemeSpec, Start, Statistic, WeightUse,
-    eva_components, from_recipe, initialize, initialize_from, initialize_from_sums, initialize_observed,
+    eva_components, from_recipe, initialize, initialize_from, initialize_in_pass, initialize_observed,
     principal_components, quantised_base, redistribute_ranks, registry,
 };
+pub use source::{Source, sums};
 pub use targets::{LayerPlan, LinearInfo, plan_layers};
-pub use weight::{MatRef, Weight, WeightRef, sums_in_blocks};
+pub use weight::{MatRef, Weight, WeightRef};

@@ -1,7 +1,8 @@
 //! K·X for K = WᵀW and a few vectors X, in one pass over W as it is stored: a panel of rows is multiplied by X and at once
 //! by the transpose of the result, while it lies in the cache.
 
-use crate::weight::{Weight, WeightRef, bf16_to_f32};
+use crate::source::Source;
+use crate::weight::{WeightRef, bf16_to_f32};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -31,10 +32,15 @@ pub(crate) struct Pass<const V: usize> {
     pub sums: (f64, f64),
 }
 
-/// KX and XᵀKX for V vectors, `x[j]` being their entries for input j, and with SUMS those of W. V is 8 or 16.
-pub(crate) fn gram_product<const V: usize, const SUMS: bool>(w: Weight<'_>, x: &[[f32; V]]) -> Pass<V> {
+/// KX and XᵀKX for V vectors, `x[j]` being their entries for input j, and with SUMS those of W, whose values (rows, cols)
+/// come from `source`. V is 8 or 16.
+pub(crate) fn gram_product<const V: usize, const SUMS: bool, S: Source>(
+    source: &S,
+    (rows, cols): (usize, usize),
+    x: &[[f32; V]],
+) -> std::result::Result<Pass<V>, S::Error> {
     const { assert!(V.is_multiple_of(TILE)) };
-    let wide = w.cols.div_ceil(WIDE);
+    let wide = cols.div_ceil(WIDE);
     let zeros = || vec![Wide::default(); wide];
     // a plane for each vector, so that neighbouring inputs share a register
     let planes: [Plane; V] = std::array::from_fn(|k| {
@@ -42,26 +48,27 @@ pub(crate) fn gram_product<const V: usize, const SUMS: bool>(w: Weight<'_>, x: &
         plane.as_flattened_mut().iter_mut().zip(x).for_each(|(p, x)| *p = x[k]);
         plane
     });
-    let blocks: Vec<_> = (0..w.rows.div_ceil(BLOCK))
+    let blocks: Vec<_> = (0..rows.div_ceil(BLOCK))
         .into_par_iter()
         .map_init(
-            || [0; 2].map(|_| std::array::from_fn(|_| zeros())),
-            |panels, b| {
-                let rows = b * BLOCK..((b + 1) * BLOCK).min(w.rows);
-                pulp::Arch::new().dispatch(Block::<V, SUMS> { w, rows, x: &planes, panels })
+            || ([0; 2].map(|_| std::array::from_fn(|_| zeros())), Vec::new()),
+            |(panels, buffer), b| {
+                let rows = b * BLOCK..((b + 1) * BLOCK).min(rows);
+                pulp::Arch::new().dispatch(Block::<V, SUMS, S> { source, cols, rows, x: &planes, panels, buffer })
             },
         )
         .collect();
-    let mut y = vec![[0.0; V]; w.cols];
+    let mut y = vec![[0.0; V]; cols];
     let (mut g, mut sums) = ([[0.0; V]; V], (0.0, 0.0));
-    for (planes, inner, of_w) in &blocks {
+    for block in blocks {
+        let (planes, inner, of_w) = block?;
         sums = (sums.0 + of_w.0, sums.1 + of_w.1);
         for (k, plane) in planes.iter().enumerate() {
             y.iter_mut().zip(plane.as_flattened()).for_each(|(y, p)| y[k] += p);
         }
         (0..V).for_each(|i| (0..V).for_each(|j| g[i][j] += inner[i][j]));
     }
-    Pass { y, g, sums }
+    Ok(Pass { y, g, sums })
 }
 
 /// Adds x·xᵀ.
@@ -75,15 +82,20 @@ pub(crate) fn add_outer<const V: usize>(inner: &mut [[f64; V]; V], x: &[f32; V])
 }
 
 /// The part of a block of rows. A type of its own, because a closure is not inlined where the vector unit is known.
-struct Block<'a, const V: usize, const SUMS: bool> {
-    w: Weight<'a>,
+struct Block<'a, const V: usize, const SUMS: bool, S> {
+    source: &'a S,
+    cols: usize,
     rows: Range<usize>,
     x: &'a [Plane; V],
     panels: &'a mut [[Plane; PANEL]; 2],
+    buffer: &'a mut Vec<u64>,
 }
 
-impl<const V: usize, const SUMS: bool> pulp::NullaryFnOnce for Block<'_, V, SUMS> {
-    type Output = ([Plane; V], [[f64; V]; V], (f64, f64));
+/// KX, XᵀKX and the sums of a block.
+type Part<const V: usize> = ([Plane; V], [[f64; V]; V], (f64, f64));
+
+impl<const V: usize, const SUMS: bool, S: Source> pulp::NullaryFnOnce for Block<'_, V, SUMS, S> {
+    type Output = std::result::Result<Part<V>, S::Error>;
 
     #[inline(always)]
     fn call(self) -> Self::Output {
@@ -92,16 +104,19 @@ impl<const V: usize, const SUMS: bool> pulp::NullaryFnOnce for Block<'_, V, SUMS
 }
 
 #[inline(always)]
-fn block<const V: usize, const SUMS: bool>(
-    Block { w, rows, x, panels }: Block<'_, V, SUMS>,
-) -> ([Plane; V], [[f64; V]; V], (f64, f64)) {
-    let wide = w.cols.div_ceil(WIDE);
+fn block<const V: usize, const SUMS: bool, S: Source>(
+    Block { source, cols, rows, x, panels, buffer }: Block<'_, V, SUMS, S>,
+) -> std::result::Result<Part<V>, S::Error> {
+    let wide = cols.div_ceil(WIDE);
+    // the values of the panel that begins with a row
+    let panel_at = |first: usize| first.min(rows.end) * cols..(first + PANEL).min(rows.end) * cols;
     let mut y: [Plane; V] = std::array::from_fn(|_| vec![Wide::default(); wide]);
     let mut g = [[0.0; V]; V];
     let mut of_w = [[0.0; WIDE]; 2];
     let [panel, next] = panels;
-    read(w, rows.clone(), 0..wide, panel);
+    convert(source.fetch(panel_at(rows.start), buffer)?, cols, 0..wide, panel);
     for at in rows.clone().step_by(PANEL) {
+        let coming = source.fetch(panel_at(at + PANEL), buffer)?;
         // u = W·x, of the panel
         let mut sums = [[Wide::default(); V]; PANEL];
         for part in parts(wide) {
@@ -112,13 +127,11 @@ fn block<const V: usize, const SUMS: bool>(
                     add_products(&mut sums[i..i + TILE], k, rows, x);
                 }
                 if SUMS {
-                    for row in &panel[i..i + TILE] {
-                        add_sums(&mut of_w, &row[part.clone()]);
-                    }
+                    add_sums(&mut of_w, std::array::from_fn(|a| &panel[i + a][part.clone()]));
                 }
             }
             // the next panel comes from memory while this one is computed with
-            read(w, at + PANEL..rows.end, part, next);
+            convert(coming, cols, part, next);
         }
         let u = sums.map(|s| s.map(|s| s.iter().sum::<f32>()));
         u.iter().for_each(|u| add_outer(&mut g, u));
@@ -135,7 +148,7 @@ fn block<const V: usize, const SUMS: bool>(
         }
         std::mem::swap(panel, next);
     }
-    (y, g, (of_w[0].iter().sum(), of_w[1].iter().sum()))
+    Ok((y, g, (of_w[0].iter().sum(), of_w[1].iter().sum())))
 }
 
 /// 0..wide in parts of which all rows and vectors fit the first cache.
@@ -162,23 +175,33 @@ fn add_products<const V: usize>(sums: &mut [[Wide; V]], k: usize, row: [&[Wide];
     (0..TILE).for_each(|a| sums[a][k..k + TILE].copy_from_slice(&tile[a]));
 }
 
-/// Adds Σx and Σx² of a part of a row: few enough values for f32. Loops of their own, or the compiler mixes their lanes.
+/// Adds Σx and Σx² of a part of some rows: few enough values for f32. Loops of their own, or the compiler mixes their lanes.
 #[inline(always)]
-fn add_sums(sums: &mut [[f64; WIDE]; 2], part: &[Wide]) {
-    let (mut plain, mut squares) = (Wide::default(), Wide::default());
-    for x in part {
-        for l in 0..WIDE {
-            plain[l] += x[l];
+#[expect(clippy::needless_range_loop, reason = "this form is vectorised")]
+fn add_sums(sums: &mut [[f64; WIDE]; 2], row: [&[Wide]; TILE]) {
+    let mut plain = [Wide::default(); TILE];
+    for j in 0..row[0].len() {
+        for a in 0..TILE {
+            let x = row[a][j];
+            for l in 0..WIDE {
+                plain[a][l] += x[l];
+            }
         }
     }
-    for x in part {
-        for l in 0..WIDE {
-            squares[l] = x[l].mul_add(x[l], squares[l]);
+    let mut squares = [Wide::default(); TILE];
+    for j in 0..row[0].len() {
+        for a in 0..TILE {
+            let x = row[a][j];
+            for l in 0..WIDE {
+                squares[a][l] = x[l].mul_add(x[l], squares[a][l]);
+            }
         }
     }
-    for l in 0..WIDE {
-        sums[0][l] += f64::from(plain[l]);
-        sums[1][l] += f64::from(squares[l]);
+    for a in 0..TILE {
+        for l in 0..WIDE {
+            sums[0][l] += f64::from(plain[a][l]);
+            sums[1][l] += f64::from(squares[a][l]);
+        }
     }
 }
 
@@ -201,25 +224,25 @@ fn add_rows(y: [&mut [Wide]; TILE], row: [&[Wide]; TILE], u: [[f32; TILE]; TILE]
     }
 }
 
-/// Part of the first rows of a range; rows beyond it are 0, as are places beyond a row's end.
+/// Part of the rows that `values` hold; rows beyond them are 0, as are places beyond a row's end.
 #[inline(always)]
-fn read(w: Weight<'_>, rows: Range<usize>, part: Range<usize>, panel: &mut [Plane; PANEL]) {
-    let columns = part.start * WIDE..(part.end * WIDE).min(w.cols);
+fn convert(values: WeightRef<'_>, cols: usize, part: Range<usize>, panel: &mut [Plane; PANEL]) {
+    let columns = part.start * WIDE..(part.end * WIDE).min(cols);
     for (i, row) in panel.iter_mut().enumerate() {
         let out = row[part.clone()].as_flattened_mut();
-        if i >= rows.len() {
+        let at = i * cols;
+        if at + cols > values.len() {
             out.fill(0.0);
             continue;
         }
-        let at = (rows.start + i) * w.cols;
         let (from, out) = (at + columns.start..at + columns.end, &mut out[..columns.len()]);
         // inlined where the vector unit is known
-        if let WeightRef::BF16(x) = w.data {
+        if let WeightRef::BF16(x) = values {
             for (o, x) in out.iter_mut().zip(&x[from]) {
                 *o = bf16_to_f32(*x);
             }
         } else {
-            w.data.read(from, out);
+            values.read(from, out);
         }
     }
 }
@@ -233,9 +256,9 @@ mod tests {
         let normals = |k, len| Stream::new(k, "w", 0).normals(len, 1.0).into_iter().map(|x| x as f32);
         let w: Vec<f32> = normals(0, n * m).collect();
         let x: Vec<[f32; V]> = normals(1, m * V).collect::<Vec<_>>().as_chunks::<V>().0.to_vec();
-        let w_ref = Weight { data: WeightRef::F32(&w), rows: n, cols: m };
-        let Pass { y, g, sums } = gram_product::<V, true>(w_ref, &x);
-        let want = w_ref.data.sums();
+        let values = WeightRef::F32(&w);
+        let Ok(Pass { y, g, sums }) = gram_product::<V, true, _>(&values, (n, m), &x);
+        let want = values.sums();
         assert!((sums.0 - want.0).abs() + (sums.1 - want.1).abs() < 1e-6 * want.1, "{n}×{m}: {sums:?} {want:?}");
         let row = |i: usize| &w[i * m..(i + 1) * m];
         for a in 0..V {

@@ -1,7 +1,7 @@
 //! Randomised decompositions: the first singular triples from products with a few vectors.
 
 use crate::linalg::{Svd, eigen, product, qr, svd, thin_qr, to_f64, view, wide_product};
-use crate::panel::gram_product;
+use crate::panel::{Pass, gram_product};
 use crate::weight::{Weight, WeightRef};
 use crate::{Error, Result};
 use faer::{Mat, MatRef};
@@ -105,7 +105,7 @@ fn gram_times(w: Weight<'_>, x: &Mat<f32>) -> Mat<f32> {
         let count = LANES.min(x.ncols() - first);
         let entry = |j: usize, k: usize| if k < count { x[(j, first + k)] } else { 0.0 };
         let lanes: Vec<[f32; LANES]> = (0..x.nrows()).map(|j| std::array::from_fn(|k| entry(j, k))).collect();
-        let y = gram_product::<LANES, false>(w, &lanes).y;
+        let Ok(Pass { y, .. }) = gram_product::<LANES, false, _>(&w.data, (w.rows, w.cols), &lanes);
         for k in 0..count {
             out.col_mut(first + k).iter_mut().zip(&y).for_each(|(o, y)| *o = y[k]);
         }

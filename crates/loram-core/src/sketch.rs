@@ -10,6 +10,7 @@
 use crate::linalg;
 use crate::panel::{Pass, add_outer, gram_product};
 use crate::rng::Stream;
+use crate::source::{self, Source};
 use crate::weight::Weight;
 
 /// Random vectors.
@@ -26,14 +27,26 @@ pub(crate) struct Sketch {
     moments: [f64; 3],
 }
 
-/// The pass, deterministic in (seed, path).
-pub(crate) fn sketch(path: &str, w: Weight<'_>, seed: u64) -> Sketch {
-    let side = w.rows.min(w.cols);
-    let Pass { y, g, mut sums } = gram_product::<VECTORS, true>(w, &Stream::new(seed, path, 2).signs(w.cols));
+/// The pass over values of `shape` (rows, columns), deterministic in (seed, path).
+pub(crate) fn sketch<S: Source>(
+    path: &str,
+    source: &S,
+    shape: (usize, usize),
+    seed: u64,
+) -> std::result::Result<Sketch, S::Error> {
+    let side = shape.0.min(shape.1);
+    let signs = Stream::new(seed, path, 2).signs(shape.1);
+    let Pass { y, g, mut sums } = gram_product::<VECTORS, true, S>(source, shape, &signs)?;
     if !sums.1.is_finite() {
-        sums = w.data.sums();
+        sums = source::sums(source)?;
     }
-    Sketch { sums, side, moments: moments(&g, &inner(&y), sums.1, side) }
+    Ok(Sketch { sums, side, moments: moments(&g, &inner(&y), sums.1, side) })
+}
+
+/// The same of a weight in memory.
+pub(crate) fn of_weight(path: &str, w: Weight<'_>, seed: u64) -> Sketch {
+    let Ok(sketch) = sketch(path, &w.data, (w.rows, w.cols), seed);
+    sketch
 }
 
 impl Sketch {
@@ -73,7 +86,7 @@ pub(crate) fn spectral_norm(w: Weight<'_>, tolerance: f64) -> f64 {
         for (k, c) in columns.iter().enumerate() {
             omega.iter_mut().zip(c).for_each(|(o, x)| o[k] = *x as f32);
         }
-        let Pass { y, g, .. } = gram_product::<VECTORS, false>(w, &omega);
+        let Ok(Pass { y, g, .. }) = gram_product::<VECTORS, false, _>(&w.data, (w.rows, w.cols), &omega);
         let g = faer::Mat::from_fn(VECTORS, VECTORS, |i, j| g[i][j]);
         let top = linalg::eigen(g.as_ref(), false).and_then(|(s, _)| s.last().copied()).unwrap_or(0.0);
         if top <= last * (1.0 + tolerance) {
@@ -226,7 +239,7 @@ mod tests {
 
     #[test]
     fn extremes() {
-        let gain = |w: &[f32], n, m, r| sketch("x", Weight { data: WeightRef::F32(w), rows: n, cols: m }, 0).gain(r);
+        let gain = |w: &[f32], n, m, r| of_weight("x", Weight { data: WeightRef::F32(w), rows: n, cols: m }, 0).gain(r);
         let ones = vec![1.0f32; 64 * 32];
         assert!(gain(&ones, 64, 32, 1) > 0.8, "rank one: Q[1] = 1");
         let mut eye = vec![0.0f32; 64 * 64];
@@ -240,7 +253,7 @@ mod tests {
         assert_eq!(gain(&[0.0; 12], 4, 3, 2), 0.0);
         // the spectrum has the gains of the fit, and the norm of the weight
         let w = Weight { data: WeightRef::F32(&eye), rows: 64, cols: 64 };
-        let sigma = sketch("x", w, 0).spectrum();
+        let sigma = of_weight("x", w, 0).spectrum();
         assert_eq!(sigma.len(), 64);
         assert!((sigma.iter().map(|x| x * x).sum::<f64>() - 64.0).abs() < 1e-9 && sigma.is_sorted_by(|a, b| a >= b));
         for r in [1, 8, 64] {

@@ -4,7 +4,6 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::ops::Range;
 
 /// A weight (rows, cols) = (out_features, in_features) in f32, row-major.
@@ -46,7 +45,7 @@ impl<'a> From<MatRef<'a>> for Weight<'a> {
     }
 }
 
-/// Values summed by one task; a constant, so that the result does not depend on the number of threads.
+/// Values converted by one task.
 const BLOCK: usize = 1 << 16;
 /// Values converted at once, small enough for the first cache.
 const PIECE: usize = 1024;
@@ -82,6 +81,15 @@ impl<'a> WeightRef<'a> {
         }
     }
 
+    /// The values in `at`.
+    pub fn part(&self, at: Range<usize>) -> WeightRef<'a> {
+        match *self {
+            WeightRef::F32(x) => WeightRef::F32(&x[at]),
+            WeightRef::F16(x) => WeightRef::F16(&x[at]),
+            WeightRef::BF16(x) => WeightRef::BF16(&x[at]),
+        }
+    }
+
     /// All values in f32; no copy when they are f32.
     pub fn to_f32(&self) -> Cow<'a, [f32]> {
         if let WeightRef::F32(x) = *self {
@@ -92,34 +100,21 @@ impl<'a> WeightRef<'a> {
         Cow::Owned(out)
     }
 
-    /// Σx and Σx² in f64, in one pass without a copy; the same bits for any number of threads and any vector unit. The
-    /// second is finite exactly when all values are.
+    /// [`sums`](crate::sums) of values in memory.
     pub fn sums(&self) -> (f64, f64) {
-        let Ok(sums) = sums_in_blocks(self.len(), |at| Ok::<_, Infallible>(self.block_sums(at)));
+        let Ok(sums) = crate::source::sums(self);
         sums
     }
 
-    /// Σx and Σx² of the values in `at`: the part that [`sums_in_blocks`] asks for.
-    pub fn block_sums(&self, at: Range<usize>) -> (f64, f64) {
-        pulp::Arch::new().dispatch(BlockSums { values: *self, at })
+    /// Σx and Σx² of these values alone, by this thread.
+    pub(crate) fn block_sums(self) -> (f64, f64) {
+        pulp::Arch::new().dispatch(BlockSums { values: self })
     }
-}
-
-/// Σx and Σx² of `len` values that come block by block, each block's from `of`: bit for bit [`WeightRef::sums`] of all of
-/// them. The error is that of the first block that fails.
-pub fn sums_in_blocks<E: Send>(
-    len: usize,
-    of: impl Fn(Range<usize>) -> std::result::Result<(f64, f64), E> + Sync,
-) -> std::result::Result<(f64, f64), E> {
-    let blocks = (0..len.div_ceil(BLOCK)).into_par_iter().map(|b| of(b * BLOCK..((b + 1) * BLOCK).min(len)));
-    let parts: Vec<_> = blocks.collect();
-    parts.into_iter().try_fold((0.0, 0.0), |t, s| s.map(|s| (t.0 + s.0, t.1 + s.1)))
 }
 
 /// The sums of a block. A type of its own, because a closure is not inlined where the vector unit is known.
 struct BlockSums<'a> {
     values: WeightRef<'a>,
-    at: Range<usize>,
 }
 
 impl pulp::NullaryFnOnce for BlockSums<'_> {
@@ -129,9 +124,9 @@ impl pulp::NullaryFnOnce for BlockSums<'_> {
     fn call(self) -> (f64, f64) {
         let mut sums = Sums::new();
         let mut piece = [0.0f32; PIECE];
-        let mut start = self.at.start;
-        while start < self.at.end {
-            let len = PIECE.min(self.at.end - start);
+        let mut start = 0;
+        while start < self.values.len() {
+            let len = PIECE.min(self.values.len() - start);
             let here = start..start + len;
             match self.values {
                 WeightRef::F32(x) => {
@@ -181,45 +176,44 @@ pub(crate) fn bf16_to_f32(x: bf16) -> f32 {
 struct Sums {
     sum: [f64; LANES],
     squares: [f64; LANES],
-    wide: [f64; PIECE],
 }
 
 impl Sums {
     #[inline(always)]
     fn new() -> Sums {
-        Sums { sum: [0.0; LANES], squares: [0.0; LANES], wide: [0.0; PIECE] }
+        Sums { sum: [0.0; LANES], squares: [0.0; LANES] }
     }
 
-    /// Adds up to [`PIECE`] values. They are converted first and added then, in loops of their own: together, the compiler
-    /// does not vectorise them, or mixes the lanes of both sums.
+    /// Adds values; between calls, whole multiples of [`LANES`].
     #[inline(always)]
     fn add<T: Copy>(&mut self, x: &[T], to_f32: impl Fn(T) -> f32) {
-        let end = x.len().next_multiple_of(LANES);
-        let (wide, rest) = self.wide[..end].split_at_mut(x.len());
-        for (w, x) in wide.iter_mut().zip(x) {
-            *w = f64::from(to_f32(*x));
+        let (whole, rest) = x.as_chunks::<LANES>();
+        let mut last = [0.0; LANES];
+        last.iter_mut().zip(rest).for_each(|(o, x)| *o = to_f32(*x));
+        // Copies that stay in registers, as long as no index of theirs is a variable, and one loop over the lanes: the compiler
+        // vectorises this form and hardly any other.
+        let (mut sum, mut squares) = (self.sum, self.squares);
+        for c in whole {
+            add_lanes(&mut sum, &mut squares, |l| to_f32(c[l]));
         }
-        rest.fill(0.0);
-        let lanes = self.wide[..end].as_chunks::<LANES>().0;
-        // copies in registers; no fused multiply-add, so that older machines get the same bits
-        let mut sum = self.sum;
-        for c in lanes {
-            for l in 0..LANES {
-                sum[l] += c[l];
-            }
+        if !rest.is_empty() {
+            add_lanes(&mut sum, &mut squares, |l| last[l]);
         }
-        self.sum = sum;
-        let mut squares = self.squares;
-        for c in lanes {
-            for l in 0..LANES {
-                squares[l] += c[l] * c[l];
-            }
-        }
-        self.squares = squares;
+        (self.sum, self.squares) = (sum, squares);
     }
 
     fn total(&self) -> (f64, f64) {
         (self.sum.iter().sum(), self.squares.iter().sum())
+    }
+}
+
+#[inline(always)]
+fn add_lanes(sum: &mut [f64; LANES], squares: &mut [f64; LANES], x: impl Fn(usize) -> f32) {
+    for l in 0..LANES {
+        let v = f64::from(x(l));
+        sum[l] += v;
+        // no fused multiply-add, so that older machines get the same bits
+        squares[l] += v * v;
     }
 }
 

@@ -66,16 +66,16 @@ fn loram_takes_its_share_of_the_magnitude() {
 }
 
 #[test]
-fn sums_stand_for_the_weight_where_they_suffice() {
+fn a_weight_may_be_read_while_it_is_worked_on() {
     let (n, m) = (24, 40);
     let w = weight(n, m);
-    let sums = WeightRef::F32(&w).sums();
+    let source = WeightRef::F32(&w);
     for scheme in ["loram", "lora", "gaussian", "init-ab", "orthogonal", "pissa"] {
         for gain in ["log", "log-half", "0.3", "sketch", "exact", "track:init-ab"] {
             let gain = Gain::parse(if scheme == "loram" { gain } else { "log" }).unwrap();
             let spec = SchemeSpec::parse(scheme, &SchemeOptions { gain, ..Default::default() }).unwrap();
-            let found = initialize_from_sums(&spec, sums, &plan(n, m, 6, 2.0), 1);
-            if spec.sums_suffice() {
+            let Ok(found) = initialize_in_pass(&spec, &source, &plan(n, m, 6, 2.0), 1);
+            if spec.one_pass() {
                 let found = found.unwrap();
                 let whole = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, 6, 2.0), 1).unwrap();
                 assert!(found.a == whole.a && found.b == whole.b && found.recipe == whole.recipe, "{spec:?}");
@@ -83,6 +83,35 @@ fn sums_stand_for_the_weight_where_they_suffice() {
                 assert!(found.unwrap_err().to_string().contains("needs the weight"), "{spec:?}");
             }
         }
+    }
+}
+
+/// A source that ends before its length says.
+struct Short<'a>(&'a [f32]);
+
+impl Source for Short<'_> {
+    type Error = std::ops::Range<usize>;
+
+    fn len(&self) -> usize {
+        2 * self.0.len()
+    }
+
+    fn fetch<'b>(&'b self, at: Self::Error, _: &'b mut Vec<u64>) -> std::result::Result<WeightRef<'b>, Self::Error> {
+        self.0.get(at.clone()).map(WeightRef::F32).ok_or(at)
+    }
+}
+
+#[test]
+fn a_source_that_fails_is_heard() {
+    let (n, m) = (24, 40);
+    let half = weight(n / 2, m);
+    for gain in ["log", "sketch"] {
+        let options = SchemeOptions { gain: Gain::parse(gain).unwrap(), ..Default::default() };
+        let spec = SchemeSpec::parse("loram", &options).unwrap();
+        let at = initialize_in_pass(&spec, &Short(&half), &plan(n, m, 6, 2.0), 1).unwrap_err();
+        assert!(at.end > half.len(), "{gain}: {at:?}");
+        let wrong = initialize_in_pass(&spec, &Short(&half), &plan(n, m + 1, 6, 2.0), 1).unwrap().unwrap_err();
+        assert!(wrong.to_string().contains("found 960 values"), "{wrong}");
     }
 }
 
@@ -134,7 +163,7 @@ fn tracking_has_the_magnitude_of_the_other_scheme() {
     let (own, tracked_start) = (made(&own, Some(&gradient)).unwrap(), made(&tracked, Some(&gradient)).unwrap());
     assert!((of(&tracked_start) / of(&own) - 1.0).abs() < 1e-5);
     assert!(from_recipe(&tracked_start.recipe) == Some((tracked_start.a, tracked_start.b)), "β says it all");
-    assert_eq!((tracked.statistic(), tracked.sums_suffice()), (Statistic::Gradient, false));
+    assert_eq!((tracked.statistic(), tracked.one_pass()), (Statistic::Gradient, false));
     assert!(made(&tracked, None).unwrap_err().to_string().contains("gradient"));
     assert!(Gain::parse("track:lora").is_err() && Gain::parse("1.5").is_err() && Gain::parse("nope").is_err());
 }
@@ -148,7 +177,7 @@ fn the_automatic_gain_follows_rate_and_optimiser_up_to_the_weight_itself() {
         let first_step = Some(FirstStep { optimizer, lr_a: lr, lr_b: 2.0 * lr });
         let options = SchemeOptions { gain: Gain::parse(gain).unwrap(), first_step, ..Default::default() };
         let spec = SchemeSpec::parse("loram", &options).unwrap();
-        assert_eq!((spec.statistic(), spec.sums_suffice()), (Statistic::Gradient, false));
+        assert_eq!((spec.statistic(), spec.one_pass()), (Statistic::Gradient, false));
         initialize_observed(&spec, MatRef { data: &w, rows: n, cols: m }.into(), &plan(n, m, r, s), 1, observed)
     };
     let beta = |gain: &str, optimizer, lr| made(gain, optimizer, lr, Some(&gradient)).unwrap().recipe.beta.unwrap();

@@ -3,7 +3,7 @@
 use crate::checkpoint::DType;
 use crate::config::TensorNames;
 use crate::{Checkpoint, Error, Result, TensorRef};
-use loram_core::{LayerPlan, SchemeSpec, Start, Weight, WeightRef, WeightUse, initialize_from, initialize_from_sums};
+use loram_core::{LayerPlan, SchemeSpec, Start, Weight, WeightRef, initialize_from, initialize_in_pass};
 
 /// Where a layer's weight is.
 pub(crate) struct LayerWeight {
@@ -32,16 +32,14 @@ impl LayerWeight {
         Ok(transposed(&values, m, n))
     }
 
-    /// Starts the layer, from the sums of its values where they are all it takes, else from the values where they lie.
+    /// Starts the layer, from its file where one pass is all it takes, else from the values where they lie.
     pub fn start(&self, plan: &LayerPlan, scheme: &SchemeSpec, seed: u64) -> Result<Start> {
-        // the sum over a transposed weight has another order
         let in_order = !self.transposed && self.tensor.shape() == [plan.n, plan.m];
-        if scheme.weight_use() == WeightUse::Pass
-            && scheme.sums_suffice()
+        if scheme.one_pass()
             && in_order
-            && let Some(sums) = self.tensor.read_sums()?
+            && let Some(source) = self.tensor.source()
         {
-            return Ok(initialize_from_sums(scheme, sums, plan, seed)?);
+            return Ok(initialize_in_pass(scheme, &source, plan, seed)??);
         }
         Ok(self.with(plan.n, plan.m, |w| initialize_from(scheme, w, plan, seed))??)
     }

@@ -23,7 +23,7 @@ pub mod tokenizer;
 pub mod verify;
 
 pub use adapter::{Adapter, AdapterForm, LoraWeights};
-pub use checkpoint::{Checkpoint, DType, TensorRef};
+pub use checkpoint::{Checkpoint, DType, FileSource, TensorRef};
 pub use config::{DecoderConfig, EncoderConfig, ModelConfig};
 pub use error::{Error, Result};
 pub use linear::linear_modules;

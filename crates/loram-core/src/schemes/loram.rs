@@ -1,7 +1,7 @@
 //! LoRAM (2507.06558): orthogonal sine bases, scaled so that B₀A₀ has the share Q\[r\] of the weight's magnitude.
 
 use super::observed::check;
-use super::{Context, Factors, Observed, SchemeInfo, SchemeSpec, Statistic};
+use super::{Context, Factors, Observed, SchemeInfo, SchemeSpec, Seen, Statistic};
 use crate::basis::{Basis, Columns};
 use crate::gain::{Gain, GainStatistic, log_gain};
 use crate::rng::Stream;
@@ -24,15 +24,27 @@ fn start(c: &Context<'_>) -> Result<Factors> {
     let (n, m, r) = c.shape();
     let options = &c.spec.options;
     let statistic = options.gain_statistic;
-    let sketch = (options.gain == Gain::Sketch).then(|| sketch::sketch(&c.plan.path, c.w, c.seed));
-    let known = sketch.as_ref().map(|s| s.sums).or(c.known.sums);
-    let (sum, squares) = known.unwrap_or_else(|| c.w.data.sums());
+    let seen;
+    let seen = match c.known.pass {
+        Some(seen) => seen,
+        None => {
+            seen = match options.gain {
+                Gain::Sketch => Seen::Sketch(sketch::of_weight(&c.plan.path, c.w, c.seed)),
+                _ => Seen::Sums(c.w.data.sums()),
+            };
+            &seen
+        }
+    };
+    let (sum, squares) = match seen {
+        Seen::Sums(sums) => *sums,
+        Seen::Sketch(sketch) => sketch.sums,
+    };
     c.check_finite(squares)?;
     let [of_m, of_n] = columns(options.basis, c.plan, c.seed);
     let unit = unit(statistic, &of_m, &of_n, n * m);
-    let gain = match &sketch {
-        Some(s) => Some(s.gain(r)),
-        None => options.gain.value(&c.plan.path, c.w, r)?,
+    let gain = match seen {
+        Seen::Sketch(sketch) => Some(sketch.gain(r)),
+        Seen::Sums(_) => options.gain.value(&c.plan.path, c.w, r)?,
     };
     if let Gain::Auto(share) = options.gain {
         let largest = unit_beta(statistic.of(n * m, sum, squares), unit);

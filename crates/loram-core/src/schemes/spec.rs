@@ -129,14 +129,10 @@ impl SchemeSpec {
         }
     }
 
-    /// Whether the shape of a weight and the sums Σx and Σx² of its values are all that is read of it.
-    pub fn sums_suffice(&self) -> bool {
-        match self.weight_use() {
-            _ if self.statistic() != Statistic::None => false,
-            WeightUse::Shape => true,
-            WeightUse::Pass => self.options.gain != Gain::Sketch,
-            WeightUse::Decomposition => false,
-        }
+    /// Whether a weight is read once at most, and nothing else is needed: then it need not lie in memory, see
+    /// [`initialize_in_pass`](crate::initialize_in_pass).
+    pub fn one_pass(&self) -> bool {
+        self.statistic() == Statistic::None && self.weight_use() <= WeightUse::Pass
     }
 
     /// Whether A₀ and B₀ are each proportional to 1/√s: [`SchemeInfo::over_scaling`], or that of the scheme that LoRAM's

@@ -4,7 +4,7 @@ use super::{DType, TensorInfo};
 use crate::{Error, Result};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use loram_core::{WeightRef, sums_in_blocks};
+use loram_core::{Source, WeightRef};
 use memmap2::Mmap;
 use rayon::prelude::*;
 use std::fs::File;
@@ -50,10 +50,31 @@ impl OpenFile {
     }
 }
 
-/// The sums of bytes that are aligned for their type.
-fn block_sums<'a, T: bytemuck::Pod>(bytes: &'a [u8], of: fn(&'a [T]) -> WeightRef<'a>) -> (f64, f64) {
-    let values = bytemuck::cast_slice(bytes);
-    of(values).block_sums(0..values.len())
+/// The elements of a tensor, read from its file instead of from the mapping.
+#[derive(Debug)]
+pub struct FileSource<'a> {
+    tensor: &'a TensorRef,
+    /// Takes bytes that are aligned for the type.
+    values: fn(&[u8]) -> WeightRef<'_>,
+}
+
+impl Source for FileSource<'_> {
+    type Error = Error;
+
+    fn len(&self) -> usize {
+        self.tensor.len()
+    }
+
+    fn fetch<'b>(&'b self, at: Range<usize>, buffer: &'b mut Vec<u64>) -> Result<WeightRef<'b>> {
+        assert!(at.end <= self.len(), "{at:?} of {}", self.len());
+        let t = self.tensor;
+        let width = t.dtype().bits() / 8;
+        let bytes = at.len() * width;
+        buffer.resize(bytes.div_ceil(size_of::<u64>()).max(buffer.len()), 0);
+        let out = &mut bytemuck::cast_slice_mut(buffer)[..bytes];
+        t.file.read_at(out, t.info.start + at.start * width)?;
+        Ok((self.values)(out))
+    }
 }
 
 impl std::fmt::Debug for TensorRef {
@@ -194,26 +215,15 @@ impl TensorRef {
         Err(self.error(format!("{count} NaN or infinite values, the first at {index:?}: the weights are damaged")))
     }
 
-    /// Σx and Σx² of the elements, as [`loram_core::WeightRef::sums`] has them; `None` for types that it does not take.
-    /// The file is read into a buffer that stays in the cache: mapping its pages would take as long as adding them up.
-    pub fn read_sums(&self) -> Result<Option<(f64, f64)>> {
-        thread_local!(static BUFFER: std::cell::RefCell<Vec<u64>> = const { std::cell::RefCell::new(Vec::new()) });
-        let sums: fn(&[u8]) -> (f64, f64) = match self.dtype() {
-            DType::F32 => |b| block_sums(b, WeightRef::F32),
-            DType::F16 => |b| block_sums(b, WeightRef::F16),
-            DType::BF16 => |b| block_sums(b, WeightRef::BF16),
-            _ => return Ok(None),
+    /// The elements as they are in the file, for types that [`WeightRef`] has: the quickest way to see each once.
+    pub fn source(&self) -> Option<FileSource<'_>> {
+        let values: fn(&[u8]) -> WeightRef<'_> = match self.dtype() {
+            DType::F32 => |b| WeightRef::F32(bytemuck::cast_slice(b)),
+            DType::F16 => |b| WeightRef::F16(bytemuck::cast_slice(b)),
+            DType::BF16 => |b| WeightRef::BF16(bytemuck::cast_slice(b)),
+            _ => return None,
         };
-        let width = self.dtype().bits() / 8;
-        let found = sums_in_blocks(self.len(), |at| {
-            BUFFER.with_borrow_mut(|buffer| {
-                buffer.resize(at.len() * width / 8 + 1, 0);
-                let bytes = &mut bytemuck::cast_slice_mut(buffer)[..at.len() * width];
-                self.file.read_at(bytes, self.info.start + at.start * width)?;
-                Ok(sums(bytes))
-            })
-        });
-        found.map(Some)
+        Some(FileSource { tensor: self, values })
     }
 
     /// Tells the system that these pages are not needed for now: they leave this process's resident memory and are read
@@ -225,14 +235,6 @@ impl TensorRef {
             let _ = unsafe {
                 self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, self.info.start, self.info.bytes)
             };
-        }
-    }
-
-    /// Asks the system to read these pages ahead. A hint: failure is ignored.
-    pub fn prefetch(&self) {
-        #[cfg(unix)]
-        if self.info.bytes > 0 {
-            let _ = self.map.advise_range(memmap2::Advice::WillNeed, self.info.start, self.info.bytes);
         }
     }
 
