@@ -233,9 +233,10 @@ fn score(spec: &RunSpec, cost: Cost, before: Option<f64>, observer: &mut dyn Obs
     let set = read_dataset(&session.base, &test, known, observer)?;
     let test = evaluate(&session.model, &set.examples, how, &mut |_, _| {})?;
     let examples = Examples::of(&session.model, &set.examples, how.batch_size)?;
-    if test.get(&spec.score.name).is_none() && test.loss.is_finite() {
-        let names = test.values().into_keys().collect::<Vec<_>>().join(", ");
-        return Err(Error::Usage(format!("score: this task gives no `{}`; there are {names}", spec.score.name)));
+    let names = Metrics::names(session.model.options().task);
+    if !names.contains(&spec.score.name.as_str()) {
+        let what = format!("score: this task gives no `{}`; there are {}", spec.score.name, names.join(", "));
+        return Err(Error::Usage(what));
     }
     let forgetting = match (&spec.forgetting, before) {
         (Some(f), Some(before)) => {
@@ -244,18 +245,26 @@ fn score(spec: &RunSpec, cost: Cost, before: Option<f64>, observer: &mut dyn Obs
         }
         _ => None,
     };
-    let finite = selection.loss.is_finite() && test.loss.is_finite();
-    let outcome = if finite { Outcome::Finished } else { Outcome::Diverged };
-    let kept = |m: Metrics| finite.then_some(m);
+    let error = [&selection, &test].into_iter().find_map(|m| no_score(m, &spec.score.name));
+    let scored = error.is_none();
     Ok(Scores {
-        outcome,
-        error: (!finite).then(|| "the evaluation loss is not a number".to_string()),
-        selection: kept(selection),
-        test: kept(test),
+        outcome: if scored { Outcome::Finished } else { Outcome::Diverged },
+        error,
+        selection: scored.then_some(selection),
+        test: scored.then_some(test),
         forgetting: forgetting.filter(|f| f.after.is_finite()),
-        examples: finite.then_some(examples),
+        examples: scored.then_some(examples),
         ..empty(spec, cost)
     })
+}
+
+/// Why an evaluation has no score, where it has none.
+fn no_score(found: &Metrics, name: &str) -> Option<String> {
+    match (found.loss.is_finite(), found.get(name).is_some_and(f64::is_finite)) {
+        (false, _) => Some("the evaluation loss is not a number".into()),
+        (true, false) => Some(format!("`{name}` is not defined: all predictions, or all labels, are equal")),
+        (true, true) => None,
+    }
 }
 
 /// A part of the held-out data, read as the run reads its evaluation data.
@@ -347,4 +356,17 @@ fn tidy(dir: &Path, keep: Keep) -> Result<()> {
         std::fs::remove_dir_all(&path).map_err(|e| loram_io::Error::io("remove", &path, e))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_score_that_is_not_defined_is_no_score() {
+        let found = |loss, pearson| Metrics { loss, pearson, ..Metrics::default() };
+        assert_eq!(no_score(&found(2.0, Some(0.5)), "pearson"), None);
+        assert!(no_score(&found(2.0, None), "pearson").unwrap().contains("all predictions, or all labels, are equal"));
+        assert!(no_score(&found(f64::NAN, Some(0.5)), "pearson").unwrap().contains("loss is not a number"));
+    }
 }

@@ -16,7 +16,8 @@ pub const SCORES: &str = "scores.json";
 pub enum Outcome {
     /// It was trained and scored.
     Finished,
-    /// Its loss or a gradient stopped being a number: the learning rate was too high.
+    /// Its loss or a gradient stopped being a number, or it predicts the same for every example, so that a correlation is not
+    /// defined: the learning rate was too high.
     Diverged,
 }
 
