@@ -26,7 +26,17 @@ def best(report):
         versus = found and found["versus"].get("lora")
         return f"{found['score']['mean']:.3f}{marks.get(versus['verdict'], '') if versus else ''}" if found else "–"
 
-    table(["arm"] + [f"{g['model']} {g['task']} r {g['r']}" for g in groups], [[f"`{a}`"] + [cell(g, a) for g in groups] for a in ARMS])
+    def rate(group, arm):
+        found = next((a for a in group["arms"] if a["arm"] == arm and a["best_rate"]), None)
+        return f"{found['best_rate']:.3g}{'*' if found['edge'] else ''}" if found else "–"
+
+    for name in sorted({g["score"]["name"] for g in groups}):
+        same = [g for g in groups if g["score"]["name"] == name]
+        heads = [f"{g['model']}<br>{g['task']}<br>r {g['r']}" for g in same]
+        print(f"Test {name} at each arm's own rate:\n")
+        table(["arm"] + heads, [[f"`{a}`"] + [cell(g, a) for g in same] for a in ARMS])
+        print("The rate, * at an end of the grid:\n")
+        table(["arm"] + heads, [[f"`{a}`"] + [rate(g, a) for g in same] for a in ARMS])
     standing = {(s["arm"], s["baseline"]): s["at_best"] for s in report["standings"]}
     tally = lambda key: "{better} · {level} · {worse}".format(**standing[key]) if key in standing else "–"
     table(["arm", "against `lora`", "against `pissa`"], [[f"`{a}`", tally((a, "lora")), tally((a, "pissa"))] for a in ARMS])
