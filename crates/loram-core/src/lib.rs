@@ -41,8 +41,8 @@ pub use quantise::Quantizer;
 pub use residual::{Stored, residual};
 pub use schemes::{
     Components, CordaMethod, LayerRecipe, Observed, SchemeInfo, SchemeOptions, SchemeSpec, Start, Statistic, WeightUse,
-    eva_components, from_recipe, initialize, initialize_from, initialize_in_pass, initialize_observed,
-    principal_components, quantised_base, redistribute_ranks, registry,
+    eva_components, from_recipe, initialize, initialize_from, initialize_from_sums, initialize_in_pass,
+    initialize_observed, principal_components, quantised_base, redistribute_ranks, registry,
 };
 pub use source::{Source, sums};
 pub use targets::{LayerPlan, LinearInfo, plan_layers};

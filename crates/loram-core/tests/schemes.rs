@@ -74,13 +74,21 @@ fn a_weight_may_be_read_while_it_is_worked_on() {
         for gain in ["log", "log-half", "0.3", "sketch", "exact", "track:init-ab"] {
             let gain = Gain::parse(if scheme == "loram" { gain } else { "log" }).unwrap();
             let spec = SchemeSpec::parse(scheme, &SchemeOptions { gain, ..Default::default() }).unwrap();
-            let Ok(found) = initialize_in_pass(&spec, &source, &plan(n, m, 6, 2.0), 1);
-            if spec.one_pass() {
-                let found = found.unwrap();
-                let whole = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, 6, 2.0), 1).unwrap();
-                assert!(found.a == whole.a && found.b == whole.b && found.recipe == whole.recipe, "{spec:?}");
-            } else {
-                assert!(found.unwrap_err().to_string().contains("needs the weight"), "{spec:?}");
+            let plan = plan(n, m, 6, 2.0);
+            let Ok(in_pass) = initialize_in_pass(&spec, &source, &plan, 1);
+            let from_sums = initialize_from_sums(&spec, source.sums(), &plan, 1);
+            let whole = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan, 1).unwrap();
+            for (found, possible, needs) in [
+                (in_pass, spec.one_pass(), "needs the weight in memory"),
+                (from_sums, spec.sums_suffice(), "needs the weight, not only its sums"),
+            ] {
+                match possible {
+                    true => {
+                        let found = found.unwrap();
+                        assert!(found.a == whole.a && found.b == whole.b && found.recipe == whole.recipe, "{spec:?}");
+                    }
+                    false => assert!(found.unwrap_err().to_string().contains(needs), "{spec:?}"),
+                }
             }
         }
     }

@@ -321,8 +321,24 @@ pub fn initialize_in_pass<S: Source>(
         (_, Gain::Sketch) => Some(Seen::Sketch(sketch(&plan.path, source, (n, m), seed)?)),
         _ => Some(Seen::Sums(sums(source)?)),
     };
-    let w = Weight { data: WeightRef::F32(&[]), rows: n, cols: m };
-    Ok(start(spec, w, plan, seed, Known { pass: pass.as_ref(), observed: None }))
+    Ok(start_unseen(spec, pass.as_ref(), plan, seed))
+}
+
+/// Starts the adapter of a layer whose weight is out of reach, on an accelerator say, from the sums Σx and Σx² of its
+/// values: as [`initialize_from`], for specs with [`SchemeSpec::sums_suffice`]. Errors: another spec, sums that are not
+/// finite, a rank that the scheme cannot have.
+pub fn initialize_from_sums(spec: &SchemeSpec, sums: (f64, f64), plan: &LayerPlan, seed: u64) -> Result<Start> {
+    if !spec.sums_suffice() {
+        let what = format!("`{spec}` with these options needs the weight, not only its sums");
+        return Err(Error::layer(&plan.path, what));
+    }
+    start_unseen(spec, Some(&Seen::Sums(sums)), plan, seed)
+}
+
+/// A start for which the weight need not be there any more.
+fn start_unseen(spec: &SchemeSpec, pass: Option<&Seen>, plan: &LayerPlan, seed: u64) -> Result<Start> {
+    let w = Weight { data: WeightRef::F32(&[]), rows: plan.n, cols: plan.m };
+    start(spec, w, plan, seed, Known { pass, observed: None })
 }
 
 /// What one pass over a weight found.

@@ -135,6 +135,11 @@ impl SchemeSpec {
         self.statistic() == Statistic::None && self.weight_use() <= WeightUse::Pass
     }
 
+    /// Whether the shape of a weight and the sums Σx and Σx² of its values are all that is read of it.
+    pub fn sums_suffice(&self) -> bool {
+        self.one_pass() && (self.weight_use() == WeightUse::Shape || self.options.gain != Gain::Sketch)
+    }
+
     /// Whether A₀ and B₀ are each proportional to 1/√s: [`SchemeInfo::over_scaling`], or that of the scheme that LoRAM's
     /// gain tracks.
     pub fn over_scaling(&self) -> bool {
