@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The tables of README.md, from runs.csv and the JSON of the report.
 
-    loram report runs/results/language -o report.json -o runs.csv
+    loram report runs/results/language runs/results/minilm -o report.json -o runs.csv
     python3 docs/results/tables.py report.json runs.csv
     python3 docs/results/tables.py runs.csv             # those of the short runs, from the committed file
 """
@@ -73,12 +73,15 @@ def main():
         with open(files["json"]) as f:
             best(json.load(f))
     with open(files["csv"]) as f:
-        groups = short(csv.DictReader(f))
+        rows = list(csv.DictReader(f))
     arms = ["pissa", "milora", "olora", "loram", "loram+auto", "lora+rslora"]
-    print("Loss minus that of `lora`, half decades from `lora`'s best rate:\n")
-    table(["step"] + arms, around(groups, "lora", arms, range(-2, 1)))
-    print("Loss of `loram+auto` minus that of `loram`, half decades from `loram`'s best rate:\n")
-    table(["step", "loram+auto"], around(groups, "loram", ["loram+auto"], range(-1, 2)))
+    for kind, of in [("language models", lambda r: not r.get("test_accuracy")), ("classifiers", lambda r: r.get("test_accuracy"))]:
+        groups = short(filter(of, rows))
+        if groups:
+            print(f"Short runs of {kind}. Loss minus that of `lora`, half decades from `lora`'s best rate:\n")
+            table(["step"] + arms, around(groups, "lora", arms, range(-2, 1)))
+            print("Loss of `loram+auto` minus that of `loram`, half decades from `loram`'s best rate:\n")
+            table(["step", "loram+auto"], around(groups, "loram", ["loram+auto"], range(-1, 2)))
 
 
 if __name__ == "__main__":
