@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn products_by_their_definition() {
-        for (n, m) in [(19, 13), (1, 5), (300, 20), (8, 1)] {
+        for (n, m) in [(19, 13), (1, 5), (300, 20), (8, 1), (2 * BLOCK + 3, 5), (9, WIDE * PART + 7)] {
             check::<8>(n, m);
             check::<16>(n, m);
         }

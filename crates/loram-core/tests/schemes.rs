@@ -120,6 +120,11 @@ fn a_source_that_fails_is_heard() {
         assert!(at.end > half.len(), "{gain}: {at:?}");
         let wrong = initialize_in_pass(&spec, &Short(&half), &plan(n, m + 1, 6, 2.0), 1).unwrap().unwrap_err();
         assert!(wrong.to_string().contains("found 960 values"), "{wrong}");
+        let mut bad = weight(n, m);
+        bad[700] = f32::NAN;
+        let Ok(found) = initialize_in_pass(&spec, &WeightRef::F32(&bad), &plan(n, m, 6, 2.0), 1);
+        let error = found.unwrap_err().to_string();
+        assert!(error.contains("model.layers.0.q_proj") && error.contains("NaN"), "{error}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Opening, checking and writing safetensors files: every rule of the format has its own error.
 
 use half::{bf16, f16};
+use loram_core::{Gain, LayerPlan, MatRef, SchemeOptions, SchemeSpec, initialize, initialize_in_pass};
 use loram_io::checkpoint::*;
 use loram_io::{Checkpoint, DType, Error, testing};
 use proptest::prelude::*;
@@ -149,6 +150,15 @@ fn written_tensors_read_back_in_every_float_type() {
             sums,
             "{d}: the same bits from the file as from memory"
         );
+        if let Some(source) = t.source() {
+            for gain in [Gain::Log, Gain::Sketch] {
+                let spec = SchemeSpec::parse("loram", &SchemeOptions { gain, ..SchemeOptions::default() }).unwrap();
+                let plan = LayerPlan { path: "layer".into(), n: 400, m: 500, r: 4, lora_alpha: 4.0, scaling: 1.0 };
+                let read = initialize_in_pass(&spec, &source, &plan, 0).unwrap().unwrap();
+                let whole = initialize(&spec, MatRef { data: &expected, rows: 400, cols: 500 }, &plan, 0).unwrap();
+                assert!(read.a == whole.a && read.b == whole.b && read.recipe == whole.recipe, "{d} {spec:?}");
+            }
+        }
         t.check_finite().unwrap();
         t.release();
         assert_eq!(t.to_f32().unwrap(), expected, "the same after its pages were released");

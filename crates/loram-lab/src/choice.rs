@@ -30,7 +30,12 @@ impl Choice {
     /// `Less` when `self` comes before `other`, the better one first.
     pub fn cmp(&self, other: &Choice, score: &Score) -> Ordering {
         let (a, b) = (self.score, other.score);
-        let by_score = if score.more_is_better { b.total_cmp(&a) } else { a.total_cmp(&b) };
+        let by_score = match (a == b, score.more_is_better) {
+            // also 0 and −0
+            (true, _) => Ordering::Equal,
+            (false, true) => b.total_cmp(&a),
+            (false, false) => a.total_cmp(&b),
+        };
         by_score.then(self.loss.total_cmp(&other.loss))
     }
 }
@@ -57,6 +62,7 @@ mod tests {
             (c(0.9, 0.7), c(0.8, 0.1), &down, Ordering::Greater),
             (c(0.0, 0.5), c(0.0, 0.6), &up, Ordering::Less),
             (c(0.0, 0.5), c(0.0, 0.6), &down, Ordering::Less),
+            (c(-0.0, 0.5), c(0.0, 0.6), &up, Ordering::Less),
             (c(0.0, f64::NAN), c(0.0, 0.6), &up, Ordering::Greater),
             (c(0.0, 9.0), None, &up, Ordering::Less),
             (None, None, &up, Ordering::Equal),

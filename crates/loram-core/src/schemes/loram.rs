@@ -1,7 +1,8 @@
 //! LoRAM (2507.06558): orthogonal sine bases, scaled so that B₀A₀ has the share Q\[r\] of the weight's magnitude.
 
 use super::observed::check;
-use super::{Context, Factors, Observed, SchemeInfo, SchemeSpec, Seen, Statistic};
+use super::pass::Seen;
+use super::{Context, Factors, Observed, SchemeInfo, SchemeSpec, Statistic};
 use crate::basis::{Basis, Columns};
 use crate::gain::{Gain, GainStatistic, log_gain};
 use crate::rng::Stream;

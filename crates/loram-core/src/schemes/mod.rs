@@ -14,6 +14,7 @@ mod milora;
 mod observed;
 mod olora;
 mod orthogonal;
+mod pass;
 mod pissa;
 mod rlmo;
 mod rlpo;
@@ -23,15 +24,13 @@ pub use corda::CordaMethod;
 pub use eva::{eva_components, principal_components, redistribute_ranks};
 pub use loftq::quantised_base;
 pub use observed::{Components, Observed, Statistic};
+pub use pass::{initialize_from_sums, initialize_in_pass};
 pub use spec::{SchemeOptions, SchemeSpec};
 
 use crate::basis::Basis;
-use crate::gain::Gain;
 use crate::lanczos::{self, End};
 use crate::linalg::Svd;
 use crate::rng::Stream;
-use crate::sketch::{Sketch, sketch};
-use crate::source::{Source, sums};
 use crate::targets::LayerPlan;
 use crate::weight::{MatRef, Weight, WeightRef};
 use crate::{Error, Result};
@@ -298,62 +297,11 @@ pub fn initialize_observed(
     start(spec, w, plan, seed, Known { pass: None, observed })
 }
 
-/// [`initialize_from`] for a weight (plan.n, plan.m) that is read while it is worked on, by specs with
-/// [`SchemeSpec::one_pass`]. The outer error is that of the source; the inner ones are another spec, another number of
-/// values, values that are not finite, a rank that the scheme cannot have.
-pub fn initialize_in_pass<S: Source>(
-    spec: &SchemeSpec,
-    source: &S,
-    plan: &LayerPlan,
-    seed: u64,
-) -> std::result::Result<Result<Start>, S::Error> {
-    let (n, m) = (plan.n, plan.m);
-    if !spec.one_pass() {
-        let what = format!("`{spec}` with these options needs the weight in memory");
-        return Ok(Err(Error::layer(&plan.path, what)));
-    }
-    if source.len() != n * m {
-        let what = format!("expected a weight ({n}, {m}), found {} values", source.len());
-        return Ok(Err(Error::layer(&plan.path, what)));
-    }
-    let pass = match (spec.weight_use(), &spec.options.gain) {
-        (WeightUse::Shape, _) => None,
-        (_, Gain::Sketch) => Some(Seen::Sketch(sketch(&plan.path, source, (n, m), seed)?)),
-        _ => Some(Seen::Sums(sums(source)?)),
-    };
-    Ok(start_unseen(spec, pass.as_ref(), plan, seed))
-}
-
-/// Starts the adapter of a layer whose weight is out of reach, on an accelerator say, from the sums Σx and Σx² of its
-/// values: as [`initialize_from`], for specs with [`SchemeSpec::sums_suffice`]. Errors: another spec, sums that are not
-/// finite, a rank that the scheme cannot have.
-pub fn initialize_from_sums(spec: &SchemeSpec, sums: (f64, f64), plan: &LayerPlan, seed: u64) -> Result<Start> {
-    if !spec.sums_suffice() {
-        let what = format!("`{spec}` with these options needs the weight, not only its sums");
-        return Err(Error::layer(&plan.path, what));
-    }
-    start_unseen(spec, Some(&Seen::Sums(sums)), plan, seed)
-}
-
-/// A start for which the weight need not be there any more.
-fn start_unseen(spec: &SchemeSpec, pass: Option<&Seen>, plan: &LayerPlan, seed: u64) -> Result<Start> {
-    let w = Weight { data: WeightRef::F32(&[]), rows: plan.n, cols: plan.m };
-    start(spec, w, plan, seed, Known { pass, observed: None })
-}
-
-/// What one pass over a weight found.
-enum Seen {
-    /// Σx and Σx².
-    Sums((f64, f64)),
-    /// The same and an estimate of the spectrum.
-    Sketch(Sketch),
-}
-
 /// What is known of a layer beside its weight.
 #[derive(Clone, Copy, Default)]
 struct Known<'a> {
     /// Of the pass over the weight, where it was made already.
-    pass: Option<&'a Seen>,
+    pass: Option<&'a pass::Seen>,
     observed: Option<&'a Observed>,
 }
 
