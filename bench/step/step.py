@@ -4,7 +4,7 @@ f32 adapters on an NVIDIA GPU.
 
     python3 bench/step/step.py [--shape a,b,c] [--threads 2] [--rounds 3] [--sst2 FILE --minilm FOLDER] [--json FILE]
     python3 bench/step/step.py --magnitude 20 [--shape a] [--rounds 3]
-    python3 bench/step/step.py --device cuda [--shape d,e] [--loram PROGRAM]
+    python3 bench/step/step.py --device cuda [--shape d,e] [--loram PROGRAM] [--profile]
 
 Shapes: a = Llama 512 wide, 8 layers, ffn 1376, vocabulary 8192, 4 x 256 tokens, r 16; b = Qwen2.5-0.5B's shape, 1 x 512
 tokens, r 16; c = MiniLM on 512 sentences of SST-2, batches of 32, a whole epoch (needs --sst2 and --minilm);
@@ -45,7 +45,8 @@ if how["kind"] == "minilm":
     model.save_pretrained(how["model"])
 else:
     config = (tf.Qwen2Config if how["kind"] == "qwen2" else tf.LlamaConfig)(**how["config"])
-    model = tf.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, how["dtype"]))
+    with torch.device(how["device"]):
+        model = tf.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, how["dtype"]))
     model.save_pretrained(how["model"], max_shard_size="2GB")
 peft = get_peft_model(model, LoraConfig(r=how["r"], lora_alpha=2 * how["r"], target_modules="all-linear",
     task_type="SEQ_CLS" if how["kind"] == "minilm" else "CAUSAL_LM", lora_dropout=0.0))
@@ -84,7 +85,7 @@ def make(name, args, scratch, shape=None, r=R):
         how.update(kind="minilm", base=args.minilm, data=args.sst2, count=512, tokens=at("tokens.json"))
     else:
         kind, config, documents, length, steps = shape or SHAPES[name]
-        how.update(kind=kind, config=config, dtype="bfloat16" if args.device == "cuda" else "float32")
+        how.update(kind=kind, config=config, dtype="bfloat16" if args.device == "cuda" else "float32", device=args.device)
     with open(at("how.json"), "w") as f:
         json.dump(how, f)
     with open(at("make.py"), "w") as f:
@@ -139,6 +140,7 @@ def main():
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--warmup", type=int, default=2, help="steps of a process that do not count (shape c: a whole epoch)")
     p.add_argument("--magnitude", type=int, default=0, metavar="N", help="what measuring magnitudes every N steps costs")
+    p.add_argument("--profile", action="store_true", help="where the GPU's time goes in a further run of loram")
     p.add_argument("--sst2")
     p.add_argument("--minilm")
     p.add_argument("--json", help="write all figures here")
@@ -158,12 +160,17 @@ def main():
             runs = {"peft": [], "loram": []}
             peaks = {"peft": [], "loram": []}
             for _ in range(args.rounds):
+                if cuda:  # both sides use the same library
+                    gemm = json.loads(run(*sides["peft"], "--gemm-cuda"))["gemm_gflops"]
                 for side, command in sides.items():
-                    gemm = [*sides["peft"], "--gemm-cuda"] if cuda else [*command, "--gemm", args.threads]
-                    peaks[side].append(json.loads(run(*gemm))["gemm_gflops"])
+                    if not cuda:
+                        gemm = json.loads(run(*command, "--gemm", args.threads))["gemm_gflops"]
+                    peaks[side].append(gemm)
                     runs[side].append(json.loads(run(*command, path)))
             skip = len(job["batches"]) if name == "c" else args.warmup
             figures[name] = report(name, job, runs, peaks, skip)
+            if args.profile:
+                figures[name]["profile"] = profile(name, path, args)
             if cuda:  # weights of several shapes need not lie there together
                 shutil.rmtree(job["model"])
     if args.json:
@@ -188,6 +195,22 @@ def magnitude(name, path, job, args):
           f"the time; blocks with it against blocks without: {', '.join(f'{100 * r:+.2f} %' for r in ratios)} "
           f"(median {100 * statistics.median(ratios):+.2f} %); norms of the weights once {found['norms']:.2f} s", flush=True)
     return {**found, "share": share, "ratios": ratios}
+
+
+def profile(name, path, args):
+    """Kernels and products of the second half of the steps."""
+    with open(path) as f:
+        job = json.load(f)
+    with open(path, "w") as f:
+        json.dump({**job, "profile": True}, f)
+    result = json.loads(run(args.loram, path))
+    found, steps = result["profile"]["kernels"], result["profile"]["steps"]
+    total = sum(seconds for _, _, seconds in found)
+    wall = statistics.median(result["seconds"][: len(result["seconds"]) - steps][args.warmup :])
+    print(f"\nshape {name}: a step keeps the GPU busy for {1e3 * total / steps:.2f} ms of {1e3 * wall:.2f} ms")
+    for what, calls, seconds in found[:24]:
+        print(f"{1e3 * seconds / steps:9.3f} ms {100 * seconds / total:5.1f} % {calls // steps:5} x  {what}", flush=True)
+    return result["profile"]
 
 
 def report(name, job, runs, peaks, skip):

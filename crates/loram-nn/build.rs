@@ -28,6 +28,7 @@ fn main() {
         .file(format!("{KERNELS}/emulation.cpp"))
         // kernels jump between stacks, and a debug build would crawl
         .flag("-U_FORTIFY_SOURCE")
+        .flag("-Wno-unknown-pragmas")
         .opt_level(2)
         .compile("loram_emulation");
 }

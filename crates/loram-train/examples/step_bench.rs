@@ -38,6 +38,9 @@ struct Job {
     /// Every other block of so many steps ends with a measurement of magnitudes; 0: none does.
     #[serde(default)]
     magnitude_steps: usize,
+    /// Where the GPU's time goes in the second half of the steps.
+    #[serde(default)]
+    profile: bool,
     /// "cpu" or "cuda"; auto where absent.
     #[serde(default)]
     device: String,
@@ -108,6 +111,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut block = Instant::now();
     for _ in 0..job.repeat {
         for (i, documents) in job.batches.iter().enumerate() {
+            if job.profile && 2 * steps == job.repeat * job.batches.len() {
+                cuda::profile();
+            }
             let begun = Instant::now();
             let b = batch(documents, job.targets.get(i));
             let counted = match task {
@@ -117,9 +123,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             model.params_mut().zero_grads();
             let loss = model.forward_backward(&b, 1.0 / counted as f64, 0)?;
             norms.push(grad_norm(model.params().iter()));
-            steps += 1;
+            steps += 1usize;
             let ends = job.magnitude_steps > 0 && steps % job.magnitude_steps == 0;
-            let side = (steps - 1usize).checked_div(job.magnitude_steps).map_or(0, |block| block % 2);
+            let side = (steps - 1).checked_div(job.magnitude_steps).map_or(0, |block| block % 2);
             let mut measured = gauge.as_mut().filter(|_| ends && side == 1);
             let mut taken = 0.0;
             if let Some(gauge) = &mut measured {
@@ -146,8 +152,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let gpu = if compute.on_gpu() { Some(cuda::info()?.peak()) } else { None };
     let peak_rss = system::peak_rss();
+    let profile: Vec<_> = cuda::timings()?.iter().map(|t| json!([t.name(), t.calls(), t.seconds()])).collect();
     let mut out =
         json!({ "seconds": seconds, "losses": losses, "grad_norms": norms, "peak_rss": peak_rss, "peak_gpu": gpu });
+    if job.profile {
+        out["profile"] = json!({ "kernels": profile, "steps": steps - steps / 2 });
+    }
     if job.magnitude_steps > 0 {
         let [without, with] = blocks;
         out["magnitude"] = json!({ "without": without, "with": with, "measuring": measuring, "norms": gauge_seconds });

@@ -9,7 +9,22 @@ use crate::tensor::{Compute, Tensor};
 
 /// Queries or keys in a tile, as in attention.cu.
 const TILE: usize = 32;
+/// The same in attention_bf16.cu.
+const ROWS: usize = 64;
 const THREADS: usize = 128;
+
+/// Width with zeros of the heads that tensor cores work on, where they do.
+fn on_tensor_cores(compute: Compute, d: usize) -> Option<usize> {
+    match compute == Compute::CudaBf16 && d > 0 && d.is_multiple_of(8) {
+        true => [32, 64, 128].into_iter().find(|&wide| d <= wide),
+        false => None,
+    }
+}
+
+/// Keys or queries of a step of the backward passes on tensor cores.
+fn step(wide: usize) -> usize {
+    if wide <= 64 { 64 } else { 32 }
+}
 
 /// Bytes of shared memory: `tiles` of heads and `squares` of weights in the number type of the activations; `scores`
 /// squares and `sums` of heads in f32. Rows are apart as in attention.cu.
@@ -19,23 +34,35 @@ fn shared(compute: Compute, d: usize, tiles: usize, squares: usize, scores: usiz
         + 4 * (scores * (TILE + 4) + sums * (wide + 4)))
 }
 
-/// Tiles of all documents: first token of the document, its length, first position in the tile.
-fn tiles<'a>(layout: &'a Layout, lengths: &[usize]) -> &'a Buffer {
-    layout.tiles.get_or_init(|| {
-        let mut all = Vec::new();
-        let mut start = 0;
-        for &n in lengths {
-            for first in (0..n).step_by(TILE) {
-                all.extend([start as u32, n as u32, first as u32]);
-            }
-            start += n;
-        }
-        Buffer::of_numbers(&all)
-    })
+fn on_heads(name: &str, wide: usize, shape: &AttnShape) -> String {
+    format!("{name}_{wide}{}", if shape.dropout.is_some_and(|d| d.p > 0.0) { "_dropout" } else { "" })
 }
 
-fn tile_count(lengths: &[usize]) -> usize {
-    lengths.iter().map(|n| n.div_ceil(TILE)).sum()
+/// Tiles of `size` rows of all documents: first token of the document, its length, first position in the tile. Tiles with
+/// much work come first, so that none of them is begun last: of queries those late in a document, of keys those early.
+fn tiles(lengths: &[usize], size: usize, keys: bool, causal: bool) -> Buffer {
+    let mut all = Vec::new();
+    let mut start = 0;
+    for &n in lengths {
+        for first in (0..n).step_by(size) {
+            let work = if !causal {
+                n
+            } else if keys {
+                n - first
+            } else {
+                first
+            };
+            all.push((work, [start as u32, n as u32, first as u32]));
+        }
+        start += n;
+    }
+    all.sort_by_key(|(work, _)| std::cmp::Reverse(*work));
+    let numbers: Vec<u32> = all.into_iter().flat_map(|(_, tile)| tile).collect();
+    Buffer::of_numbers(&numbers)
+}
+
+fn tile_count(lengths: &[usize], size: usize) -> usize {
+    lengths.iter().map(|n| n.div_ceil(size)).sum()
 }
 
 /// Launches a kernel that ends with the parameters of a shape.
@@ -61,14 +88,25 @@ pub(crate) fn attention(
     layout: &Layout,
     shape: &AttnShape,
 ) {
-    let tiles = tiles(layout, lengths);
-    let grid = Grid {
-        blocks: (tile_count(lengths), shape.heads),
-        threads: THREADS,
-        shared: shared(q.compute(), shape.head_dim, 3, 1, 1, 1),
+    let d = shape.head_dim;
+    let (name, grid, size) = match on_tensor_cores(q.compute(), d) {
+        Some(wide) => {
+            let blocks = (shape.heads, tile_count(lengths, ROWS));
+            (
+                on_heads("heads_forward", wide, shape),
+                Grid { blocks, threads: THREADS, shared: 4 * ROWS * (wide + 8) },
+                ROWS,
+            )
+        }
+        None => {
+            let blocks = (tile_count(lengths, TILE), shape.heads);
+            let shared = shared(q.compute(), d, 3, 1, 1, 1);
+            (named("attention_forward", q), Grid { blocks, threads: THREADS, shared }, TILE)
+        }
     };
+    let tiles = layout.query_tiles.get_or_init(|| tiles(lengths, size, false, shape.causal));
     launch_shaped!(
-        named("attention_forward", q), grid, shape;
+        name, grid, shape;
         q.address(), k.address(), v.address(), o.address(), lse.address(), tiles.address()
     );
 }
@@ -87,18 +125,35 @@ pub(crate) fn attention_backward(
     let delta = Tensor::scratch(Compute::CudaF32, q.rows(), shape.heads);
     let warps = Grid { blocks: ((rows * 32).div_ceil(256), 1), threads: 256, shared: 0 };
     launch!(named("attention_delta", o), warps; o.address(), d_o.address(), delta.address(), d as i32, rows as i64);
-    let (tiles, count) = (tiles(layout, lengths), tile_count(lengths));
-    let bytes = |sums| shared(q.compute(), d, 4, 2, 2, sums);
-    let queries = Grid { blocks: (count, shape.heads), threads: THREADS, shared: bytes(1) };
+    let (names, grids, size) = match on_tensor_cores(q.compute(), d) {
+        Some(wide) => {
+            let count = tile_count(lengths, ROWS);
+            let (row, step) = (2 * (wide + 8), step(wide));
+            let queries = Grid { blocks: (shape.heads, count), threads: THREADS, shared: 4 * step * row };
+            let shared = (2 * ROWS + 4 * step) * row + 4 * step * 4;
+            let keys = Grid { blocks: (shape.kv_heads, count), threads: THREADS, shared };
+            let names = ["heads_backward_q", "heads_backward_kv"].map(|name| on_heads(name, wide, shape));
+            (names, [queries, keys], ROWS)
+        }
+        None => {
+            let count = tile_count(lengths, TILE);
+            let bytes = |sums| shared(q.compute(), d, 4, 2, 2, sums);
+            let queries = Grid { blocks: (count, shape.heads), threads: THREADS, shared: bytes(1) };
+            let keys = Grid { blocks: (count, shape.kv_heads), threads: THREADS, shared: bytes(2) };
+            ([named("attention_backward_q", q), named("attention_backward_kv", q)], [queries, keys], TILE)
+        }
+    };
+    let query_tiles = layout.query_tiles.get_or_init(|| tiles(lengths, size, false, shape.causal));
     launch_shaped!(
-        named("attention_backward_q", q), queries, shape;
-        q.address(), k.address(), v.address(), lse.address(), delta.address(), d_o.address(), dq.address(), tiles.address()
+        &names[0], grids[0], shape;
+        q.address(), k.address(), v.address(), lse.address(), delta.address(), d_o.address(), dq.address(),
+        query_tiles.address()
     );
-    let keys = Grid { blocks: (count, shape.kv_heads), threads: THREADS, shared: bytes(2) };
+    let key_tiles = layout.key_tiles.get_or_init(|| tiles(lengths, size, true, shape.causal));
     launch_shaped!(
-        named("attention_backward_kv", q), keys, shape;
+        &names[1], grids[1], shape;
         q.address(), k.address(), v.address(), lse.address(), delta.address(), d_o.address(), dk.address(), dv.address(),
-        tiles.address()
+        key_tiles.address()
     );
 }
 

@@ -142,9 +142,19 @@ impl Grid {
         Grid { blocks: (n.div_ceil(256), 1), threads: 256, shared: 0 }
     }
 
-    /// A block for each row of `cols` elements.
+    /// A thread for every eight of `n` elements.
+    pub fn eights(n: usize) -> Grid {
+        Grid::elements(n.div_ceil(8))
+    }
+
+    /// A block for each row, with a thread for each of `cols` elements while there are not too many.
     pub fn rows(rows: usize, cols: usize) -> Grid {
         Grid { blocks: (rows, 1), threads: cols.next_multiple_of(32).clamp(32, 256), shared: 0 }
+    }
+
+    /// A block for each row, with a thread for every eight of `cols` elements.
+    pub fn rows_of_eights(rows: usize, cols: usize) -> Grid {
+        Grid::rows(rows, cols.div_ceil(8))
     }
 
     /// True when there is nothing to do.
@@ -165,7 +175,9 @@ macro_rules! launch {
             let mut values = [$($crate::cuda::device::Argument::bits(&$argument)),+];
             let name = $name;
             let name: &str = name.as_ref();
-            $crate::cuda::device::ok($crate::cuda::device::driver().launch(name, grid, &mut values, &kinds));
+            $crate::cuda::profile::span(|| name.to_string(), || {
+                $crate::cuda::device::ok($crate::cuda::device::driver().launch(name, grid, &mut values, &kinds));
+            });
         }
     }};
 }

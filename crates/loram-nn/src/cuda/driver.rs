@@ -40,6 +40,19 @@ unsafe impl Sync for Driver {}
 // SAFETY: a handle of the driver
 unsafe impl Send for Kernel {}
 
+/// A point in the stream of work.
+pub(super) struct Mark(sys::CUevent);
+
+// SAFETY: a handle of the driver
+unsafe impl Send for Mark {}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        // SAFETY: made by `mark`, destroyed once; an error comes back with the next call
+        let _ = unsafe { result::event::destroy(self.0) };
+    }
+}
+
 fn driver_error(e: result::DriverError) -> String {
     let text = e.error_string().ok().and_then(|s| s.to_str().ok());
     text.map_or_else(|| format!("{e:?}"), str::to_string)
@@ -188,6 +201,22 @@ impl Driver {
         // SAFETY: types of the arguments are checked by the emulation's tests, sizes by the operations
         unsafe { result::launch_kernel(function, blocks, threads, shared, self.stream, &mut arguments) }
             .map_err(|e| format!("kernel {name}: {}", driver_error(e)))
+    }
+
+    pub fn mark(&self) -> Result<Mark> {
+        self.enter()?;
+        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).map_err(driver_error)?;
+        let mark = Mark(event);
+        // SAFETY: event and stream live
+        unsafe { result::event::record(mark.0, self.stream) }.map_err(driver_error)?;
+        Ok(mark)
+    }
+
+    /// Seconds between two marks that the stream has passed.
+    pub fn between(&self, [a, b]: [Mark; 2]) -> Result<f64> {
+        self.enter()?;
+        // SAFETY: both were recorded in the same stream
+        unsafe { result::event::elapsed(a.0, b.0) }.map(|ms| f64::from(ms) / 1e3).map_err(driver_error)
     }
 
     /// C = beta·C + alpha·op(A)·op(B), row-major, sums in f32.

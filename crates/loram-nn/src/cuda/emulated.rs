@@ -9,6 +9,10 @@ use std::alloc::{Layout, alloc, dealloc};
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::sync::Mutex;
+use std::time::Instant;
+
+/// A point in the stream of work.
+pub(super) type Mark = Instant;
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -125,6 +129,15 @@ impl Driver {
             1 => Err(format!("there is no kernel {name}")),
             _ => Err(format!("kernel {name} does not take ({})", String::from_utf8_lossy(kinds))),
         }
+    }
+
+    pub fn mark(&self) -> Result<Mark> {
+        Ok(Instant::now())
+    }
+
+    /// Seconds between two marks.
+    pub fn between(&self, [a, b]: [Mark; 2]) -> Result<f64> {
+        Ok((b - a).as_secs_f64())
     }
 
     pub fn product(&self, p: &Product) -> Result<()> {

@@ -158,10 +158,11 @@ impl Drop for Buffer {
     }
 }
 
-/// Where documents lie, in the form of kernels; uploaded once for a pass.
+/// Where documents lie, in the form of kernels; uploaded once for a pass. All layers of a model cut documents alike.
 #[derive(Debug, Default)]
 pub(crate) struct Layout {
-    pub tiles: OnceLock<Buffer>,
+    pub query_tiles: OnceLock<Buffer>,
+    pub key_tiles: OnceLock<Buffer>,
     pub positions: OnceLock<Buffer>,
 }
 

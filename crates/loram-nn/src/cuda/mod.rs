@@ -20,6 +20,8 @@ pub(crate) mod ops;
 #[cfg(gpu)]
 pub(crate) mod product;
 #[cfg(gpu)]
+pub(crate) mod profile;
+#[cfg(gpu)]
 pub(crate) mod rows;
 #[cfg(all(test, gpu))]
 mod tests;
@@ -28,13 +30,15 @@ mod tests;
 pub use device::{Info, catch, info, synchronize};
 #[cfg(gpu)]
 pub(crate) use memory::{Buffer, Layout, Resident, trim};
+#[cfg(gpu)]
+pub use profile::{Timing, profile, timings};
 
 #[cfg(not(gpu))]
 mod absent;
 #[cfg(not(gpu))]
 pub(crate) use absent::{Buffer, Resident, trim};
 #[cfg(not(gpu))]
-pub use absent::{Info, catch, info, synchronize};
+pub use absent::{Info, Timing, catch, info, profile, synchronize, timings};
 
 /// Whether what stands for a GPU is the CPU itself (feature `cuda-emulation`).
 pub const EMULATED: bool = cfg!(feature = "cuda-emulation");

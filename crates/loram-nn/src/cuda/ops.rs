@@ -24,7 +24,7 @@ fn or_null(t: Option<&Tensor>) -> Address {
 
 /// y, rstd from x (rows, cols).
 pub(crate) fn rms_norm(x: &Tensor, w: &Tensor, eps: f64, y: &mut Tensor, rstd: &mut Tensor) {
-    let (grid, cols) = (Grid::rows(x.rows(), x.cols()), x.cols() as i32);
+    let (grid, cols) = (Grid::rows_of_eights(x.rows(), x.cols()), x.cols() as i32);
     launch!(named("rms_norm", x), grid; x.address(), w.address(), eps as f32, y.address(), rstd.address(), cols);
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn layer_norm(
     rstd: &mut Tensor,
 ) {
     launch!(
-        named("layer_norm", x), Grid::rows(x.rows(), x.cols());
+        named("layer_norm", x), Grid::rows_of_eights(x.rows(), x.cols());
         x.address(), w.address(), b.address(), eps as f32, y.address(), mean.address(), rstd.address(), x.cols() as i32
     );
 }
@@ -54,7 +54,7 @@ pub(crate) fn norm_backward(
     dx: &mut Tensor,
     accumulate: bool,
 ) {
-    let (grid, cols, accumulate) = (Grid::rows(x.rows(), x.cols()), x.cols() as i32, flag(accumulate));
+    let (grid, cols, accumulate) = (Grid::rows_of_eights(x.rows(), x.cols()), x.cols() as i32, flag(accumulate));
     let (x_at, w_at, rstd, dy, dx) = (x.address(), w.address(), rstd.address(), dy.address(), dx.address());
     match mean {
         None => launch!(named("rms_norm_backward", x), grid; x_at, w_at, rstd, dy, dx, accumulate, cols),
@@ -95,18 +95,18 @@ fn act_code(act: Act) -> i32 {
 
 pub(crate) fn act(act: Act, x: &Tensor, y: &mut Tensor) {
     let n = x.len();
-    launch!(named("act_forward", x), Grid::elements(n); act_code(act), x.address(), y.address(), n as i64);
+    launch!(named("act_forward", x), Grid::eights(n); act_code(act), x.address(), y.address(), n as i64);
 }
 
 pub(crate) fn act_backward(act: Act, x: &Tensor, g: &mut Tensor) {
     let n = x.len();
-    launch!(named("act_backward", x), Grid::elements(n); act_code(act), x.address(), g.address(), n as i64);
+    launch!(named("act_backward", x), Grid::eights(n); act_code(act), x.address(), g.address(), n as i64);
 }
 
 pub(crate) fn gated(act: Act, gate: &Tensor, up: &Tensor, y: &mut Tensor) {
     let n = gate.len();
     launch!(
-        named("gated_forward", gate), Grid::elements(n);
+        named("gated_forward", gate), Grid::eights(n);
         act_code(act), gate.address(), up.address(), y.address(), n as i64
     );
 }
@@ -114,18 +114,18 @@ pub(crate) fn gated(act: Act, gate: &Tensor, up: &Tensor, y: &mut Tensor) {
 pub(crate) fn gated_backward(act: Act, gate: &mut Tensor, up: &mut Tensor, dy: &Tensor) {
     let n = dy.len();
     launch!(
-        named("gated_backward", dy), Grid::elements(n);
+        named("gated_backward", dy), Grid::eights(n);
         act_code(act), gate.address(), up.address(), dy.address(), n as i64
     );
 }
 
 pub(crate) fn add_assign(y: &mut Tensor, x: &Tensor) {
     assert_eq!((y.len(), y.compute()), (x.len(), x.compute()), "add_assign");
-    launch!(named("add_assign", x), Grid::elements(x.len()); y.address(), x.address(), x.len() as i64);
+    launch!(named("add_assign", x), Grid::eights(x.len()); y.address(), x.address(), x.len() as i64);
 }
 
 pub(crate) fn scale(y: &mut Tensor, factor: f64) {
-    launch!(named("scale", y), Grid::elements(y.len()); y.address(), factor as f32, y.len() as i64);
+    launch!(named("scale", y), Grid::eights(y.len()); y.address(), factor as f32, y.len() as i64);
 }
 
 pub(crate) fn add_bias(y: &mut Tensor, bias: &Tensor) {
@@ -158,12 +158,11 @@ pub(crate) fn rope(
     backward: bool,
 ) {
     let (half, heads) = (table[0].cols(), x.cols() / d);
-    let pairs = rows * heads * half;
     let (from, at) = (x.buffer().at(row * x.cols()), positions.at(row));
     let [cos, sin] = table.map(Tensor::address);
     launch!(
-        named("rope", x), Grid::elements(pairs);
-        from, at, cos, sin, heads as i32, d as i32, half as i32, flag(backward), pairs as i64
+        named("rope", x), Grid::rows(rows, heads * half);
+        from, at, cos, sin, heads as i32, d as i32, half as i32, flag(backward)
     );
 }
 

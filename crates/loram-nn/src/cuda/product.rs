@@ -2,6 +2,7 @@
 
 use super::device::{Address, Grid, driver, launch, ok};
 use super::memory::Buffer;
+use super::profile::span;
 use crate::kernels::embedding::Table;
 use crate::tensor::{Compute, Tensor};
 use crate::weight::Weight;
@@ -58,7 +59,7 @@ pub(crate) fn cast(x: &Tensor, compute: Compute) -> Cow<'_, Tensor> {
     }
     let out = Tensor::scratch(compute, x.rows(), x.cols());
     let name = if compute == Compute::CudaBf16 { "cast_f32" } else { "cast_bf16" };
-    launch!(name, Grid::elements(x.len()); x.address(), out.address(), x.len() as i64);
+    launch!(name, Grid::eights(x.len()); x.address(), out.address(), x.len() as i64);
     Cow::Owned(out)
 }
 
@@ -86,7 +87,7 @@ pub(crate) fn product(c: &mut Tensor, accumulate: bool, alpha: f64, a: Side<'_>,
         false => Compute::CudaBf16,
     };
     let (ta, tb) = (cast(a.tensor, input), cast(b.tensor, input));
-    ok(driver().product(&Product {
+    let p = Product {
         m,
         n,
         k,
@@ -99,7 +100,8 @@ pub(crate) fn product(c: &mut Tensor, accumulate: bool, alpha: f64, a: Side<'_>,
         c: c.address(),
         input,
         output: c.compute(),
-    }));
+    };
+    span(|| format!("product {m}×{n}×{k} {input:?} to {:?}", p.output), || ok(driver().product(&p)));
 }
 
 /// Elements that are converted on their way to the GPU at a time.

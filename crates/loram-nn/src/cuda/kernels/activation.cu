@@ -10,7 +10,7 @@ struct Curve {
 __device__ __forceinline__ Curve curve(int act, float x) {
     switch (act) {
         case SILU: {
-            const float s = 1.0f / (1.0f + expf(-x)), y = x * s;
+            const float s = __fdividef(1.0f, 1.0f + __expf(-x)), y = x * s;
             return {y, fmaf(1.0f - s, y, s)};
         }
         case GELU: {
@@ -35,31 +35,52 @@ __device__ __forceinline__ Curve curve(int act, float x) {
 }
 
 template <typename T> __device__ void act_forward(int act, const T* x, T* y, long long n) {
-    const long long i = element();
-    if (i < n) put(y + i, curve(act, wide(x[i])).value);
+    const Piece p = piece(n);
+    float v[8];
+    p.load(v, x);
+#pragma unroll
+    for (int e = 0; e < 8; ++e) v[e] = curve(act, v[e]).value;
+    p.store(y, v);
 }
 BOTH(act_forward, (int act, const T* x, T* y, long long n), (act, x, y, n))
 
 // g ← g·act′(x)
 template <typename T> __device__ void act_backward(int act, const T* x, T* g, long long n) {
-    const long long i = element();
-    if (i < n) put(g + i, wide(g[i]) * curve(act, wide(x[i])).slope);
+    const Piece p = piece(n);
+    float v[8], slope[8];
+    p.load(v, g);
+    p.load(slope, x);
+#pragma unroll
+    for (int e = 0; e < 8; ++e) v[e] *= curve(act, slope[e]).slope;
+    p.store(g, v);
 }
 BOTH(act_backward, (int act, const T* x, T* g, long long n), (act, x, g, n))
 
 template <typename T> __device__ void gated_forward(int act, const T* gate, const T* up, T* y, long long n) {
-    const long long i = element();
-    if (i < n) put(y + i, curve(act, wide(gate[i])).value * wide(up[i]));
+    const Piece p = piece(n);
+    float v[8], u[8];
+    p.load(v, gate);
+    p.load(u, up);
+#pragma unroll
+    for (int e = 0; e < 8; ++e) v[e] = curve(act, v[e]).value * u[e];
+    p.store(y, v);
 }
 BOTH(gated_forward, (int act, const T* gate, const T* up, T* y, long long n), (act, gate, up, y, n))
 
 // gate becomes dgate, up becomes dup
 template <typename T> __device__ void gated_backward(int act, T* gate, T* up, const T* dy, long long n) {
-    const long long i = element();
-    if (i >= n) return;
-    const Curve c = curve(act, wide(gate[i]));
-    const float g = wide(dy[i]);
-    put(gate + i, g * wide(up[i]) * c.slope);
-    put(up + i, g * c.value);
+    const Piece p = piece(n);
+    float v[8], u[8], g[8];
+    p.load(v, gate);
+    p.load(u, up);
+    p.load(g, dy);
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+        const Curve c = curve(act, v[e]);
+        v[e] = g[e] * u[e] * c.slope;
+        u[e] = g[e] * c.value;
+    }
+    p.store(gate, v);
+    p.store(up, u);
 }
 BOTH(gated_backward, (int act, T* gate, T* up, const T* dy, long long n), (act, gate, up, dy, n))

@@ -1,6 +1,7 @@
 // All kernels as one module.
 #include "activation.cu"
 #include "attention.cu"
+#include "attention_bf16.cu"
 #include "elementwise.cu"
 #include "loss.cu"
 #include "norm.cu"

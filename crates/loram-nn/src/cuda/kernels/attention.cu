@@ -1,58 +1,14 @@
 // Scaled dot-product attention over documents that lie one after another, tiled so that no length × length matrix ever
 // exists (arXiv:2205.14135, 2307.08691): grouped key heads, causal or not, sliding windows, dropout on the weights.
+// For numbers in f32 and heads of any width; attention_bf16.cu has the usual ones on tensor cores.
 //
 // A block works on one tile of queries (or keys) of one head. Tiles and sums lie in shared memory, rows of a tile one
-// element group apart so that tensor cores load them without conflicts; products of bf16 tiles go through tensor cores.
-#include "portable.cuh"
+// group of elements apart.
+#include "attention.cuh"
 
 #define TILE 32
 #define PITCH (TILE + 4)  // of a tile of f32 scores
-#define THREADS 128
 #define GROUP (THREADS / TILE)  // threads to a row of scores
-
-struct Shape {
-    int heads, kv_heads, d;
-    float scale;
-    int causal, window;  // window −1: none
-    float keep;
-    unsigned threshold;  // 0: nothing is dropped
-    unsigned long long seed;
-};
-
-#define SHAPE_PARAMETERS                                                                                           \
-    int heads, int kv_heads, int d, float scale, int causal, int window, float keep, unsigned threshold,           \
-        unsigned long long seed
-#define SHAPE                                                                  \
-    Shape { heads, kv_heads, d, scale, causal, window, keep, threshold, seed }
-
-struct Range {
-    int from, to;
-};
-
-__device__ __forceinline__ bool sees(const Shape& s, int query, int key) {
-    if (s.causal) return key <= query && (s.window < 0 || query - key < s.window);
-    return s.window < 0 || (query - key <= s.window && key - query <= s.window);
-}
-
-// Keys of 0..n that any of the queries from..to sees, from a whole tile on.
-__device__ __forceinline__ Range keys_of(const Shape& s, int from, int to, int n) {
-    int low = 0, high = s.causal ? to : n;
-    if (s.window >= 0) {
-        low = max(0, s.causal ? from + 1 - s.window : from - s.window);
-        if (!s.causal) high = min(n, to + s.window);
-    }
-    return {low / TILE * TILE, min(high, n)};
-}
-
-// Queries of 0..n that see any of the keys from..to, from a whole tile on.
-__device__ __forceinline__ Range queries_of(const Shape& s, int from, int to, int n) {
-    int low = s.causal ? from : 0, high = n;
-    if (s.window >= 0) {
-        if (!s.causal) low = max(0, from - s.window);
-        high = min(n, s.causal ? to - 1 + s.window : to + s.window);
-    }
-    return {low / TILE * TILE, high};
-}
 
 // Width of a head in whole tensor core tiles, and the distances of rows in shared memory.
 __device__ __forceinline__ int padded(int d) { return (d + 15) / 16 * 16; }
@@ -72,57 +28,18 @@ __device__ void load_tile(const T* from, long long stride, int first, int n, int
         }
 }
 
-// c (TILE × n) = (accumulate ? c : 0) + a·b over k, sides multiples of 16. `a` is (TILE × k), stored transposed with TA;
-// b is (k × n), stored transposed with TB. All threads of the block take part; a barrier must follow.
-template <bool TA, bool TB>
-__device__ void product(const float* a, int lda, const float* b, int ldb, float* c, int ldc, int n, int k, bool accumulate) {
+// c (TILE × n) = (accumulate ? c : 0) + a·b over k. `a` is (TILE × k), stored transposed with TA; b is (k × n), stored
+// transposed with TB. All threads of the block take part; a barrier must follow.
+template <bool TA, bool TB, typename T>
+__device__ void product(const T* a, int lda, const T* b, int ldb, float* c, int ldc, int n, int k, bool accumulate) {
     for (int at = threadIdx.x; at < TILE * n; at += THREADS) {
         const int i = at / n, j = at % n;
         float sum = accumulate ? c[i * ldc + j] : 0.0f;
-        for (int p = 0; p < k; ++p) sum = fmaf(TA ? a[p * lda + i] : a[i * lda + p], TB ? b[j * ldb + p] : b[p * ldb + j], sum);
+        for (int p = 0; p < k; ++p)
+            sum = fmaf(wide(TA ? a[p * lda + i] : a[i * lda + p]), wide(TB ? b[j * ldb + p] : b[p * ldb + j]), sum);
         c[i * ldc + j] = sum;
     }
 }
-
-template <bool TA> struct LayoutOfA {
-    typedef nvcuda::wmma::row_major type;
-};
-template <> struct LayoutOfA<true> {
-    typedef nvcuda::wmma::col_major type;
-};
-
-template <bool TA, bool TB>
-__device__ void product(const bf16* a, int lda, const bf16* b, int ldb, float* c, int ldc, int n, int k, bool accumulate) {
-    using namespace nvcuda::wmma;
-    for (int at = threadIdx.x / 32; at < TILE / 16 * (n / 16); at += THREADS / 32) {
-        const int i = at / (n / 16) * 16, j = at % (n / 16) * 16;
-        fragment<matrix_a, 16, 16, 16, bf16, typename LayoutOfA<TA>::type> fa;
-        fragment<matrix_b, 16, 16, 16, bf16, typename LayoutOfA<TB>::type> fb;
-        fragment<accumulator, 16, 16, 16, float> fc;
-        if (accumulate)
-            load_matrix_sync(fc, c + i * ldc + j, ldc, mem_row_major);
-        else
-            fill_fragment(fc, 0.0f);
-        for (int p = 0; p < k; p += 16) {
-            load_matrix_sync(fa, TA ? a + p * lda + i : a + i * lda + p, lda);
-            load_matrix_sync(fb, TB ? b + j * ldb + p : b + p * ldb + j, ldb);
-            mma_sync(fc, fa, fb, fc);
-        }
-        store_matrix_sync(c + i * ldc + j, fc, ldc, mem_row_major);
-    }
-}
-
-// Whether the weight of a key is kept; `row` holds the keys of a query and head.
-__device__ __forceinline__ float mask(const Shape& s, Keys row, int key) {
-    if (s.threshold == 0) return 1.0f;
-    return draw(row, (unsigned)key) >= s.threshold ? s.keep : 0.0f;
-}
-
-__device__ __forceinline__ Keys mask_keys(const Shape& s, long long query, int head) {
-    return draw_keys(s.seed, (unsigned long long)(query * s.heads + head));
-}
-
-__device__ __forceinline__ float finite(float top) { return top == -INFINITY ? 0.0f : top; }
 
 // Sum or maximum over the threads that share a row of scores.
 __device__ __forceinline__ float row_sum(float x) {
@@ -151,7 +68,7 @@ __device__ void attention_forward(const T* q, const T* k, const T* v, T* o, floa
     load_tile(q + start * qs + head * d, qs, first, n, d, qt);
     for (int c = part; c < wide_d; c += GROUP) sums[row * lo + c] = 0.0f;
     float top = -INFINITY, total = 0.0f;
-    const Range seen = keys_of(s, first, min(first + TILE, n), n);
+    const Range seen = keys_of(s, first, min(first + TILE, n), n, TILE);
     for (int at = seen.from; at < seen.to; at += TILE) {
         load_tile(k + start * ks + kv_head * d, ks, at, n, d, kt);
         load_tile(v + start * ks + kv_head * d, ks, at, n, d, vt);
@@ -253,7 +170,7 @@ __device__ void attention_backward_q(const T* q, const T* k, const T* v, const f
     load_tile(q + start * qs + head * d, qs, first, n, d, t.q);
     load_tile(d_o + start * qs + head * d, qs, first, n, d, t.g);
     for (int c = part; c < wide_d; c += GROUP) t.sums[row * lo + c] = 0.0f;
-    const Range seen = keys_of(s, first, min(first + TILE, n), n);
+    const Range seen = keys_of(s, first, min(first + TILE, n), n, TILE);
     for (int at = seen.from; at < seen.to; at += TILE) {
         load_tile(k + start * ks + kv_head * d, ks, at, n, d, t.k);
         load_tile(v + start * ks + kv_head * d, ks, at, n, d, t.v);
@@ -290,7 +207,7 @@ __device__ void attention_backward_kv(const T* q, const T* k, const T* v, const 
         dk_sum[row * lo + c] = 0.0f;
         dv_sum[row * lo + c] = 0.0f;
     }
-    const Range seen = queries_of(s, first, min(first + TILE, n), n);
+    const Range seen = queries_of(s, first, min(first + TILE, n), n, TILE);
     for (int head = kv_head * group; head < (kv_head + 1) * group; ++head)
         for (int at = seen.from; at < seen.to; at += TILE) {
             load_tile(q + start * qs + head * d, qs, at, n, d, t.q);
@@ -326,7 +243,7 @@ __device__ void attention_cached(const T* q, const T* k, const T* v, T* o, int q
     }
     __syncthreads();
     float top = -INFINITY, total = 0.0f;
-    const Range seen = keys_of(s, position, position + 1, n);
+    const Range seen = keys_of(s, position, position + 1, n, 1);
     for (int tile = seen.from; tile < seen.to; tile += THREADS) {
         const int key = tile + threadIdx.x;
         float score = -INFINITY;

@@ -47,7 +47,8 @@ inline __nv_bfloat16 __float2bfloat16(float x) {
     return {uint16_t((wide + 0x7fff + (wide >> 16 & 1)) >> 16)};
 }
 
-inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+inline float __expf(float x) { return expf(x); }
+inline float __fdividef(float x, float y) { return x / y; }
 
 namespace emulation {
 
@@ -72,6 +73,17 @@ static std::vector<uint64_t> memory;
 static char* shared;
 // every second launch runs the threads backwards: a missing barrier gives other numbers then
 static bool backwards;
+
+// a copy into shared memory that goes on beside the thread
+struct Copy {
+    void* to;
+    const void* from;
+    size_t bytes;
+    bool inside;
+    void done() const { inside ? memcpy(to, from, bytes) : memset(to, 0, bytes); }
+};
+// groups of copies that a thread has not waited for; copies happen at the latest or at the earliest moment, by turns
+static std::vector<std::vector<Copy>> pending[1024];
 
 [[noreturn]] inline void fail(const char* what) {
     fprintf(stderr, "kernel %s, block (%u, %u): %s\n", kernel, blockIdx.x, blockIdx.y, what);
@@ -130,7 +142,10 @@ inline void run_block(unsigned threads, unsigned bytes) {
         fibers.push_back(new Fiber);
         fibers.back()->id = unsigned(fibers.size() - 1);
     }
-    for (unsigned i = 0; i < threads; ++i) fibers[i]->state = State::Ready;
+    for (unsigned i = 0; i < threads; ++i) {
+        fibers[i]->state = State::Ready;
+        pending[i].clear();
+    }
     for (;;) {
         bool live = false;
         for (unsigned i = 0; i < threads; ++i) {
@@ -191,52 +206,78 @@ inline float __shfl_xor_sync(unsigned, float x, int lanes) {
     return y;
 }
 
-// Tiles of 16 × 16 × 16 on tensor cores: here the first lane of a warp has the whole tile, the others nothing.
-namespace nvcuda {
-namespace wmma {
-struct matrix_a;
-struct matrix_b;
-struct accumulator;
-struct row_major;
-struct col_major;
-enum layout_t { mem_row_major };
+// tensor_core.cuh: lanes lay down what they give, and each takes its own part of the result.
+namespace emulation {
+static uint32_t given[1024][6];
+static const __nv_bfloat16* rows[1024];
 
-template <typename Use, int M, int N, int K, typename T, typename Layout = void> struct fragment {
-    float x[256];
-};
+// the half of a register as a number
+inline float half(uint32_t pair, int upper) { return __bfloat162float({uint16_t(pair >> 16 * upper)}); }
+}  // namespace emulation
 
-inline bool first() { return threadIdx.x % 32 == 0; }
-
-template <typename Use, typename T, typename Layout>
-void load_matrix_sync(fragment<Use, 16, 16, 16, T, Layout>& f, const T* from, unsigned ld) {
-    if (reinterpret_cast<uintptr_t>(from) % 32 || ld * sizeof(T) % 16) emulation::fail("a tile is not aligned");
-    for (int i = 0; first() && i < 16; ++i)
-        for (int j = 0; j < 16; ++j)
-            f.x[16 * i + j] = __bfloat162float(std::is_same<Layout, row_major>::value ? from[i * ld + j] : from[j * ld + i]);
-}
-
-inline void load_matrix_sync(fragment<accumulator, 16, 16, 16, float>& f, const float* from, unsigned ld, layout_t) {
-    for (int i = 0; first() && i < 16; ++i)
-        for (int j = 0; j < 16; ++j) f.x[16 * i + j] = from[i * ld + j];
-}
-
-inline void store_matrix_sync(float* to, const fragment<accumulator, 16, 16, 16, float>& f, unsigned ld, layout_t) {
-    if (reinterpret_cast<uintptr_t>(to) % 32 || ld % 4) emulation::fail("a tile is not aligned");
-    for (int i = 0; first() && i < 16; ++i)
-        for (int j = 0; j < 16; ++j) to[i * ld + j] = f.x[16 * i + j];
-}
-
-inline void fill_fragment(fragment<accumulator, 16, 16, 16, float>& f, float x) {
-    for (int i = 0; first() && i < 256; ++i) f.x[i] = x;
-}
-
-template <typename C, typename A, typename B> void mma_sync(C& d, const A& a, const B& b, const C& c) {
-    for (int i = 0; first() && i < 16; ++i)
-        for (int j = 0; j < 16; ++j) {
-            float sum = c.x[16 * i + j];
-            for (int k = 0; k < 16; ++k) sum = fmaf(a.x[16 * i + k], b.x[16 * k + j], sum);
-            d.x[16 * i + j] = sum;
+inline void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    using namespace emulation;
+    uint32_t* mine = given[threadIdx.x];
+    for (int i = 0; i < 4; ++i) mine[i] = a[i];
+    mine[4] = b0;
+    mine[5] = b1;
+    __syncwarp();
+    const unsigned warp = threadIdx.x / 32 * 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    for (int e = 0; e < 4; ++e) {
+        const unsigned row = g + 8 * (e / 2), column = 2 * t + e % 2;
+        for (unsigned k = 0; k < 16; ++k) {
+            const unsigned lane = k % 8 / 2;
+            const float x = half(given[warp + 4 * (row % 8) + lane][row / 8 + 2 * (k / 8)], k % 2);
+            c[e] = fmaf(x, half(given[warp + 4 * column + lane][4 + k / 8], k % 2), c[e]);
         }
+    }
+    __syncwarp();
 }
-}  // namespace wmma
-}  // namespace nvcuda
+
+template <bool TRANSPOSED> void load_matrices(unsigned (&r)[4], const __nv_bfloat16* row) {
+    using namespace emulation;
+    if (reinterpret_cast<uintptr_t>(row) % 16) fail("a row of a matrix is not aligned");
+    rows[threadIdx.x] = row;
+    __syncwarp();
+    const unsigned warp = threadIdx.x / 32 * 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    for (unsigned i = 0; i < 4; ++i) {
+        uint16_t pair[2];
+        for (unsigned e = 0; e < 2; ++e)
+            pair[e] = TRANSPOSED ? rows[warp + 8 * i + 2 * t + e][g].bits : rows[warp + 8 * i + g][2 * t + e].bits;
+        r[i] = uint32_t(pair[1]) << 16 | pair[0];
+    }
+    __syncwarp();
+}
+
+template <int BYTES> void copy_async(void* to, const void* from, bool inside) {
+    using namespace emulation;
+    if (reinterpret_cast<uintptr_t>(to) % BYTES || reinterpret_cast<uintptr_t>(from) % BYTES) fail("a copy is not aligned");
+    auto& groups = pending[threadIdx.x];
+    if (groups.empty()) groups.emplace_back();
+    const Copy copy = {to, from, BYTES, inside};
+    if (backwards)
+        copy.done();
+    else
+        groups.back().push_back(copy);
+}
+
+inline void commit_copies() {
+    auto& groups = emulation::pending[threadIdx.x];
+    if (groups.empty()) groups.emplace_back();
+    groups.emplace_back();
+}
+
+// the last group is the one that is not committed yet
+template <int GROUPS> void wait_for_copies() {
+    auto& groups = emulation::pending[threadIdx.x];
+    while (groups.size() > GROUPS + 1) {
+        for (const auto& copy : groups.front()) copy.done();
+        groups.erase(groups.begin());
+    }
+}
+
+inline float power_of_2(float x) { return exp2f(x); }
+
+inline unsigned pack(float a, float b) {
+    return uint32_t(__float2bfloat16(b).bits) << 16 | __float2bfloat16(a).bits;
+}

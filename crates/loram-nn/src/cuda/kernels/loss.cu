@@ -8,25 +8,45 @@ __device__ void cross_entropy(T* logits, const unsigned* labels, float* found, f
     T* row = logits + (long long)blockIdx.x * cols;
     const int label = (int)labels[blockIdx.x];
     const float target = wide(row[label]);
-    float top = -INFINITY;
-    for (int j = threadIdx.x; j < cols; j += blockDim.x) top = larger(wide(row[j]), top);
-    top = block_max(top);
-    float total = 0.0f, before = 0.0f;
-    for (int j = threadIdx.x; j < cols; j += blockDim.x) {
-        const float x = wide(row[j]);
-        total += expf(x - top);
-        if (j < label && x == top) before = 1.0f;
+    // largest so far and sum of exponentials under it, over the columns of this thread
+    float top = -INFINITY, total = 0.0f, beaten = 0.0f;
+    for (int j = 8 * threadIdx.x; j < cols; j += 8 * blockDim.x) {
+        const int count = min(8, cols - j);
+        float v[8], piece = -INFINITY;
+        load(v, row + j, count, cols % 8 == 0);
+#pragma unroll
+        for (int e = 0; e < 8; ++e)
+            if (e < count) {
+                piece = larger(v[e], piece);
+                if (j + e < label ? v[e] >= target : v[e] > target) beaten = 1.0f;
+            }
+        if (piece == -INFINITY) continue;
+        if (piece > top) {
+            total *= expf(top - piece);
+            top = piece;
+        }
+#pragma unroll
+        for (int e = 0; e < 8; ++e)
+            if (e < count) total += expf(v[e] - top);
     }
-    total = block_sum(total);
-    before = block_max(before);
+    const float highest = block_max(top);
+    // a thread without columns has a top of −∞
+    total = block_sum(total * expf(top - highest));
+    beaten = block_max(beaten);
     if (threadIdx.x == 0) {
-        found[2 * blockIdx.x] = logf(total) - (target - top);
-        found[2 * blockIdx.x + 1] = target == top && before == 0.0f ? 1.0f : 0.0f;
+        found[2 * blockIdx.x] = logf(total) - (target - highest);
+        found[2 * blockIdx.x + 1] = beaten == 0.0f && target == highest ? 1.0f : 0.0f;
     }
     if (!grad) return;
     const float factor = scale / total;
-    for (int j = threadIdx.x; j < cols; j += blockDim.x)
-        put(row + j, fmaf(expf(wide(row[j]) - top), factor, j == label ? -scale : 0.0f));
+    for (int j = 8 * threadIdx.x; j < cols; j += 8 * blockDim.x) {
+        const int count = min(8, cols - j);
+        float v[8];
+        load(v, row + j, count, cols % 8 == 0);
+#pragma unroll
+        for (int e = 0; e < 8; ++e) v[e] = fmaf(expf(v[e] - highest), factor, j + e == label ? -scale : 0.0f);
+        store(row + j, v, count, cols % 8 == 0);
+    }
 }
 BOTH(cross_entropy, (T* logits, const unsigned* labels, float* found, float scale, int grad, int cols),
      (logits, labels, found, scale, grad, cols))

@@ -3,7 +3,6 @@
 
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
-#include <mma.h>
 #define LINKAGE extern "C" __global__
 #define REGISTER(name)
 #define SHARED(T, name)                                     \
@@ -49,6 +48,53 @@ template <typename T> __device__ __forceinline__ void put_or_add(T* to, float x,
 
 // The element that a thread of a one-dimensional grid works on.
 __device__ __forceinline__ long long element() { return (long long)blockIdx.x * blockDim.x + threadIdx.x; }
+
+// Eight neighbours at once: memory is read and written in pieces of 16 bytes. With fewer than eight, or where they do not
+// start at a multiple of eight elements (`whole` false), one by one.
+template <typename T> struct alignas(16) Eight {
+    T x[8];
+};
+
+template <typename T> __device__ __forceinline__ void load(float (&v)[8], const T* from, int count, bool whole) {
+    if (whole) {
+        const Eight<T> all = *(const Eight<T>*)from;
+#pragma unroll
+        for (int e = 0; e < 8; ++e) v[e] = wide(all.x[e]);
+    } else {
+#pragma unroll
+        for (int e = 0; e < 8; ++e) v[e] = e < count ? wide(from[e]) : 0.0f;
+    }
+}
+
+template <typename T> __device__ __forceinline__ void store(T* to, const float (&v)[8], int count, bool whole) {
+    if (whole) {
+        Eight<T> all;
+#pragma unroll
+        for (int e = 0; e < 8; ++e) put(&all.x[e], v[e]);
+        *(Eight<T>*)to = all;
+    } else {
+#pragma unroll
+        for (int e = 0; e < 8; ++e)
+            if (e < count) put(to + e, v[e]);
+    }
+}
+
+// A piece of at most eight of n elements for each thread of a one-dimensional grid.
+struct Piece {
+    long long at;
+    int count;
+    template <typename T> __device__ __forceinline__ void load(float (&v)[8], const T* from) const {
+        ::load(v, from + at, count, count == 8);
+    }
+    template <typename T> __device__ __forceinline__ void store(T* to, const float (&v)[8]) const {
+        ::store(to + at, v, count, count == 8);
+    }
+};
+
+__device__ __forceinline__ Piece piece(long long n) {
+    const long long at = element() * 8;
+    return {at, (int)max(0ll, min(8ll, n - at))};
+}
 
 __device__ __forceinline__ float warp_sum(float x) {
     for (int lanes = 16; lanes > 0; lanes /= 2) x += __shfl_xor_sync(0xffffffffu, x, lanes);

@@ -4,7 +4,8 @@ use crate::ops::{self, Documents};
 use crate::tensor::Tensor;
 
 /// Heads, key heads and their size.
-const HEADS: [(usize, usize, usize); 5] = [(1, 1, 1), (3, 1, 8), (4, 2, 16), (2, 2, 24), (2, 1, 64)];
+const HEADS: [(usize, usize, usize); 7] =
+    [(1, 1, 1), (3, 1, 8), (4, 2, 16), (2, 2, 24), (2, 1, 64), (2, 1, 80), (1, 1, 136)];
 
 fn shapes((heads, kv_heads, head_dim): (usize, usize, usize)) -> Vec<AttnShape> {
     let plain = AttnShape {
@@ -30,7 +31,7 @@ fn shapes((heads, kv_heads, head_dim): (usize, usize, usize)) -> Vec<AttnShape> 
 
 #[test]
 fn forward_and_backward() {
-    for lengths in [vec![1], vec![0, 5, 1], vec![32], vec![37, 0, 3, 70]] {
+    for lengths in [vec![1], vec![0, 5, 1], vec![32], vec![64], vec![150], vec![37, 0, 3, 70]] {
         let rows: usize = lengths.iter().sum();
         let positions: Vec<u32> = lengths.iter().flat_map(|&n| 0..n as u32).collect();
         for heads in HEADS {

@@ -1,7 +1,7 @@
 use super::{GPU, close, numbers, on, random};
 use crate::cuda::device::{Grid, launch};
-use crate::cuda::product::cast;
-use crate::cuda::{catch, info};
+use crate::cuda::product::{Side, cast, product};
+use crate::cuda::{Timing, catch, info, profile, timings};
 use crate::tensor::{Compute, Tensor};
 use crate::{Error, Result};
 
@@ -50,6 +50,20 @@ fn failures_become_errors() {
     assert!(catch(|| Ok(x.to_f32_vec())).is_ok());
     let gpu = info().unwrap();
     assert!(gpu.peak() > 0 && gpu.free() <= gpu.total() && !gpu.name().is_empty());
+}
+
+#[test]
+fn a_profile_counts_launches_and_products() {
+    profile();
+    let (x, mut y) = (on(Compute::CudaF32, &random(3, 4, 1)), Tensor::zeros(Compute::CudaF32, 3, 3));
+    product(&mut y, false, 1.0, Side::of(&x), Side::t(&x));
+    launch!("scale_f32", Grid::elements(9); y.address(), 2.0f32, 9i64);
+    launch!("scale_f32", Grid::elements(9); y.address(), 2.0f32, 9i64);
+    let found = timings().unwrap();
+    let of = |name: &str| found.iter().find(|t| t.name() == name).map(Timing::calls);
+    // other tests may run beside this one
+    assert!(of("scale_f32") >= Some(2) && of("product 3×3×4 CudaF32 to CudaF32") >= Some(1), "{found:?}");
+    assert!(found.iter().all(|t| t.seconds() >= 0.0) && found.windows(2).all(|t| t[0].seconds() >= t[1].seconds()));
 }
 
 /// What the driver cannot check: that launches fit their kernels.

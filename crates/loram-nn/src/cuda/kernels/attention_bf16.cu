@@ -1,0 +1,413 @@
+// Attention as in attention.cu, in bf16 on tensor cores, for heads of at most 128 numbers, a multiple of 8. Scores, weights
+// and sums never leave registers; keys and values (in the backward pass of keys, queries and gradients) come through
+// shared memory, the next tile while this one is worked on. Nothing is summed in an order that depends on the clock.
+//
+// A block of four warps has 64 queries (or keys) of one head, a warp 16 of them, and lane 4g + t rows g and g + 8, columns
+// 2t and 2t + 1 of every 8. D is the width of a head with zeros up to 32, 64 or 128.
+#include "attention.cuh"
+#include "tensor_core.cuh"
+
+#define ROWS 64  // of a block
+#define LOG2E 1.4426950408889634f
+
+// Keys (or queries) of a step of the backward passes.
+template <int D> struct Step {
+    static constexpr int size = D <= 64 ? 64 : 32;
+};
+
+// Rows first..first + N of one head into shared memory, rows D + 8 numbers apart; 0 beyond row `n` and column d.
+template <int D, int N>
+__device__ __forceinline__ void copy_rows(const bf16* from, long long stride, int first, int n, int d, bf16* to) {
+    for (int i = threadIdx.x; i < N * (D / 8); i += THREADS) {
+        const int row = i / (D / 8), c = i % (D / 8) * 8;
+        const bool inside = first + row < n && c < d;
+        copy_async<16>(to + row * (D + 8) + c, inside ? from + (first + row) * stride + c : from, inside);
+    }
+}
+
+// 16 rows as the first operand of products: 16 × 16 numbers from column c on.
+template <int D> __device__ __forceinline__ void rows_of(unsigned (&a)[4], const bf16* tile, int row, int c) {
+    const int lane = threadIdx.x % 32;
+    load_matrices<false>(a, tile + (row + lane % 16) * (D + 8) + c + lane / 16 * 8);
+}
+
+// sums (16 × N) += a·tileᵀ, over 16 columns of the tile (N × D) from c on.
+template <int D, int N>
+__device__ __forceinline__ void times_rows(float (&sums)[N / 8][4], const unsigned (&a)[4], const bf16* tile, int c) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int j = 0; j < N / 16; ++j) {
+        unsigned b[4];
+        load_matrices<false>(b, tile + (16 * j + lane / 16 * 8 + lane % 8) * (D + 8) + c + lane / 8 % 2 * 8);
+        mma(sums[2 * j], a, b[0], b[1]);
+        mma(sums[2 * j + 1], a, b[2], b[3]);
+    }
+}
+
+// sums (16 × D) += weights (16 × N)·tile (N × D).
+template <int D, int N>
+__device__ __forceinline__ void times_columns(float (&sums)[D / 8][4], const float (&weights)[N / 8][4], const bf16* tile) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < N / 16; ++i) {
+        const float(&left)[4] = weights[2 * i], (&right)[4] = weights[2 * i + 1];
+        const unsigned a[4] = {pack(left[0], left[1]), pack(left[2], left[3]), pack(right[0], right[1]), pack(right[2], right[3])};
+#pragma unroll
+        for (int j = 0; j < D / 16; ++j) {
+            unsigned b[4];
+            load_matrices<true>(b, tile + (16 * i + lane % 16) * (D + 8) + 16 * j + lane / 16 * 8);
+            mma(sums[2 * j], a, b[0], b[1]);
+            mma(sums[2 * j + 1], a, b[2], b[3]);
+        }
+    }
+}
+
+template <int N> __device__ __forceinline__ void clear(float (&sums)[N][4]) {
+#pragma unroll
+    for (int j = 0; j < N; ++j) sums[j][0] = sums[j][1] = sums[j][2] = sums[j][3] = 0.0f;
+}
+
+// Rows g and g + 8 of sums times a factor each, in rows `row` and row + 8 of a head.
+template <int D>
+__device__ __forceinline__ void write_rows(bf16* to, long long stride, int row, int n, int d, const float (&sums)[D / 8][4],
+                                           const float (&factor)[2]) {
+    const int t = threadIdx.x % 4;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        if (row + 8 * r >= n) continue;
+        bf16* out = to + (row + 8 * r) * stride;
+#pragma unroll
+        for (int j = 0; j < D / 8; ++j)
+            if (8 * j < d)
+                *(unsigned*)(out + 8 * j + 2 * t) = pack(sums[j][2 * r] * factor[r], sums[j][2 * r + 1] * factor[r]);
+    }
+}
+
+// Sum and maximum over the four lanes that share a row.
+__device__ __forceinline__ float lanes_sum(float x) {
+    x += __shfl_xor_sync(0xffffffffu, x, 1);
+    return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+__device__ __forceinline__ float lanes_max(float x) {
+    x = larger(x, __shfl_xor_sync(0xffffffffu, x, 1));
+    return larger(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+
+struct Yes {
+    static constexpr bool value = true;
+};
+struct No {
+    static constexpr bool value = false;
+};
+
+// True when every query from `from` on sees every one of keys at..at + size.
+__device__ __forceinline__ bool sees_all(const Shape& s, int from, int at, int size, int n) {
+    return s.window < 0 && at + size <= n && (!s.causal || at + size - 1 <= from);
+}
+
+// Where a block is at work. Grid: (heads, tiles); tiles[3i..] = first token of the document, its length, first row in it.
+struct Place {
+    long long start;
+    int n, first;
+};
+
+__device__ __forceinline__ Place place(const unsigned* tiles) {
+    tiles += 3 * blockIdx.y;
+    return {(long long)tiles[0], (int)tiles[1], (int)tiles[2]};
+}
+
+// Shared memory: 64 keys and 64 values.
+template <int D, bool DROPS>
+__device__ void heads_forward(const bf16* q, const bf16* k, const bf16* v, bf16* o, float* lse, const unsigned* tiles, Shape s) {
+    SHARED(bf16, kt);
+    bf16* vt = kt + ROWS * (D + 8);
+    const Place p = place(tiles);
+    const int d = s.d, n = p.n, head = blockIdx.x, kv_head = head / (s.heads / s.kv_heads);
+    const long long qs = (long long)s.heads * d, ks = (long long)s.kv_heads * d;
+    const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    const int lowest = p.first + 16 * warp, query = lowest + g;
+    k += p.start * ks + kv_head * d;
+    v += p.start * ks + kv_head * d;
+    const Keys drawn[2] = {mask_keys(s, p.start + query, head), mask_keys(s, p.start + query + 8, head)};
+    const float steep = s.scale * LOG2E;
+    const Range seen = keys_of(s, p.first, min(p.first + ROWS, n), n, ROWS);
+
+    // queries come through the place of the values
+    copy_rows<D, ROWS>(q + p.start * qs + head * d, qs, p.first, n, d, vt);
+    copy_rows<D, ROWS>(k, ks, seen.from, n, d, kt);
+    commit_copies();
+    wait_for_copies<0>();
+    __syncthreads();
+    unsigned queries[D / 16][4];
+#pragma unroll
+    for (int c = 0; c < D / 16; ++c) rows_of<D>(queries[c], vt, 16 * warp, 16 * c);
+    __syncthreads();
+
+    float sums[D / 8][4], top[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
+    clear(sums);
+    for (int at = seen.from; at < seen.to; at += ROWS) {
+        copy_rows<D, ROWS>(v, ks, at, n, d, vt);
+        commit_copies();
+        float scores[ROWS / 8][4];
+        clear(scores);
+#pragma unroll
+        for (int c = 0; c < D / 16; ++c) times_rows<D, ROWS>(scores, queries[c], kt, 16 * c);
+        __syncthreads();
+        if (at + ROWS < seen.to) copy_rows<D, ROWS>(k, ks, at + ROWS, n, d, kt);
+        commit_copies();
+        if (!sees_all(s, lowest, at, ROWS, n)) {
+#pragma unroll
+            for (int j = 0; j < ROWS / 8; ++j)
+#pragma unroll
+                for (int e = 0; e < 4; ++e) {
+                    const int key = at + 8 * j + 2 * t + e % 2;
+                    if (key >= n || !sees(s, query + e / 2 * 8, key)) scores[j][e] = -INFINITY;
+                }
+        }
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            float new_top = top[r];
+#pragma unroll
+            for (int j = 0; j < ROWS / 8; ++j) new_top = larger(larger(scores[j][2 * r], scores[j][2 * r + 1]), new_top);
+            new_top = lanes_max(new_top);
+            const float base = finite(new_top) * steep, factor = power_of_2(fmaf(top[r], steep, -base));
+            top[r] = new_top;
+            total[r] *= factor;
+#pragma unroll
+            for (int j = 0; j < ROWS / 8; ++j)
+#pragma unroll
+                for (int c = 0; c < 2; ++c) {
+                    float& x = scores[j][2 * r + c];
+                    x = power_of_2(fmaf(x, steep, -base));
+                    total[r] += x;
+                    if (DROPS) x *= mask(s, drawn[r], at + 8 * j + 2 * t + c);
+                }
+#pragma unroll
+            for (int j = 0; j < D / 8; ++j) {
+                sums[j][2 * r] *= factor;
+                sums[j][2 * r + 1] *= factor;
+            }
+        }
+        wait_for_copies<1>();
+        __syncthreads();
+        times_columns<D, ROWS>(sums, scores, vt);
+        wait_for_copies<0>();
+        __syncthreads();
+    }
+    float share[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        const float all = lanes_sum(total[r]);
+        // a query that sees nothing gets 0
+        share[r] = all == 0.0f ? 0.0f : 1.0f / all;
+        if (t == 0 && query + 8 * r < n) lse[(p.start + query + 8 * r) * s.heads + head] = top[r] * s.scale + logf(all);
+    }
+    write_rows<D>(o + p.start * qs + head * d, qs, query, n, d, sums, share);
+}
+
+// dq = Σ ds·k with ds = scale·p·(mask·(g·vᵀ) − delta). Shared memory: two steps of keys and values.
+template <int D, bool DROPS>
+__device__ void heads_backward_q(const bf16* q, const bf16* k, const bf16* v, const float* lse, const float* delta,
+                                 const bf16* d_o, bf16* dq, const unsigned* tiles, Shape s) {
+    constexpr int N = Step<D>::size, SIZE = N * (D + 8);
+    SHARED(bf16, memory);
+    const Place p = place(tiles);
+    const int d = s.d, n = p.n, head = blockIdx.x, kv_head = head / (s.heads / s.kv_heads);
+    const long long qs = (long long)s.heads * d, ks = (long long)s.kv_heads * d;
+    const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    const int lowest = p.first + 16 * warp, query = lowest + g;
+    k += p.start * ks + kv_head * d;
+    v += p.start * ks + kv_head * d;
+    const Keys drawn[2] = {mask_keys(s, p.start + query, head), mask_keys(s, p.start + query + 8, head)};
+    const float steep = s.scale * LOG2E;
+
+    // queries and gradients pass through the place of keys and values
+    bf16* staged = memory + ROWS * (D + 8);
+    copy_rows<D, ROWS>(q + p.start * qs + head * d, qs, p.first, n, d, memory);
+    copy_rows<D, ROWS>(d_o + p.start * qs + head * d, qs, p.first, n, d, staged);
+    commit_copies();
+    float top[2], mean[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        const long long at = (p.start + min(query + 8 * r, n - 1)) * s.heads + head;
+        top[r] = finite(lse[at]) * LOG2E;
+        mean[r] = delta[at];
+    }
+    wait_for_copies<0>();
+    __syncthreads();
+    unsigned queries[D / 16][4], gradients[D / 16][4];
+#pragma unroll
+    for (int c = 0; c < D / 16; ++c) {
+        rows_of<D>(queries[c], memory, 16 * warp, 16 * c);
+        rows_of<D>(gradients[c], staged, 16 * warp, 16 * c);
+    }
+    __syncthreads();
+
+    float sums[D / 8][4];
+    clear(sums);
+    const Range seen = keys_of(s, p.first, min(p.first + ROWS, n), n, N);
+    int buffer = 0;
+    if (seen.from < seen.to) {
+        copy_rows<D, N>(k, ks, seen.from, n, d, memory);
+        copy_rows<D, N>(v, ks, seen.from, n, d, memory + SIZE);
+    }
+    commit_copies();
+    for (int at = seen.from; at < seen.to; at += N, buffer ^= 1) {
+        const bf16 *kt = memory + 2 * SIZE * buffer, *vt = kt + SIZE;
+        if (at + N < seen.to) {
+            bf16* next = memory + 2 * SIZE * (buffer ^ 1);
+            copy_rows<D, N>(k, ks, at + N, n, d, next);
+            copy_rows<D, N>(v, ks, at + N, n, d, next + SIZE);
+        }
+        commit_copies();
+        wait_for_copies<1>();
+        __syncthreads();
+        float scores[N / 8][4], dp[N / 8][4];
+        clear(scores);
+        clear(dp);
+#pragma unroll
+        for (int c = 0; c < D / 16; ++c) {
+            times_rows<D, N>(scores, queries[c], kt, 16 * c);
+            times_rows<D, N>(dp, gradients[c], vt, 16 * c);
+        }
+        auto gradients_of_scores = [&](auto all) {
+#pragma unroll
+            for (int j = 0; j < N / 8; ++j)
+#pragma unroll
+                for (int e = 0; e < 4; ++e) {
+                    const int key = at + 8 * j + 2 * t + e % 2, r = e / 2;
+                    const bool seen_here = all.value || (key < n && sees(s, query + 8 * r, key));
+                    const float weight = seen_here ? power_of_2(fmaf(scores[j][e], steep, -top[r])) : 0.0f;
+                    const float kept = DROPS ? mask(s, drawn[r], key) : 1.0f;
+                    scores[j][e] = weight * (dp[j][e] * kept - mean[r]) * s.scale;
+                }
+        };
+        if (sees_all(s, lowest, at, N, n))
+            gradients_of_scores(Yes());
+        else
+            gradients_of_scores(No());
+        times_columns<D, N>(sums, scores, kt);
+        __syncthreads();
+    }
+    const float one[2] = {1.0f, 1.0f};
+    write_rows<D>(dq + p.start * qs + head * d, qs, query, n, d, sums, one);
+}
+
+// dk = Σ dsᵀ·q and dv = Σ pᵀ·g over the queries of all heads that read this one; grid: (key heads, tiles). Shared memory:
+// 64 keys and values, two steps of queries and gradients, and of their lse and delta.
+template <int D, bool DROPS>
+__device__ void heads_backward_kv(const bf16* q, const bf16* k, const bf16* v, const float* lse, const float* delta,
+                                  const bf16* d_o, bf16* dk, bf16* dv, const unsigned* tiles, Shape s) {
+    constexpr int N = Step<D>::size, SIZE = N * (D + 8);
+    SHARED(bf16, kt);
+    bf16 *vt = kt + ROWS * (D + 8), *steps = vt + ROWS * (D + 8);
+    float* statistics = (float*)(steps + 4 * SIZE);
+    const Place p = place(tiles);
+    const int d = s.d, n = p.n, kv_head = blockIdx.x, group = s.heads / s.kv_heads;
+    const long long qs = (long long)s.heads * d, ks = (long long)s.kv_heads * d;
+    const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    const int key = p.first + 16 * warp + g;
+    const float steep = s.scale * LOG2E;
+    const Range seen = queries_of(s, p.first, min(p.first + ROWS, n), n, N);
+    const int count = (seen.to - seen.from + N - 1) / N;
+
+    // step i: a tile of queries and gradients of one of the heads
+    auto fetch = [&](int i, int buffer) {
+        const int head = kv_head * group + i / count, at = seen.from + i % count * N;
+        const long long from = p.start * qs + head * d;
+        bf16* to = steps + 2 * SIZE * buffer;
+        copy_rows<D, N>(q + from, qs, at, n, d, to);
+        copy_rows<D, N>(d_o + from, qs, at, n, d, to + SIZE);
+        if (threadIdx.x < 2 * N) {
+            const int row = threadIdx.x % N;
+            const float* of = threadIdx.x < N ? lse : delta;
+            const bool inside = at + row < n;
+            copy_async<4>(statistics + 2 * N * buffer + threadIdx.x,
+                          of + (p.start + (inside ? at + row : 0)) * s.heads + head, inside);
+        }
+    };
+    copy_rows<D, ROWS>(k + p.start * ks + kv_head * d, ks, p.first, n, d, kt);
+    copy_rows<D, ROWS>(v + p.start * ks + kv_head * d, ks, p.first, n, d, vt);
+    if (count > 0) fetch(0, 0);
+    commit_copies();
+
+    float dk_sums[D / 8][4], dv_sums[D / 8][4];
+    clear(dk_sums);
+    clear(dv_sums);
+    for (int i = 0; i < group * count; ++i) {
+        const int head = kv_head * group + i / count, at = seen.from + i % count * N;
+        if (i + 1 < group * count) fetch(i + 1, (i + 1) % 2);
+        commit_copies();
+        wait_for_copies<1>();
+        __syncthreads();
+        const bf16 *qt = steps + 2 * SIZE * (i % 2), *gt = qt + SIZE;
+        const float *tops = statistics + 2 * N * (i % 2), *means = tops + N;
+        float scores[N / 8][4], dp[N / 8][4];
+        clear(scores);
+        clear(dp);
+#pragma unroll
+        for (int c = 0; c < D / 16; ++c) {
+            unsigned a[4];
+            rows_of<D>(a, kt, 16 * warp, 16 * c);
+            times_rows<D, N>(scores, a, qt, 16 * c);
+            rows_of<D>(a, vt, 16 * warp, 16 * c);
+            times_rows<D, N>(dp, a, gt, 16 * c);
+        }
+        auto gradients_of_scores = [&](auto all) {
+#pragma unroll
+            for (int j = 0; j < N / 8; ++j)
+#pragma unroll
+                for (int c = 0; c < 2; ++c) {
+                    const int column = 8 * j + 2 * t + c, query = at + column;
+                    const float top = finite(tops[column]) * LOG2E, mean = means[column];
+                    const Keys drawn = DROPS ? mask_keys(s, p.start + query, head) : Keys{0, 0};
+#pragma unroll
+                    for (int r = 0; r < 2; ++r) {
+                        const int e = 2 * r + c;
+                        const bool seen_here = all.value || (query < n && key + 8 * r < n && sees(s, query, key + 8 * r));
+                        const float weight = seen_here ? power_of_2(fmaf(scores[j][e], steep, -top)) : 0.0f;
+                        const float kept = DROPS ? mask(s, drawn, key + 8 * r) : 1.0f;
+                        scores[j][e] = weight * kept;
+                        dp[j][e] = weight * (dp[j][e] * kept - mean) * s.scale;
+                    }
+                }
+        };
+        // keys of this warp that all queries here see
+        if (at + N <= n && sees_all(s, at, p.first + 16 * warp, 16, n))
+            gradients_of_scores(Yes());
+        else
+            gradients_of_scores(No());
+        times_columns<D, N>(dv_sums, scores, gt);
+        times_columns<D, N>(dk_sums, dp, qt);
+        __syncthreads();
+    }
+    wait_for_copies<0>();
+    const float one[2] = {1.0f, 1.0f};
+    const long long out = p.start * ks + kv_head * d;
+    write_rows<D>(dk + out, ks, key, n, d, dk_sums, one);
+    write_rows<D>(dv + out, ks, key, n, d, dv_sums, one);
+}
+
+// Kernels name_32, name_64 and name_128 for heads up to that width, and name_32_dropout and so on.
+#define HEADS_OF(kernel, parameters, ...)                                    \
+    LINKAGE void __launch_bounds__(THREADS) kernel parameters { __VA_ARGS__; } \
+    REGISTER(kernel)
+#define HEADS(name, parameters, arguments)                                \
+    HEADS_OF(name##_32, parameters, name<32, false> arguments)            \
+    HEADS_OF(name##_64, parameters, name<64, false> arguments)            \
+    HEADS_OF(name##_128, parameters, name<128, false> arguments)          \
+    HEADS_OF(name##_32_dropout, parameters, name<32, true> arguments)     \
+    HEADS_OF(name##_64_dropout, parameters, name<64, true> arguments)     \
+    HEADS_OF(name##_128_dropout, parameters, name<128, true> arguments)
+
+HEADS(heads_forward,
+      (const bf16* q, const bf16* k, const bf16* v, bf16* o, float* lse, const unsigned* tiles, SHAPE_PARAMETERS),
+      (q, k, v, o, lse, tiles, SHAPE))
+HEADS(heads_backward_q,
+      (const bf16* q, const bf16* k, const bf16* v, const float* lse, const float* delta, const bf16* d_o, bf16* dq,
+       const unsigned* tiles, SHAPE_PARAMETERS),
+      (q, k, v, lse, delta, d_o, dq, tiles, SHAPE))
+HEADS(heads_backward_kv,
+      (const bf16* q, const bf16* k, const bf16* v, const float* lse, const float* delta, const bf16* d_o, bf16* dk, bf16* dv,
+       const unsigned* tiles, SHAPE_PARAMETERS),
+      (q, k, v, lse, delta, d_o, dk, dv, tiles, SHAPE))
