@@ -27,6 +27,14 @@ impl Vector {
         }
     }
 
+    /// The matrix as an operand of products with activations.
+    pub fn operand<'a>(&'a self, params: &'a Params) -> &'a Tensor {
+        match self {
+            Source::Frozen(t) => t,
+            Source::Param(id) => params.operand(*id),
+        }
+    }
+
     pub fn param(&self) -> Option<ParamId> {
         match self {
             Source::Frozen(_) => None,
@@ -131,7 +139,11 @@ impl Linear {
         let mut start = None;
         if let Some(lora) = &self.lora {
             let dropped = lora.dropout.of(x, step);
-            h = Some((times_t(dropped.as_ref().unwrap_or(x), lora.a.get(params)), lora.b.get(params), lora.scaling));
+            h = Some((
+                times_t(dropped.as_ref().unwrap_or(x), lora.a.operand(params)),
+                lora.b.operand(params),
+                lora.scaling,
+            ));
             start = lora.start.as_ref().map(|(a0, b0)| (times_t(x, a0), b0, -lora.scaling));
         }
         typed!(x, T, {
@@ -177,7 +189,7 @@ impl Linear {
         let mut dh = None;
         let mut dh0 = None;
         if let Some(lora) = &self.lora {
-            let g = times(lora.scaling, dy, lora.b.get(params));
+            let g = times(lora.scaling, dy, lora.b.operand(params));
             if let (Some(id), Some(h)) = (lora.b.param(), &saved.h) {
                 add_t_times(params.grad_mut(id), lora.scaling, dy, h);
             }
@@ -224,7 +236,7 @@ impl Linear {
     ) {
         product(dx, accumulate, 1.0, Side::of(dy), Side::of(self.gpu_weight(params, dy)));
         let (Some(lora), Some(dh)) = (&self.lora, dh) else { return };
-        let a = lora.a.get(params);
+        let a = lora.a.operand(params);
         match lora.dropout.is_on(step) {
             false => product(dx, true, 1.0, Side::of(dh), Side::of(a)),
             true => lora.dropout.add(&times(1.0, dh, a), dx, step),
@@ -248,7 +260,7 @@ impl Linear {
         let mut extra: Vec<Term<'_, T>> = Vec::new();
         let mut through_dropout = None;
         if let (Some(lora), Some(dh)) = (&self.lora, dh) {
-            let a = lora.a.get(params);
+            let a = lora.a.operand(params);
             match lora.dropout.is_on(step) {
                 false => extra.push(Term { alpha: T::ONE, a: dh.view(), b: a.view() }),
                 true => through_dropout = Some((times(1.0, dh, a), lora.dropout)),

@@ -3,12 +3,49 @@
 use crate::kernels::optim::{AdamW, Sgd, adamw_step, sgd_step};
 use crate::tensor::{Tensor, typed};
 
-/// Step number `step` (from 1) of AdamW on the parameter `p` with gradient `g` and moments `m` and `v`.
-pub fn adamw(p: &mut Tensor, g: &Tensor, m: &mut Tensor, v: &mut Tensor, how: &AdamW, step: u64) {
-    typed!(
-        g, T, adamw_step::<T>(p.as_mut_slice(), g.as_slice(), m.as_mut_slice(), v.as_mut_slice(), how, step),
-        gpu: crate::cuda::ops::adamw(p, g, m, v, how, step)
-    );
+/// A parameter in a step of AdamW.
+#[derive(Debug)]
+pub struct AdamWStep<'a> {
+    /// The parameter.
+    pub p: &'a mut Tensor,
+    /// Its gradient.
+    pub g: &'a Tensor,
+    /// First moment.
+    pub m: &'a mut Tensor,
+    /// Second moment.
+    pub v: &'a mut Tensor,
+    /// Rates and decay.
+    pub how: AdamW,
+}
+
+/// Step number `step` (from 1) of AdamW on all parameters at once. All are of the same number type.
+pub fn adamw(steps: &mut [AdamWStep<'_>], step: u64) {
+    let Some(first) = steps.first() else { return };
+    if first.p.compute().on_gpu() {
+        return crate::cuda::on_gpu!(crate::cuda::many::adamw(steps, step));
+    }
+    for s in steps {
+        typed!(
+            s.g, T, adamw_step::<T>(s.p.as_mut_slice(), s.g.as_slice(), s.m.as_mut_slice(), s.v.as_mut_slice(), &s.how, step),
+            gpu: unreachable!("all parameters are in one place")
+        );
+    }
+}
+
+/// Every element of every tensor times `factor`.
+pub fn scale(tensors: &mut [&mut Tensor], factor: f64) {
+    match tensors.first().is_some_and(|t| t.compute().on_gpu()) {
+        false => tensors.iter_mut().for_each(|t| t.scale(factor)),
+        true => crate::cuda::on_gpu!(crate::cuda::many::scale(tensors, factor)),
+    }
+}
+
+/// Sets every element of every tensor to 0.
+pub(crate) fn zero(tensors: &mut [&mut Tensor]) {
+    match tensors.first().is_some_and(|t| t.compute().on_gpu()) {
+        false => tensors.iter_mut().for_each(|t| t.fill_zero()),
+        true => crate::cuda::on_gpu!(crate::cuda::many::zero(tensors)),
+    }
 }
 
 /// Step number `step` (from 1) of SGD on the parameter `p` with gradient `g`; `buffer` is for momentum.
@@ -28,6 +65,6 @@ pub fn sum_squares(tensors: &[&Tensor]) -> Vec<f64> {
     };
     match first.compute().on_gpu() {
         false => tensors.iter().map(of).collect(),
-        true => crate::cuda::on_gpu!(crate::cuda::ops::sum_squares(tensors)),
+        true => crate::cuda::on_gpu!(crate::cuda::many::sum_squares(tensors)),
     }
 }

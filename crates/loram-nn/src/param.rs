@@ -1,7 +1,8 @@
 //! What training changes.
 
+use crate::cuda;
 use crate::observe::Watch;
-use crate::tensor::Tensor;
+use crate::tensor::{Compute, Tensor};
 
 /// The part that a parameter plays, for learning rates and files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct Param {
 #[derive(Debug, Default)]
 pub struct Params {
     list: Vec<Param>,
+    /// On a GPU, during a pass: factors of adapters in the number type of activations, by place.
+    narrow: Vec<Option<Tensor>>,
     /// Layers that are watched while the model runs.
     pub(crate) watch: Option<Watch>,
 }
@@ -55,6 +58,28 @@ impl Params {
 
     pub(crate) fn value(&self, id: ParamId) -> &Tensor {
         &self.list[id.0].value
+    }
+
+    /// The value for products with activations.
+    pub(crate) fn operand(&self, id: ParamId) -> &Tensor {
+        self.narrow.get(id.0).and_then(Option::as_ref).unwrap_or_else(|| self.value(id))
+    }
+
+    /// Values stay as they are until [`Params::end_pass`], so that those of adapters can be rounded once for activations
+    /// in `compute`.
+    pub(crate) fn begin_pass(&mut self, compute: Compute) {
+        if compute != Compute::CudaBf16 {
+            return;
+        }
+        let is_factor = |p: &Param| matches!(p.kind, ParamKind::LoraA | ParamKind::LoraB);
+        let factors: Vec<&Tensor> = self.list.iter().filter(|p| is_factor(p)).map(|p| &p.value).collect();
+        let mut narrow = cuda::on_gpu!(cuda::many::narrow(&factors)).into_iter();
+        self.narrow = self.list.iter().map(|p| if is_factor(p) { narrow.next() } else { None }).collect();
+    }
+
+    /// Ends what [`Params::begin_pass`] began.
+    pub(crate) fn end_pass(&mut self) {
+        self.narrow.clear();
     }
 
     pub(crate) fn grad_mut(&mut self, id: ParamId) -> &mut Tensor {
@@ -103,6 +128,6 @@ impl Params {
 
     /// Sets all gradients to 0.
     pub fn zero_grads(&mut self) {
-        self.list.iter_mut().for_each(|p| p.grad.fill_zero());
+        crate::optim::zero(&mut self.list.iter_mut().map(|p| &mut p.grad).collect::<Vec<_>>());
     }
 }

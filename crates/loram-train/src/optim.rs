@@ -3,7 +3,7 @@
 use crate::config::{OptimKind, TrainConfig};
 use crate::{Error, Result};
 use loram_nn::kernels::optim::{AdamW, Sgd};
-use loram_nn::optim::{adamw, sgd, sum_squares};
+use loram_nn::optim::{AdamWStep, adamw, scale, sgd, sum_squares};
 use loram_nn::{Compute, Param, ParamKind, Tensor};
 use std::collections::BTreeMap;
 
@@ -106,26 +106,29 @@ impl Optimizer {
     pub fn step<'a>(&mut self, params: impl IntoIterator<Item = &'a mut Param>, lr: f64) {
         self.steps += 1;
         let mut state = std::mem::take(&mut self.state);
-        for (param, state) in params.into_iter().zip(&mut state) {
-            self.step_one(param, state, lr);
+        let each = params.into_iter().zip(&mut state);
+        match self.kind {
+            OptimKind::AdamW => {
+                adamw(&mut each.map(|(p, state)| self.adamw_step(p, state, lr)).collect::<Vec<_>>(), self.steps)
+            }
+            OptimKind::Sgd => each.for_each(|(p, state)| self.sgd_step(p, state, lr)),
         }
         self.state = state;
     }
 
-    fn step_one(&self, param: &mut Param, state: &mut [Tensor], lr: f64) {
+    fn adamw_step<'a>(&self, param: &'a mut Param, state: &'a mut [Tensor], lr: f64) -> AdamWStep<'a> {
         let group = self.group(param);
-        let lr = lr * group.rate;
         let weight_decay = if param.decay { group.weight_decay } else { 0.0 };
-        match (self.kind, state) {
-            (OptimKind::AdamW, [m, v]) => {
-                let how = AdamW { lr, weight_decay, eps: group.epsilon, ..self.adam };
-                adamw(&mut param.value, &param.grad, m, v, &how, self.steps);
-            }
-            (_, state) => {
-                let how = Sgd { lr, momentum: self.momentum, dampening: 0.0, nesterov: false, weight_decay };
-                sgd(&mut param.value, &param.grad, state.first_mut(), &how, self.steps);
-            }
-        }
+        let how = AdamW { lr: lr * group.rate, weight_decay, eps: group.epsilon, ..self.adam };
+        let [m, v] = state else { unreachable!("AdamW has two moments") };
+        AdamWStep { p: &mut param.value, g: &param.grad, m, v, how }
+    }
+
+    fn sgd_step(&self, param: &mut Param, state: &mut [Tensor], lr: f64) {
+        let group = self.group(param);
+        let weight_decay = if param.decay { group.weight_decay } else { 0.0 };
+        let how = Sgd { lr: lr * group.rate, momentum: self.momentum, dampening: 0.0, nesterov: false, weight_decay };
+        sgd(&mut param.value, &param.grad, state.first_mut(), &how, self.steps);
     }
 
     /// The state by name, `<parameter>.exp_avg` and so on, with its shape.
@@ -182,9 +185,7 @@ pub fn clip<'a>(params: impl IntoIterator<Item = &'a mut Param>, norm: f64, max_
     if factor >= 1.0 {
         return;
     }
-    for p in params {
-        p.grad.scale(factor);
-    }
+    scale(&mut params.into_iter().map(|p| &mut p.grad).collect::<Vec<_>>(), factor);
 }
 
 /// An error when the loss or the norm of the gradients is no number.

@@ -14,6 +14,8 @@ mod driver;
 #[path = "emulated.rs"]
 mod driver;
 #[cfg(gpu)]
+pub(crate) mod many;
+#[cfg(gpu)]
 pub(crate) mod memory;
 #[cfg(gpu)]
 pub(crate) mod ops;

@@ -5,7 +5,7 @@ use super::memory::Buffer;
 use crate::kernels::activation::Act;
 use crate::kernels::cross_entropy::LossSum;
 use crate::kernels::elementwise::threshold;
-use crate::kernels::optim::{AdamW, Sgd};
+use crate::kernels::optim::Sgd;
 use crate::tensor::{Compute, Tensor};
 
 /// The kernel for the number type of a tensor.
@@ -197,30 +197,6 @@ impl Losses {
         }
         sum
     }
-}
-
-/// Blocks that share the work on a sum of squares.
-const PARTS: usize = 64;
-
-/// Σ x² of every tensor, read back at once.
-pub(crate) fn sum_squares(tensors: &[&Tensor]) -> Vec<f64> {
-    let parts = Tensor::scratch(Compute::CudaF32, tensors.len(), PARTS);
-    for (i, x) in tensors.iter().enumerate() {
-        let grid = Grid { blocks: (PARTS, 1), threads: 256, shared: 0 };
-        launch!("sum_squares", grid; x.address(), parts.buffer().at(i * PARTS), x.len() as i64);
-    }
-    let parts = parts.to_f32_vec();
-    parts.chunks_exact(PARTS).map(|p| p.iter().map(|&x| f64::from(x)).sum()).collect()
-}
-
-pub(crate) fn adamw(p: &mut Tensor, g: &Tensor, m: &mut Tensor, v: &mut Tensor, how: &AdamW, step: u64) {
-    let (n, t) = (p.len(), step as f64);
-    launch!(
-        "adamw", Grid::elements(n);
-        p.address(), g.address(), m.address(), v.address(), (1.0 - how.lr * how.weight_decay) as f32,
-        (1.0 - how.beta1) as f32, how.beta2 as f32, (1.0 - how.beta2) as f32,
-        (how.lr / (1.0 - how.beta1.powf(t))) as f32, (1.0 - how.beta2.powf(t)).sqrt() as f32, how.eps as f32, n as i64
-    );
 }
 
 pub(crate) fn sgd(p: &mut Tensor, g: &Tensor, buffer: Option<&mut Tensor>, how: &Sgd, step: u64) {

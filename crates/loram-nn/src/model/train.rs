@@ -12,7 +12,12 @@ impl Model {
     /// Adds d(`loss_scale`·Σ loss)/dθ of a batch to the gradients of all parameters θ. `loss_scale` is 1/(tokens or
     /// documents that count in the whole optimiser step) for a mean; `step_seed` draws the dropout.
     pub fn forward_backward(&mut self, batch: &Batch, loss_scale: f64, step_seed: u64) -> Result<BatchLoss> {
-        cuda::catch(|| self.pass(batch, loss_scale, step_seed))
+        let done = cuda::catch(|| {
+            self.params.begin_pass(self.options.compute);
+            self.pass(batch, loss_scale, step_seed)
+        });
+        self.params.end_pass();
+        done
     }
 
     fn pass(&mut self, batch: &Batch, loss_scale: f64, step_seed: u64) -> Result<BatchLoss> {

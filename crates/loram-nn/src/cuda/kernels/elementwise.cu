@@ -1,4 +1,4 @@
-// Small operations on whole tensors: sums, scaling, changes of the number type, biases, dropout, norms of gradients.
+// Small operations on whole tensors: sums, scaling, changes of the number type, biases, dropout.
 #include "portable.cuh"
 
 template <typename T> __device__ void add_assign(T* y, const T* x, long long n) {
@@ -48,11 +48,3 @@ __device__ void dropout(const T* x, T* y, unsigned threshold, float keep, unsign
 }
 BOTH(dropout, (const T* x, T* y, unsigned threshold, float keep, unsigned long long seed, int accumulate, long long n),
      (x, y, threshold, keep, seed, accumulate, n))
-
-// One sum of squares for each block, which takes every gridDim-th piece.
-KERNEL(sum_squares, const float* x, float* partial, long long n) {
-    float sum = 0.0f;
-    for (long long i = element(); i < n; i += (long long)gridDim.x * blockDim.x) sum = fmaf(x[i], x[i], sum);
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) partial[blockIdx.x] = sum;
-}

@@ -2,7 +2,7 @@ use super::{GPU, SHAPES, close, on, random};
 use crate::cuda::ops::Losses;
 use crate::kernels::cross_entropy::softmax_cross_entropy;
 use crate::kernels::optim::{AdamW, Sgd};
-use crate::optim::{adamw, sgd, sum_squares};
+use crate::optim::{AdamWStep, adamw, scale, sgd, sum_squares, zero};
 use crate::tensor::{Compute, Tensor};
 
 #[test]
@@ -50,14 +50,23 @@ fn optimiser_steps() {
             let g = place(&g);
             let (mut a, mut m, mut v) = (place(&p), zeros(), zeros());
             let mut all = Vec::new();
-            (1..4).for_each(|step| adamw(&mut a, &g, &mut m, &mut v, &adam, step));
-            all.extend([a, m, v]);
+            // beside a tensor of another size and other rates
+            let (mut a2, g2) = (place(&random(3, 700, 5)), place(&random(3, 700, 6)));
+            let [mut m2, mut v2] = [(); 2].map(|()| Tensor::zeros(compute, 3, 700));
+            for step in 1..4 {
+                let first = AdamWStep { p: &mut a, g: &g, m: &mut m, v: &mut v, how: adam };
+                let how = AdamW { lr: 0.01, weight_decay: 0.0, ..adam };
+                adamw(&mut [first, AdamWStep { p: &mut a2, g: &g2, m: &mut m2, v: &mut v2, how }], step);
+            }
+            let squares = sum_squares(&[&g, &a, &a2]);
+            scale(&mut [&mut v, &mut v2], 0.5);
+            zero(&mut [&mut m, &mut m2]);
+            all.extend([a, m, v, a2, m2, v2]);
             for how in ways {
                 let (mut b, mut buffer) = (place(&p), zeros());
                 (1..4).for_each(|step| sgd(&mut b, &g, Some(&mut buffer), &how, step));
                 all.extend([b, buffer]);
             }
-            let squares = sum_squares(&[&g, &all[0]]);
             (all, squares)
         };
         let (want, squares) = run(Compute::F32);
