@@ -41,7 +41,7 @@ unsafe impl Sync for Driver {}
 unsafe impl Send for Kernel {}
 
 /// A point in the stream of work.
-pub(super) struct Mark(sys::CUevent);
+pub(crate) struct Mark(sys::CUevent);
 
 // SAFETY: a handle of the driver
 unsafe impl Send for Mark {}

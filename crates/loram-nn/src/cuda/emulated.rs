@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 /// A point in the stream of work.
-pub(super) type Mark = Instant;
+pub(crate) type Mark = Instant;
 
 type Result<T> = std::result::Result<T, String>;
 
