@@ -146,6 +146,8 @@ def main():
     p.add_argument("--json", help="write all figures here")
     args = p.parse_args()
     cuda = args.device == "cuda"
+    if args.profile and not cuda:
+        p.error("--profile is for --device cuda; on the CPU use perf")
     if not os.path.exists(args.loram):
         features = ["--features", "loram-train/cuda"] if cuda else []
         subprocess.run(["cargo", "build", "--release", "--workspace", "--example", "step_bench", *features], cwd=ROOT, check=True)

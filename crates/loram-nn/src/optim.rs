@@ -20,16 +20,17 @@ pub struct AdamWStep<'a> {
 
 /// Step number `step` (from 1) of AdamW on all parameters at once. All are of the same number type.
 pub fn adamw(steps: &mut [AdamWStep<'_>], step: u64) {
-    let Some(first) = steps.first() else { return };
-    if first.p.compute().on_gpu() {
-        return crate::cuda::on_gpu!(crate::cuda::many::adamw(steps, step));
+    match steps.first().is_some_and(|s| s.p.compute().on_gpu()) {
+        false => steps.iter_mut().for_each(|s| on_cpu(s, step)),
+        true => crate::cuda::on_gpu!(crate::cuda::many::adamw(steps, step)),
     }
-    for s in steps {
-        typed!(
-            s.g, T, adamw_step::<T>(s.p.as_mut_slice(), s.g.as_slice(), s.m.as_mut_slice(), s.v.as_mut_slice(), &s.how, step),
-            gpu: unreachable!("all parameters are in one place")
-        );
-    }
+}
+
+fn on_cpu(s: &mut AdamWStep<'_>, step: u64) {
+    typed!(
+        s.g, T, adamw_step::<T>(s.p.as_mut_slice(), s.g.as_slice(), s.m.as_mut_slice(), s.v.as_mut_slice(), &s.how, step),
+        gpu: unreachable!("all parameters are in one place")
+    );
 }
 
 /// Every element of every tensor times `factor`.

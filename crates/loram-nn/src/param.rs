@@ -71,10 +71,12 @@ impl Params {
         if compute != Compute::CudaBf16 {
             return;
         }
-        let is_factor = |p: &Param| matches!(p.kind, ParamKind::LoraA | ParamKind::LoraB);
-        let factors: Vec<&Tensor> = self.list.iter().filter(|p| is_factor(p)).map(|p| &p.value).collect();
-        let mut narrow = cuda::on_gpu!(cuda::many::narrow(&factors)).into_iter();
-        self.narrow = self.list.iter().map(|p| if is_factor(p) { narrow.next() } else { None }).collect();
+        cuda::on_gpu!({
+            let is_factor = |p: &Param| matches!(p.kind, ParamKind::LoraA | ParamKind::LoraB);
+            let factors: Vec<&Tensor> = self.list.iter().filter(|p| is_factor(p)).map(|p| &p.value).collect();
+            let mut narrow = cuda::many::narrow(&factors).into_iter();
+            self.narrow = self.list.iter().map(|p| if is_factor(p) { narrow.next() } else { None }).collect();
+        });
     }
 
     /// Ends what [`Params::begin_pass`] began.
