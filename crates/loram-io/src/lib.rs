@@ -5,6 +5,7 @@ pub mod adapter;
 pub mod atomic;
 pub mod chat;
 pub mod checkpoint;
+pub mod checksum;
 pub mod config;
 pub mod data;
 pub mod error;

@@ -6,10 +6,12 @@
 use crate::grid::{SplitOptions, file_name};
 use crate::{Error, Result};
 use loram_io::atomic;
+use loram_io::checksum::sha256;
 use loram_io::data::{DOCUMENT_END, RawRecord, raw_records};
 use loram_train::TrainConfig;
 use loram_train::batching::permutation;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Fewer documents than this are cut into pieces, so that there is something to divide.
@@ -64,9 +66,10 @@ impl Split {
 
     /// Writes the files, unless they are there. Two programs that do it at once write the same bytes.
     pub fn prepare(&self) -> Result<()> {
+        let made_of = self.test.with_file_name("sources.json");
         // the last one to be written
         if self.test.exists() {
-            return Ok(());
+            return self.unchanged(&made_of);
         }
         let o = &self.options;
         let mut train = match self.train == self.source {
@@ -96,8 +99,36 @@ impl Split {
         let (mut selection, mut test) = divide(held, n, o.seed.wrapping_add(1));
         selection.truncate(o.selection_samples.unwrap_or(usize::MAX));
         test.truncate(o.test_samples.unwrap_or(usize::MAX));
+        let mut sums = BTreeMap::new();
+        for path in self.files() {
+            sums.insert(path, sha256(Path::new(path))?);
+        }
+        atomic::write_json(&made_of, &sums)?;
         write(&self.selection, &selection)?;
         write(&self.test, &test)
+    }
+
+    /// The files that the task names; generated sets are none.
+    fn files(&self) -> impl Iterator<Item = &String> {
+        self.source.iter().chain(&self.held_out).filter(|path| !path.starts_with("demo:"))
+    }
+
+    /// An error when a file is no longer what the parts, and the runs so far, were made of.
+    fn unchanged(&self, made_of: &Path) -> Result<()> {
+        // a folder of an earlier version has no checksums
+        let Ok(text) = std::fs::read_to_string(made_of) else { return Ok(()) };
+        let sums: BTreeMap<String, String> =
+            serde_json::from_str(&text).map_err(|e| Error::folder(made_of, e.to_string()))?;
+        for path in self.files() {
+            if sums.get(path).is_some_and(|then| sha256(Path::new(path)).is_ok_and(|now| now != *then)) {
+                let folder = made_of.parent().unwrap_or(made_of).display();
+                return Err(Error::Usage(format!(
+                    "{path}: not the data of the runs so far, which {folder} was made of; put the old file back, or give \
+                     the grid another output_dir"
+                )));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -221,6 +252,28 @@ mod tests {
         assert_eq!(lines(Path::new(&few.train[0])).len(), 7);
         assert_eq!((train.len(), lines(&split.selection).len(), lines(&split.test).len()), (30, 5, 5));
         assert!(lines(&split.test).iter().all(|l| !train.contains(l)));
+    }
+
+    #[test]
+    fn changed_data_are_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, rows: std::ops::Range<usize>| {
+            let path = dir.path().join(name).display().to_string();
+            let text: String = rows.map(|i| format!("{{\"text\": \"{i}\"}}\n")).collect();
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let (train, held) = (file("train.jsonl", 0..9), file("dev.jsonl", 0..8));
+        let split = Split::new(dir.path(), "t", &config(&train, &[&held]), &SplitOptions::default()).unwrap();
+        split.prepare().unwrap();
+        split.prepare().unwrap();
+        file("dev.jsonl", 1..9);
+        let what = split.prepare().unwrap_err().to_string();
+        assert!(what.contains(&held) && what.contains("output_dir"), "{what}");
+        file("dev.jsonl", 0..8);
+        split.prepare().unwrap();
+        file("train.jsonl", 0..10);
+        assert!(split.prepare().unwrap_err().to_string().contains(&train));
     }
 
     #[test]

@@ -5,10 +5,9 @@ use crate::session::{Base, show};
 use crate::tensorboard::EventWriter;
 use crate::{Result, system};
 use loram_io::atomic;
-
-use sha2::{Digest, Sha256};
+use loram_io::checksum::sha256;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Metrics by line.
@@ -145,7 +144,7 @@ fn json(value: &impl serde::Serialize) -> String {
 /// Writes `environment.json`: version, machine, model, data with their checksums.
 pub(crate) fn write_environment(dir: &Path, base: &Base, data: &[String]) -> Result<()> {
     let files = data.iter().map(|p| match Path::new(p).is_file() {
-        true => serde_json::json!({"path": p, "sha256": sha256(Path::new(p))}),
+        true => serde_json::json!({"path": p, "sha256": sha256(Path::new(p)).ok()}),
         false => serde_json::json!({"path": p}),
     });
     let value = serde_json::json!({
@@ -167,18 +166,4 @@ pub(crate) fn write_environment(dir: &Path, base: &Base, data: &[String]) -> Res
         "data": files.collect::<Vec<_>>(),
     });
     Ok(atomic::write_json(dir.join(ENVIRONMENT), &value)?)
-}
-
-/// Checksum of a file; `None` when it cannot be read any more.
-fn sha256(path: &Path) -> Option<String> {
-    let mut file = File::open(path).ok()?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).ok()? {
-            0 => break,
-            n => hash.update(&buffer[..n]),
-        }
-    }
-    Some(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
