@@ -2,12 +2,12 @@
 """Pairs of sentences with a sentence-embedding model's own similarity as their score, to train on before the few pairs
 that people scored (Augmented SBERT's silver data, arXiv 2010.08240; here the teacher is the model itself).
 
-    python3 examples/similarity_pairs.py all-MiniLM-L6-v2 data/stsb/train.jsonl data/stsb/similar.jsonl
+    python3 examples/similarity_pairs.py sentence-transformers/all-MiniLM-L6-v2 data/stsb/train.jsonl data/stsb/similar.jsonl
 
 Every sentence of the file is paired with two of its eight nearest neighbours and one of its next three hundred; pairs
 that the file scores itself are left out. The score is the cosine of the mean-pooled embeddings, on the scale of the file
 by the cubic that fits the file's own pairs best. Needs numpy, torch and transformers."""
-import argparse, json, random, sys
+import argparse, json, math, os, random
 import numpy as np, torch
 from transformers import AutoModel, AutoTokenizer
 
@@ -26,6 +26,23 @@ def embed(folder, sentences):
     return vectors
 
 
+def read(parser, path):
+    """Records with their scores as numbers."""
+    rows = []
+    try:
+        with open(path) as f:
+            for number, line in enumerate(f, 1):
+                row = json.loads(line)
+                rows.append({"text": row["text"], "text_pair": row["text_pair"], "label": float(row["label"])})
+                if not math.isfinite(rows[-1]["label"]):
+                    raise ValueError(f"the label is {row['label']}")
+    except OSError as e:
+        parser.error(str(e))
+    except (ValueError, TypeError, KeyError) as e:
+        parser.error(f"{path}:{number}: expected text, text_pair and a number as label: {e!r}")
+    return rows
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("model", help="folder or hub id of the sentence-embedding model")
@@ -33,11 +50,10 @@ def main():
     p.add_argument("out", help="lines of the same form")
     p.add_argument("--seed", type=int, default=0)
     args = p.parse_args()
-    with open(args.data) as f:
-        rows = [json.loads(line) for line in f]
+    rows = read(p, args.data)
     sentences = sorted({s for r in rows for s in (r["text"], r["text_pair"])})
     if len(sentences) < 10:
-        sys.exit(f"{args.data}: {len(sentences)} different sentences are too few")
+        p.error(f"{args.data}: {len(sentences)} different sentence(s), expected ten or more")
     number = {s: i for i, s in enumerate(sentences)}
     vectors = embed(args.model, sentences)
     scored = [(number[r["text"]], number[r["text_pair"]]) for r in rows]
@@ -54,8 +70,9 @@ def main():
                 score = float(np.clip(np.polyval(cubic, cosine[j]), labels.min(), labels.max()))
                 pairs.append({"text": sentences[i], "text_pair": sentences[j], "label": round(score, 3)})
     rng.shuffle(pairs)
-    with open(args.out, "w") as f:
+    with open(args.out + ".tmp", "w") as f:
         f.writelines(json.dumps(pair) + "\n" for pair in pairs)
+    os.replace(args.out + ".tmp", args.out)
     print(f"{args.out}: {len(pairs)} pairs of {len(sentences)} sentences; on the pairs of {args.data} cosine and label "
           f"correlate with {np.corrcoef(cosines, labels)[0, 1]:.3f}")
 
