@@ -5,7 +5,7 @@
 
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
-use loram_core::{Error, LayerPlan, LayerRecipe, SchemeOptions, SchemeSpec, Start, Weight, WeightRef, growth};
+use loram_core::{Error, LayerPlan, LayerRecipe, SchemeOptions, SchemeSpec, Initialization, Weight, WeightRef, growth};
 use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -79,7 +79,7 @@ impl Scheme {
     /// Whether the base becomes W − s·B₀A₀.
     #[getter]
     fn changes_base(&self) -> bool {
-        self.spec.info().basis_and_basis
+        self.spec.info().changes_base
     }
 
     /// Whether the sums Σx and Σx² are all that is read of a weight.
@@ -141,7 +141,7 @@ fn matrix(py: Python<'_>, values: Vec<f32>, rows: usize, cols: usize) -> PyResul
     values.into_pyarray(py).reshape([rows, cols])
 }
 
-fn as_dict(py: Python<'_>, start: Start) -> PyResult<Bound<'_, PyDict>> {
+fn as_dict(py: Python<'_>, start: Initialization) -> PyResult<Bound<'_, PyDict>> {
     let (n, m, r) = (start.recipe.n, start.recipe.m, start.recipe.r);
     let recipe = serde_json::to_string(&start.recipe).map_err(|e| PyValueError::new_err(e.to_string()))?;
     let out = PyDict::new(py);
@@ -177,7 +177,7 @@ fn schemes(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
         out.set_item("summary", s.summary)?;
         out.set_item("source", s.source)?;
         out.set_item("needs_weight", s.needs_weight)?;
-        out.set_item("changes_base", s.basis_and_basis)?;
+        out.set_item("changes_base", s.changes_base)?;
         out.set_item("calibrated_by", s.statistic.describe())?;
         out.set_item("options", s.options.to_vec())?;
         Ok(out)

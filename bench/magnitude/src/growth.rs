@@ -6,9 +6,9 @@
 
 use crate::Result;
 use crate::plot::{Line, Panel, figure};
-use loram_core::growth::{StartMagnitude, sgd};
+use loram_core::growth::{InitMagnitude, sgd};
 use loram_core::magnitude::nu_update;
-use loram_core::{LayerPlan, MatRef, SchemeOptions, SchemeSpec, Start, initialize};
+use loram_core::{Initialization, LayerPlan, MatRef, SchemeOptions, SchemeSpec, initialize};
 use loram_nn::kernels::gemm::{View, ViewMut, gemm};
 use plotters::prelude::SeriesLabelPosition;
 use rand::SeedableRng;
@@ -83,9 +83,9 @@ pub fn course(scheme: &'static str, r: usize, steps: usize, tau: f64) -> Result<
     let spec = SchemeSpec::parse(scheme, &SchemeOptions::default())?;
     let plan = LayerPlan { path: "layer".into(), n: N, m: M, r, lora_alpha: r as f64, scaling: 1.0 };
     let start = initialize(&spec, MatRef { data: &w, rows: N, cols: M }, &plan, 5)?;
-    let magnitude = StartMagnitude::of(&start);
+    let magnitude = InitMagnitude::of(&start);
     let (k1, common) = (magnitude.k1(), 2.0 * (r * r) as f64 * magnitude.nu_a * magnitude.nu_b);
-    let Start { a: a0, b: b0, .. } = start;
+    let Initialization { a: a0, b: b0, .. } = start;
     let (mut a, mut b) = (a0.clone(), b0.clone());
     let gamma = tau / (M * steps) as f64;
     let lr = gamma.sqrt() as f32;

@@ -5,9 +5,9 @@
 use crate::Result;
 use crate::plot::{Line, Panel, figure};
 use loram_core::equivalence::Optimizer;
-use loram_core::growth::{Knob, StartMagnitude};
+use loram_core::growth::{InitMagnitude, Knob};
 use loram_core::magnitude::{nu, nu_update};
-use loram_core::{LayerPlan, MatRef, SchemeOptions, SchemeSpec, Start, add_product, initialize};
+use loram_core::{Initialization, LayerPlan, MatRef, SchemeOptions, SchemeSpec, add_product, initialize};
 use loram_nn::kernels::gemm::{View, ViewMut, gemm};
 use loram_nn::kernels::optim::{AdamW, adamw_step};
 use plotters::prelude::SeriesLabelPosition;
@@ -135,7 +135,7 @@ impl Task {
         LayerPlan { path: "layer".into(), n: WIDE, m: WIDE, r: R, lora_alpha: scaling * R as f64, scaling }
     }
 
-    fn start(&self, layer: usize, scheme: &str, scaling: f64) -> Result<Start> {
+    fn start(&self, layer: usize, scheme: &str, scaling: f64) -> Result<Initialization> {
         let spec = SchemeSpec::parse(scheme, &SchemeOptions::default())?;
         let w = MatRef { data: &self.weights[layer], rows: WIDE, cols: WIDE };
         Ok(initialize(&spec, w, &Self::plan(scaling), layer as u64)?)
@@ -143,7 +143,7 @@ impl Task {
 
     /// ν of Adam's first step, as it is predicted.
     pub fn predicted(&self, scheme: &str, lr: f64, scaling: f64) -> Result<f64> {
-        Ok(StartMagnitude::of(&self.start(0, scheme, scaling)?).first_step(Optimizer::Adam, lr, lr))
+        Ok(InitMagnitude::of(&self.start(0, scheme, scaling)?).first_step(Optimizer::Adam, lr, lr))
     }
 
     /// Multiple of the rate, or of the scaling, at which `lora` moves as far as `scheme` in its first step.

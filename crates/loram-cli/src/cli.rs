@@ -182,8 +182,9 @@ pub enum Solve {
     Lr,
     /// lora_alpha
     Scaling,
-    /// The size of both factors at the start
-    Start,
+    /// The size of both factors at initialisation
+    #[value(alias = "start")]
+    Init,
 }
 
 impl Solve {
@@ -192,7 +193,7 @@ impl Solve {
         match self {
             Solve::Lr => Knob::Rate,
             Solve::Scaling => Knob::Scaling,
-            Solve::Start => Knob::Start,
+            Solve::Init => Knob::Initialization,
         }
     }
 }

@@ -66,7 +66,7 @@ impl<'a> Show<'a> {
                 Stage::Download => ("download", "{bytes}/{total_bytes} {bytes_per_sec}"),
                 Stage::Data => ("data", "{pos}/{len}"),
                 Stage::Model => ("model", ""),
-                Stage::Start => ("start", "{pos}/{len}"),
+                Stage::Initialization => ("start", "{pos}/{len}"),
                 Stage::Evaluate => ("evaluate", "{pos}/{len}"),
                 Stage::Sample => ("samples", "{pos}/{len}"),
                 Stage::Save => ("save", ""),

@@ -50,7 +50,7 @@ impl Gain {
                 Some(scheme) => {
                     let spec = SchemeSpec::parse(scheme, &Default::default())?;
                     let info = spec.info();
-                    if !info.basis_and_basis || info.name == "loram" {
+                    if !info.changes_base || info.name == "loram" {
                         let what = format!("`{scheme}` has no magnitude to follow: its start is 0, or it is LoRAM");
                         return Err(Error::setting("gain", what));
                     }

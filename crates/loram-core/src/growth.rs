@@ -9,7 +9,7 @@ use crate::Result;
 use crate::equivalence::Optimizer;
 use crate::gain::Gain;
 use crate::magnitude::{self, Update};
-use crate::schemes::{SchemeSpec, Start, initialize_from};
+use crate::schemes::{Initialization, SchemeSpec, initialize_from};
 use crate::targets::LayerPlan;
 use crate::weight::Weight;
 
@@ -42,7 +42,7 @@ pub struct LayerFacts<'a> {
 
 /// What of a start decides how far training moves the weight.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StartMagnitude {
+pub struct InitMagnitude {
     /// Factor on B·A.
     pub scaling: f64,
     /// Rank.
@@ -57,12 +57,12 @@ pub struct StartMagnitude {
     pub nu_b: f64,
 }
 
-impl StartMagnitude {
+impl InitMagnitude {
     /// Of a start that is made.
-    pub fn of(start: &Start) -> StartMagnitude {
+    pub fn of(start: &Initialization) -> InitMagnitude {
         let (n, m, r) = (start.recipe.n, start.recipe.m, start.recipe.r);
         let k1 = |train_a, train_b| k1_of_factors(&start.a, &start.b, n, m, r, train_a, train_b);
-        StartMagnitude {
+        InitMagnitude {
             scaling: start.scaling,
             r,
             k1_a: k1(start.train_a, false),
@@ -75,7 +75,7 @@ impl StartMagnitude {
     /// Of a scheme (canonical name) by its formula; `None` for a scheme without one, or when a fact is missing that it
     /// needs. LoRAM: k₁ = Q·(m+n)·ν\[W\]; PiSSA and MiLoRA the same with their own share of the spectrum, over s².
     /// Bases that are only nearly orthonormal (`gaussian`) count as orthonormal.
-    pub fn of_scheme(name: &str, f: &LayerFacts<'_>) -> Option<StartMagnitude> {
+    pub fn of_scheme(name: &str, f: &LayerFacts<'_>) -> Option<InitMagnitude> {
         let (n, m, r, s) = (f.n as f64, f.m as f64, f.r as f64, f.scaling);
         // independent entries of these variances
         let independent = |a: f64, b: f64| (r * n * b * b, r * m * a * a, a, b);
@@ -104,7 +104,7 @@ impl StartMagnitude {
             "mica" => (r / n, 0.0, 0.0, 1.0 / n),
             _ => return None,
         };
-        Some(StartMagnitude { scaling: s, r: f.r, k1_a, k1_b, nu_a, nu_b })
+        Some(InitMagnitude { scaling: s, r: f.r, k1_a, k1_b, nu_a, nu_b })
     }
 
     /// Of a scheme on a weight: by its formula where there is one, else from the start itself. `sigma` are the weight's
@@ -116,7 +116,7 @@ impl StartMagnitude {
         plan: &LayerPlan,
         seed: u64,
         sigma: &[f64],
-    ) -> Result<StartMagnitude> {
+    ) -> Result<InitMagnitude> {
         let plan = spec.adjust(plan)?;
         let LayerPlan { n, m, r, scaling, .. } = plan;
         let squares = w.data.sums().1;
@@ -125,15 +125,15 @@ impl StartMagnitude {
             gain => gain.of_shape(r, n, m),
         };
         let facts = LayerFacts { n, m, r, scaling, nu_w: squares / (n * m) as f64, gain, sigma: Some(sigma) };
-        match StartMagnitude::of_scheme(&spec.to_string(), &facts) {
+        match InitMagnitude::of_scheme(&spec.to_string(), &facts) {
             Some(found) => Ok(found.scaled(spec.options.init_scale_a, spec.options.init_scale_b)),
-            None => Ok(StartMagnitude::of(&initialize_from(spec, w, &plan, seed)?)),
+            None => Ok(InitMagnitude::of(&initialize_from(spec, w, &plan, seed)?)),
         }
     }
 
     /// Of the same start with A₀ and B₀ multiplied.
-    pub fn scaled(&self, a: f64, b: f64) -> StartMagnitude {
-        StartMagnitude {
+    pub fn scaled(&self, a: f64, b: f64) -> InitMagnitude {
+        InitMagnitude {
             k1_a: self.k1_a * b.powi(4),
             k1_b: self.k1_b * a.powi(4),
             nu_a: self.nu_a * a * a,
@@ -193,7 +193,7 @@ pub enum Knob {
     /// The scaling s.
     Scaling,
     /// A common multiple of A₀ and B₀.
-    Start,
+    Initialization,
 }
 
 impl Knob {
@@ -202,8 +202,8 @@ impl Knob {
     pub fn power(self, optimizer: Optimizer, over_scaling: bool) -> f64 {
         match (self, optimizer, over_scaling) {
             (Knob::Rate, ..) => 2.0,
-            (Knob::Scaling, Optimizer::Sgd, false) | (Knob::Start, Optimizer::Sgd, _) => 4.0,
-            (Knob::Scaling, Optimizer::Adam, false) | (Knob::Start, Optimizer::Adam, _) => 2.0,
+            (Knob::Scaling, Optimizer::Sgd, false) | (Knob::Initialization, Optimizer::Sgd, _) => 4.0,
+            (Knob::Scaling, Optimizer::Adam, false) | (Knob::Initialization, Optimizer::Adam, _) => 2.0,
             (Knob::Scaling, Optimizer::Sgd, true) => 2.0,
             (Knob::Scaling, Optimizer::Adam, true) => 1.0,
         }
@@ -239,23 +239,23 @@ mod tests {
             let name = scheme.name.replace("-k", "-24");
             let spec = SchemeSpec::parse(&name, &Default::default()).unwrap();
             let plan = LayerPlan { path: "x".into(), n, m, r, lora_alpha: s * r as f64, scaling: s };
-            let made = StartMagnitude::of(&initialize(&spec, w, &plan, 1).unwrap());
-            let predicted = StartMagnitude::predict(&spec, w.into(), &plan, 1, &sigma).unwrap();
+            let made = InitMagnitude::of(&initialize(&spec, w, &plan, 1).unwrap());
+            let predicted = InitMagnitude::predict(&spec, w.into(), &plan, 1, &sigma).unwrap();
             // the entries' sample makes the random ones scatter
             let allowed = if scheme.needs_weight { 1e-3 } else { 0.25 };
-            let parts = |m: &StartMagnitude| [m.k1_a, m.k1_b, m.nu_a, m.nu_b, m.scaling, m.k1()];
+            let parts = |m: &InitMagnitude| [m.k1_a, m.k1_b, m.nu_a, m.nu_b, m.scaling, m.k1()];
             for (x, y) in parts(&made).into_iter().zip(parts(&predicted)) {
                 assert!((x - y).abs() <= allowed * y.abs(), "{name}: {made:?} {predicted:?}");
             }
             // the scheme says itself how its start follows the scaling
             let double = LayerPlan { scaling: 2.0 * s, lora_alpha: 2.0 * plan.lora_alpha, ..plan.clone() };
-            let doubled = StartMagnitude::of(&initialize(&spec, w, &double, 1).unwrap());
+            let doubled = InitMagnitude::of(&initialize(&spec, w, &double, 1).unwrap());
             let shrinks = doubled.nu_a < 0.9 * made.nu_a || doubled.nu_b < 0.9 * made.nu_b;
             assert_eq!(shrinks, spec.over_scaling(), "{name}");
-            for (knob, other) in [(Knob::Scaling, doubled), (Knob::Start, made.scaled(2.0, 2.0))] {
+            for (knob, other) in [(Knob::Scaling, doubled), (Knob::Initialization, made.scaled(2.0, 2.0))] {
                 for optimizer in [Optimizer::Sgd, Optimizer::Adam] {
-                    let first = |m: &StartMagnitude| m.first_step(optimizer, 1e-3, 2e-3);
-                    if scheme.name != "lora-alpha" || knob == Knob::Start {
+                    let first = |m: &InitMagnitude| m.first_step(optimizer, 1e-3, 2e-3);
+                    if scheme.name != "lora-alpha" || knob == Knob::Initialization {
                         let found = knob.multiple(optimizer, spec.over_scaling(), first(&made), first(&other));
                         assert!((found - 2.0).abs() < 1e-3, "{name} {knob:?} {optimizer:?}: {found}");
                     }
@@ -268,7 +268,7 @@ mod tests {
     fn figures_of_the_paper() {
         let facts =
             LayerFacts { n: 4096, m: 4096, r: 16, scaling: 1.0, nu_w: 4e-4, gain: Some(1.0 / 3.0), sigma: None };
-        let k1 = |name: &str| StartMagnitude::of_scheme(name, &facts).map(|m| m.k1());
+        let k1 = |name: &str| InitMagnitude::of_scheme(name, &facts).map(|m| m.k1());
         assert!((k1("lora").unwrap() - 16.0 / (9.0 * 4096.0)).abs() < 1e-15);
         assert!((k1("loram").unwrap() - 8192.0 * 4e-4 / 3.0).abs() < 1e-12);
         assert!(k1("pissa").is_none() && k1("nothing").is_none());

@@ -40,8 +40,8 @@ pub use gain::{Gain, GainStatistic, exact as exact_gain, log_gain, singular_valu
 pub use quantise::Quantizer;
 pub use residual::{Stored, residual};
 pub use schemes::{
-    Components, CordaMethod, LayerRecipe, Observed, SchemeInfo, SchemeOptions, SchemeSpec, Start, Statistic, WeightUse,
-    eva_components, from_recipe, initialize, initialize_from, initialize_from_sums, initialize_in_pass,
+    Components, CordaMethod, Initialization, LayerRecipe, Observed, SchemeInfo, SchemeOptions, SchemeSpec, Statistic,
+    WeightUse, eva_components, from_recipe, initialize, initialize_from, initialize_from_sums, initialize_in_pass,
     initialize_observed, principal_components, quantised_base, redistribute_ranks, registry,
 };
 pub use source::{Source, sums};

@@ -1,7 +1,7 @@
 //! The change of the base under Basis & Basis schemes, written once: W_res = W − s·B₀A₀.
 
 use crate::convert::add_product;
-use crate::schemes::Start;
+use crate::schemes::Initialization;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -27,7 +27,7 @@ impl Stored {
     }
 }
 
-impl Start {
+impl Initialization {
     /// Rounds A₀ and B₀ to the type in which they will be stored. To be done before [`residual`]: then the product that
     /// is subtracted is the one that the stored factors have, and the rounding of the factors does not show in the model.
     pub fn round(&mut self, stored: Stored) {
@@ -37,7 +37,7 @@ impl Start {
 }
 
 /// W ← W − s·B₀A₀ in f32, for W (n, m) row-major; nothing when the scheme leaves the base as it is.
-pub fn residual(w: &mut [f32], start: &Start) {
+pub fn residual(w: &mut [f32], start: &Initialization) {
     if start.changes_base {
         add_product(w, &start.a, &start.b, start.recipe.m, start.recipe.r, -start.scaling);
     }

@@ -16,13 +16,13 @@ fn weight(n: usize, m: usize) -> Vec<f32> {
     w
 }
 
-fn start(name: &str, n: usize, m: usize, r: usize, s: f64) -> Start {
+fn start(name: &str, n: usize, m: usize, r: usize, s: f64) -> Initialization {
     let w = weight(n, m);
     let spec = SchemeSpec::parse(name, &SchemeOptions::default()).unwrap();
     initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, r, s), 3).unwrap()
 }
 
-fn product(st: &Start, n: usize, m: usize, r: usize, s: f64) -> Vec<f32> {
+fn product(st: &Initialization, n: usize, m: usize, r: usize, s: f64) -> Vec<f32> {
     let mut p = vec![0.0; n * m];
     add_product(&mut p, &st.a, &st.b, m, r, s);
     p
@@ -162,7 +162,7 @@ fn tracking_has_the_magnitude_of_the_other_scheme() {
     let spec = SchemeSpec::parse("loram", &options).unwrap();
     let st = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, r, s), 1).unwrap();
     let pissa = start("pissa", n, m, r, s);
-    let of = |x: &Start| magnitude::nu_product(&x.a, &x.b, n, m, r);
+    let of = |x: &Initialization| magnitude::nu_product(&x.a, &x.b, n, m, r);
     assert!((of(&st) / of(&pissa) - 1.0).abs() < 1e-5);
     // of one that needs data as well, which the start then needs too
     let spec = |name: &str, gain: &str| {

@@ -17,7 +17,7 @@ use crate::config::{CONFIG_FILE, Head, TensorNames, read_object};
 use crate::layer_weight::LayerWeight;
 use crate::linear::refuse_other_targets;
 use crate::{Checkpoint, DType, Error, ModelConfig, Result, linear_modules};
-use loram_core::{LayerPlan, LayerRecipe, LoraConfig, SchemeSpec, Start, plan_layers};
+use loram_core::{Initialization, LayerPlan, LayerRecipe, LoraConfig, SchemeSpec, plan_layers};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ pub struct Residual<'a> {
 
 /// A started layer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct StartedLayer {
+pub struct InitializedLayer {
     /// Module path.
     pub path: String,
     /// Output and input features.
@@ -71,7 +71,7 @@ pub struct InitReport {
     /// Canonical name of the scheme.
     pub scheme: String,
     /// Layers in the order of the model.
-    pub layers: Vec<StartedLayer>,
+    pub layers: Vec<InitializedLayer>,
     /// Entries of all A and B.
     pub trainable_parameters: u64,
     /// Bytes of weights that were read.
@@ -128,7 +128,7 @@ pub fn init_to(
     residual: Option<Residual<'_>>,
     progress: Progress<'_>,
 ) -> Result<InitReport> {
-    if residual.is_some() && !options.scheme.info().basis_and_basis {
+    if residual.is_some() && !options.scheme.info().changes_base {
         let what = format!("`{}` leaves the base model as it is: there is no residual to write", options.scheme);
         return Err(Error::Usage(what));
     }
@@ -196,7 +196,7 @@ impl<'a> Job<'a> {
     fn run(
         &self,
         progress: Progress<'_>,
-        mut take: impl FnMut(&LayerPlan, &mut Start) -> Result<()> + Send,
+        mut take: impl FnMut(&LayerPlan, &mut Initialization) -> Result<()> + Send,
     ) -> Result<(Adapter, InitReport)> {
         let clock = Instant::now();
         let o = self.options;
@@ -263,7 +263,7 @@ impl InitReport {
     fn add(&mut self, recipe: &LayerRecipe) {
         let LayerRecipe { path, n, m, r, scaling, gain, beta, .. } = recipe.clone();
         self.trainable_parameters += ((n + m) * r) as u64;
-        self.layers.push(StartedLayer { path, shape: [n, m], r, scaling, gain, beta });
+        self.layers.push(InitializedLayer { path, shape: [n, m], r, scaling, gain, beta });
     }
 
     fn sort(&mut self, order: &[String]) {

@@ -3,7 +3,7 @@
 use crate::checkpoint::DType;
 use crate::config::TensorNames;
 use crate::{Checkpoint, Error, Result, TensorRef};
-use loram_core::{LayerPlan, SchemeSpec, Start, Weight, WeightRef, initialize_from, initialize_in_pass};
+use loram_core::{Initialization, LayerPlan, SchemeSpec, Weight, WeightRef, initialize_from, initialize_in_pass};
 
 /// Where a layer's weight is.
 pub(crate) struct LayerWeight {
@@ -33,7 +33,7 @@ impl LayerWeight {
     }
 
     /// Starts the layer, from its file where one pass is all it takes, else from the values where they lie.
-    pub fn start(&self, plan: &LayerPlan, scheme: &SchemeSpec, seed: u64) -> Result<Start> {
+    pub fn start(&self, plan: &LayerPlan, scheme: &SchemeSpec, seed: u64) -> Result<Initialization> {
         let in_order = !self.transposed && self.tensor.shape() == [plan.n, plan.m];
         if scheme.one_pass()
             && in_order

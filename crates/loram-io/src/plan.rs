@@ -7,7 +7,7 @@ use crate::layer_weight::LayerWeight;
 use crate::linear::refuse_other_targets;
 use crate::{Checkpoint, Error, ModelConfig, Result, linear_modules};
 use loram_core::equivalence::Optimizer;
-use loram_core::growth::{Knob, StartMagnitude, largest_k1, rank_share};
+use loram_core::growth::{InitMagnitude, Knob, largest_k1, rank_share};
 use loram_core::{
     LayerPlan, LoraConfig, SchemeOptions, SchemeSpec, Statistic, exact_gain, log_gain, plan_layers, registry,
     singular_values, sketch_spectrum,
@@ -234,20 +234,20 @@ fn planned(weight: &LayerWeight, p: &LayerPlan, o: &PlanOptions, others: &[Schem
         let estimate = sketch_spectrum(&p.path, w, o.seed)?;
         let computed = if o.exact { Some(singular_values(&p.path, w)?) } else { None };
         let sigma = computed.as_ref().unwrap_or(&estimate);
-        let growth = |start: &StartMagnitude, lr_a, lr_b| {
+        let growth = |start: &InitMagnitude, lr_a, lr_b| {
             let step_squares = start.first_step(o.optimizer, lr_a, lr_b) * (p.n * p.m) as f64;
             let k1 = start.scaling.powi(4) * start.k1();
             Growth { k1, step_squares, step_relative: (step_squares / squares).sqrt() }
         };
-        let own = StartMagnitude::predict(&o.scheme, w, p, o.seed, sigma)?;
+        let own = InitMagnitude::predict(&o.scheme, w, p, o.seed, sigma)?;
         let other = |spec: &SchemeSpec| {
             // a start that this rank does not allow is no reason to stop
-            let start = StartMagnitude::predict(spec, w, p, o.seed, sigma).ok()?;
+            let start = InitMagnitude::predict(spec, w, p, o.seed, sigma).ok()?;
             Some(growth(&start, o.lr_a, o.lr_b))
         };
         let own_growth = growth(&own, o.lr_a, o.lr_b);
         let target = match &o.matched {
-            Some(t) => Some(growth(&StartMagnitude::predict(&t.scheme, w, p, o.seed, sigma)?, t.lr, t.lr).step_squares),
+            Some(t) => Some(growth(&InitMagnitude::predict(&t.scheme, w, p, o.seed, sigma)?, t.lr, t.lr).step_squares),
             None => None,
         };
         let multiple = |t: f64| Knob::Rate.multiple(o.optimizer, false, own_growth.step_squares, t);
@@ -320,6 +320,6 @@ fn matching(o: &PlanOptions, t: &Target, layers: &[PlannedLayer], own: Growth) -
         step_relative: (wanted / squares).sqrt(),
         rate: multiple(Knob::Rate),
         scaling: multiple(Knob::Scaling),
-        start: multiple(Knob::Start),
+        start: multiple(Knob::Initialization),
     })
 }

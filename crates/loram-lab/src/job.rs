@@ -178,7 +178,7 @@ impl Observer for Watch<'_> {
             Event::Stage { stage: Stage::Model, done, total, .. } if done == total => {
                 self.loaded = Some(Instant::now())
             }
-            Event::Stage { stage: Stage::Start, .. } => {
+            Event::Stage { stage: Stage::Initialization, .. } => {
                 self.start_seconds = self.loaded.map_or(0.0, |t| t.elapsed().as_secs_f64());
             }
             _ => {}

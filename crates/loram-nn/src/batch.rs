@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 
-/// Documents, one after another, without padding. Attention never crosses from one to the next, and positions restart.
+/// Sequences, one after another, without padding. Attention never crosses from one to the next, and positions restart.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// Token ids of all documents.

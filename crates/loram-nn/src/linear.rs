@@ -11,34 +11,34 @@ use crate::weight::Weight;
 
 /// A tensor that is either frozen or trained.
 #[derive(Debug)]
-pub(crate) enum Source<F> {
+pub(crate) enum Trainable<F> {
     Frozen(F),
     Param(ParamId),
 }
 
 /// Vectors (biases, norm weights) are small: frozen ones are held in the number type of parameters.
-pub(crate) type Vector = Source<Tensor>;
+pub(crate) type Vector = Trainable<Tensor>;
 
 impl Vector {
     pub fn get<'a>(&'a self, params: &'a Params) -> &'a Tensor {
         match self {
-            Source::Frozen(t) => t,
-            Source::Param(id) => params.value(*id),
+            Trainable::Frozen(t) => t,
+            Trainable::Param(id) => params.value(*id),
         }
     }
 
     /// The matrix as an operand of products with activations.
     pub fn operand<'a>(&'a self, params: &'a Params) -> &'a Tensor {
         match self {
-            Source::Frozen(t) => t,
-            Source::Param(id) => params.operand(*id),
+            Trainable::Frozen(t) => t,
+            Trainable::Param(id) => params.operand(*id),
         }
     }
 
     pub fn param(&self) -> Option<ParamId> {
         match self {
-            Source::Frozen(_) => None,
-            Source::Param(id) => Some(*id),
+            Trainable::Frozen(_) => None,
+            Trainable::Param(id) => Some(*id),
         }
     }
 }
@@ -50,7 +50,7 @@ pub(crate) struct Linear {
     pub path: String,
     pub n: usize,
     pub m: usize,
-    pub weight: Source<Weight>,
+    pub weight: Trainable<Weight>,
     pub bias: Option<Vector>,
     pub lora: Option<Lora>,
 }
@@ -105,13 +105,13 @@ pub(crate) fn add_t_times(out: &mut Tensor, s: f64, a: &Tensor, b: &Tensor) {
 impl Linear {
     pub fn frozen(path: String, weight: Weight) -> Linear {
         let (n, m) = (weight.rows(), weight.cols());
-        Linear { path, n, m, weight: Source::Frozen(weight), bias: None, lora: None }
+        Linear { path, n, m, weight: Trainable::Frozen(weight), bias: None, lora: None }
     }
 
     /// Whether any of its own parameters is trained.
     pub fn trains(&self) -> bool {
         let vector = |v: &Vector| v.param().is_some();
-        matches!(self.weight, Source::Param(_))
+        matches!(self.weight, Trainable::Param(_))
             || self.bias.as_ref().is_some_and(vector)
             || self.lora.as_ref().is_some_and(|l| vector(&l.a) || vector(&l.b))
     }
@@ -153,8 +153,8 @@ impl Linear {
                 .map(|(h, b, s)| Term { alpha: T::from_f64(*s), a: h.view::<T>(), b: b.view::<T>().t() })
                 .collect();
             match &self.weight {
-                Source::Frozen(w) => w.product_t(x.view(), y.view_mut(), accumulate, &extra),
-                Source::Param(id) => {
+                Trainable::Frozen(w) => w.product_t(x.view(), y.view_mut(), accumulate, &extra),
+                Trainable::Param(id) => {
                     let w = Term { alpha: T::ONE, a: x.view(), b: params.value(*id).view::<T>().t() };
                     let terms: Vec<_> = std::iter::once(w).chain(extra).collect();
                     crate::kernels::gemm::gemm_sum(y.view_mut(), accumulate, &terms);
@@ -200,7 +200,7 @@ impl Linear {
             dh = Some(g);
             dh0 = lora.start.as_ref().map(|(_, b0)| times(-lora.scaling, dy, b0));
         }
-        if let Source::Param(id) = self.weight {
+        if let Trainable::Param(id) = self.weight {
             add_t_times(params.grad_mut(id), 1.0, dy, x);
         }
         if let Some(id) = self.bias.as_ref().and_then(Vector::param) {
@@ -217,8 +217,8 @@ impl Linear {
     #[cfg(gpu)]
     fn gpu_weight<'a>(&'a self, params: &'a Params, x: &Tensor) -> &'a Tensor {
         match &self.weight {
-            Source::Frozen(w) => w.on_gpu(x),
-            Source::Param(id) => params.value(*id),
+            Trainable::Frozen(w) => w.on_gpu(x),
+            Trainable::Param(id) => params.value(*id),
         }
     }
 
@@ -270,8 +270,8 @@ impl Linear {
             }
         }
         match &self.weight {
-            Source::Frozen(w) => w.product(dy.view(), dx.view_mut(), accumulate, &extra),
-            Source::Param(id) => {
+            Trainable::Frozen(w) => w.product(dy.view(), dx.view_mut(), accumulate, &extra),
+            Trainable::Param(id) => {
                 let w = Term { alpha: T::ONE, a: dy.view(), b: params.value(*id).view() };
                 extra.insert(0, w);
                 crate::kernels::gemm::gemm_sum(dx.view_mut(), accumulate, &extra);

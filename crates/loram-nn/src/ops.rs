@@ -168,7 +168,7 @@ pub(crate) fn gated_backward(act: Act, gate: &mut Tensor, up: &mut Tensor, dy: &
 }
 
 /// The documents of a pass, one after another.
-pub(crate) struct Documents<'a> {
+pub(crate) struct Sequences<'a> {
     /// Tokens of each.
     pub lengths: &'a [usize],
     /// Position of every token in its document.
@@ -177,9 +177,9 @@ pub(crate) struct Documents<'a> {
     layout: cuda::Layout,
 }
 
-impl<'a> Documents<'a> {
-    pub fn new(lengths: &'a [usize], positions: &'a [u32]) -> Documents<'a> {
-        Documents {
+impl<'a> Sequences<'a> {
+    pub fn new(lengths: &'a [usize], positions: &'a [u32]) -> Sequences<'a> {
+        Sequences {
             lengths,
             positions,
             #[cfg(gpu)]
@@ -194,7 +194,7 @@ pub(crate) fn attention(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
-    documents: &Documents<'_>,
+    documents: &Sequences<'_>,
     shape: &AttnShape,
 ) -> (Tensor, Tensor) {
     let mut o = Tensor::scratch(q.compute(), q.rows(), q.cols());
@@ -212,7 +212,7 @@ pub(crate) fn attention_backward(
     qkv: [&Tensor; 3],
     out: (&Tensor, &Tensor),
     d_o: &Tensor,
-    documents: &Documents<'_>,
+    documents: &Sequences<'_>,
     shape: &AttnShape,
 ) -> [Tensor; 3] {
     let lengths = documents.lengths;
@@ -283,7 +283,7 @@ impl RopeTable {
     }
 
     /// Rotates rows `rows` of x in place (or applies the transposed map), heads of width `d`.
-    pub fn apply(&self, x: &mut Tensor, rows: Range<usize>, documents: &Documents<'_>, d: usize, backward: bool) {
+    pub fn apply(&self, x: &mut Tensor, rows: Range<usize>, documents: &Sequences<'_>, d: usize, backward: bool) {
         let cols = x.cols();
         let at = rows.start * cols..rows.end * cols;
         let positions = &documents.positions[rows.clone()];

@@ -13,7 +13,7 @@ fn fixture(name: &str) -> Checkpoint {
     if path.is_dir() { Checkpoint::open(&path).unwrap() } else { Checkpoint::open_file(&path).unwrap() }
 }
 
-/// Documents of the small Llama's reference, in batches of these.
+/// Sequences of the small Llama's reference, in batches of these.
 fn batches(cut: &[std::ops::Range<usize>]) -> Vec<Batch> {
     let bytes = |name: &str| -> Vec<i64> {
         let file = fixture("ref/llama.safetensors");

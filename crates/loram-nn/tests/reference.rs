@@ -252,7 +252,7 @@ fn dropout_within_the_model() {
 
 /// Compares gradients of every parameter in a training pass of seed 7 with differences of `loss`.
 fn check_gradients(name: &str, mut model: Model, batch: &Batch, loss: impl Fn(&mut Model, &Batch) -> f64) {
-    model.train_everything();
+    model.full_finetune();
     model.forward_backward(batch, 1.0, 7).unwrap();
     let grads: Vec<(String, Vec<f64>)> = model.params().iter().map(|p| (p.name.clone(), p.grad.to_f64_vec())).collect();
     for (param, grad) in grads {
@@ -321,12 +321,12 @@ fn threads_do_not_change_gradients() {
 fn saved_modules() {
     let reference = Reference::read("roberta");
     let mut model = reference.model("roberta", Compute::F32, false);
-    let paths = model.save_module("classifier").unwrap();
+    let paths = model.add_module_to_save("classifier").unwrap();
     assert_eq!(paths, ["classifier.dense", "classifier.out_proj"]);
     let names: Vec<_> = model.params().iter().map(|p| (p.name.clone(), p.kind)).collect();
     assert_eq!(names.len(), 4);
     assert_eq!(names[1], ("classifier.dense.bias".to_string(), ParamKind::Saved));
-    assert!(model.save_module("nothing").is_err());
+    assert!(model.add_module_to_save("nothing").is_err());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use loram_nn::kernels::gemm::{View, ViewMut, gemm};
 use loram_nn::{Batch, IGNORE, LoadOptions, Model, Targets, Task, cuda};
 use loram_train::adapt::{LoadAdapter, load};
 use loram_train::config::{BaseMode, DeviceKind};
-use loram_train::magnitude::Gauge;
+use loram_train::magnitude::MagnitudeMeter;
 use loram_train::optim::{Optimizer, grad_norm};
 use loram_train::{TrainConfig, device, system};
 use serde::Deserialize;
@@ -100,7 +100,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let begun = Instant::now();
     let mut gauge = match job.magnitude_steps {
         0 => None,
-        _ => Some(Gauge::new(&adaptation, &ckpt, &config)?),
+        _ => Some(MagnitudeMeter::new(&adaptation, &ckpt, &config)?),
     };
     let gauge_seconds = begun.elapsed().as_secs_f64();
     let train = TrainConfig { learning_rate: job.learning_rate, ..TrainConfig::default() };

@@ -97,7 +97,7 @@ pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, to
     } else {
         e.weights = if compute.on_gpu() { width * base_parameters } else { ckpt.total_bytes() };
         let names = TensorNames::find(ckpt, model)?;
-        let basis = config.scheme()?.info().basis_and_basis;
+        let basis = config.scheme()?.info().changes_base;
         for plan in plan_layers(&config.lora_config(), &linear_modules(ckpt, Some(model))?)? {
             let factors = ((plan.n + plan.m) * plan.r) as u64;
             e.trainable_parameters += factors;

@@ -65,7 +65,7 @@ impl LayerMagnitude {
 type Factors = (Vec<f32>, Vec<f32>);
 
 /// A layer that is measured.
-struct Gauged {
+struct MeteredLayer {
     plan: LayerPlan,
     /// `(A₀, B₀)` where the start is taken off the base.
     start: Option<Factors>,
@@ -80,25 +80,25 @@ struct Before {
     nu_grad_b: Option<f64>,
 }
 
-/// Measures the adapted layers of a run: [`Gauge::before_step`] between the backward pass and clipping, then the
-/// optimiser's step, then [`Gauge::after_step`].
-pub struct Gauge {
-    layers: Vec<Gauged>,
+/// Measures the adapted layers of a run: [`MagnitudeMeter::before_step`] between the backward pass and clipping, then the
+/// optimiser's step, then [`MagnitudeMeter::after_step`].
+pub struct MagnitudeMeter {
+    layers: Vec<MeteredLayer>,
     before: Vec<Option<Before>>,
 }
 
-impl Gauge {
+impl MagnitudeMeter {
     /// Of the layers of an adaptation. Reads the norms of the untouched weights, in a few passes over them. Errors:
     /// weights that cannot be read.
-    pub fn new(adaptation: &Adaptation, ckpt: &Checkpoint, config: &ModelConfig) -> Result<Gauge> {
+    pub fn new(adaptation: &Adaptation, ckpt: &Checkpoint, config: &ModelConfig) -> Result<MagnitudeMeter> {
         let norms = weight_norms(ckpt, config, adaptation.layers.values().map(|l| &l.plan))?;
-        let layer = |(l, norms): (&AdaptedLayer, _)| Gauged { plan: l.plan.clone(), start: l.start(), norms };
-        Ok(Gauge { layers: adaptation.layers.values().zip(norms).map(layer).collect(), before: Vec::new() })
+        let layer = |(l, norms): (&AdaptedLayer, _)| MeteredLayer { plan: l.plan.clone(), start: l.start(), norms };
+        Ok(MagnitudeMeter { layers: adaptation.layers.values().zip(norms).map(layer).collect(), before: Vec::new() })
     }
 
     /// Remembers the factors and the magnitudes of their gradients.
     pub fn before_step(&mut self, model: &Model) {
-        let remember = |l: &Gauged| {
+        let remember = |l: &MeteredLayer| {
             let path = &l.plan.path;
             let grad = |suffix: &str| {
                 let param = model.params().get(&format!("{path}.{suffix}.weight"))?;
@@ -109,18 +109,18 @@ impl Gauge {
         self.before = self.layers.par_iter().map(remember).collect();
     }
 
-    /// The magnitudes now. Without a [`Gauge::before_step`] since the last call, the figures of the step are absent.
+    /// The magnitudes now. Without a [`MagnitudeMeter::before_step`] since the last call, the figures of the step are absent.
     pub fn after_step(&mut self, model: &Model) -> Magnitudes {
         let mut before = std::mem::take(&mut self.before);
         before.resize_with(self.layers.len(), || None);
-        let measure = |(l, before): (&Gauged, Option<Before>)| {
+        let measure = |(l, before): (&MeteredLayer, Option<Before>)| {
             Some((l.plan.path.clone(), l.measure(&model.factors(&l.plan.path)?, before.as_ref())))
         };
         self.layers.par_iter().zip(before).filter_map(measure).collect()
     }
 }
 
-impl Gauged {
+impl MeteredLayer {
     fn measure(&self, (a, b): &Factors, before: Option<&Before>) -> LayerMagnitude {
         let LayerPlan { n, m, r, scaling, .. } = self.plan;
         let start = self.start.as_ref().map(|(a, b)| (&a[..], &b[..]));

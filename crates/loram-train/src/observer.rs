@@ -47,7 +47,7 @@ pub enum Stage {
     /// Weights of the model.
     Model,
     /// Starts of the adapters; counts are layers.
-    Start,
+    Initialization,
     /// An evaluation; counts are examples.
     Evaluate,
     /// Sample texts; counts are prompts.

@@ -64,7 +64,7 @@ fn train(config: &TrainConfig, compute: Compute) -> Course {
         Model::load(&ckpt, &model_config, &LoadOptions { compute, ..LoadOptions::new(Task::CausalLm) }).unwrap();
     let mut scheme = config.scheme().unwrap();
     // multiples of any size, without the rounding of the start to f32
-    let late = compute == Compute::F64 && !scheme.info().basis_and_basis;
+    let late = compute == Compute::F64 && !scheme.info().changes_base;
     if late {
         (scheme.options.init_scale_a, scheme.options.init_scale_b) = (1.0, 1.0);
     }

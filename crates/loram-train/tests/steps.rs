@@ -147,7 +147,7 @@ fn ours(name: &str) {
     for base in [BaseMode::Residual, BaseMode::Branch] {
         let mut model = steps.model();
         if steps.task() != Task::CausalLm {
-            model.save_module("classifier").unwrap();
+            model.add_module_to_save("classifier").unwrap();
         }
         steps.start(&mut model, base);
         steps.check(model);
@@ -159,7 +159,7 @@ fn theirs(name: &str, changes_base: bool) {
     let steps = Steps::read(name);
     let mut model = steps.model();
     if steps.task() != Task::CausalLm {
-        model.save_module("classifier").unwrap();
+        model.add_module_to_save("classifier").unwrap();
     }
     steps.attach(&mut model, changes_base);
     steps.check(model);
@@ -211,6 +211,6 @@ fn orthogonal() {
 fn full() {
     let steps = Steps::read("llama-full");
     let mut model = steps.model();
-    model.train_everything();
+    model.full_finetune();
     steps.check(model);
 }

@@ -63,7 +63,7 @@ fn schemes() -> String {
          | scheme | start | base | needs W | needs data | options | source |\n|---|---|---|---|---|---|---|\n",
     );
     for s in loram_core::registry() {
-        let base = if s.basis_and_basis { "`W − s·B₀A₀`" } else { "unchanged" };
+        let base = if s.changes_base { "`W − s·B₀A₀`" } else { "unchanged" };
         let options = match s.options {
             [] => "–".to_string(),
             list => format!("`{}`", list.join("`, `")),

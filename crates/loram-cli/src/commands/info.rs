@@ -126,7 +126,7 @@ fn numbers<T: ToString>(list: &[T]) -> String {
 }
 
 fn training_text(c: &TrainConfig, lora: Option<&LoraFacts>, m: &MemoryEstimate, length: usize) -> String {
-    let doubled = c.adapter_format == AdapterFormat::Plain && c.scheme().is_ok_and(|s| s.info().basis_and_basis);
+    let doubled = c.adapter_format == AdapterFormat::Plain && c.scheme().is_ok_and(|s| s.info().changes_base);
     let what = match lora {
         None => format!("all {} parameters", count(m.trainable_parameters)),
         Some(l) => format!(

@@ -81,7 +81,7 @@ fn on_data(
     console: &Console,
 ) -> Result<InitReport> {
     let scheme = settings.scheme()?;
-    if residual.is_some() && !scheme.info().basis_and_basis {
+    if residual.is_some() && !scheme.info().changes_base {
         let what = format!("`{scheme}` leaves the base model as it is: there is no residual to write");
         return Err(Error::Usage(what));
     }

@@ -15,7 +15,7 @@ pub fn run(console: &Console) -> Result<()> {
                 "summary": s.summary,
                 "source": s.source,
                 "needs_weight": s.needs_weight,
-                "changes_base": s.basis_and_basis,
+                "changes_base": s.changes_base,
                 "needs_data": s.statistic.describe(),
                 "options": s.options,
             })
@@ -25,7 +25,7 @@ pub fn run(console: &Console) -> Result<()> {
         let rows: Vec<Vec<String>> = all
             .iter()
             .map(|s| {
-                let base = if s.basis_and_basis { "W − s·B₀A₀" } else { "as it is" };
+                let base = if s.changes_base { "W − s·B₀A₀" } else { "as it is" };
                 vec![s.name.into(), base.into(), s.source.into(), s.summary.into()]
             })
             .collect();

@@ -12,7 +12,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     summary: "W·C = UΣVᵀ with C = XᵀX of the inputs: A = √(Σ/s)·VᵀC⁻¹, B = U·√(Σ/s), first (ipm) or last (kpm) r",
     source: "2406.05223, PEFT `corda`",
     needs_weight: true,
-    basis_and_basis: true,
+    changes_base: true,
     over_scaling: true,
     statistic: Statistic::InputMoment,
     options: &["corda_method"],

@@ -15,7 +15,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     summary: "A: the first r principal components of the layer's inputs, B = 0; ranks go where they explain most",
     source: "2410.07170, PEFT `eva`",
     needs_weight: false,
-    basis_and_basis: false,
+    changes_base: false,
     over_scaling: false,
     statistic: Statistic::InputCovariance,
     options: &["rho"],

@@ -8,7 +8,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     summary: "A normal of deviation 1/r, B = 0",
     source: "PEFT `gaussian`",
     needs_weight: false,
-    basis_and_basis: false,
+    changes_base: false,
     over_scaling: false,
     statistic: Statistic::None,
     options: &[],

@@ -8,7 +8,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     summary: "A and B uniform in ±1/sqrt(in_features)",
     source: "Init[AB]",
     needs_weight: false,
-    basis_and_basis: true,
+    changes_base: true,
     over_scaling: false,
     statistic: Statistic::None,
     options: &[],

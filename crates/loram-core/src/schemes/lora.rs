@@ -8,7 +8,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     summary: "A uniform in ±1/sqrt(in_features) (kaiming_uniform, a = √5), B = 0",
     source: "2106.09685, PEFT `True`",
     needs_weight: false,
-    basis_and_basis: false,
+    changes_base: false,
     over_scaling: false,
     statistic: Statistic::None,
     options: &[],

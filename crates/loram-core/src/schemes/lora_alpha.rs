@@ -9,7 +9,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     summary: "as `lora`, with lora_alpha = 256·√r",
     source: "2606.12883",
     needs_weight: false,
-    basis_and_basis: false,
+    changes_base: false,
     over_scaling: false,
     statistic: Statistic::None,
     options: &[],

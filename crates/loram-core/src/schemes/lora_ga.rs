@@ -13,7 +13,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     summary: "gradient = USVᵀ: A = n^¼/√γ·V[:, :r]ᵀ, B = n^¼/√γ·U[:, r:2r]",
     source: "2407.05000",
     needs_weight: false,
-    basis_and_basis: true,
+    changes_base: true,
     over_scaling: false,
     statistic: Statistic::Gradient,
     options: &["stable_gamma"],

@@ -14,7 +14,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     summary: "β times the first r columns of the sine bases of both sides, β from the weight's norm",
     source: "2507.06558",
     needs_weight: true,
-    basis_and_basis: true,
+    changes_base: true,
     over_scaling: false,
     statistic: Statistic::None,
     options: &["basis", "gain", "gain_statistic"],

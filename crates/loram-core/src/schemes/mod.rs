@@ -60,7 +60,7 @@ pub struct SchemeInfo {
     /// Whether the weight's values are needed.
     pub needs_weight: bool,
     /// Whether B₀A₀ ≠ 0, so that the base changes to W − s·B₀A₀.
-    pub basis_and_basis: bool,
+    pub changes_base: bool,
     /// Whether A₀ and B₀ are each proportional to 1/√s, so that s·B₀A₀ is the same at every scaling s.
     pub over_scaling: bool,
     /// What it needs of a run of the model on calibration data.
@@ -195,7 +195,7 @@ fn scaled_columns(x: &faer::Mat<f64>, scale: &[f64]) -> Vec<f32> {
 
 /// The start of one layer.
 #[derive(Debug, Clone)]
-pub struct Start {
+pub struct Initialization {
     /// A₀, (r, m) row-major.
     pub a: Vec<f32>,
     /// B₀, (n, r) row-major.
@@ -268,7 +268,7 @@ fn scale(f: &mut Factors, of_a: f64, of_b: f64) {
 }
 
 /// Starts the adapter of a layer with weight `w` in f32: see [`initialize_from`].
-pub fn initialize(spec: &SchemeSpec, w: MatRef<'_>, plan: &LayerPlan, seed: u64) -> Result<Start> {
+pub fn initialize(spec: &SchemeSpec, w: MatRef<'_>, plan: &LayerPlan, seed: u64) -> Result<Initialization> {
     initialize_from(spec, w.into(), plan, seed)
 }
 
@@ -277,7 +277,7 @@ pub fn initialize(spec: &SchemeSpec, w: MatRef<'_>, plan: &LayerPlan, seed: u64)
 ///
 /// Deterministic in (weight, plan, seed), whatever the number of threads and the order of layers. Errors name the layer:
 /// a weight that is not finite or has another shape, a rank that the scheme cannot have.
-pub fn initialize_from(spec: &SchemeSpec, w: Weight<'_>, plan: &LayerPlan, seed: u64) -> Result<Start> {
+pub fn initialize_from(spec: &SchemeSpec, w: Weight<'_>, plan: &LayerPlan, seed: u64) -> Result<Initialization> {
     initialize_observed(spec, w, plan, seed, None)
 }
 
@@ -289,7 +289,7 @@ pub fn initialize_observed(
     plan: &LayerPlan,
     seed: u64,
     observed: Option<&Observed>,
-) -> Result<Start> {
+) -> Result<Initialization> {
     if (w.rows, w.cols, w.data.len()) != (plan.n, plan.m, plan.n * plan.m) {
         let what = format!("expected a weight ({}, {}), found ({}, {})", plan.n, plan.m, w.rows, w.cols);
         return Err(Error::layer(&plan.path, what));
@@ -305,7 +305,7 @@ struct Known<'a> {
     observed: Option<&'a Observed>,
 }
 
-fn start(spec: &SchemeSpec, w: Weight<'_>, plan: &LayerPlan, seed: u64, known: Known<'_>) -> Result<Start> {
+fn start(spec: &SchemeSpec, w: Weight<'_>, plan: &LayerPlan, seed: u64, known: Known<'_>) -> Result<Initialization> {
     check_rank(plan)?;
     let plan = spec.adjust(plan)?;
     let mut f = (spec.info().start)(&Context { w, plan: &plan, seed, spec, known })?;
@@ -325,10 +325,10 @@ fn start(spec: &SchemeSpec, w: Weight<'_>, plan: &LayerPlan, seed: u64, known: K
         gain: f.gain,
         basis: f.beta.map(|_| spec.options.basis),
     };
-    Ok(Start {
+    Ok(Initialization {
         a: f.a,
         b: f.b,
-        changes_base: spec.info().basis_and_basis,
+        changes_base: spec.info().changes_base,
         scaling: plan.scaling,
         lora_alpha: plan.lora_alpha,
         train_a: f.train_a,

@@ -8,7 +8,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     summary: "normal noise/10 times the odd (A) and even (B) rows of a random orthogonal matrix; r even, BA = 0",
     source: "PEFT `orthogonal`",
     needs_weight: false,
-    basis_and_basis: false,
+    changes_base: false,
     over_scaling: false,
     statistic: Statistic::None,
     options: &[],

@@ -1,6 +1,6 @@
 //! Starts that see each value of the weight once, or its sums alone: the weight need not lie in memory.
 
-use super::{Known, SchemeSpec, Start, WeightUse, start};
+use super::{Initialization, Known, SchemeSpec, WeightUse, start};
 use crate::gain::Gain;
 use crate::sketch::{Sketch, sketch};
 use crate::source::{Source, sums};
@@ -16,7 +16,7 @@ pub fn initialize_in_pass<S: Source>(
     source: &S,
     plan: &LayerPlan,
     seed: u64,
-) -> std::result::Result<Result<Start>, S::Error> {
+) -> std::result::Result<Result<Initialization>, S::Error> {
     let (n, m) = (plan.n, plan.m);
     if !spec.one_pass() {
         let what = format!("`{spec}` with these options needs the weight in memory");
@@ -37,7 +37,12 @@ pub fn initialize_in_pass<S: Source>(
 /// Starts the adapter of a layer whose weight is out of reach, on an accelerator say, from the sums Σx and Σx² of its
 /// values: as [`initialize_from`](super::initialize_from), for specs with [`SchemeSpec::sums_suffice`]. Errors: another spec, sums that are not
 /// finite, a rank that the scheme cannot have.
-pub fn initialize_from_sums(spec: &SchemeSpec, sums: (f64, f64), plan: &LayerPlan, seed: u64) -> Result<Start> {
+pub fn initialize_from_sums(
+    spec: &SchemeSpec,
+    sums: (f64, f64),
+    plan: &LayerPlan,
+    seed: u64,
+) -> Result<Initialization> {
     if !spec.sums_suffice() {
         let what = format!("`{spec}` with these options needs the weight, not only its sums");
         return Err(Error::layer(&plan.path, what));
@@ -46,7 +51,7 @@ pub fn initialize_from_sums(spec: &SchemeSpec, sums: (f64, f64), plan: &LayerPla
 }
 
 /// A start for which the weight need not be there any more.
-fn start_unseen(spec: &SchemeSpec, pass: Option<&Seen>, plan: &LayerPlan, seed: u64) -> Result<Start> {
+fn start_unseen(spec: &SchemeSpec, pass: Option<&Seen>, plan: &LayerPlan, seed: u64) -> Result<Initialization> {
     let w = Weight { data: WeightRef::F32(&[]), rows: plan.n, cols: plan.m };
     start(spec, w, plan, seed, Known { pass, observed: None })
 }

@@ -11,7 +11,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     summary: "the first r singular triples, √(σ/s) on both factors",
     source: "2404.02948, PEFT `pissa`",
     needs_weight: true,
-    basis_and_basis: true,
+    changes_base: true,
     over_scaling: true,
     statistic: Statistic::None,
     options: &[],

@@ -9,7 +9,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     summary: "A: the first r right singular vectors, B = 0",
     source: "2606.31813",
     needs_weight: true,
-    basis_and_basis: false,
+    changes_base: false,
     over_scaling: false,
     statistic: Statistic::None,
     options: &[],

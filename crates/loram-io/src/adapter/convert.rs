@@ -48,14 +48,14 @@ pub struct TruncatedLayer {
 }
 
 /// Factors A₀ (r, m) and B₀ (n, r) that a layer started with.
-pub type StartFactors = (Vec<f32>, Vec<f32>);
+pub type InitFactors = (Vec<f32>, Vec<f32>);
 
 impl Adapter {
     /// The start of a layer of a native adapter, made again: from the recipe alone where that suffices, otherwise from
     /// `weight`, the values (n, m) of the untouched base. `None` for a plain adapter.
     ///
     /// Errors: a layer without recipe, a scheme that needs the weight when none is given.
-    pub fn start_of(&self, path: &str, weight: Option<&[f32]>) -> Result<Option<StartFactors>> {
+    pub fn start_of(&self, path: &str, weight: Option<&[f32]>) -> Result<Option<InitFactors>> {
         let Some(recipe) = self.recipe.as_ref().filter(|r| r.form == AdapterForm::Native) else { return Ok(None) };
         let missing = |what: String| Error::Usage(format!("layer `{path}`: {what}"));
         let layer = recipe.layers.get(path).ok_or_else(|| missing("the recipe has no entry for it".into()))?;
@@ -128,7 +128,7 @@ impl Adapter {
             let what = format!("the adapter has no {RECIPE_FILE}: only adapters that loram started have a native form");
             return Err(Error::Usage(what));
         };
-        let changes_base = SchemeSpec::parse(&recipe.scheme, &recipe.options)?.info().basis_and_basis;
+        let changes_base = SchemeSpec::parse(&recipe.scheme, &recipe.options)?.info().changes_base;
         if recipe.form == AdapterForm::Native || !changes_base {
             return Ok(out);
         }

@@ -9,7 +9,7 @@ mod recipe;
 mod tensors;
 
 pub use config_file::PEFT_VERSION;
-pub use convert::{BaseWeights, StartFactors, TruncatedLayer, Truncation};
+pub use convert::{BaseWeights, InitFactors, TruncatedLayer, Truncation};
 pub(crate) use convert::{ends_in_start, same};
 pub use merge::{AdapterMerge, MergeOptions, merge_adapter};
 pub use recipe::{AdapterForm, Fingerprint, RECIPE_FILE, Recipe};
@@ -78,7 +78,7 @@ pub struct Adapter {
     /// How it was started; `None` for adapters of other programs.
     pub recipe: Option<Recipe>,
     /// Starts that were stored beside the factors because the recipe alone cannot make them again, by module path.
-    pub starts: BTreeMap<String, StartFactors>,
+    pub starts: BTreeMap<String, InitFactors>,
     /// Type that the tensors are stored in: F32, F16 or BF16.
     pub dtype: DType,
     /// `adapter_config.json` as it was read, so that keys unknown here survive; empty for a new adapter.
@@ -328,7 +328,7 @@ impl Adapter {
     }
 }
 
-fn read_starts(dir: &Path) -> Result<BTreeMap<String, StartFactors>> {
+fn read_starts(dir: &Path) -> Result<BTreeMap<String, InitFactors>> {
     let path = dir.join(STARTS);
     if !path.exists() {
         return Ok(BTreeMap::new());

@@ -42,7 +42,7 @@ impl OpenFile {
             use std::io::{Read, Seek, SeekFrom};
             // a position of its own: threads do not move each other's
             File::open(&self.path).and_then(|mut f| {
-                f.seek(SeekFrom::Start(at as u64))?;
+                f.seek(SeekFrom::Initialization(at as u64))?;
                 f.read_exact(out)
             })
         };

@@ -1,12 +1,12 @@
 //! A start made again from its recipe: from the recipe alone where the scheme allows it, otherwise from the base too.
 
 use super::{InitReport, Progress, factor_file, file_order, layers, put};
-use crate::adapter::{ADAPTER_CONFIG, Adapter, AdapterForm, LoraWeights, RECIPE_FILE, Recipe, StartFactors};
+use crate::adapter::{ADAPTER_CONFIG, Adapter, AdapterForm, InitFactors, LoraWeights, RECIPE_FILE, Recipe};
 use crate::atomic::AtomicDir;
 use crate::config::{TensorNames, read_object};
 use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, Error, ModelConfig, Result};
-use loram_core::{LayerPlan, LayerRecipe, LoraConfig, SchemeSpec, Start, TargetModules, from_recipe};
+use loram_core::{Initialization, LayerPlan, LayerRecipe, LoraConfig, SchemeSpec, TargetModules, from_recipe};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -47,7 +47,7 @@ pub fn remake(source: &Path, base: Option<Base<'_>>, out: &Path, progress: Progr
         Ok(())
     })?;
     writer.finish()?;
-    report.changes_base = SchemeSpec::parse(&recipe.scheme, &recipe.options)?.info().basis_and_basis;
+    report.changes_base = SchemeSpec::parse(&recipe.scheme, &recipe.options)?.info().changes_base;
     recipe.form = if report.changes_base { AdapterForm::Native } else { AdapterForm::Plain };
     report.form = recipe.form;
     adapter.recipe = Some(recipe);
@@ -63,7 +63,7 @@ pub(crate) fn again(
     recipe: &Recipe,
     use_rslora: bool,
     base: Option<(&Checkpoint, &TensorNames)>,
-) -> Result<StartFactors> {
+) -> Result<InitFactors> {
     if let Some(start) = from_recipe(layer) {
         return Ok(start);
     }
@@ -81,7 +81,7 @@ pub(crate) fn from_base(
     recipe: &Recipe,
     use_rslora: bool,
     (ckpt, names): (&Checkpoint, &TensorNames),
-) -> Result<Start> {
+) -> Result<Initialization> {
     let spec = SchemeSpec::parse(&layer.scheme, &recipe.options)?;
     let LayerRecipe { path, n, m, r, scaling, .. } = layer.clone();
     let weight = LayerWeight::find(ckpt, names, &path)?;

@@ -8,19 +8,19 @@ use crate::tensor::{Compute, Tensor};
 const THREADS: usize = 256;
 
 /// A table of a kernel in many.cu: `WORDS` words for each tensor, and the length of the longest.
-struct Table<const WORDS: usize> {
+struct AddressTable<const WORDS: usize> {
     rows: Vec<[u64; WORDS]>,
     grid: Grid,
 }
 
-impl<const WORDS: usize> Table<WORDS> {
+impl<const WORDS: usize> AddressTable<WORDS> {
     /// For tensors of these lengths; `row(i, parts)` is what the kernel gets for tensor i, which `parts` blocks share.
-    fn new(lengths: &[usize], row: impl Fn(usize, usize) -> [u64; WORDS]) -> Table<WORDS> {
+    fn new(lengths: &[usize], row: impl Fn(usize, usize) -> [u64; WORDS]) -> AddressTable<WORDS> {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         // two pieces of eight elements for a thread
         let parts = longest.div_ceil(THREADS * 16).clamp(1, 1024);
         let rows = (0..lengths.len()).map(|i| row(i, parts)).collect();
-        Table { rows, grid: Grid { blocks: (parts, lengths.len()), threads: THREADS, shared: 0 } }
+        AddressTable { rows, grid: Grid { blocks: (parts, lengths.len()), threads: THREADS, shared: 0 } }
     }
 
     fn upload(&self) -> Buffer {
@@ -28,9 +28,9 @@ impl<const WORDS: usize> Table<WORDS> {
     }
 }
 
-fn in_place(tensors: &[&mut Tensor]) -> Table<2> {
+fn in_place(tensors: &[&mut Tensor]) -> AddressTable<2> {
     let lengths: Vec<usize> = tensors.iter().map(|t| t.len()).collect();
-    Table::new(&lengths, |i, _| [tensors[i].address().0, lengths[i] as u64])
+    AddressTable::new(&lengths, |i, _| [tensors[i].address().0, lengths[i] as u64])
 }
 
 pub(crate) fn zero(tensors: &[&mut Tensor]) {
@@ -49,7 +49,7 @@ pub(crate) fn scale(tensors: &[&mut Tensor], factor: f64) {
 pub(crate) fn narrow(tensors: &[&Tensor]) -> Vec<Tensor> {
     let out: Vec<_> = tensors.iter().map(|t| Tensor::scratch(Compute::CudaBf16, t.rows(), t.cols())).collect();
     let lengths: Vec<usize> = out.iter().map(Tensor::len).collect();
-    let table = Table::new(&lengths, |i, _| [tensors[i].address().0, out[i].address().0, lengths[i] as u64]);
+    let table = AddressTable::new(&lengths, |i, _| [tensors[i].address().0, out[i].address().0, lengths[i] as u64]);
     let rows = table.upload();
     launch!("narrow_many", table.grid; rows.address());
     out
@@ -58,10 +58,11 @@ pub(crate) fn narrow(tensors: &[&Tensor]) -> Vec<Tensor> {
 /// Σ x² of every tensor, read back at once.
 pub(crate) fn sum_squares(tensors: &[&Tensor]) -> Vec<f64> {
     let lengths: Vec<usize> = tensors.iter().map(|t| t.len()).collect();
-    let parts = Table::new(&lengths, |_, _| [0; 0]).grid.blocks.0;
+    let parts = AddressTable::new(&lengths, |_, _| [0; 0]).grid.blocks.0;
     let sums = Tensor::scratch(Compute::CudaF32, tensors.len(), parts);
-    let table =
-        Table::new(&lengths, |i, parts| [tensors[i].address().0, sums.buffer().at(i * parts).0, lengths[i] as u64]);
+    let table = AddressTable::new(&lengths, |i, parts| {
+        [tensors[i].address().0, sums.buffer().at(i * parts).0, lengths[i] as u64]
+    });
     let rows = table.upload();
     launch!("sum_squares_many", table.grid; rows.address());
     sums.to_f32_vec().chunks_exact(parts).map(|p| p.iter().map(|&x| f64::from(x)).sum()).collect()
@@ -70,7 +71,7 @@ pub(crate) fn sum_squares(tensors: &[&Tensor]) -> Vec<f64> {
 pub(crate) fn adamw(steps: &[AdamWStep<'_>], step: u64) {
     let lengths: Vec<usize> = steps.iter().map(|s| s.p.len()).collect();
     let t = step as f64;
-    let table = Table::new(&lengths, |i, _| {
+    let table = AddressTable::new(&lengths, |i, _| {
         let (s, how) = (&steps[i], &steps[i].how);
         let scalars = [
             1.0 - how.lr * how.weight_decay,

@@ -2,7 +2,7 @@
 
 use super::decoder_block::{DecoderBlock, LayerCache};
 use super::load::Loader;
-use super::stack::{Part, Pass, Table};
+use super::stack::{Embedding, Part, Pass};
 use crate::Result;
 use crate::batch::Batch;
 #[cfg(gpu)]
@@ -12,8 +12,8 @@ use crate::kernels::activation::Act;
 use crate::kernels::attention::AttnShape;
 use crate::kernels::embedding;
 use crate::kernels::rope::{RopeKind, RopeParams};
-use crate::linear::{Linear, Source};
-use crate::ops::{Documents, Norm, RopeTable};
+use crate::linear::{Linear, Trainable};
+use crate::ops::{Norm, RopeTable, Sequences};
 use crate::param::Params;
 use crate::tensor::{Compute, Tensor, typed};
 use loram_io::DecoderConfig;
@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex};
 
 /// Embedding, blocks and final norm.
 pub(crate) struct Decoder {
-    pub embed: Table,
+    pub embed: Embedding,
     pub blocks: Vec<DecoderBlock>,
     pub norm: Norm,
     ropes: Ropes,
@@ -150,7 +150,7 @@ impl Decoder {
     }
 
     pub fn pass<'a>(&self, lengths: &'a [usize], positions: &'a [u32], step: Option<u64>) -> Pass<'a> {
-        Pass { documents: Documents::new(lengths, positions), step, rope: self.ropes.for_documents(lengths) }
+        Pass { documents: Sequences::new(lengths, positions), step, rope: self.ropes.for_documents(lengths) }
     }
 
     pub fn embed(&self, params: &Params, batch: &Batch) -> Result<Tensor> {
@@ -168,7 +168,7 @@ impl Decoder {
     }
 
     pub fn parts(&mut self) -> Vec<Part<'_>> {
-        let mut parts = vec![Part::Table(&mut self.embed)];
+        let mut parts = vec![Part::Embedding(&mut self.embed)];
         parts.extend(self.blocks.iter_mut().flat_map(|b| b.parts()));
         parts.push(Part::Norm(&mut self.norm));
         parts
@@ -191,7 +191,7 @@ impl Decoder {
         let positions: Vec<u32> = (start..start + tokens.len()).map(|p| p as u32).collect();
         let lengths = [tokens.len()];
         let rope = vec![self.ropes.get(start + tokens.len())];
-        let pass = Pass { documents: Documents::new(&lengths, &positions), step: None, rope };
+        let pass = Pass { documents: Sequences::new(&lengths, &positions), step: None, rope };
         let mut x = Tensor::scratch(self.compute, tokens.len(), self.norm.weight.get(params).cols());
         self.embed.rows(params, tokens, &mut x, false)?;
         for (block, cache) in self.blocks.iter().zip(cache) {
@@ -201,18 +201,18 @@ impl Decoder {
     }
 }
 
-impl Table {
+impl Embedding {
     /// out (ids × cols) = (accumulate ? out : 0) + rows of the table.
     pub fn rows(&self, params: &Params, ids: &[u32], out: &mut Tensor, accumulate: bool) -> Result<()> {
         match &self.weight {
-            Source::Frozen(w) => w.gather(ids, out, accumulate),
-            Source::Param(id) => gather(params.value(*id), ids, out, accumulate),
+            Trainable::Frozen(w) => w.gather(ids, out, accumulate),
+            Trainable::Param(id) => gather(params.value(*id), ids, out, accumulate),
         }
     }
 
     /// Adds the rows of dx to the gradient of the table, when it is trained.
     pub fn rows_backward(&self, params: &mut Params, ids: &[u32], dx: &Tensor) -> Result<()> {
-        let Source::Param(id) = self.weight else { return Ok(()) };
+        let Trainable::Param(id) = self.weight else { return Ok(()) };
         let grad = params.grad_mut(id);
         let cols = grad.cols();
         typed!(dx, T, embedding::scatter_add::<T>(dx.as_slice(), ids, grad.as_mut_slice(), cols), gpu: {
@@ -224,7 +224,7 @@ impl Table {
     }
 
     pub fn trains(&self) -> bool {
-        matches!(self.weight, Source::Param(_))
+        matches!(self.weight, Trainable::Param(_))
     }
 }
 

@@ -3,12 +3,12 @@
 use super::decoder::act;
 use super::encoder_block::EncoderBlock;
 use super::load::Loader;
-use super::stack::{Part, Pass, Table};
+use super::stack::{Embedding, Part, Pass};
 use crate::batch::Batch;
 use crate::dropout::Dropout;
 use crate::kernels::attention::AttnShape;
 use crate::linear::Linear;
-use crate::ops::{Documents, Norm, NormSaved};
+use crate::ops::{Norm, NormSaved, Sequences};
 use crate::param::Params;
 use crate::tensor::{Compute, Tensor};
 use crate::{Error, Result};
@@ -16,10 +16,10 @@ use loram_io::EncoderConfig;
 
 /// Embeddings and blocks.
 pub(crate) struct Encoder {
-    words: Table,
-    positions: Table,
+    words: Embedding,
+    positions: Embedding,
     /// Segments; DistilBERT has none.
-    types: Option<Table>,
+    types: Option<Embedding>,
     norm: Norm,
     dropout: Dropout,
     pub blocks: Vec<EncoderBlock>,
@@ -135,7 +135,7 @@ impl Encoder {
     }
 
     pub fn pass<'a>(&self, lengths: &'a [usize], positions: &'a [u32], step: Option<u64>) -> Pass<'a> {
-        Pass { documents: Documents::new(lengths, positions), step, rope: Vec::new() }
+        Pass { documents: Sequences::new(lengths, positions), step, rope: Vec::new() }
     }
 
     fn rows(&self, batch: &Batch, positions: &[u32]) -> (Vec<u32>, Vec<u32>) {
@@ -191,7 +191,7 @@ impl Encoder {
     pub fn embedding_trains(&self) -> bool {
         self.words.trains()
             || self.positions.trains()
-            || self.types.as_ref().is_some_and(Table::trains)
+            || self.types.as_ref().is_some_and(Embedding::trains)
             || self.norm.trains()
     }
 
@@ -200,8 +200,8 @@ impl Encoder {
     }
 
     pub fn parts(&mut self) -> Vec<Part<'_>> {
-        let mut parts = vec![Part::Table(&mut self.words), Part::Table(&mut self.positions)];
-        parts.extend(self.types.as_mut().map(Part::Table));
+        let mut parts = vec![Part::Embedding(&mut self.words), Part::Embedding(&mut self.positions)];
+        parts.extend(self.types.as_mut().map(Part::Embedding));
         parts.push(Part::Norm(&mut self.norm));
         parts.extend(self.blocks.iter_mut().flat_map(|b| b.parts()));
         parts

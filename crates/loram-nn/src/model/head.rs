@@ -1,7 +1,7 @@
 //! What sits on top: next-token prediction, classification or regression, each with its loss.
 
 use super::load::Loader;
-use super::stack::{Part, Table};
+use super::stack::{Embedding, Part};
 use crate::batch::{Batch, BatchLoss, Targets};
 #[cfg(gpu)]
 use crate::cuda;
@@ -10,7 +10,7 @@ use crate::kernels::activation::Act;
 #[cfg(gpu)]
 use crate::kernels::cross_entropy::check_labels;
 use crate::kernels::cross_entropy::{IGNORE, LossSum, mse, softmax_cross_entropy};
-use crate::linear::{Linear, LinearSaved, Source};
+use crate::linear::{Linear, LinearSaved, Trainable};
 use crate::ops;
 use crate::param::Params;
 use crate::tensor::{Compute, Element, Tensor, typed};
@@ -103,19 +103,19 @@ fn load_or_new(l: &Loader<'_>, path: &str, n: usize, m: usize, bias: bool, seed:
     let stream = path.bytes().fold(seed, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     let mut linear = Linear::frozen(path.to_string(), Weight::from_f32(n, m, normal(stream, n * m, std)));
     if bias {
-        linear.bias = Some(Source::Frozen(Tensor::zeros(l.compute.exact(), 1, n)));
+        linear.bias = Some(Trainable::Frozen(Tensor::zeros(l.compute.exact(), 1, n)));
     }
     Ok(linear)
 }
 
 impl Head {
-    pub fn decoder(cfg: &DecoderConfig, l: &Loader<'_>, embed: &Table, task: Task, seed: u64) -> Result<Head> {
+    pub fn decoder(cfg: &DecoderConfig, l: &Loader<'_>, embed: &Embedding, task: Task, seed: u64) -> Result<Head> {
         let (vocab, hidden) = (cfg.vocab_size, cfg.hidden_size);
         let Some(outputs) = task.outputs() else {
             if !cfg.tie_word_embeddings {
                 return Ok(Head::Lm(l.linear("lm_head".into(), vocab, hidden, false)?));
             }
-            let Source::Frozen(weight) = &embed.weight else { unreachable!("nothing is trained yet") };
+            let Trainable::Frozen(weight) = &embed.weight else { unreachable!("nothing is trained yet") };
             return Ok(Head::Lm(Linear::frozen("lm_head".into(), weight.clone())));
         };
         let out = load_or_new(l, "score", outputs, hidden, false, seed, std_of(&cfg.raw))?;

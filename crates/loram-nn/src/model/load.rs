@@ -1,9 +1,9 @@
 //! Tensors of a checkpoint as layers, with their shapes checked against the configuration.
 
 use super::LoadOptions;
-use super::stack::Table;
+use super::stack::Embedding;
 use crate::dropout::Dropout;
-use crate::linear::{Linear, Source, Vector};
+use crate::linear::{Linear, Trainable, Vector};
 use crate::ops::Norm;
 use crate::tensor::{Compute, Tensor};
 use crate::weight::Weight;
@@ -46,7 +46,7 @@ impl<'a> Loader<'a> {
 
     fn vector(&self, name: &str, len: usize) -> Result<Vector> {
         let values = self.tensor(name, &[len])?.to_f32()?;
-        Ok(Source::Frozen(Tensor::from_f32(self.compute.exact(), 1, len, &values)))
+        Ok(Trainable::Frozen(Tensor::from_f32(self.compute.exact(), 1, len, &values)))
     }
 
     /// `<path>.weight` (n, m) and, with `bias`, `<path>.bias` (n).
@@ -60,9 +60,9 @@ impl<'a> Loader<'a> {
     }
 
     /// `<path>.weight` (rows, cols).
-    pub fn table(&self, path: String, rows: usize, cols: usize) -> Result<Table> {
+    pub fn table(&self, path: String, rows: usize, cols: usize) -> Result<Embedding> {
         let weight = Weight::from_tensor(&self.tensor(&format!("{path}.weight"), &[rows, cols])?)?;
-        Ok(Table { path, weight: Source::Frozen(weight) })
+        Ok(Embedding { path, weight: Trainable::Frozen(weight) })
     }
 
     pub fn rms_norm(&self, path: String, len: usize, eps: f64) -> Result<Norm> {

@@ -14,7 +14,7 @@ mod generate;
 
 use crate::cuda;
 use crate::dropout::Dropout;
-use crate::linear::{Lora as Attached, Source, Vector};
+use crate::linear::{Lora as Attached, Trainable, Vector};
 use crate::param::{ParamKind, Params};
 use crate::tensor::{Compute, Tensor};
 use crate::weight::Weight;
@@ -186,15 +186,18 @@ impl Model {
             return Err(Error::NoModule { path: path.to_string(), hint: String::new() });
         };
         Ok(match &linear.weight {
-            Source::Frozen(w) => w.to_f32().into_owned(),
-            Source::Param(id) => self.params.value(*id).to_f32_vec(),
+            Trainable::Frozen(w) => w.to_f32().into_owned(),
+            Trainable::Param(id) => self.params.value(*id).to_f32_vec(),
         })
     }
 
     /// True when the layer's weight is held in f32, so that it can be changed without loss.
     pub fn holds_f32(&self, path: &str) -> bool {
         self.options.compute != Compute::CudaBf16
-            && self.all_linears().iter().any(|l| l.path == path && matches!(&l.weight, Source::Frozen(w) if w.is_f32()))
+            && self
+                .all_linears()
+                .iter()
+                .any(|l| l.path == path && matches!(&l.weight, Trainable::Frozen(w) if w.is_f32()))
     }
 
     /// Puts an adapter on a linear layer. Shapes are checked; a layer takes one adapter.
@@ -206,7 +209,7 @@ impl Model {
         if linear.lora.is_some() {
             return wrong("has an adapter already".into());
         }
-        if matches!(linear.weight, Source::Param(_)) {
+        if matches!(linear.weight, Trainable::Param(_)) {
             return wrong("is trained whole (modules_to_save): it takes no adapter".into());
         }
         let pairs = std::iter::once((&lora.a, &lora.b)).chain(lora.start.as_ref().map(|s| (&s.0, &s.1)));
@@ -225,9 +228,9 @@ impl Model {
             match train {
                 true => {
                     let (name, value) = (format!("{path}.{suffix}.weight"), value(compute.exact()));
-                    Source::Param(params.add(name, kind, &[rows, cols], value))
+                    Trainable::Param(params.add(name, kind, &[rows, cols], value))
                 }
-                false => Source::Frozen(value(compute)),
+                false => Trainable::Frozen(value(compute)),
             }
         };
         let a = factor(&lora.a, r, m, lora.train_a, ParamKind::LoraA, "lora_A");
@@ -254,7 +257,7 @@ impl Model {
             let what = format!("A has {} values and B {}, which fit no rank of an ({n}, {m}) weight", a.len(), b.len());
             return Err(Error::Layer { path: path.to_string(), what });
         }
-        let Source::Frozen(weight) = &mut linear.weight else {
+        let Trainable::Frozen(weight) = &mut linear.weight else {
             return Err(Error::Layer {
                 path: path.to_string(),
                 what: "is trained whole: its start cannot move".into(),
@@ -272,7 +275,7 @@ impl Model {
 
     /// Trains a module whole beside the adapters (PEFT's `modules_to_save`): every layer whose path ends with `name`, or
     /// lies inside a module whose path does. Gives the paths.
-    pub fn save_module(&mut self, name: &str) -> Result<Vec<String>> {
+    pub fn add_module_to_save(&mut self, name: &str) -> Result<Vec<String>> {
         let matches = |path: &str| {
             let ends = path.match_indices('.').map(|(i, _)| &path[..i]).chain([path]);
             ends.into_iter().any(|p| p == name || p.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')))
@@ -286,13 +289,13 @@ impl Model {
     }
 
     /// Full fine-tuning: every weight, bias and norm becomes a parameter. Shared weights stay shared.
-    pub fn train_everything(&mut self) {
+    pub fn full_finetune(&mut self) {
         self.make_trainable(ParamKind::Base, |_| true);
         if self.tied
             && let (Backbone::Decoder(d), Head::Lm(head)) = (&self.backbone, &mut self.head)
-            && let Source::Param(id) = d.embed.weight
+            && let Trainable::Param(id) = d.embed.weight
         {
-            head.weight = Source::Param(id);
+            head.weight = Trainable::Param(id);
         }
     }
 
@@ -308,23 +311,23 @@ impl Model {
             let path = part.path().to_string();
             let (weight, bias, norm) = match part {
                 Part::Linear(l) => (Some(&mut l.weight), l.bias.as_mut(), None),
-                Part::Table(t) => (Some(&mut t.weight), None, None),
+                Part::Embedding(t) => (Some(&mut t.weight), None, None),
                 Part::Norm(n) => (None, n.bias.as_mut(), Some(&mut n.weight)),
             };
             if let Some(source) = weight
-                && let Source::Frozen(w) = source
+                && let Trainable::Frozen(w) = source
             {
                 let shape = [w.rows(), w.cols()];
                 let value = w.to_tensor(compute);
-                *source = Source::Param(self.params.add(format!("{path}.weight"), kind, &shape, value));
+                *source = Trainable::Param(self.params.add(format!("{path}.weight"), kind, &shape, value));
             }
             for (vector, suffix) in [(norm, "weight"), (bias, "bias")] {
                 if let Some(source) = vector
-                    && let Source::Frozen(v) = source
+                    && let Trainable::Frozen(v) = source
                 {
                     let value = v.clone();
                     let shape = [value.cols()];
-                    *source = Source::Param(self.params.add(format!("{path}.{suffix}"), kind, &shape, value));
+                    *source = Trainable::Param(self.params.add(format!("{path}.{suffix}"), kind, &shape, value));
                 }
             }
         }
@@ -342,9 +345,9 @@ impl Model {
 
     /// Bytes of the base weights, mapped or owned.
     pub fn base_bytes(&self) -> usize {
-        let bytes = |w: &Source<Weight>| match w {
-            Source::Frozen(w) => w.bytes(),
-            Source::Param(_) => 0,
+        let bytes = |w: &Trainable<Weight>| match w {
+            Trainable::Frozen(w) => w.bytes(),
+            Trainable::Param(_) => 0,
         };
         self.all_linears().iter().map(|l| bytes(&l.weight)).sum()
     }

@@ -1,7 +1,7 @@
 //! A pile of blocks: which activations are kept, and how the backward pass goes down it.
 
 use crate::linear::Linear;
-use crate::ops::{Documents, Norm, RopeTable};
+use crate::ops::{Norm, RopeTable, Sequences};
 use crate::param::Params;
 use crate::tensor::Tensor;
 use crate::weight::Weight;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// What all blocks of a pass share.
 pub(crate) struct Pass<'a> {
-    pub documents: Documents<'a>,
+    pub documents: Sequences<'a>,
     /// Seed of the dropout in this step; `None`: no dropout.
     pub step: Option<u64>,
     /// Rotary table for each document, for decoders: one entry serves all where they are equal.
@@ -32,16 +32,16 @@ impl Pass<'_> {
 
 /// An embedding table.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub(crate) struct Embedding {
     pub path: String,
-    pub weight: crate::linear::Source<Weight>,
+    pub weight: crate::linear::Trainable<Weight>,
 }
 
 /// A named piece of a model that holds parameters.
 pub(crate) enum Part<'a> {
     Linear(&'a mut Linear),
     Norm(&'a mut Norm),
-    Table(&'a mut Table),
+    Embedding(&'a mut Embedding),
 }
 
 impl Part<'_> {
@@ -49,7 +49,7 @@ impl Part<'_> {
         match self {
             Part::Linear(l) => &l.path,
             Part::Norm(n) => &n.path,
-            Part::Table(t) => &t.path,
+            Part::Embedding(t) => &t.path,
         }
     }
 }
@@ -77,7 +77,7 @@ pub(crate) trait Block: Send + Sync {
 }
 
 /// What a block left behind.
-pub(crate) enum Kept<S> {
+pub(crate) enum SavedBlock<S> {
     /// All activations.
     All(S),
     /// Its input only: the rest is computed again (gradient checkpointing, 1604.06174).
@@ -85,9 +85,9 @@ pub(crate) enum Kept<S> {
 }
 
 /// Activations of the blocks from `first` on.
-pub(crate) struct Tape<S> {
+pub(crate) struct Activations<S> {
     first: usize,
-    kept: Vec<Kept<S>>,
+    kept: Vec<SavedBlock<S>>,
 }
 
 /// Runs the blocks. With `train`, activations are kept from the lowest trained block on, or from the first when what is
@@ -100,42 +100,42 @@ pub(crate) fn forward<B: Block>(
     train: bool,
     below_trains: bool,
     checkpointing: bool,
-) -> (Tensor, Tape<B::Saved>) {
+) -> (Tensor, Activations<B::Saved>) {
     let lowest = if below_trains { 0 } else { blocks.iter().position(B::trains).unwrap_or(blocks.len()) };
     let first = if train { lowest } else { blocks.len() };
     let mut kept = Vec::with_capacity(blocks.len() - first);
     for (i, block) in blocks.iter().enumerate() {
         let (y, saved) = block.forward(params, x, pass);
         if i >= first {
-            kept.push(if checkpointing { Kept::Input(B::into_input(saved)) } else { Kept::All(saved) });
+            kept.push(if checkpointing { SavedBlock::Input(B::into_input(saved)) } else { SavedBlock::All(saved) });
         }
         x = y;
     }
-    (x, Tape { first, kept })
+    (x, Activations { first, kept })
 }
 
 /// Goes down the kept blocks; gives the gradient below them when `need_dx`.
 pub(crate) fn backward<B: Block>(
     blocks: &[B],
     params: &mut Params,
-    tape: Tape<B::Saved>,
+    saved: Activations<B::Saved>,
     dy: Tensor,
     pass: &Pass<'_>,
     need_dx: bool,
 ) -> Option<Tensor> {
     let mut d = Some(dy);
-    for (i, kept) in tape.kept.into_iter().enumerate().rev() {
-        let block = &blocks[tape.first + i];
+    for (i, kept) in saved.kept.into_iter().enumerate().rev() {
+        let block = &blocks[saved.first + i];
         let saved = match kept {
-            Kept::All(saved) => saved,
-            Kept::Input(x) => block.forward(params, x, pass).1,
+            SavedBlock::All(saved) => saved,
+            SavedBlock::Input(x) => block.forward(params, x, pass).1,
         };
         d = block.backward(params, saved, d.expect("gradient from above"), i > 0 || need_dx, pass);
     }
     d
 }
 
-impl<S> Tape<S> {
+impl<S> Activations<S> {
     /// True when nothing below the head needs a gradient.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()

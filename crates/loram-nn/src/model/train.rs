@@ -32,16 +32,16 @@ impl Model {
                 let pass = d.pass(&batch.lengths, &positions, step);
                 let below = d.embed.trains() || params.watches_gradients();
                 let x = d.embed(params, batch)?;
-                let (x, tape) = stack::forward(&d.blocks, params, x, &pass, true, below, checkpointing);
+                let (x, activations) = stack::forward(&d.blocks, params, x, &pass, true, below, checkpointing);
                 let (h, saved) = d.norm.forward(params, &x);
-                let through = !tape.is_empty() || below || d.norm.trains();
+                let through = !activations.is_empty() || below || d.norm.trains();
                 let out = self.head.loss(params, &h, batch, &how(through))?;
                 drop(h);
                 if let Some(dh) = out.d_hidden {
                     let mut dx = Tensor::scratch(x.compute(), x.rows(), x.cols());
                     d.norm.backward(params, &x, &saved, &dh, &mut dx, false);
                     drop((x, dh));
-                    if let Some(dx) = stack::backward(&d.blocks, params, tape, dx, &pass, below)
+                    if let Some(dx) = stack::backward(&d.blocks, params, activations, dx, &pass, below)
                         && below
                     {
                         d.embed_backward(params, batch, &dx)?;
@@ -53,10 +53,10 @@ impl Model {
                 let pass = e.pass(&batch.lengths, &positions, step);
                 let below = e.embedding_trains() || params.watches_gradients();
                 let (x, embedded) = e.embed(params, batch, &positions, step)?;
-                let (x, tape) = stack::forward(&e.blocks, params, x, &pass, true, below, checkpointing);
-                let out = self.head.loss(params, &x, batch, &how(!tape.is_empty() || below))?;
+                let (x, activations) = stack::forward(&e.blocks, params, x, &pass, true, below, checkpointing);
+                let out = self.head.loss(params, &x, batch, &how(!activations.is_empty() || below))?;
                 if let Some(dh) = out.d_hidden
-                    && let Some(dx) = stack::backward(&e.blocks, params, tape, dh, &pass, below)
+                    && let Some(dx) = stack::backward(&e.blocks, params, activations, dh, &pass, below)
                     && below
                 {
                     e.embed_backward(params, batch, &positions, &embedded, dx, step)?;

@@ -8,7 +8,7 @@ use crate::session::{Base, stage, task_type};
 use crate::{Error, Result, device};
 use loram_io::adapter::{Adapter, AdapterForm};
 use loram_io::error::Error as IoError;
-use loram_io::init::{InitReport, StartedLayer};
+use loram_io::init::{InitReport, InitializedLayer};
 use loram_nn::LoadOptions;
 use std::time::Instant;
 
@@ -36,18 +36,18 @@ pub fn init_on_data(config: &TrainConfig, observer: &mut dyn Observer) -> Result
     let options = StartOptions { lora, scheme, seed: config.seed, base: BaseMode::Branch };
     let calibration = Calibration { examples: &examples, batch_size: config.per_device_train_batch_size };
     let mut adaptation = start(&mut model, &options, calibration, &mut |done, total, path| {
-        stage(observer, Stage::Start, done as u64, total as u64, path);
+        stage(observer, Stage::Initialization, done as u64, total as u64, path);
     })?;
     let paths = adaptation.layers.keys().map(String::as_str);
     adaptation.base = Some(fingerprint(&base.checkpoint, &base.config, paths)?);
     let info =
         ExportInfo { base_model: base.name.clone(), revision: base.revision.clone(), task_type: task_type(data.task) };
     let adapter = adaptation.export(&model, AdapterForm::Native, &info)?;
-    let layers: Vec<StartedLayer> = model
+    let layers: Vec<InitializedLayer> = model
         .linears()
         .into_iter()
         .filter_map(|l| adaptation.layers.get(&l.path))
-        .map(|l| StartedLayer {
+        .map(|l| InitializedLayer {
             path: l.plan.path.clone(),
             shape: [l.plan.n, l.plan.m],
             r: l.plan.r,

@@ -59,7 +59,7 @@ pub fn load(
     for name in adapter.saved.keys() {
         let path = name.rsplit_once('.').map_or(name.as_str(), |(path, _)| path);
         if !saved.iter().any(|p| p == path) {
-            saved.extend(model.save_module(path)?);
+            saved.extend(model.add_module_to_save(path)?);
         }
     }
     for (name, tensor) in &adapter.saved {

@@ -13,7 +13,7 @@ pub use load::{LoadAdapter, load};
 pub use start::{StartOptions, fingerprint, start};
 
 use loram_core::{LayerPlan, LayerRecipe, LoraConfig, SchemeOptions, from_recipe};
-use loram_io::adapter::{Fingerprint, StartFactors};
+use loram_io::adapter::{Fingerprint, InitFactors};
 use std::collections::BTreeMap;
 
 /// What was put on a model, and how it was started: with the trained factors, all that an adapter folder needs.
@@ -67,7 +67,7 @@ impl Adaptation {
     }
 
     /// Starts that only a stored copy can give back, by layer: needed beside the factors to resume.
-    fn stored_starts(&self) -> BTreeMap<String, StartFactors> {
+    fn stored_starts(&self) -> BTreeMap<String, InitFactors> {
         self.layers.iter().filter_map(|(path, l)| Some((path.clone(), l.start.clone()?))).collect()
     }
 }

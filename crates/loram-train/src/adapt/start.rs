@@ -4,7 +4,9 @@ use super::calibrate::{Calibration, observe, redistribute};
 use super::{Adaptation, AdaptedLayer};
 use crate::Result;
 use crate::config::BaseMode;
-use loram_core::{LayerPlan, LoraConfig, MatRef, Observed, SchemeSpec, Start, initialize_observed, plan_layers};
+use loram_core::{
+    Initialization, LayerPlan, LoraConfig, MatRef, Observed, SchemeSpec, initialize_observed, plan_layers,
+};
 use loram_io::adapter::Fingerprint;
 use loram_io::config::TensorNames;
 use loram_io::{Checkpoint, ModelConfig};
@@ -40,7 +42,7 @@ pub fn start(
     let mut config = options.lora.clone();
     let mut saved = Vec::new();
     for name in config.modules_to_save.iter().flatten() {
-        saved.extend(model.save_module(name)?);
+        saved.extend(model.add_module_to_save(name)?);
     }
     let mut plans = plan_layers(&config, &model.linears())?;
     let mut made = made_from_data(model, options, &mut config, &mut plans, calibration, progress)?;
@@ -83,7 +85,12 @@ pub fn start(
 }
 
 /// One layer's start.
-fn start_of(model: &Model, options: &StartOptions, plan: &LayerPlan, observed: Option<&Observed>) -> Result<Start> {
+fn start_of(
+    model: &Model,
+    options: &StartOptions,
+    plan: &LayerPlan,
+    observed: Option<&Observed>,
+) -> Result<Initialization> {
     let weight = model.weight_f32(&plan.path)?;
     let w = MatRef { data: &weight, rows: plan.n, cols: plan.m };
     Ok(initialize_observed(&options.scheme, w.into(), plan, options.seed, observed)?)
@@ -97,7 +104,7 @@ fn made_from_data(
     plans: &mut Vec<LayerPlan>,
     calibration: Calibration<'_>,
     progress: &mut dyn FnMut(usize, usize, &str),
-) -> Result<VecDeque<Start>> {
+) -> Result<VecDeque<Initialization>> {
     let mut starts = VecDeque::new();
     let mut components = Vec::new();
     observe(model, plans, &options.scheme, calibration, progress, &mut |model, plan, observed| {

@@ -91,7 +91,7 @@ impl TrainConfig {
                 }
                 set("lora_alpha", self.alpha() * found.scaling);
             }
-            Knob::Start => {
+            Knob::Initialization => {
                 set("init_scale_a", self.init_scale_a * found.start);
                 set("init_scale_b", self.init_scale_b * found.start);
             }

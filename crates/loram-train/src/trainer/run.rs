@@ -7,7 +7,7 @@ use crate::batching::batch;
 use crate::checkpoint::{self, Trained};
 use crate::config::{ReportTo, Strategy};
 use crate::evaluate::{EvalOptions, evaluate};
-use crate::magnitude::{Gauge, Magnitudes};
+use crate::magnitude::{MagnitudeMeter, Magnitudes};
 use crate::observer::{Event, LogRecord, Observer, RunPlan, Sample, Stage, StepInfo};
 use crate::optim::{check_finite, clip, grad_norm};
 use crate::report::{Reporter, write_environment};
@@ -43,7 +43,7 @@ pub(super) struct Run<'c, 'r, 'o> {
     pub tokens_before: u64,
     last_checkpoint: Option<PathBuf>,
     /// `None` when magnitudes are not asked for.
-    gauge: Option<Gauge>,
+    gauge: Option<MagnitudeMeter>,
 }
 
 /// What a step found.
@@ -70,7 +70,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         write_environment(dir, &s.base, &[&c.train_data[..], &c.eval_data].concat())?;
         let prompts = prompts(c, &s.base, s.data.eval.as_ref().unwrap_or(&s.data.train))?;
         let gauge = match &s.adaptation {
-            Some(a) if c.magnitude_steps > 0 => Some(Gauge::new(a, &s.base.checkpoint, &s.base.config)?),
+            Some(a) if c.magnitude_steps > 0 => Some(MagnitudeMeter::new(a, &s.base.checkpoint, &s.base.config)?),
             _ => None,
         };
         Ok(Run {

@@ -129,7 +129,7 @@ impl<'c> Setup<'c> {
         stage(reporter, Stage::Model, 1, 1, &base.name);
         let adaptation = match config.finetuning_type {
             FinetuningType::Full => {
-                model.train_everything();
+                model.full_finetune();
                 if let Some(dir) = &resumed {
                     checkpoint::restore_weights(dir, &mut model)?;
                 }
@@ -187,7 +187,7 @@ fn adapt_model(
     };
     let calibration = Calibration { examples: &examples, batch_size: config.per_device_train_batch_size };
     let mut adaptation = start(model, &options, calibration, &mut |done, total, path| {
-        stage(reporter, Stage::Start, done as u64, total as u64, path);
+        stage(reporter, Stage::Initialization, done as u64, total as u64, path);
     })?;
     let paths = adaptation.layers.keys().map(String::as_str);
     adaptation.base = Some(fingerprint(&base.checkpoint, &base.config, paths)?);

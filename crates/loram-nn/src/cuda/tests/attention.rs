@@ -1,6 +1,6 @@
 use super::{GPU, close, on, random};
 use crate::kernels::attention::{AttnDropout, AttnShape};
-use crate::ops::{self, Documents};
+use crate::ops::{self, Sequences};
 use crate::tensor::Tensor;
 
 /// Heads, key heads and their size.
@@ -39,7 +39,7 @@ fn forward_and_backward() {
                 let (qw, kw) = (shape.q_width(), shape.kv_width());
                 let [q, k, v, g] = [(qw, 1), (kw, 2), (kw, 3), (qw, 4)].map(|(w, seed)| random(rows, w, seed));
                 let run = |[q, k, v, g]: [&Tensor; 4]| {
-                    let documents = Documents::new(&lengths, &positions);
+                    let documents = Sequences::new(&lengths, &positions);
                     let (o, lse) = ops::attention(q, k, v, &documents, &shape);
                     let [dq, dk, dv] = ops::attention_backward([q, k, v], (&o, &lse), g, &documents, &shape);
                     [o, lse, dq, dk, dv]

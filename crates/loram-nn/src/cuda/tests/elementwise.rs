@@ -2,8 +2,8 @@ use super::{GPU, SHAPES, close, on, random};
 use crate::dropout::Dropout;
 use crate::kernels::activation::Act;
 use crate::kernels::rope::{RopeKind, RopeParams};
-use crate::linear::Source;
-use crate::ops::{self, Documents, Norm, RopeTable};
+use crate::linear::Trainable;
+use crate::ops::{self, Norm, RopeTable, Sequences};
 use crate::param::{ParamKind, Params};
 use crate::tensor::{Compute, Tensor};
 
@@ -14,7 +14,7 @@ fn norm(compute: Compute, cols: usize, layer: bool) -> (Norm, Params) {
     let mut params = Params::default();
     let mut vector = |seed| {
         let value = Tensor::from_f32(compute.exact(), 1, cols, random(1, cols, seed).f32s());
-        Source::Param(params.add(format!("{seed}"), ParamKind::Saved, &[cols], value))
+        Trainable::Param(params.add(format!("{seed}"), ParamKind::Saved, &[cols], value))
     };
     let norm = Norm { path: "norm".into(), weight: vector(1), bias: layer.then(|| vector(2)), eps: 1e-5 };
     (norm, params)
@@ -128,7 +128,7 @@ fn rotary_embedding() {
     for (lengths, heads, d) in [(vec![1], 1, 2), (vec![3, 0, 7], 3, 6), (vec![33, 1], 2, 64)] {
         let rows = lengths.iter().sum();
         let positions: Vec<u32> = lengths.iter().flat_map(|&n: &usize| 0..n as u32).collect();
-        let documents = Documents::new(&lengths, &positions);
+        let documents = Sequences::new(&lengths, &positions);
         let params = RopeParams { kind: RopeKind::Default, theta: 1e4, head_dim: d, partial_rotary_factor: 1.0 };
         let x = random(rows, heads * d, 1);
         for backward in [false, true] {

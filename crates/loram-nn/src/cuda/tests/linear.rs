@@ -1,6 +1,6 @@
 use super::{GPU, close, numbers, on, random};
 use crate::dropout::Dropout;
-use crate::linear::{Linear, Lora, Source};
+use crate::linear::{Linear, Lora, Trainable};
 use crate::param::{ParamKind, Params};
 use crate::tensor::{Compute, Tensor};
 use crate::weight::Weight;
@@ -24,25 +24,25 @@ fn layer(compute: Compute, (n, m, r): (usize, usize, usize), kind: Kind) -> (Lin
     };
     let mut trained = |rows, cols, seed| {
         let value = tensor(compute.exact(), rows, cols, seed);
-        Source::Param(params.add(format!("{seed}"), ParamKind::LoraA, &[rows, cols], value))
+        Trainable::Param(params.add(format!("{seed}"), ParamKind::LoraA, &[rows, cols], value))
     };
     let mut linear = Linear::frozen("layer".into(), Weight::from_f32(n, m, numbers(n * m, 1)));
     if kind.trained {
         linear.weight = match trained(n, m, 1) {
-            Source::Param(id) => Source::Param(id),
-            Source::Frozen(()) => unreachable!("made above"),
+            Trainable::Param(id) => Trainable::Param(id),
+            Trainable::Frozen(()) => unreachable!("made above"),
         };
     }
     if kind.bias {
-        let Source::Param::<()>(id) = trained(1, n, 2) else { unreachable!("made above") };
-        linear.bias = Some(Source::Param(id));
+        let Trainable::Param::<()>(id) = trained(1, n, 2) else { unreachable!("made above") };
+        linear.bias = Some(Trainable::Param(id));
     }
     if kind.lora {
-        let Source::Param::<()>(a) = trained(r, m, 3) else { unreachable!("made above") };
-        let Source::Param::<()>(b) = trained(n, r, 4) else { unreachable!("made above") };
+        let Trainable::Param::<()>(a) = trained(r, m, 3) else { unreachable!("made above") };
+        let Trainable::Param::<()>(b) = trained(n, r, 4) else { unreachable!("made above") };
         let start = kind.start.then(|| (tensor(compute, r, m, 5), tensor(compute, n, r, 6)));
         let dropout = Dropout::adapter(kind.p, 2);
-        linear.lora = Some(Lora { a: Source::Param(a), b: Source::Param(b), scaling: 0.5, dropout, start });
+        linear.lora = Some(Lora { a: Trainable::Param(a), b: Trainable::Param(b), scaling: 0.5, dropout, start });
     }
     (linear, params)
 }

@@ -1,7 +1,7 @@
 use super::{GPU, SHAPES, close, on, random};
 use crate::Error;
-use crate::linear::Source;
-use crate::model::stack::Table;
+use crate::linear::Trainable;
+use crate::model::stack::Embedding;
 use crate::param::{ParamKind, Params};
 use crate::tensor::{Compute, Tensor};
 use crate::weight::Weight;
@@ -32,13 +32,13 @@ fn embeddings() {
             let run = |compute: Compute, accumulate| {
                 let mut params = Params::default();
                 let weight = match trained {
-                    false => Source::Frozen(Weight::from_f32(7, cols, values.f32s().to_vec())),
+                    false => Trainable::Frozen(Weight::from_f32(7, cols, values.f32s().to_vec())),
                     true => {
                         let value = Tensor::from_f32(compute.exact(), 7, cols, values.f32s());
-                        Source::Param(params.add("table".into(), ParamKind::Base, &[7, cols], value))
+                        Trainable::Param(params.add("table".into(), ParamKind::Base, &[7, cols], value))
                     }
                 };
-                let table = Table { path: "table".into(), weight };
+                let table = Embedding { path: "table".into(), weight };
                 let place = |t: &Tensor| if compute == Compute::F32 { t.clone() } else { on(compute, t) };
                 let mut out = place(&before);
                 table.rows(&params, &ids, &mut out, accumulate).unwrap();
