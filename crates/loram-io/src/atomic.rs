@@ -1,4 +1,4 @@
-//! Files and folders that are there completely or not at all: written under a temporary name beside the target, synced,
+//! Files and folders that appear completely or not at all: written under a temporary name beside the target, synced,
 //! then renamed. An error or an unwound panic removes the temporary file.
 
 use crate::{Error, Result};
@@ -8,17 +8,17 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use tempfile::{NamedTempFile, TempDir};
 
-/// A file being written; it appears under its name at [`AtomicFile::commit`]. Dropped without that, it leaves nothing.
+/// A file being written; it appears under its name at [`AtomicFile::commit`]. Dropped before that, it leaves nothing.
 pub struct AtomicFile {
     out: BufWriter<NamedTempFile>,
     path: PathBuf,
 }
 
 impl AtomicFile {
-    /// Starts a file at `path`; missing parent folders are made.
+    /// Creates a temporary file for `path`; missing parent folders are created.
     pub fn create(path: impl AsRef<Path>) -> Result<AtomicFile> {
         let path = path.as_ref().to_path_buf();
-        let name = path.file_name().ok_or_else(|| Error::Usage(format!("`{}` is no file name", path.display())))?;
+        let name = path.file_name().ok_or_else(|| Error::Usage(format!("`{}` is not a file name", path.display())))?;
         let dir = parent(&path);
         fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
         let prefix = format!(".{}.tmp-", name.to_string_lossy());
@@ -31,7 +31,7 @@ impl AtomicFile {
         Ok(AtomicFile { out: BufWriter::with_capacity(1 << 20, file), path })
     }
 
-    /// The name it will have.
+    /// The target path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -41,7 +41,7 @@ impl AtomicFile {
         self.out.write_all(bytes).map_err(|e| Error::io("write", &self.path, e))
     }
 
-    /// Syncs the file and gives it its name, in place of an older one.
+    /// Syncs the file and renames it to its target, replacing an older file.
     pub fn commit(self) -> Result<()> {
         let AtomicFile { out, path } = self;
         let io = |e| Error::io("write", &path, e);
@@ -90,14 +90,14 @@ pub struct AtomicDir {
 }
 
 impl AtomicDir {
-    /// Starts a folder that will be `target`; missing parent folders are made.
+    /// Creates a temporary folder for `target`; missing parent folders are created.
     pub fn create(target: impl AsRef<Path>) -> Result<AtomicDir> {
         let target = target.as_ref().to_path_buf();
         if target.exists() && !target.is_dir() {
             return Err(Error::Usage(format!("`{}` exists and is not a folder", target.display())));
         }
         let name =
-            target.file_name().ok_or_else(|| Error::Usage(format!("`{}` is no folder name", target.display())))?;
+            target.file_name().ok_or_else(|| Error::Usage(format!("`{}` is not a folder name", target.display())))?;
         let dir = parent(&target);
         fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
         let prefix = format!(".{}.tmp-", name.to_string_lossy());
@@ -109,12 +109,12 @@ impl AtomicDir {
         Ok(AtomicDir { temp, target })
     }
 
-    /// The temporary folder, to be filled.
+    /// The temporary folder.
     pub fn path(&self) -> &Path {
         self.temp.path()
     }
 
-    /// The name it will have.
+    /// The target path.
     pub fn target(&self) -> &Path {
         &self.target
     }
@@ -230,7 +230,7 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Makes a rename durable. Some file systems refuse to sync a folder: the data is safe without it.
+/// Makes a rename durable. Some file systems refuse to sync a folder; the data are safe without it.
 fn sync_dir(dir: &Path) {
     if let Ok(dir) = File::open(dir) {
         let _ = dir.sync_all();

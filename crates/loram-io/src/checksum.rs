@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// SHA-256 of a file in lower-case hexadecimal digits. Errors: it cannot be read.
+/// SHA-256 of a file in lower-case hexadecimal digits. Errors: the file cannot be read.
 pub fn sha256(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(|e| Error::io("read", path, e))?;
     let mut hash = Sha256::new();

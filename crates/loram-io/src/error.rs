@@ -1,11 +1,11 @@
-//! Every way in which reading or writing files can fail, each with its own name.
+//! Errors of reading and writing files.
 
 use std::path::{Path, PathBuf};
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong with a file. Messages are one line: the file, what was found, what was expected, what to do.
+/// An error about a file. Messages are one line: the file, what was found, what was expected, what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -16,25 +16,25 @@ pub enum Error {
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         cause: std::io::Error,
     },
     /// A path that the user gave does not exist or is not of the right kind.
     #[error("{path}: {what}", path = path.display())]
     NotFound {
-        /// What was asked for.
+        /// The path.
         path: PathBuf,
-        /// What is wrong with it and what to do.
+        /// The problem, and how to fix it.
         what: String,
     },
-    /// The file system has too little room for what is about to be written.
+    /// The file system has too little free space for a write.
     #[error("not enough disk space for {path}: {needed} needed, {free} free", path = path.display(), needed = human_bytes(*needed), free = human_bytes(*free))]
     NoSpace {
-        /// Where the files were to be written.
+        /// The target of the write.
         path: PathBuf,
         /// Bytes that the write needs.
         needed: u64,
-        /// Bytes that the file system has for this user.
+        /// Bytes that are free for this user.
         free: u64,
     },
     /// A JSON file that is not JSON, or not of the expected shape.
@@ -50,7 +50,7 @@ pub enum Error {
     Header {
         /// The safetensors file.
         file: PathBuf,
-        /// Which rule it breaks.
+        /// The rule that it breaks.
         problem: crate::checkpoint::HeaderProblem,
     },
     /// An index of shards that is malformed or does not fit the shards.
@@ -58,7 +58,7 @@ pub enum Error {
     Index {
         /// `model.safetensors.index.json`.
         file: PathBuf,
-        /// Which rule it breaks.
+        /// The rule that it breaks.
         problem: crate::checkpoint::IndexProblem,
     },
     /// A folder that holds no weights that can be read.
@@ -66,17 +66,17 @@ pub enum Error {
     Checkpoint {
         /// The folder.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// The problem, and how to fix it.
         what: String,
     },
-    /// A tensor that is asked for and not there.
+    /// A tensor that the checkpoint does not have.
     #[error("{path}: no tensor named `{name}`{hint}", path = path.display())]
     NoTensor {
         /// The checkpoint folder.
         path: PathBuf,
         /// The name.
         name: String,
-        /// Near names, or empty.
+        /// Similar names, or empty.
         hint: String,
     },
     /// A tensor with the wrong shape, dtype or contents.
@@ -84,7 +84,7 @@ pub enum Error {
     Tensor {
         /// The tensor's name.
         name: String,
-        /// What was found and what was expected.
+        /// The value found and the value expected.
         what: String,
     },
     /// A `config.json` field that is missing, malformed or asks for something that is not supported.
@@ -94,7 +94,7 @@ pub enum Error {
         path: PathBuf,
         /// The field, with dots for nesting.
         field: String,
-        /// What was found and what is supported.
+        /// The value found and the supported values.
         what: String,
     },
     /// An adapter folder that cannot be read, or asks for something that is not supported.
@@ -102,13 +102,13 @@ pub enum Error {
     Adapter {
         /// The adapter folder or file.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// The problem, and how to fix it.
         what: String,
     },
     /// A model or data set that could not be found locally or fetched from the hub.
     #[error("{what}")]
     Hub {
-        /// What was tried and what to do.
+        /// The attempts made, and how to fix it.
         what: String,
     },
     /// An error of the mathematics crate.
@@ -119,7 +119,7 @@ pub enum Error {
     Data {
         /// File and line.
         at: String,
-        /// What was found and what was expected.
+        /// The value found and the value expected.
         what: String,
     },
     /// Wrong use of an option or function.
@@ -128,7 +128,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Exit code for a program: 2 when the user's input is wrong, 1 when the work failed while running.
+    /// Exit code of the program: 2 for invalid input, 1 for a failure while running.
     pub fn exit_code(&self) -> i32 {
         match self {
             Error::Io { .. } | Error::NoSpace { .. } => 1,

@@ -1,4 +1,4 @@
-//! Norms of the weights that adapters go on, read where they lie.
+//! Norms of the weights of adapted layers, read in place.
 
 use crate::config::TensorNames;
 use crate::layer_weight::LayerWeight;
@@ -14,8 +14,8 @@ pub struct WeightNorms {
     pub spectral: f64,
 }
 
-/// Norms of the layers' weights in the checkpoint, in the order of `plans`. `None` for a layer that the checkpoint does
-/// not have: a head that is started at random. Errors: a weight of another shape, or in a type that is not read.
+/// Computes the norms of the layers' weights in the checkpoint, in the order of `plans`. `None` for a layer that the checkpoint does
+/// not have: a randomly initialised head. Errors: a weight of another shape, or in an unsupported type.
 pub fn weight_norms<'a>(
     ckpt: &Checkpoint,
     cfg: &ModelConfig,

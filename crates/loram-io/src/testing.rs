@@ -1,4 +1,4 @@
-//! Where the tests of this workspace find material that is not part of the repository.
+//! Locations of test data that are not part of the repository.
 
 use std::path::{Path, PathBuf};
 

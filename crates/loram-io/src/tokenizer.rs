@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 
-/// A tokenizer with what its folder says about special tokens and chats.
+/// A tokenizer with the special tokens and the chat template of its folder.
 #[derive(Clone)]
 pub struct TextTokenizer {
     inner: Tokenizer,
@@ -49,7 +49,7 @@ impl TextTokenizer {
             return Err(Error::NotFound { path, what: format!("no tokenizer here; {hint}") });
         }
         let mut inner =
-            Tokenizer::from_file(&path).map_err(|e| Error::json(&path, format!("no valid tokenizer: {e}")))?;
+            Tokenizer::from_file(&path).map_err(|e| Error::json(&path, format!("not a valid tokenizer: {e}")))?;
         inner.with_truncation(None).map_err(|e| Error::json(&path, e.to_string()))?;
         inner.with_padding(None);
         let settings = optional_object(&dir.join("tokenizer_config.json"))?;
@@ -116,7 +116,7 @@ impl TextTokenizer {
         self.chat_template.as_deref()
     }
 
-    /// `model_max_length`, where it is a limit.
+    /// `model_max_length`, if it is a limit.
     pub fn max_length(&self) -> Option<usize> {
         self.max_length
     }
@@ -136,7 +136,7 @@ impl TextTokenizer {
         self.wrap(self.inner.encode(text, special))
     }
 
-    /// Ids of one or two texts with special tokens, cut to `max_length` (the longer text first), as encoders want them.
+    /// Ids of one or two texts with special tokens, truncated to `max_length` (the longer text first), as encoders expect them.
     pub fn encode_cut(&self, text: &str, pair: Option<&str>, max_length: usize) -> Result<(Encoded, bool)> {
         let mut cut = self.inner.clone();
         let how = TruncationParams {
@@ -173,29 +173,29 @@ impl TextTokenizer {
         self.inner.decode(ids, skip_special).map_err(|e| self.error(e))
     }
 
-    /// A decoder for ids that come one at a time.
+    /// Returns a decoder for ids that come one at a time.
     pub fn stream(&self) -> StreamDecoder<'_> {
         StreamDecoder { tokenizer: self, ids: Vec::new(), printed: 0, from: 0 }
     }
 }
 
-/// Turns ids into text as they come, holding back what is not yet a whole character.
+/// Decodes ids one at a time, holding back incomplete characters.
 pub struct StreamDecoder<'a> {
     tokenizer: &'a TextTokenizer,
     ids: Vec<u32>,
-    /// Ids whose text has been given out.
+    /// Number of ids whose text has been returned.
     printed: usize,
     /// First id that still counts as context for spaces.
     from: usize,
 }
 
 impl StreamDecoder<'_> {
-    /// Adds an id; gives the text that became certain.
+    /// Adds an id and returns the text that is now complete.
     pub fn push(&mut self, id: u32) -> Result<String> {
         self.ids.push(id);
         let before = self.tokenizer.decode(&self.ids[self.from..self.printed], true)?;
         let now = self.tokenizer.decode(&self.ids[self.from..], true)?;
-        // a replacement character at the end is the first half of something
+        // a replacement character at the end is an incomplete character
         if now.len() <= before.len() || now.ends_with('\u{fffd}') {
             return Ok(String::new());
         }
@@ -205,7 +205,7 @@ impl StreamDecoder<'_> {
         Ok(new)
     }
 
-    /// What was held back.
+    /// Returns the text that was held back.
     pub fn finish(self) -> Result<String> {
         let before = self.tokenizer.decode(&self.ids[self.from..self.printed], true)?;
         let now = self.tokenizer.decode(&self.ids[self.from..], true)?;

@@ -1,4 +1,4 @@
-//! Checkpoints: everything from which a run goes on as if it had never stopped.
+//! Checkpoints: everything that is needed to resume a run as if it had never stopped.
 //!
 //! `checkpoint-<step>/` holds the native adapter with f32 factors (or all weights, in full fine-tuning), the optimiser's
 //! state and `trainer_state.json`. The order of the data and the seeds of dropout follow from the configuration's seeds
@@ -29,22 +29,22 @@ pub const OPTIMIZER: &str = "optimizer.safetensors";
 /// All weights in f32, in full fine-tuning.
 pub const WEIGHTS: &str = "weights.safetensors";
 
-/// Where the loop is, as `trainer_state.json` has it.
+/// State of the training loop, as in `trainer_state.json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainerState {
-    /// Optimiser steps made.
+    /// Optimiser steps done.
     pub global_step: usize,
-    /// Steps of the whole run.
+    /// Total steps of the run.
     pub max_steps: usize,
-    /// Finished passes over the data.
+    /// Finished epochs.
     pub epoch: usize,
-    /// Batches of the current pass that are used up.
+    /// Batches of the current epoch that were used.
     pub batch_in_epoch: usize,
-    /// Batches used in all: seeds the dropout of the next one.
+    /// Batches used in total: seeds the dropout of the next one.
     pub batches: u64,
     /// Tokens trained on.
     pub tokens_seen: u64,
-    /// Seconds of training, all sittings together.
+    /// Seconds of training, over all processes of the run.
     pub train_seconds: f64,
     /// Sums since the last line of metrics.
     pub window: Window,
@@ -53,21 +53,21 @@ pub struct TrainerState {
     /// Mean loss of the last step.
     #[serde(default)]
     pub last_loss: f64,
-    /// Best value of the metric so far.
+    /// Best value of the tracked metric.
     pub best_metric: Option<f64>,
     /// Step of the best evaluation.
     pub best_step: Option<usize>,
-    /// Figures of the best evaluation.
+    /// Metrics of the best evaluation.
     pub best_metrics: Option<Metrics>,
-    /// Figures of the evaluation before training.
+    /// Metrics of the evaluation before training.
     pub first_metrics: Option<Metrics>,
-    /// Step and figures of the last evaluation.
+    /// Step and metrics of the last evaluation.
     pub last_metrics: Option<(usize, Metrics)>,
     /// Evaluations in a row without improvement.
     pub patience: usize,
-    /// Lines of metrics so far.
+    /// Lines of `metrics.jsonl` written.
     pub log_history: Vec<LogRecord>,
-    /// Keys that decide the course of the run.
+    /// Configuration keys that determine the result of the run.
     pub config: Map<String, Value>,
     /// Checksum of the prepared training data.
     pub data: String,
@@ -80,7 +80,7 @@ pub struct Window {
     pub loss: f64,
     /// Counted tokens or examples.
     pub counted: u64,
-    /// Rightly predicted ones.
+    /// Correct predictions.
     pub correct: u64,
 }
 
@@ -108,14 +108,14 @@ pub fn checkpoints(output: &Path) -> BTreeMap<usize, PathBuf> {
     entries.map(|e| e.path()).filter(|p| p.join(STATE).exists()).filter_map(|p| Some((step(&p)?, p))).collect()
 }
 
-/// What is trained: adapters, or (`None`) every weight.
+/// The trained adapters; `None` when every weight is trained.
 pub(crate) struct Trained<'a> {
     pub model: &'a Model,
     pub adaptation: Option<&'a Adaptation>,
     pub info: &'a ExportInfo,
 }
 
-/// Writes `checkpoint-<step>`; the folder appears when it is complete. Gives its path.
+/// Writes `checkpoint-<step>` and returns its path. The folder appears when it is complete.
 pub(crate) fn save(
     output: &Path,
     trained: &Trained<'_>,
@@ -141,7 +141,7 @@ pub(crate) fn save(
     Ok(target)
 }
 
-/// The state of a checkpoint.
+/// Reads the loop state of a checkpoint.
 pub fn read_state(dir: &Path) -> Result<TrainerState> {
     let path = dir.join(STATE);
     let wrong = |what: String| Error::Checkpoint { path: dir.to_path_buf(), what };
@@ -154,7 +154,7 @@ pub fn read_state(dir: &Path) -> Result<TrainerState> {
     serde_json::from_str(&text).map_err(|e| wrong(format!("{STATE} cannot be read: {e}")))
 }
 
-/// Puts all weights of a full fine-tuning back.
+/// Restores all weights of a full fine-tuning.
 pub(crate) fn restore_weights(dir: &Path, model: &mut Model) -> Result<()> {
     let file = Checkpoint::open_file(dir.join(WEIGHTS))?;
     for p in model.params_mut().iter_mut() {
@@ -168,7 +168,7 @@ pub(crate) fn restore_weights(dir: &Path, model: &mut Model) -> Result<()> {
     Ok(())
 }
 
-/// Puts the optimiser's state back.
+/// Restores the optimiser's state.
 pub(crate) fn restore_optimizer(dir: &Path, model: &Model, optimizer: &mut Optimizer, steps: usize) -> Result<()> {
     let file = Checkpoint::open_file(dir.join(OPTIMIZER))?;
     let mut saved = BTreeMap::new();
@@ -179,7 +179,7 @@ pub(crate) fn restore_optimizer(dir: &Path, model: &Model, optimizer: &mut Optim
     optimizer.restore(model.params().iter(), steps as u64, &saved).map_err(wrong)
 }
 
-/// Removes the oldest checkpoints beyond `limit`, never the best nor the newest one.
+/// Removes the oldest checkpoints beyond `limit`, but never the best or the newest one.
 pub(crate) fn prune(output: &Path, limit: usize, best: Option<usize>) -> Result<()> {
     let all = checkpoints(output);
     let Some((&newest, _)) = all.last_key_value() else { return Ok(()) };
@@ -196,7 +196,7 @@ pub(crate) fn prune(output: &Path, limit: usize, best: Option<usize>) -> Result<
     Ok(())
 }
 
-/// An error that names the keys in which a resumed run differs from the one that was saved.
+/// Returns an error that names the keys in which a resumed run differs from the saved one.
 pub(crate) fn check_same_run(dir: &Path, saved: &TrainerState, now: &TrainerState) -> Result<()> {
     let wrong = |what: String| Err(Error::Checkpoint { path: dir.to_path_buf(), what });
     let differs = |(k, v): (&String, &Value)| {
@@ -206,12 +206,12 @@ pub(crate) fn check_same_run(dir: &Path, saved: &TrainerState, now: &TrainerStat
     let changed: Vec<String> = now.config.iter().filter_map(differs).collect();
     if !changed.is_empty() {
         return wrong(format!(
-            "this run is configured differently: {}; a resumed run keeps its settings",
+            "this run is configured differently: {}; a resumed run must keep its settings",
             changed.join(", ")
         ));
     }
     if saved.data != now.data {
-        return wrong("the training data are not those of this run: their tokens differ".into());
+        return wrong("the training data differ from those of this run: their tokens are not the same".into());
     }
     if saved.max_steps != now.max_steps {
         return wrong(format!("the run was for {} steps, now it would be {}", saved.max_steps, now.max_steps));

@@ -1,10 +1,10 @@
-//! Where a model runs, and how much memory is free there.
+//! The device that a model runs on, and its free memory.
 
 use crate::config::DeviceKind;
 use crate::{Result, system};
 use loram_nn::{Compute, cuda};
 
-/// The number type and place that a setting means on this machine. The error says why there is no GPU.
+/// Resolves a device setting on this machine. The error says why no GPU can be used.
 pub fn compute(device: DeviceKind) -> Result<Compute> {
     match device {
         DeviceKind::Cpu => Ok(Compute::F32),
@@ -20,17 +20,17 @@ pub fn compute(device: DeviceKind) -> Result<Compute> {
     }
 }
 
-/// The name of a place, as files have it.
+/// The device name that is written to files.
 pub(crate) fn name(compute: Compute) -> &'static str {
     if compute.on_gpu() { "cuda" } else { "cpu" }
 }
 
-/// The most bytes that this process has held on the GPU, for what runs there.
+/// Peak GPU memory of this process in bytes; `None` on the CPU.
 pub(crate) fn peak_memory(compute: Compute) -> Option<u64> {
     compute.on_gpu().then(|| cuda::info().ok()).flatten().map(|gpu| gpu.peak())
 }
 
-/// Bytes that are free where a model runs.
+/// Free memory of the device in bytes.
 pub(crate) fn free_memory(compute: Compute) -> Option<u64> {
     match compute.on_gpu() {
         true => cuda::info().ok().map(|gpu| gpu.free()),

@@ -3,10 +3,10 @@
 use loram_io::error::human_bytes;
 use std::path::PathBuf;
 
-/// What can go wrong in a training run.
+/// An error of a training run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A key of the configuration, or keys that do not go together.
+    /// An invalid configuration key, or keys that contradict each other.
     #[error("{0}")]
     Config(String),
     /// A file.
@@ -18,7 +18,7 @@ pub enum Error {
     /// The model.
     #[error(transparent)]
     Model(#[from] loram_nn::Error),
-    /// The data, where they do not fit the model or the task.
+    /// Data that do not fit the model or the task.
     #[error("{0}")]
     Data(String),
     /// The output folder is in use.
@@ -31,15 +31,15 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// A checkpoint that cannot be continued.
+    /// A checkpoint that cannot be resumed.
     #[error("{path}: {what}", path = path.display())]
     Checkpoint {
         /// The checkpoint folder.
         path: PathBuf,
-        /// Found and expected.
+        /// What was found and what was expected.
         what: String,
     },
-    /// The loss or a gradient is no number.
+    /// The loss or a gradient is not finite.
     #[error("step {step}: the {what} is {value} (learning rate {lr:e}); {hint}. Nothing was overwritten: {last}")]
     NotFinite {
         /// Step in which it happened.
@@ -55,9 +55,9 @@ pub enum Error {
         /// The last checkpoint.
         last: String,
     },
-    /// The estimate exceeds what is free.
+    /// The estimate exceeds the free memory.
     #[error(
-        "not enough memory: this run needs about {needed}, {free} are free; {hint} (memory_check: warn goes on all the same)",
+        "not enough memory: this run needs about {needed}, {free} are free; {hint} (memory_check: warn runs it anyway)",
         needed = human_bytes(*needed), free = human_bytes(*free)
     )]
     Memory {
@@ -74,7 +74,7 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// Exit code for a program: 2 when the user's input is wrong, 1 when the work failed while running.
+    /// Exit code of the program: 2 for invalid input, 1 for a failure while running.
     pub fn exit_code(&self) -> i32 {
         match self {
             Error::Io(e) => e.exit_code(),

@@ -1,4 +1,4 @@
-//! How much memory a run needs, from configurations alone.
+//! Estimates the memory of a run from configurations alone.
 
 use crate::config::{BaseMode, FinetuningType, MemoryCheck, OptimKind, TrainConfig};
 use crate::{Error, Result, device};
@@ -8,38 +8,38 @@ use loram_io::{Checkpoint, ModelConfig, linear_modules};
 use loram_nn::Compute;
 use serde::Serialize;
 
-/// Bytes by purpose.
+/// Estimated bytes by purpose.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct MemoryEstimate {
-    /// Base weights as they are stored (mapped from the file), and copies that a residual base needs.
+    /// Base weights as stored (mapped from the file), and the copies of a residual base.
     pub weights: u64,
-    /// Trained parameters and their gradients, and frozen starts.
+    /// Trained parameters and their gradients, and frozen initial factors.
     pub trained: u64,
     /// State of the optimiser.
     pub optimizer: u64,
     /// Activations of one forward and backward pass.
     pub activations: u64,
-    /// Logits that exist at a time, and their gradients.
+    /// Logits of one chunk, and their gradients.
     pub logits: u64,
-    /// The program itself, and work memory of products.
+    /// The program itself, and scratch memory of products.
     pub program: u64,
-    /// All together.
+    /// Total.
     pub total: u64,
     /// Trained parameters.
     pub trainable_parameters: u64,
     /// Parameters of the base model.
     pub base_parameters: u64,
-    /// Tokens in a pass that the figures are for.
+    /// Tokens per pass that the estimate assumes.
     pub tokens: u64,
 }
 
-/// Shapes of a model that activations depend on.
+/// Shapes that the size of activations depends on.
 struct Shape {
     layers: u64,
     hidden: u64,
-    /// Query, key and value widths together.
+    /// Sum of the query, key and value widths.
     qkv: u64,
-    /// Width of the attention output before its projection.
+    /// Width of the attention output before the output projection.
     attention: u64,
     heads: u64,
     intermediate: u64,
@@ -75,9 +75,9 @@ fn shape(cfg: &ModelConfig) -> Shape {
     }
 }
 
-/// What a run with passes of `tokens` tokens needs at its peak.
+/// Estimates the peak memory of a run with passes of `tokens` tokens.
 ///
-/// Figures are for the place that `config.device` means here: on a GPU, weights and activations are in bfloat16. Per token
+/// The estimate is for the device that `config.device` selects: on a GPU, weights and activations are in bfloat16. Per token
 /// and block the backward pass needs two block inputs and two normed inputs (4·hidden), q, k, v, the attention's output and
 /// its logsumexp, and the MLP's gate, up and product. With gradient checkpointing only the block's input stays, and one
 /// block at a time has the rest.
@@ -136,7 +136,7 @@ pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, to
 }
 
 impl MemoryEstimate {
-    /// What the estimate says about the memory of the device: nothing when it fits, a line for the user when it does not and
+    /// Compares the estimate with the free memory of the device: `None` when it fits, a warning when it does not and
     /// `check` is `warn`. An error with both figures when `check` is `error`.
     pub fn check(&self, config: &TrainConfig) -> Result<Option<String>> {
         let free = device::free_memory(device::compute(config.device)?);
@@ -148,7 +148,7 @@ impl MemoryEstimate {
         } else if config.finetuning_type == FinetuningType::Full {
             "train adapters (finetuning_type: lora)"
         } else {
-            "take a smaller model or rank"
+            "use a smaller model or rank"
         };
         let error = Error::Memory { needed: self.total, free, hint: hint.into() };
         match config.memory_check {

@@ -1,4 +1,4 @@
-//! Text in, text out.
+//! Text generation and chat.
 
 use crate::sampling::{Sampler, Sampling};
 use crate::{Error, Result};
@@ -8,18 +8,18 @@ use loram_io::tokenizer::TextTokenizer;
 use loram_nn::{Generator, Model};
 use serde::Serialize;
 
-/// What is generated and when it ends.
+/// Settings of a generation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateOptions {
-    /// How tokens are chosen.
+    /// How tokens are sampled.
     pub sampling: Sampling,
-    /// New tokens at most.
+    /// Maximum number of new tokens.
     pub max_new_tokens: usize,
     /// Tokens that end the text; they are not part of it.
     pub eos: Vec<u32>,
     /// Texts that end the text; they are not part of it.
     pub stop: Vec<String>,
-    /// Longest text in tokens, prompt included.
+    /// Maximum length in tokens, including the prompt.
     pub max_length: usize,
 }
 
@@ -32,22 +32,22 @@ impl GenerateOptions {
     }
 }
 
-/// Why a text ended.
+/// Why a generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
-    /// The model ended it.
+    /// The model generated an end token or a stop text.
     Eos,
-    /// `max_new_tokens` or the model's positions were used up.
+    /// `max_new_tokens` or the model's maximum length was reached.
     Length,
-    /// The receiver of the text asked to stop.
+    /// The caller asked to stop.
     Stopped,
 }
 
 /// A generated text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Generated {
-    /// What the model wrote, without the prompt.
+    /// The generated text, without the prompt.
     pub text: String,
     /// Its tokens.
     pub token_ids: Vec<u32>,
@@ -78,7 +78,7 @@ pub fn continue_tokens(
     let mut decoder = tokenizer.stream();
     let mut ids = Vec::new();
     let mut text = String::new();
-    // bytes of the text that the receiver has
+    // bytes of the text that the caller has received
     let mut shown = 0;
     let mut logits = generator.feed(prompt)?;
     let mut finish = Finish::Length;
@@ -141,10 +141,12 @@ pub fn prompt_ids(tokenizer: &TextTokenizer, prompt: &str) -> Result<Vec<u32>> {
         ids.pop();
     }
     if ids.is_empty() {
-        // something must be said first
+        // a text needs a first token
         match tokenizer.bos_id().or(tokenizer.eos_id()) {
             Some(id) => ids.push(id),
-            None => return Err(Error::Data("the prompt is empty, and the model has no token to begin with".into())),
+            None => {
+                return Err(Error::Data("the prompt is empty, and the tokenizer has no BOS token to begin with".into()));
+            }
         }
     }
     Ok(ids)
@@ -156,7 +158,7 @@ pub struct Chat<'a> {
     tokenizer: &'a TextTokenizer,
     template: ChatTemplate,
     messages: Vec<Message>,
-    /// What ends a turn: one token, or a text where the tokenizer has none for it.
+    /// The end of a turn: one token, or a text when the tokenizer has no token for it.
     end: (Option<u32>, Option<String>),
 }
 
@@ -180,12 +182,12 @@ impl<'a> Chat<'a> {
         Ok(Chat { generator: model.generator()?, tokenizer, template, messages, end })
     }
 
-    /// What has been said.
+    /// The messages so far.
     pub fn messages(&self) -> &[Message] {
         &self.messages
     }
 
-    /// Says something; gives the answer. When it fails, the chat is as before.
+    /// Sends a user message and returns the answer. On an error the chat is unchanged.
     pub fn say(
         &mut self,
         text: &str,
@@ -206,7 +208,7 @@ impl<'a> Chat<'a> {
         // the template writes the special tokens itself
         let ids = self.tokenizer.encode(&prompt, false)?.ids;
         if ids.is_empty() {
-            return Err(Error::Data("the chat template makes an empty prompt of these messages".into()));
+            return Err(Error::Data("the chat template renders these messages as an empty prompt".into()));
         }
         let known = self.generator.tokens();
         // at least one token must be computed to have logits

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 /// Magnitudes of a step, by module path of the layer.
 pub type Magnitudes = BTreeMap<String, LayerMagnitude>;
 
-/// Magnitudes of one adapted layer after a step. What is not there was not measured, or is no finite number.
+/// Magnitudes of one adapted layer after a step. A missing value was not measured or is not finite.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct LayerMagnitude {
     /// ν\[A\].
@@ -37,16 +37,16 @@ pub struct LayerMagnitude {
     /// ‖ΔW‖₂ / ‖W‖₂.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relative_spectral: Option<f64>,
-    /// ν of A's gradient in this step, before clipping; absent when A is not trained.
+    /// ν of A's gradient in this step, before clipping; `None` when A is not trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nu_grad_a: Option<f64>,
-    /// ν of B's gradient in this step, before clipping; absent when B is not trained.
+    /// ν of B's gradient in this step, before clipping; `None` when B is not trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nu_grad_b: Option<f64>,
 }
 
 impl LayerMagnitude {
-    /// The figures there are, with their names in `metrics.jsonl`.
+    /// The measured values with their names in `metrics.jsonl`.
     pub fn values(&self) -> impl Iterator<Item = (&'static str, f64)> + use<> {
         let all = [
             ("nu_a", self.nu_a),
@@ -64,16 +64,16 @@ impl LayerMagnitude {
 
 type Factors = (Vec<f32>, Vec<f32>);
 
-/// A layer that is measured.
+/// A measured layer.
 struct MeteredLayer {
     plan: LayerPlan,
-    /// `(A₀, B₀)` where the start is taken off the base.
+    /// `(A₀, B₀)` when the initial product is subtracted from the base.
     start: Option<Factors>,
-    /// Of the untouched base; `None` for a head that the checkpoint does not have.
+    /// Norms of the untouched base; `None` for a head that the checkpoint does not have.
     norms: Option<WeightNorms>,
 }
 
-/// What a layer was before the optimiser's step.
+/// A layer's state before the optimiser step.
 struct Before {
     factors: Factors,
     nu_grad_a: Option<f64>,
@@ -88,7 +88,7 @@ pub struct MagnitudeMeter {
 }
 
 impl MagnitudeMeter {
-    /// Of the layers of an adaptation. Reads the norms of the untouched weights, in a few passes over them. Errors:
+    /// A meter for the layers of an adaptation. Reads the norms of the untouched weights, in a few passes over them. Errors:
     /// weights that cannot be read.
     pub fn new(adaptation: &Adaptation, ckpt: &Checkpoint, config: &ModelConfig) -> Result<MagnitudeMeter> {
         let norms = weight_norms(ckpt, config, adaptation.layers.values().map(|l| &l.plan))?;
@@ -96,7 +96,7 @@ impl MagnitudeMeter {
         Ok(MagnitudeMeter { layers: adaptation.layers.values().zip(norms).map(layer).collect(), before: Vec::new() })
     }
 
-    /// Remembers the factors and the magnitudes of their gradients.
+    /// Records the factors and the magnitudes of their gradients.
     pub fn before_step(&mut self, model: &Model) {
         let remember = |l: &MeteredLayer| {
             let path = &l.plan.path;
@@ -109,7 +109,7 @@ impl MagnitudeMeter {
         self.before = self.layers.par_iter().map(remember).collect();
     }
 
-    /// The magnitudes now. Without a [`MagnitudeMeter::before_step`] since the last call, the figures of the step are absent.
+    /// Measures the magnitudes. Without a [`MagnitudeMeter::before_step`] since the last call, the values of the step are `None`.
     pub fn after_step(&mut self, model: &Model) -> Magnitudes {
         let mut before = std::mem::take(&mut self.before);
         before.resize_with(self.layers.len(), || None);
@@ -139,7 +139,7 @@ impl MeteredLayer {
     }
 }
 
-/// JSON has no other numbers.
+/// Drops values that JSON cannot hold.
 fn finite(x: f64) -> Option<f64> {
     x.is_finite().then_some(x)
 }

@@ -1,4 +1,4 @@
-//! What a run tells while it goes on: enough for a progress bar, a log and a program that reads JSON.
+//! Events of a run: everything that a progress bar, a log or a program that reads JSON needs.
 
 use crate::magnitude::Magnitudes;
 use crate::{Metrics, Summary};
@@ -12,7 +12,7 @@ pub trait Observer {
     fn event(&mut self, event: &Event);
 }
 
-/// Looks at nothing.
+/// Ignores every event.
 impl Observer for () {
     fn event(&mut self, _: &Event) {}
 }
@@ -26,89 +26,89 @@ impl<F: FnMut(&Event)> Observer for Observe<F> {
     }
 }
 
-/// How much a message matters.
+/// Severity of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// Good to know.
+    /// Informational.
     Info,
-    /// Something the user should look at.
+    /// A likely problem that does not stop the run.
     Warning,
 }
 
-/// What is being done before training and after it.
+/// A phase before or after training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Files from the hub; `done` and `total` are bytes.
+    /// Downloads files from the hub; `done` and `total` are bytes.
     Download,
-    /// Records into tokens; counts are records.
+    /// Tokenises records; counts are records.
     Data,
-    /// Weights of the model.
+    /// Loads the model's weights.
     Model,
-    /// Starts of the adapters; counts are layers.
+    /// Initialises adapters; counts are layers.
     Initialization,
-    /// An evaluation; counts are examples.
+    /// Evaluates; counts are examples.
     Evaluate,
-    /// Sample texts; counts are prompts.
+    /// Generates sample texts; counts are prompts.
     Sample,
-    /// The final adapter.
+    /// Writes the final adapter.
     Save,
 }
 
-/// One thing that happened.
+/// An event of a run.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// A line for the user.
+    /// A message for the user.
     Message {
-        /// How much it matters.
+        /// Its severity.
         level: Level,
-        /// The line.
+        /// Its text.
         text: String,
     },
-    /// A stage that has begun (`done` 0) or moved on; it is over when `done == total`.
+    /// Progress of a stage, from `done == 0` to `done == total`.
     Stage {
-        /// Which one.
+        /// The stage.
         stage: Stage,
-        /// So far.
+        /// Units done.
         done: u64,
-        /// In all.
+        /// Units in total.
         total: u64,
-        /// File, layer or data set at hand.
+        /// Current file, layer or data set.
         detail: String,
     },
-    /// Everything is loaded and training is about to begin.
+    /// Everything is loaded; training begins.
     Plan(RunPlan),
-    /// An optimiser step is over.
+    /// An optimiser step finished.
     Step(StepInfo),
     /// A line of metrics.jsonl was written.
     Log(LogRecord),
-    /// An evaluation is over.
+    /// An evaluation finished.
     Evaluated {
-        /// Optimiser steps so far.
+        /// Optimiser steps done.
         step: usize,
-        /// Passes over the data so far.
+        /// Epochs done, with a fraction.
         epoch: f64,
-        /// The figures.
+        /// Its metrics.
         metrics: Metrics,
-        /// Whether it is the best so far; false when none is tracked.
+        /// True when it is the best so far; false when no metric is tracked.
         best: bool,
     },
-    /// A checkpoint is on disk.
+    /// A checkpoint was written.
     Saved {
-        /// Optimiser steps so far.
+        /// Optimiser steps done.
         step: usize,
         /// Its folder.
         path: PathBuf,
     },
-    /// A text that the model wrote.
+    /// A generated sample.
     Sample(Sample),
-    /// The run is over.
+    /// The run finished.
     Done(Box<Summary>),
 }
 
-/// What a run is going to do.
+/// Totals of a run, known before its first step.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunPlan {
     /// Training examples.
@@ -117,13 +117,13 @@ pub struct RunPlan {
     pub tokens: u64,
     /// Evaluation examples.
     pub eval_examples: usize,
-    /// Training examples that were cut at max_length.
+    /// Training examples truncated at `max_length`.
     pub truncated: usize,
-    /// Optimiser steps in all.
+    /// Optimiser steps in total.
     pub total_steps: usize,
-    /// Steps that an earlier run has done.
+    /// Steps done before this process resumed the run.
     pub start_step: usize,
-    /// Optimiser steps per pass over the data.
+    /// Optimiser steps per epoch.
     pub steps_per_epoch: usize,
     /// Trained parameters.
     pub trainable_parameters: u64,
@@ -131,45 +131,45 @@ pub struct RunPlan {
     pub parameters: u64,
     /// Adapted layers.
     pub adapted_layers: usize,
-    /// Canonical name of the start, or `full`.
+    /// Canonical name of the initialisation scheme, or `full`.
     pub scheme: String,
     /// Run folder.
     pub output_dir: PathBuf,
 }
 
-/// An optimiser step.
+/// Figures of an optimiser step.
 #[derive(Debug, Clone, Serialize)]
 pub struct StepInfo {
-    /// Steps so far, this one included.
+    /// Steps done, including this one.
     pub step: usize,
-    /// Steps in all.
+    /// Steps in total.
     pub total_steps: usize,
-    /// Passes over the data so far.
+    /// Epochs done, with a fraction.
     pub epoch: f64,
     /// Mean loss per counted token (or example) of this step.
     pub loss: f64,
     /// Learning rate of this step.
     pub learning_rate: f64,
-    /// Norm of all gradients together, before clipping.
+    /// Global gradient norm before clipping.
     pub grad_norm: f64,
-    /// Tokens that went through the model in this step.
+    /// Tokens processed in this step.
     pub tokens: u64,
     /// Tokens per second over the last steps.
     pub tokens_per_second: f64,
-    /// Seconds since training began, without those of earlier runs.
+    /// Seconds of training in this process.
     pub elapsed: f64,
-    /// Estimated seconds to the end.
+    /// Estimated seconds left.
     pub eta: f64,
     /// Resident memory in bytes; 0 where the system does not say.
     pub rss: u64,
 }
 
-/// A line of `metrics.jsonl`: training figures since the last line, an evaluation, or magnitudes.
+/// A line of `metrics.jsonl`: training metrics since the previous line, an evaluation, or magnitudes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, serde::Deserialize)]
 pub struct LogRecord {
     /// Optimiser steps so far.
     pub step: usize,
-    /// Passes over the data so far.
+    /// Epochs done, with a fraction.
     pub epoch: f64,
     /// Mean training loss per counted token since the last line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,7 +180,7 @@ pub struct LogRecord {
     /// Gradient norm of the last step, before clipping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grad_norm: Option<f64>,
-    /// Share of the counted tokens that were predicted, since the last line.
+    /// Token accuracy since the last line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_accuracy: Option<f64>,
     /// Tokens trained on so far.
@@ -192,27 +192,27 @@ pub struct LogRecord {
     /// Resident memory in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rss: Option<u64>,
-    /// Seconds since this program began training.
+    /// Seconds of training in this process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// How far each adapted layer has moved.
+    /// Magnitudes by adapted layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub magnitude: Option<Magnitudes>,
-    /// Figures of an evaluation, with `eval_` before their names.
+    /// Metrics of an evaluation, prefixed with `eval_`.
     #[serde(flatten)]
     pub eval: std::collections::BTreeMap<String, f64>,
 }
 
-/// A text that the model wrote.
+/// A generated sample.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sample {
     /// `before` or `after`.
     pub when: &'static str,
-    /// What it was given.
+    /// The prompt.
     pub prompt: String,
-    /// What it wrote.
+    /// The generated text.
     pub text: String,
-    /// What the data say, where they do.
+    /// The reference text, if the data have one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Optimisers over the parameters of a model, and clipping of their gradients.
+//! Optimisers over the parameters of a model, and gradient clipping.
 
 use crate::config::{OptimKind, TrainConfig};
 use crate::{Error, Result};
@@ -7,7 +7,7 @@ use loram_nn::optim::{AdamWStep, adamw, scale, sgd, sum_squares};
 use loram_nn::{Compute, Param, ParamKind, Tensor};
 use std::collections::BTreeMap;
 
-/// AdamW or SGD with the formulas of `torch.optim`, LoRA+'s learning rates (2402.12354), and rates, decay and ε of either
+/// AdamW or SGD with the formulas of `torch.optim`, LoRA+'s learning rates (2402.12354), and rate, decay and ε per
 /// factor.
 #[derive(Debug)]
 pub struct Optimizer {
@@ -21,10 +21,10 @@ pub struct Optimizer {
     steps: u64,
 }
 
-/// What is different for some parameters.
+/// Settings of a group of parameters.
 #[derive(Debug, Clone, Copy)]
 struct Group {
-    /// Multiple of the run's learning rate.
+    /// Factor on the run's learning rate.
     rate: f64,
     weight_decay: f64,
     epsilon: f64,
@@ -80,18 +80,18 @@ impl Optimizer {
         }
     }
 
-    /// Steps made so far.
+    /// Steps done.
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// Bytes of its state.
+    /// Size of its state in bytes.
     pub fn bytes(&self) -> usize {
         let width = |t: &Tensor| if t.compute() == Compute::F64 { 8 } else { 4 };
         self.state.iter().flatten().map(|t| t.len() * width(t)).sum()
     }
 
-    /// What holds for a parameter. LoRA+ gives vectors the rate of B, as PEFT's `create_loraplus_optimizer` has it.
+    /// The group of a parameter. LoRA+ gives vectors the rate of B, as PEFT's `create_loraplus_optimizer` does.
     fn group(&self, param: &Param) -> Group {
         let [of_a, of_b, of_vectors] = self.groups;
         match param.kind {
@@ -142,7 +142,7 @@ impl Optimizer {
         out
     }
 
-    /// Puts a saved state back after `steps` steps. The error names what is missing or has another size.
+    /// Restores a saved state after `steps` steps. The error names the tensor that is missing or has another size.
     pub fn restore<'a>(
         &mut self,
         params: impl IntoIterator<Item = &'a Param>,
@@ -167,7 +167,7 @@ impl Optimizer {
     }
 }
 
-/// Norm of all gradients together. Summed by name: a resumed run may hold its parameters in another order.
+/// Global gradient norm, summed in the order of names: a resumed run may hold its parameters in another order.
 pub fn grad_norm<'a>(params: impl IntoIterator<Item = &'a Param>) -> f64 {
     let mut params: Vec<_> = params.into_iter().collect();
     params.sort_by(|a, b| a.name.cmp(&b.name));
@@ -175,7 +175,7 @@ pub fn grad_norm<'a>(params: impl IntoIterator<Item = &'a Param>) -> f64 {
     sum_squares(&grads).into_iter().sum::<f64>().sqrt()
 }
 
-/// Scales all gradients so that their norm is at most `max_norm`, as `torch.nn.utils.clip_grad_norm_` does:
+/// Scales all gradients to a global norm of at most `max_norm`, as `torch.nn.utils.clip_grad_norm_` does:
 /// g ← g·min(1, max_norm/(norm + 1e-6)). 0 means no limit.
 pub fn clip<'a>(params: impl IntoIterator<Item = &'a mut Param>, norm: f64, max_norm: f64) {
     if max_norm == 0.0 {
@@ -188,7 +188,7 @@ pub fn clip<'a>(params: impl IntoIterator<Item = &'a mut Param>, norm: f64, max_
     scale(&mut params.into_iter().map(|p| &mut p.grad).collect::<Vec<_>>(), factor);
 }
 
-/// An error when the loss or the norm of the gradients is no number.
+/// Returns an error when the loss or the gradient norm is not finite.
 pub(crate) fn check_finite(params: &[&Param], loss: f64, norm: f64, step: usize, lr: f64, last: &str) -> Result<()> {
     if loss.is_finite() && norm.is_finite() {
         return Ok(());
@@ -199,7 +199,7 @@ pub(crate) fn check_finite(params: &[&Param], loss: f64, norm: f64, step: usize,
             ("loss".to_string(), loss, format!("`{}` is no longer finite: the learning rate is too high", p.name))
         }
         (None, false) if step <= 1 => {
-            ("loss".into(), loss, "in the first step: look for damaged weights or an example without content".into())
+            ("loss".into(), loss, "in the first step: check for damaged weights or an empty example".into())
         }
         (None, false) => ("loss".into(), loss, "the run diverged: lower learning_rate or raise warmup_ratio".into()),
         (None, true) => {
@@ -311,7 +311,7 @@ mod tests {
         let of_a = TrainConfig { learning_rate: 0.1, adam_epsilon: 1e-2, ..base.clone() };
         let of_b = TrainConfig { learning_rate: 0.0125, weight_decay: 0.4, ..base.clone() };
         let found = run(&own, &file, 0.0).0;
-        // modules that are trained whole stay with learning_rate
+        // fully trained modules keep learning_rate
         for (i, alone) in [of_a, of_b, base.clone(), base].iter().enumerate() {
             assert_eq!(found[i].value.f32s(), run(alone, &file, 0.0).0[i].value.f32s(), "{}", found[i].name);
         }

@@ -1,23 +1,23 @@
-//! Learning rate over the steps, with the formulas of `transformers.optimization`.
+//! Learning-rate schedules with the formulas of `transformers.optimization`.
 
 use crate::config::{SchedulerType, TrainConfig};
 
-/// A course of the learning rate.
+/// A learning-rate schedule.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
     /// Its shape after warm-up.
     pub kind: SchedulerType,
-    /// Largest learning rate.
+    /// Peak learning rate.
     pub peak: f64,
-    /// Steps of warm-up.
+    /// Warm-up steps.
     pub warmup: usize,
-    /// Steps in all.
+    /// Total steps.
     pub total: usize,
 }
 
 impl Schedule {
-    /// The course of a run of `total` steps. Warm-up is rounded up when it is given as a share, cut off when as a number
-    /// of steps (`TrainingArguments.get_warmup_steps`).
+    /// The schedule of a run of `total` steps. A warm-up ratio is rounded up, a number of warm-up steps is rounded down
+    /// (`TrainingArguments.get_warmup_steps`).
     pub fn new(config: &TrainConfig, total: usize) -> Schedule {
         let share = |x: f64| (total as f64 * x).ceil() as usize;
         let warmup = match config.warmup_steps {
@@ -28,7 +28,7 @@ impl Schedule {
         Schedule { kind: config.lr_scheduler_type, peak: config.learning_rate, warmup, total }
     }
 
-    /// Learning rate of the step that follows `done` finished ones.
+    /// Learning rate of step `done + 1`.
     pub fn rate(&self, done: usize) -> f64 {
         self.peak * self.factor(done)
     }

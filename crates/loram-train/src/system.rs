@@ -1,4 +1,4 @@
-//! What this machine has and what this process uses.
+//! Memory and processor of this machine, and memory of this process.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ pub fn rss() -> u64 {
     pages.unwrap_or(0) * page.max(0) as u64
 }
 
-/// Largest resident memory of this process so far, in bytes.
+/// Peak resident memory of this process in bytes.
 pub fn peak_rss() -> u64 {
     // SAFETY: `usage` is a plain structure that the call fills
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -22,7 +22,7 @@ pub fn peak_rss() -> u64 {
     usage.ru_maxrss.max(0) as u64 * unit
 }
 
-/// Bytes that can still be used: what the kernel calls available, within the limit of the control group. `None` where
+/// Free memory in bytes: `MemAvailable` of the kernel, within the limit of the control group. `None` where
 /// the system does not say.
 pub fn available_memory() -> Option<u64> {
     let info = fs::read_to_string("/proc/meminfo").ok()?;
@@ -39,7 +39,7 @@ pub fn available_memory() -> Option<u64> {
     ];
     let limits = group.iter().filter_map(|(max, current, stat)| {
         let (max, current) = (number(max)?, number(current)?);
-        // the group's count holds cached files, which the kernel gives up
+        // the group's usage includes cached files, which the kernel can reclaim
         let stat = fs::read_to_string(stat).unwrap_or_default();
         let cached = stat.lines().find_map(|l| l.strip_prefix("inactive_file ")?.trim().parse::<u64>().ok());
         Some(max.saturating_sub(current.saturating_sub(cached.unwrap_or(0))))

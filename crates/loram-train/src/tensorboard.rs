@@ -1,6 +1,6 @@
 //! TensorBoard event files: TFRecord frames around `tensorflow.Event` messages, encoded here.
 //!
-//! The crates there are do not fit: tensorboard-rs stands on protobuf 2, which has a known denial of service
+//! No existing crate fits: tensorboard-rs depends on protobuf 2, which has a known denial of service
 //! (RUSTSEC-2024-0437) and no fix, and tfrecord brings a code generator and a licence that is not declared. Two message
 //! types and one checksum are less than either.
 
@@ -17,10 +17,10 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Starts `events.out.tfevents.<seconds>.loram` in a folder. A resumed run starts another: TensorBoard joins them.
+    /// Creates `events.out.tfevents.<seconds>.loram` in a folder. A resumed run creates another file: TensorBoard joins them.
     pub fn create(dir: &Path) -> Result<EventWriter> {
         let seconds = now() as u64;
-        // two runs of one second must not share a file
+        // two runs within one second must not share a file
         let name = |i: u32| dir.join(format!("events.out.tfevents.{seconds}.loram.{i}"));
         let path = (0..).map(name).find(|p| !p.exists()).expect("a free name");
         let file = File::create(&path).map_err(|e| loram_io::Error::io("create", &path, e))?;
@@ -29,7 +29,7 @@ impl EventWriter {
         Ok(writer)
     }
 
-    /// A number at a step.
+    /// Writes a scalar at a step.
     pub fn scalar(&mut self, step: usize, tag: &str, value: f64) -> Result<()> {
         let mut v = Vec::new();
         bytes(&mut v, 1, tag.as_bytes());
@@ -38,7 +38,7 @@ impl EventWriter {
         self.summary(step, &v)
     }
 
-    /// A text at a step (Markdown).
+    /// Writes a text (Markdown) at a step.
     pub fn text(&mut self, step: usize, tag: &str, text: &str) -> Result<()> {
         let mut v = Vec::new();
         bytes(&mut v, 1, tag.as_bytes());

@@ -30,7 +30,7 @@ pub const INDEX_FILE: &str = "model.safetensors.index.json";
 /// One safetensors file of a checkpoint.
 #[derive(Debug)]
 pub struct Shard {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Its name relative to the model folder, e.g. `model-00001-of-00003.safetensors`.
     pub name: String,
@@ -186,7 +186,7 @@ impl Checkpoint {
         self.by_name.contains_key(name)
     }
 
-    /// What the header says about a tensor.
+    /// The header entry of a tensor.
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
         self.by_name.get(name).map(|&(s, i)| &*self.shards[s].tensors[i])
     }
@@ -214,7 +214,7 @@ impl Checkpoint {
     }
 }
 
-/// Why a folder without safetensors files cannot be opened, and what to do.
+/// Explains why a folder without safetensors files cannot be opened, and how to fix it.
 fn no_safetensors(dir: &Path) -> String {
     let mut names: Vec<String> = std::fs::read_dir(dir)
         .map(|d| d.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())

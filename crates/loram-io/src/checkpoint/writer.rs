@@ -33,7 +33,7 @@ pub fn pt_metadata() -> BTreeMap<String, String> {
     BTreeMap::from([("format".into(), "pt".into())])
 }
 
-/// Writes one safetensors file tensor by tensor, atomically. Only the tensor at hand is in memory.
+/// Writes one safetensors file tensor by tensor, atomically. Only one tensor is in memory at a time.
 pub struct SafetensorsWriter {
     file: AtomicFile,
     specs: Vec<TensorSpec>,

@@ -1,4 +1,4 @@
-//! Data that need no file: facts about restaurants and sentences that say them, in the manner of the E2E challenge.
+//! Generated data that need no file: restaurant facts with sentences that state them, in the style of the E2E challenge.
 
 use crate::{Error, Result};
 use rand_chacha::ChaCha8Rng;

@@ -1,4 +1,4 @@
-//! Training data: records in the formats that people have, and examples made of tokens.
+//! Training data: records in common formats, and tokenised examples.
 
 pub mod demo;
 mod format;

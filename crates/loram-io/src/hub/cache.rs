@@ -1,4 +1,4 @@
-//! Where Hugging Face keeps its files on this machine, and which snapshots are there.
+//! The Hugging Face cache on this machine and its snapshots.
 
 use super::HubOptions;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub(super) fn repo_dir(opts: &HubOptions, id: &str) -> PathBuf {
     opts.cache_dir.join(format!("models--{}", id.replace('/', "--")))
 }
 
-/// What the cache has of a model at a revision.
+/// The state of a model at a revision in the cache.
 pub(super) enum Cached {
     /// Everything that is needed.
     Complete(PathBuf),

@@ -1,4 +1,4 @@
-//! From what a user types, a folder or a hub id like `org/name`, to a folder on this machine.
+//! Resolves what a user types, a folder or a hub id like `org/name`, to a folder on this machine.
 //!
 //! Files go into the standard Hugging Face cache, so that a model downloaded by transformers is found here and the other
 //! way round. With `HF_HUB_OFFLINE` set, or when the hub cannot be reached, a cached snapshot is used.
@@ -16,13 +16,13 @@ use std::path::{Path, PathBuf};
 pub struct Download<'a> {
     /// File in the repository.
     pub file: &'a str,
-    /// Bytes so far, including those of an interrupted earlier download.
+    /// Bytes downloaded, including those of an interrupted earlier download.
     pub done: u64,
-    /// Bytes in all.
+    /// Size in bytes.
     pub total: u64,
 }
 
-/// Where and how to look a model up.
+/// Options of a lookup.
 #[derive(Debug, Clone)]
 pub struct HubOptions {
     /// Branch, tag or commit; `None` means `main`.

@@ -13,7 +13,7 @@ use loram_io::atomic;
 use std::path::{Path, PathBuf};
 
 impl Run<'_, '_, '_> {
-    /// Saves what was trained and sums the run up. An interrupted run has its checkpoint instead of an adapter.
+    /// Saves the trained weights and writes the summary. An interrupted run has its checkpoint instead of an adapter.
     pub(super) fn finish(mut self, status: Status) -> Result<Summary> {
         let mut took_best = false;
         let mut adapter = None;
@@ -42,7 +42,7 @@ impl Run<'_, '_, '_> {
         Ok(summary)
     }
 
-    /// Puts the weights of a checkpoint on the model; false (with a message) when it is gone.
+    /// Loads the weights of a checkpoint into the model; false (with a message) when it is gone.
     fn take(&mut self, step: usize) -> Result<bool> {
         let dir = checkpoint_dir(&self.s.config.output_dir, step);
         if !dir.exists() {
@@ -60,7 +60,7 @@ impl Run<'_, '_, '_> {
         Ok(true)
     }
 
-    /// The trained tensors of a checkpoint; starts and base stay as they are.
+    /// Loads the trained tensors of a checkpoint; initial factors and base stay as they are.
     fn take_factors(&mut self, dir: &Path) -> Result<()> {
         let saved = Adapter::read(dir)?;
         for p in self.s.model.params_mut().iter_mut() {
@@ -76,7 +76,7 @@ impl Run<'_, '_, '_> {
         Ok(())
     }
 
-    /// Figures of the weights that are saved.
+    /// Metrics of the weights that are saved.
     fn final_metrics(&mut self, took_best: bool) -> Result<Option<Metrics>> {
         let state = &self.s.state;
         if took_best && state.best_metrics.is_some() {
@@ -89,7 +89,7 @@ impl Run<'_, '_, '_> {
         }
     }
 
-    /// What to say of a run that ends worse than it began.
+    /// A warning for a run whose loss ended above where it began.
     fn divergence(&self, eval_after: Option<&Metrics>) -> Option<String> {
         let state = &self.s.state;
         let mut logged = state.log_history.iter().filter_map(|r| r.loss);
@@ -141,7 +141,7 @@ impl Run<'_, '_, '_> {
             Some(a) => a.layers.values().map(|l| ((l.plan.n + l.plan.m) * l.plan.r) as u64).sum(),
             None => 0,
         };
-        // a run that was at its end already has no speed of this sitting
+        // a run that was already complete has no speed in this process
         let (seconds, tokens) = match state.global_step > self.first_step {
             true => (state.train_seconds - self.earlier, state.tokens_seen - self.tokens_before),
             false => (state.train_seconds, state.tokens_seen),
@@ -174,7 +174,7 @@ impl Run<'_, '_, '_> {
         }
     }
 
-    /// Commands that make sense now.
+    /// Suggested next commands.
     fn next(&self, status: Status, adapter: Option<&Path>) -> Vec<String> {
         let model = quoted(&self.s.base.name);
         let output = quoted(&show(&self.s.config.output_dir));
@@ -206,7 +206,7 @@ impl Run<'_, '_, '_> {
     }
 }
 
-/// A word for a shell.
+/// Quotes a word for a shell.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./:@%+=,".contains(c);
     match text.chars().all(plain) && !text.is_empty() {

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Asks a run to stop after the step at hand: it then saves a checkpoint and returns. Clones share the flag.
+/// Asks a run to stop after the current step: it then saves a checkpoint and returns. Clones share the flag.
 #[derive(Debug, Clone, Default)]
 pub struct StopFlag(Arc<AtomicBool>);
 
@@ -33,7 +33,7 @@ impl StopFlag {
         self.0.clone()
     }
 
-    /// Whether somebody asked.
+    /// True when a stop was requested.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -63,7 +63,7 @@ impl Trainer {
         self.stop.clone()
     }
 
-    /// What the run would do, without weights in memory and without writing anything.
+    /// Describes what the run would do, without loading weights or writing anything (`--dry-run`).
     pub fn preview(&self, observer: &mut dyn Observer) -> Result<Preview> {
         preview::preview(&self.config, observer)
     }
@@ -87,24 +87,24 @@ impl Trainer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// All steps were made.
+    /// All steps were done.
     Finished,
-    /// Evaluations did not improve any more (`early_stopping_patience`).
+    /// Evaluations stopped improving (`early_stopping_patience`).
     StoppedEarly,
-    /// The stop flag was set; a checkpoint is there to go on from.
+    /// The stop flag was set; the run can resume from its checkpoint.
     Interrupted,
 }
 
-/// What a run was and where everything is: `summary.json`.
+/// Summary of a run, as in `summary.json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
     /// How it ended.
     pub status: Status,
-    /// Optimiser steps made, those of earlier sittings included.
+    /// Optimiser steps done, including those before the run was resumed.
     pub steps: usize,
-    /// Steps it was for.
+    /// Steps that were planned.
     pub total_steps: usize,
-    /// Passes over the data.
+    /// Epochs.
     pub epochs: f64,
     /// Mean loss over all steps.
     pub train_loss: f64,
@@ -119,9 +119,9 @@ pub struct Summary {
     /// Step of the best evaluation, where one is tracked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best_step: Option<usize>,
-    /// Whether the weights of the best step were taken.
+    /// True when the weights of the best step were saved.
     pub took_best: bool,
-    /// Canonical name of the start, or `full`.
+    /// Canonical name of the initialisation scheme, or `full`.
     pub scheme: String,
     /// Trained parameters.
     pub trainable_parameters: u64,
@@ -129,13 +129,13 @@ pub struct Summary {
     pub parameters: u64,
     /// Tokens trained on.
     pub tokens: u64,
-    /// Seconds of training, all sittings together.
+    /// Seconds of training, over all processes of the run.
     pub seconds: f64,
-    /// Tokens per second of training in this sitting.
+    /// Tokens per second of training in this process.
     pub tokens_per_second: f64,
-    /// Largest resident memory in bytes.
+    /// Peak resident memory in bytes.
     pub peak_rss: u64,
-    /// Largest memory held on the GPU, in bytes, where the run was there.
+    /// Peak GPU memory in bytes, for a run on a GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_gpu_memory: Option<u64>,
     /// Model that was adapted.
@@ -148,8 +148,8 @@ pub struct Summary {
     /// The newest checkpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<PathBuf>,
-    /// Texts before and after.
+    /// Samples before and after training.
     pub samples: Vec<Sample>,
-    /// What to do next, as commands.
+    /// Suggested next commands.
     pub next: Vec<String>,
 }

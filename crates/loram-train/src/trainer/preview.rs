@@ -1,4 +1,4 @@
-//! What a run would do: the dry run.
+//! The dry run: describes a run before it begins.
 
 use super::setup::{Data, check_output, memory, read_data, resume_from};
 use crate::config::{FinetuningType, TrainConfig};
@@ -13,14 +13,14 @@ use loram_io::linear_modules;
 use loram_nn::Task;
 use serde::Serialize;
 
-/// A run, looked at before it begins.
+/// Description of a run before it begins.
 #[derive(Debug, Clone, Serialize)]
 pub struct Preview {
     /// Every key with its value and origin, as YAML.
     pub config: String,
     /// Family of the model.
     pub family: String,
-    /// What is learned: `causal_lm`, `classification`, `regression`.
+    /// The task: `causal_lm`, `classification`, `regression`.
     pub task: &'static str,
     /// Labels of the head.
     pub labels: Vec<String>,
@@ -29,22 +29,22 @@ pub struct Preview {
     /// Evaluation data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval: Option<DataSummary>,
-    /// Layers that get an adapter.
+    /// Adapted layers.
     pub adapted_layers: usize,
-    /// Optimiser steps per pass over the data.
+    /// Optimiser steps per epoch.
     pub steps_per_epoch: usize,
-    /// Optimiser steps in all.
+    /// Optimiser steps in total.
     pub total_steps: usize,
-    /// Memory at the peak.
+    /// Estimated peak memory.
     pub memory: MemoryEstimate,
-    /// Memory that is free; absent where the system does not say.
+    /// Free memory in bytes; absent where the system does not report it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub free_memory: Option<u64>,
     /// The first training example as the model sees it.
     pub example: Vec<PreviewSpan>,
-    /// What would stop the run itself.
+    /// The error that would stop the run, if any.
     pub warnings: Vec<String>,
-    /// What a head is to say about it.
+    /// The target of a head.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
 }
@@ -58,7 +58,7 @@ pub struct DataSummary {
     pub tokens: usize,
     /// Tokens that the loss counts (examples, for heads).
     pub counted: usize,
-    /// Examples cut at max_length.
+    /// Examples truncated at `max_length`.
     pub truncated: usize,
     /// Records left out because nothing in them counts.
     pub dropped: usize,
@@ -80,7 +80,7 @@ impl DataSummary {
 pub struct PreviewSpan {
     /// Text, special tokens included.
     pub text: String,
-    /// Whether the loss counts it.
+    /// True when the loss counts it.
     pub counted: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Texts that the model writes before and after training.
+//! Samples that are generated before and after training.
 
 use crate::Result;
 use crate::config::{SamplePrompts, TrainConfig};
@@ -18,7 +18,7 @@ pub(super) struct Prompt {
     reference: Option<String>,
 }
 
-/// The prompts that a configuration asks for; none for heads.
+/// The sample prompts of a configuration; none for heads.
 pub(super) fn prompts(config: &TrainConfig, base: &Base, set: &Dataset) -> Result<Vec<Prompt>> {
     if set.task != Task::CausalLm {
         return Ok(Vec::new());
@@ -29,7 +29,7 @@ pub(super) fn prompts(config: &TrainConfig, base: &Base, set: &Dataset) -> Resul
     }
 }
 
-/// What comes before the first token that counts; of a text that counts from its start, the first quarter.
+/// The tokens before the first counted one; the first quarter of a text in which all tokens count.
 fn of_example(base: &Base, e: &Example) -> Result<Prompt> {
     let first = e.loss_mask.iter().position(|&m| m).unwrap_or(e.input_ids.len());
     let at = if first <= 1 { e.input_ids.len().div_ceil(4).max(1) } else { first };

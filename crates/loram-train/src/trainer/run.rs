@@ -1,4 +1,4 @@
-//! The loop.
+//! The training loop.
 
 use super::prompts::{Prompt, prompts, show};
 use super::setup::{Setup, clear_output};
@@ -28,7 +28,7 @@ pub(super) struct Run<'c, 'r, 'o> {
     stop: &'r StopFlag,
     pub reporter: &'r mut Reporter<'o>,
     schedule: Schedule,
-    /// Batches of the epoch at hand.
+    /// Batches of the current epoch.
     batches: Vec<Vec<usize>>,
     pub prompts: Vec<Prompt>,
     pub samples: Vec<Sample>,
@@ -38,7 +38,7 @@ pub(super) struct Run<'c, 'r, 'o> {
     /// Seconds and tokens at the last line of metrics.
     logged: (f64, u64),
     pub first_step: usize,
-    /// Seconds of earlier sittings.
+    /// Seconds before the run was resumed.
     pub earlier: f64,
     pub tokens_before: u64,
     last_checkpoint: Option<PathBuf>,
@@ -46,7 +46,7 @@ pub(super) struct Run<'c, 'r, 'o> {
     gauge: Option<MagnitudeMeter>,
 }
 
-/// What a step found.
+/// Results of a step.
 struct Step {
     loss: BatchLoss,
     rate: f64,
@@ -151,7 +151,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         self.reporter.event(&Event::Plan(plan));
     }
 
-    /// Canonical name of the start.
+    /// Canonical name of the initialisation scheme.
     pub fn scheme(&self) -> String {
         match &self.s.adaptation {
             None => "full".into(),
@@ -176,7 +176,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         self.s.state.epoch as f64 + self.s.state.batch_in_epoch as f64 / self.batches.len().max(1) as f64
     }
 
-    /// One optimiser step. Gives whether it ended an epoch.
+    /// Runs one optimiser step. Returns true when it ended an epoch.
     fn step(&mut self) -> Result<bool> {
         let begun = Instant::now();
         let found = self.optimizer_step()?;
@@ -252,7 +252,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         Ok(Step { loss, rate, norm, tokens, magnitude })
     }
 
-    /// Brings the count of seconds up to date.
+    /// Updates the count of training seconds.
     fn seconds(&mut self) {
         self.s.state.train_seconds = self.earlier + self.started.elapsed().as_secs_f64();
     }
@@ -278,7 +278,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         }));
     }
 
-    /// A line of training metrics.
+    /// Writes a line of training metrics.
     fn log(&mut self, found: &Step, epoch: f64) -> Result<()> {
         let elapsed = self.started.elapsed().as_secs_f64();
         let state = &mut self.s.state;
@@ -303,7 +303,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         self.reporter.record(&record)
     }
 
-    /// Evaluates, and keeps account of the best.
+    /// Evaluates and tracks the best evaluation.
     pub fn evaluate(&mut self) -> Result<Metrics> {
         let Some(set) = &self.s.data.eval else { return Err(Error::Config("there is no eval_data".into())) };
         let options = EvalOptions { batch_size: self.s.config.per_device_eval_batch_size, ..EvalOptions::default() };
@@ -321,7 +321,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         Ok(metrics)
     }
 
-    /// Whether this is the best evaluation so far; counts those without improvement, as transformers'
+    /// Returns true for the best evaluation so far; counts those without improvement, as transformers'
     /// `EarlyStoppingCallback` and `_determine_best_metric` do.
     fn compare(&mut self, metrics: &Metrics) -> Result<bool> {
         let c = self.s.config;
@@ -343,7 +343,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         Ok(best)
     }
 
-    /// Saves a checkpoint and removes those that are too many.
+    /// Saves a checkpoint and removes those beyond `save_total_limit`.
     fn save(&mut self) -> Result<()> {
         self.seconds();
         let s = &self.s;

@@ -1,4 +1,4 @@
-//! What a run needs before its first step: data, model, adapters, and where it goes on.
+//! Preparation of a run: data, model, adapters, and the checkpoint to resume from.
 
 use crate::adapt::{Adaptation, Calibration, ExportInfo, LoadAdapter, StartOptions, fingerprint, load, start};
 use crate::batching::Order;
@@ -16,14 +16,14 @@ use loram_io::chat::ChatTemplate;
 use loram_nn::{LoadOptions, Model, Task, cuda};
 use std::path::{Path, PathBuf};
 
-/// Data of a run and how they are cut into steps.
+/// Data of a run and their division into steps.
 pub(crate) struct Data {
     pub train: Dataset,
     pub eval: Option<Dataset>,
     pub order: Order,
     pub steps_per_epoch: usize,
     pub total_steps: usize,
-    /// Tokens of the largest batch there can be.
+    /// Tokens of the largest possible batch.
     pub largest_batch: usize,
 }
 
@@ -58,17 +58,17 @@ pub(crate) fn read_data(config: &TrainConfig, base: &Base, observer: &mut dyn Ob
     Ok(Data { train, eval, order, steps_per_epoch, total_steps, largest_batch })
 }
 
-/// The memory that a run with these data needs, against what is free.
+/// Estimates the memory of a run with these data and compares it with the free memory.
 pub(crate) fn memory(config: &TrainConfig, base: &Base, data: &Data) -> Result<MemoryEstimate> {
     estimate(config, &base.checkpoint, &base.config, data.largest_batch)
 }
 
-/// What all adapter folders of a run say.
+/// The settings that are written to every adapter folder of a run.
 pub(crate) fn export_info(base: &Base, task: Task) -> ExportInfo {
     ExportInfo { base_model: base.name.clone(), revision: base.revision.clone(), task_type: task_type(task) }
 }
 
-/// Everything that a run needs.
+/// Everything that the training loop needs.
 pub(crate) struct Setup<'c> {
     pub config: &'c TrainConfig,
     pub base: Base,
@@ -78,7 +78,7 @@ pub(crate) struct Setup<'c> {
     pub adaptation: Option<Adaptation>,
     pub optimizer: Optimizer,
     pub state: TrainerState,
-    /// The checkpoint that it goes on from.
+    /// The checkpoint to resume from.
     pub resumed: Option<PathBuf>,
     pub info: ExportInfo,
     pub base_parameters: u64,
@@ -86,7 +86,7 @@ pub(crate) struct Setup<'c> {
 
 impl<'c> Setup<'c> {
     pub fn new(config: &'c TrainConfig, reporter: &mut Reporter<'_>) -> Result<Setup<'c>> {
-        // the cheapest mistakes first
+        // check the cheapest mistakes first
         let resumed = resume_from(config)?;
         check_output(config, resumed.is_some())?;
         let compute = device::compute(config.device)?;
@@ -151,7 +151,7 @@ impl<'c> Setup<'c> {
     }
 }
 
-/// Puts adapters on the model: those of a checkpoint, those of an adapter to go on with, or fresh ones.
+/// Attaches adapters to the model: those of a checkpoint, those of an adapter to train further, or new ones.
 fn adapt_model(
     config: &TrainConfig,
     base: &Base,
@@ -194,7 +194,7 @@ fn adapt_model(
     Ok(adaptation)
 }
 
-/// The checkpoint to go on from.
+/// Finds the checkpoint to resume from.
 pub(super) fn resume_from(config: &TrainConfig) -> Result<Option<PathBuf>> {
     match &config.resume_from_checkpoint {
         Resume::No => Ok(None),
@@ -286,7 +286,7 @@ fn tell_about_data(data: &Data, config: &TrainConfig, reporter: &mut Reporter<'_
         let r = &set.report;
         if r.truncated > 0 {
             let text = format!(
-                "{} of {} {name} examples were longer than max_length {} and lost their end",
+                "{} of {} {name} examples were longer than max_length {} and were truncated",
                 r.truncated, r.examples, set.max_length
             );
             reporter.message(Level::Warning, text);
