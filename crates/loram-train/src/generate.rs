@@ -145,7 +145,9 @@ pub fn prompt_ids(tokenizer: &TextTokenizer, prompt: &str) -> Result<Vec<u32>> {
         match tokenizer.bos_id().or(tokenizer.eos_id()) {
             Some(id) => ids.push(id),
             None => {
-                return Err(Error::Data("the prompt is empty, and the tokenizer has no BOS token to begin with".into()));
+                return Err(Error::Data(
+                    "the prompt is empty, and the tokenizer has no BOS token to begin with".into(),
+                ));
             }
         }
     }
