@@ -1,8 +1,6 @@
 //! How work is cut, and sums in lanes.
 
-mod common;
-
-use common::{cases, close, data, dot, to_f64, tolerance, whole};
+use super::common::{cases, close, data, dot, to_f64, tolerance, whole};
 use loram_nn::kernels::Real;
 use loram_nn::kernels::par::*;
 use loram_nn::kernels::simd;

@@ -1,8 +1,5 @@
 //! What the tests of the kernels share.
 
-// every test file is a crate of its own and needs some of this
-#![allow(dead_code)]
-
 use loram_nn::kernels::Real;
 use proptest::prelude::ProptestConfig;
 

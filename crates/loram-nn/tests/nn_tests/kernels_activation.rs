@@ -1,8 +1,6 @@
 //! Activation functions, alone and as gates.
 
-mod common;
-
-use common::{any_threads, cases, close, data, to_f64, tolerance};
+use super::common::{self, any_threads, cases, close, data, to_f64, tolerance};
 use loram_nn::kernels::Real;
 use loram_nn::kernels::activation::*;
 use proptest::prelude::*;

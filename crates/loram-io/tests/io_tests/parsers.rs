@@ -1,5 +1,5 @@
 //! Headers and recipes from elsewhere: random and mutated inputs never panic, and what is accepted is sound.
-//! `PROPTEST_CASES=1000000 cargo test --test parsers` tries more.
+//! `PROPTEST_CASES=1000000 cargo test --workspace --test io_tests parsers::` tries more.
 
 use loram_io::adapter::Recipe;
 use loram_io::checkpoint::{parse_header, parse_index};

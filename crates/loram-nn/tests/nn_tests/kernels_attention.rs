@@ -1,8 +1,6 @@
 //! Attention against the same with whole matrices of scores.
 
-mod common;
-
-use common::{any_threads, cases, close, data, dot, is_gradient, is_gradient_along, to_f64, tolerance};
+use super::common::{any_threads, cases, close, data, dot, is_gradient, is_gradient_along, to_f64, tolerance};
 use loram_nn::kernels::Real;
 use loram_nn::kernels::attention::{AttnDropout, AttnShape, attention, attention_backward, attention_cached};
 use proptest::prelude::*;

@@ -11,7 +11,7 @@ fn model(name: &str) -> PathBuf {
 
 #[test]
 fn same_linear_layers_as_transformers_has() {
-    let all: Value = serde_json::from_str(include_str!("data/linears.json")).unwrap();
+    let all: Value = serde_json::from_str(include_str!("../data/linears.json")).unwrap();
     for (name, expected) in all.as_object().unwrap() {
         let dir = model(name);
         let (ckpt, mut cfg) = (Checkpoint::open(&dir).unwrap(), ModelConfig::load(&dir).unwrap());

@@ -1,8 +1,6 @@
 //! Norms against their formulas, and their gradients against differences.
 
-mod common;
-
-use common::{any_threads, cases, close, data, dot, is_gradient, is_gradient_along, to_f64, tolerance};
+use super::common::{any_threads, cases, close, data, dot, is_gradient, is_gradient_along, to_f64, tolerance};
 use loram_nn::kernels::Real;
 use loram_nn::kernels::norm::*;
 use proptest::prelude::*;

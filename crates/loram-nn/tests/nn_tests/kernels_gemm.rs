@@ -1,8 +1,6 @@
 //! Products of matrices against three loops.
 
-mod common;
-
-use common::{any_threads, cases, close, data, dot, is_gradient, to_f64, tolerance, whole};
+use super::common::{any_threads, cases, close, data, dot, is_gradient, to_f64, tolerance, whole};
 use loram_nn::kernels::Real;
 use loram_nn::kernels::gemm::{Term, View, ViewMut, gemm, gemm_seq, gemm_sum};
 use proptest::prelude::*;

@@ -1,8 +1,6 @@
 //! Losses against their formulas, optimisers against the loops of `torch.optim`.
 
-mod common;
-
-use common::{any_threads, cases, close, data, is_gradient, to_f64, tolerance};
+use super::common::{any_threads, cases, close, data, is_gradient, to_f64, tolerance};
 use loram_nn::kernels::Real;
 use loram_nn::kernels::cross_entropy::{IGNORE, LossSum, mse, softmax_cross_entropy};
 use loram_nn::kernels::optim::{AdamW, Sgd, adamw_step, sgd_step};

@@ -1,8 +1,6 @@
 //! Sums, biases, dropout and rows of tables.
 
-mod common;
-
-use common::{any_threads, cases, close, data, dot, is_gradient, to_f64, tolerance};
+use super::common::{any_threads, cases, close, data, dot, is_gradient, to_f64, tolerance};
 use half::{bf16, f16};
 use loram_nn::kernels::Real;
 use loram_nn::kernels::elementwise::*;

@@ -1,5 +1,4 @@
 //! Whole runs on a GPU, or in its emulation, beside the same runs on the CPU.
-#![cfg(any(feature = "cuda", feature = "cuda-emulation"))]
 
 use loram_io::testing::tiny_llama;
 use loram_train::{Session, SessionOptions, Status, TrainConfig, Trainer};

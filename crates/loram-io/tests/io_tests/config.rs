@@ -41,7 +41,7 @@ fn inv_freq(c: &DecoderConfig) -> Vec<f64> {
 
 #[test]
 fn both_forms_of_every_family_are_read_as_transformers_reads_them() {
-    let cases: Value = serde_json::from_str(include_str!("data/configs.json")).unwrap();
+    let cases: Value = serde_json::from_str(include_str!("../data/configs.json")).unwrap();
     for case in cases.as_array().unwrap() {
         let (raw, e) = (&case["config"], &case["expected"]);
         let cfg = parse(raw).unwrap_or_else(|e| panic!("{raw}: {e}"));
@@ -164,7 +164,7 @@ fn arbitrary_values_in_any_field_never_panic() {
         json!(true),
         json!(0),
     ];
-    let cases: Value = serde_json::from_str(include_str!("data/configs.json")).unwrap();
+    let cases: Value = serde_json::from_str(include_str!("../data/configs.json")).unwrap();
     for case in cases.as_array().unwrap() {
         let raw = obj(case["config"].clone());
         for key in raw.keys() {

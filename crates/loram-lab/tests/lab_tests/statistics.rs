@@ -5,7 +5,7 @@ use loram_lab::stats::{Curve, Observations, Resampled, bootstrap, mean, mean_cur
 use serde_json::Value;
 
 fn reference() -> Value {
-    serde_json::from_str(include_str!("reference/statistics.json")).unwrap()
+    serde_json::from_str(include_str!("../reference/statistics.json")).unwrap()
 }
 
 fn list(v: &Value) -> Vec<f64> {

@@ -1,8 +1,6 @@
 //! Rotations against complex numbers, and frequencies against their formulas.
 
-mod common;
-
-use common::{any_threads, cases, close, data, dot, is_gradient, to_f64};
+use super::common::{any_threads, cases, close, data, dot, is_gradient, to_f64};
 use loram_nn::kernels::Real;
 use loram_nn::kernels::rope::{RopeKind, RopeParams, RopeTable, rope_backward, rope_forward};
 use proptest::prelude::*;

@@ -1,0 +1,5 @@
+//! The integration tests of loram-cli. One binary: each test target links the whole workspace again.
+
+mod compare;
+mod mistakes;
+mod verbs;

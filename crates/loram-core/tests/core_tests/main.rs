@@ -1,0 +1,4 @@
+//! The integration tests of loram-core. One binary: each test target links the whole workspace again.
+
+mod scheme_reference;
+mod schemes;

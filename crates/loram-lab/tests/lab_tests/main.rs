@@ -1,0 +1,4 @@
+//! The integration tests of loram-lab. One binary: each test target links the whole workspace again.
+
+mod analysis;
+mod statistics;

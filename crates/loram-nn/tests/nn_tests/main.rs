@@ -1,0 +1,13 @@
+//! The integration tests of loram-nn. One binary: each test target links the whole workspace again.
+
+mod common;
+mod kernels_activation;
+mod kernels_attention;
+mod kernels_elementwise;
+mod kernels_gemm;
+mod kernels_loss_optim;
+mod kernels_norm;
+mod kernels_par_simd;
+mod kernels_rope;
+mod observed;
+mod reference;

@@ -1,0 +1,10 @@
+//! The integration tests of loram-train. One binary: each test target links the whole workspace again.
+
+mod adapters;
+#[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
+mod cuda;
+mod equivalence;
+mod greedy;
+mod magnitude;
+mod runs;
+mod steps;
