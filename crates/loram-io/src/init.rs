@@ -13,7 +13,7 @@ pub use residual::write_residual;
 use crate::adapter::{ADAPTER_WEIGHTS, Adapter, AdapterForm, Fingerprint, LoraWeights, Recipe, factor_specs};
 use crate::atomic::AtomicDir;
 use crate::checkpoint::{SafetensorsWriter, pt_metadata};
-use crate::config::{CONFIG_FILE, Head, TensorNames, read_object};
+use crate::config::{CONFIG_FILE, CheckpointHead, TensorNames, read_object};
 use crate::layer_weight::LayerWeight;
 use crate::linear::refuse_other_targets;
 use crate::{Checkpoint, DType, Error, ModelConfig, Result, linear_modules};
@@ -221,7 +221,7 @@ impl<'a> Job<'a> {
                 adapter.config.alpha_pattern.insert(plan.path.clone(), start.lora_alpha);
             }
             adapter.config.fan_in_fan_out |= self.names.is_transposed(&plan.path);
-            if plan.path != "lm_head" {
+            if self.names.family().lm_head != Some(&plan.path) {
                 digests.insert(plan.path.clone(), digest);
             }
             report.add(&start.recipe);
@@ -275,7 +275,7 @@ impl InitReport {
 /// PEFT's task of a checkpoint, by the head that it has.
 fn task_type(ckpt: &Checkpoint, cfg: Option<&ModelConfig>) -> Option<&'static str> {
     match (cfg, cfg.map(ModelConfig::head)) {
-        (_, Some(Head::SequenceClassification)) => return Some("SEQ_CLS"),
+        (_, Some(CheckpointHead::SequenceClassification)) => return Some("SEQ_CLS"),
         (Some(ModelConfig::Encoder(_)), _) => return Some("FEATURE_EXTRACTION"),
         (Some(ModelConfig::Decoder(_)), _) => return Some("CAUSAL_LM"),
         (None, _) => {}

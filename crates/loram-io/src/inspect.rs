@@ -147,7 +147,7 @@ pub fn model_facts(ckpt: &Checkpoint, cfg: &ModelConfig) -> Result<ModelFacts> {
         ModelConfig::Encoder(c) => (c.num_layers, c.num_heads, c.num_heads, false),
     };
     let linears = linear_modules(ckpt, Some(cfg))?;
-    let classifies = *cfg.head() == crate::config::Head::SequenceClassification;
+    let classifies = *cfg.head() == crate::config::CheckpointHead::SequenceClassification;
     let tokenizer = TextTokenizer::load(ckpt.root()).ok();
     Ok(ModelFacts {
         family: cfg.family().to_string(),

@@ -17,8 +17,8 @@ impl LayerWeight {
     pub fn find(ckpt: &Checkpoint, names: &TensorNames, path: &str) -> Result<LayerWeight> {
         let stored = |path: &str| names.stored(&format!("{path}.weight"));
         let own = stored(path);
-        let tied = path == "lm_head" && !ckpt.contains(&own);
-        let tensor = ckpt.tensor(&if tied { stored("model.embed_tokens") } else { own })?;
+        let tied = names.family().tied_to(path).filter(|_| !ckpt.contains(&own));
+        let tensor = ckpt.tensor(&tied.map_or(own, |embedding| stored(&embedding)))?;
         Ok(LayerWeight { tensor, transposed: names.is_transposed(path) })
     }
 

@@ -9,6 +9,7 @@ pub mod checksum;
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod family;
 pub mod gain_curves;
 pub mod hub;
 pub mod init;

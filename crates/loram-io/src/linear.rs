@@ -1,12 +1,13 @@
-//! Which linear layers a model has, read from its tensor names: no family needs to be known.
+//! The linear layers of a model: those of the blocks by the names of tensors, those of the head from the family's
+//! description.
 
-use crate::config::{Head, TensorNames};
+use crate::family::{self, TensorNames};
 use crate::{Checkpoint, Error, ModelConfig, Result};
 use loram_core::{LinearInfo, LoraConfig, plan_layers};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Tensors that are matrices but no linear layers.
+/// Tensors that are matrices but not the weights of linear layers.
 const EMBEDDINGS: [&str; 15] = [
     "embed_tokens",
     "embed_positions",
@@ -25,15 +26,15 @@ const EMBEDDINGS: [&str; 15] = [
     "rotary_emb",
 ];
 
-/// What a tensor is to an adapter.
+/// A module as an adapter sees it.
 enum Kind {
     /// The weight of a linear layer (outputs, inputs).
     Linear(usize, usize),
-    /// Something that adapters of this program do not go on, in words.
+    /// Something that adapters of this program do not go on, and why.
     Other(String),
 }
 
-/// The modules of a checkpoint by path. Tensors that are no module's weight (biases, buffers) are left out.
+/// The modules of a checkpoint by path. Tensors that are not a module's weight (biases, buffers) are left out.
 fn modules(ckpt: &Checkpoint, names: &TensorNames) -> Vec<(String, Kind)> {
     let experts: BTreeSet<&str> = ckpt.names().filter_map(|n| n.split_once(".experts.")).map(|n| n.0).collect();
     let mut out = Vec::new();
@@ -71,7 +72,7 @@ fn kind(
         }
         _ if routes => "routes to the experts of a mixture: adapters on routers are not supported".into(),
         _ if EMBEDDINGS.contains(&last) || path.contains("rotary_emb") => {
-            "is an embedding: adapters on embeddings are not supported, train it whole with modules_to_save".into()
+            "is an embedding: adapters on embeddings are not supported, train it in full with modules_to_save".into()
         }
         [n, m] if !last.to_ascii_lowercase().contains("norm") && !last.starts_with("ln_") => {
             return if names.is_transposed(path) { Kind::Linear(m, n) } else { Kind::Linear(n, m) };
@@ -85,35 +86,37 @@ fn kind(
 /// paths that PEFT sees, blocks in their order; (n, m) are outputs and inputs, also where GPT-2's `Conv1D` stores them
 /// transposed.
 ///
-/// With a config, the checkpoint's prefix is translated, heads of other tasks are left out, and output layers that are
-/// tied or not in the file are included. Without one, every 2-D `….weight` counts that is no embedding, no expert of a
-/// mixture and no router. Output layers (`lm_head`, `score`, `classifier`) are flagged: `all-linear` leaves them out.
+/// With a config, the checkpoint's prefix is translated, heads of other tasks are left out, and layers of the head that are
+/// tied or not in the file are included. Without one, every 2-D `….weight` counts that is not an embedding, an expert of a
+/// mixture or a router. [`LinearInfo::output_layer`] marks what `all-linear` omits: output layers, and layers of the head
+/// that the checkpoint does not have.
 ///
 /// Errors: a checkpoint that does not belong to the config.
 pub fn linear_modules(ckpt: &Checkpoint, cfg: Option<&ModelConfig>) -> Result<Vec<LinearInfo>> {
     let names = TensorNames::of(ckpt, cfg)?;
-    let mut found: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    let mut found: BTreeMap<String, LinearInfo> = BTreeMap::new();
     for (path, kind) in modules(ckpt, &names) {
         if let Kind::Linear(n, m) = kind
             && (cfg.is_none() || path.starts_with(names.backbone()))
         {
-            found.insert(path, (n, m));
+            let output_layer = cfg.is_none() && family::is_output(&path);
+            found.insert(path.clone(), LinearInfo { path, n, m, output_layer });
         }
     }
     if let Some(cfg) = cfg {
-        for (path, n, m) in head(cfg) {
-            let stored = ckpt.info(&format!("{path}.weight")).map(|i| &i.shape[..]);
-            let (n, m) = if let Some(&[n, m]) = stored { (n, m) } else { (n, m) };
-            found.insert(path.to_string(), (n, m));
+        for layer in cfg.own_head().layers() {
+            let stored = ckpt.info(&names.stored(&format!("{}.weight", layer.path))).map(|i| &i.shape[..]);
+            let (n, m) = if let Some(&[n, m]) = stored { (n, m) } else { (layer.n, layer.m) };
+            let output_layer = names.omits(ckpt, layer);
+            found.insert(layer.path.to_string(), LinearInfo { path: layer.path.to_string(), n, m, output_layer });
         }
     }
-    let mut out: Vec<LinearInfo> =
-        found.into_iter().map(|(path, (n, m))| LinearInfo { output_layer: is_output(&path), path, n, m }).collect();
+    let mut out: Vec<LinearInfo> = found.into_values().collect();
     out.sort_by(|a, b| model_order(&a.path, &b.path));
     Ok(out)
 }
 
-/// An error that names a module which `target_modules` asks for and which is no linear layer: PEFT would adapt some of
+/// An error that names a module which `target_modules` asks for and which is not a linear layer: PEFT would adapt some of
 /// them (embeddings), so that leaving them out in silence would give another adapter. `all-linear` asks for none.
 pub(crate) fn refuse_other_targets(ckpt: &Checkpoint, names: &TensorNames, lora: &LoraConfig) -> Result<()> {
     for (path, kind) in modules(ckpt, names) {
@@ -126,28 +129,6 @@ pub(crate) fn refuse_other_targets(ckpt: &Checkpoint, names: &TensorNames, lora:
         }
     }
     Ok(())
-}
-
-/// Layers of the head of the task model: path, outputs, inputs.
-fn head(cfg: &ModelConfig) -> Vec<(&'static str, usize, usize)> {
-    let (h, labels) = (cfg.hidden_size(), cfg.labels().len());
-    match cfg {
-        ModelConfig::Decoder(c) if c.head == Head::SequenceClassification => vec![("score", labels, h)],
-        ModelConfig::Decoder(c) => vec![("lm_head", c.vocab_size, h)],
-        ModelConfig::Encoder(c) => match c.family.as_str() {
-            "bert" => vec![("bert.pooler.dense", h, h), ("classifier", labels, h)],
-            "distilbert" => vec![("pre_classifier", h, h), ("classifier", labels, h)],
-            _ => vec![("classifier.dense", h, h), ("classifier.out_proj", labels, h)],
-        },
-    }
-}
-
-/// Modules that PEFT's `all-linear` leaves out: the output layer of a language model, and all layers of a classification
-/// head, which are trained whole (`modules_to_save`). PEFT finds the latter by the end of their name, so that
-/// DistilBERT's `pre_classifier` counts too.
-fn is_output(path: &str) -> bool {
-    let top = path.split('.').next().unwrap_or(path);
-    matches!(path, "lm_head" | "embed_out") || matches!(top, "score" | "classifier" | "pre_classifier")
 }
 
 /// Orders paths as a reader expects: numbers by value, attention before the MLP, heads last.

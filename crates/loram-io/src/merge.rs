@@ -47,8 +47,6 @@ pub struct MergeReport {
     pub untied: bool,
 }
 
-const LM_HEAD: &str = "lm_head.weight";
-
 /// Writes the folder `out` (which must be absent or empty) from `ckpt` with the changes of `source`.
 ///
 /// `config_updates` are set in the `config.json` of the result, e.g. `architectures` and `id2label` when a head is added.
@@ -177,18 +175,17 @@ impl Plan {
         targets: &mut BTreeSet<String>,
         dtype: Option<DType>,
     ) -> Result<()> {
-        let Some(ModelConfig::Decoder(c)) = cfg else { return Ok(()) };
-        let embedding = "model.embed_tokens.weight";
+        let Some((head, embedding)) = cfg.and_then(ModelConfig::tied_weights) else { return Ok(()) };
         let embedding_changes = self.files.values().flatten().any(|i| i.changes && i.path == embedding);
-        let head_changes = targets.contains(LM_HEAD);
-        if !c.tie_word_embeddings || ckpt.contains(LM_HEAD) || !(embedding_changes || head_changes) {
+        let head_changes = targets.contains(&head);
+        if ckpt.contains(&head) || !(embedding_changes || head_changes) {
             return Ok(());
         }
-        targets.remove(LM_HEAD);
-        let from = ckpt.tensor(&names.stored(embedding))?;
+        targets.remove(&head);
+        let from = ckpt.tensor(&names.stored(&embedding))?;
         let dtype = dtype.filter(|_| head_changes).unwrap_or(from.dtype());
-        let spec = TensorSpec::new(LM_HEAD, dtype, from.shape());
-        self.added.push(Added { name: LM_HEAD.into(), spec, from: Some(from), values: None, changes: head_changes });
+        let spec = TensorSpec::new(&head, dtype, from.shape());
+        self.added.push(Added { name: head, spec, from: Some(from), values: None, changes: head_changes });
         self.untied = true;
         Ok(())
     }

@@ -4,6 +4,9 @@ use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::path::Path;
 
+/// File name of the model configuration.
+pub const CONFIG_FILE: &str = "config.json";
+
 /// A JSON object and where it came from.
 #[derive(Clone, Copy)]
 pub(crate) struct Fields<'a> {
@@ -102,6 +105,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// An error when `config.json` says that the weights are quantised.
+    pub fn refuse_quantised(&self) -> Result<()> {
+        let Some(q) = self.get("quantization_config") else { return Ok(()) };
+        let method = q.get("quant_method").and_then(Value::as_str).unwrap_or("unknown method");
+        let what = format!("quantised weights ({method}) are not supported: use the unquantised model");
+        Err(self.error("quantization_config", what))
+    }
+
     /// A nested object under `field`.
     pub fn object(&self, field: &str) -> Result<Option<&'a Map<String, Value>>> {
         match self.get(field) {
@@ -120,4 +131,14 @@ fn one_token(v: &Value) -> Option<Option<u32>> {
         return Some(None);
     }
     v.as_u64().and_then(|i| u32::try_from(i).ok()).map(Some)
+}
+
+/// Reads a JSON file that holds an object.
+pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(Error::json(path, "expected a JSON object")),
+        Err(e) => Err(Error::json(path, format!("not valid JSON: {e}"))),
+    }
 }

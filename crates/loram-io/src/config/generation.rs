@@ -1,6 +1,7 @@
 //! `generation_config.json`: what the model's authors recommend for sampling.
 
-use super::fields::Fields;
+use super::fields::{Fields, read_object};
+use super::model::ModelConfig;
 use crate::Result;
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -33,14 +34,14 @@ pub struct GenerationConfig {
 
 impl GenerationConfig {
     /// Reads the file of a model folder; without one, the default with the eos, bos and pad ids of `config`.
-    pub fn load(dir: impl AsRef<Path>, config: &super::ModelConfig) -> Result<GenerationConfig> {
+    pub fn load(dir: impl AsRef<Path>, config: &ModelConfig) -> Result<GenerationConfig> {
         let path = dir.as_ref().join(GENERATION_FILE);
         let mut out = if path.exists() {
-            GenerationConfig::parse(&super::read_object(&path)?, &path)?
+            GenerationConfig::parse(&read_object(&path)?, &path)?
         } else {
             GenerationConfig::default()
         };
-        if let super::ModelConfig::Decoder(c) = config {
+        if let ModelConfig::Decoder(c) = config {
             if out.eos_token_ids.is_empty() {
                 out.eos_token_ids.clone_from(&c.eos_token_ids);
             }

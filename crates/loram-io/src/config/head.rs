@@ -1,12 +1,12 @@
-//! What sits on top of the blocks: the kind of head, its labels, and the names of activations.
+//! The head that a checkpoint was saved with, and its labels.
 
 use super::fields::Fields;
-use crate::{Error, ModelConfig, Result};
-use serde_json::{Map, Value, json};
+use crate::Result;
+use serde_json::{Map, Value};
 
 /// The head that a checkpoint was saved with, from `architectures`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Head {
+pub enum CheckpointHead {
     /// `…Model`: none.
     Base,
     /// `…ForCausalLM`: a next-token head.
@@ -17,21 +17,21 @@ pub enum Head {
     Other(String),
 }
 
-impl Head {
-    pub(crate) fn parse(f: &Fields<'_>, decoder: bool) -> Result<Head> {
-        let none = if decoder { Head::CausalLm } else { Head::Base };
+impl CheckpointHead {
+    pub(crate) fn parse(f: &Fields<'_>, decoder: bool) -> Result<CheckpointHead> {
+        let none = if decoder { CheckpointHead::CausalLm } else { CheckpointHead::Base };
         let Some(list) = f.get("architectures") else { return Ok(none) };
         let list = list.as_array().ok_or_else(|| f.error("architectures", "expected a list of class names"))?;
         let Some(first) = list.first() else { return Ok(none) };
         let name = first.as_str().ok_or_else(|| f.error("architectures", "expected a list of class names"))?;
         Ok(if name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel") {
-            Head::CausalLm
+            CheckpointHead::CausalLm
         } else if name.ends_with("ForSequenceClassification") {
-            Head::SequenceClassification
+            CheckpointHead::SequenceClassification
         } else if name.ends_with("Model") && !name.contains("For") {
-            Head::Base
+            CheckpointHead::Base
         } else {
-            Head::Other(name.to_string())
+            CheckpointHead::Other(name.to_string())
         })
     }
 }
@@ -98,53 +98,7 @@ impl Labels {
     }
 }
 
-/// What `config.json` says when a trained sequence-classification head is saved with the model: class, labels and kind of
-/// problem. Without labels the head is a regression with one output.
-pub fn head_entries(config: &ModelConfig, labels: &[String]) -> Map<String, Value> {
-    let (problem, names) = match labels {
-        [] => ("regression", vec!["LABEL_0".to_string()]),
-        some => ("single_label_classification", some.to_vec()),
-    };
-    let by_id = |(i, n): (usize, &String)| (i.to_string(), json!(n));
-    let by_name = |(i, n): (usize, &String)| (n.clone(), json!(i));
-    let entries = [
-        ("architectures", json!([config.class_name(&Head::SequenceClassification)])),
-        ("problem_type", json!(problem)),
-        ("id2label", Value::Object(names.iter().enumerate().map(by_id).collect())),
-        ("label2id", Value::Object(names.iter().enumerate().map(by_name).collect())),
-    ];
-    entries.into_iter().map(|(k, v)| (k.to_string(), v)).collect()
-}
-
-/// Activation functions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// x·σ(x).
-    Silu,
-    /// x·Φ(x), exactly.
-    Gelu,
-    /// The tanh approximation of GELU.
-    GeluTanh,
-    /// max(x, 0).
-    Relu,
-}
-
-impl Activation {
-    /// The activation of a name in transformers; `None` when it is not supported.
-    pub fn parse(name: &str) -> Option<Activation> {
-        Some(match name {
-            "silu" | "swish" => Activation::Silu,
-            "gelu" | "gelu_python" => Activation::Gelu,
-            // five names of one formula
-            "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast" | "gelu_accurate" => {
-                Activation::GeluTanh
-            }
-            "relu" => Activation::Relu,
-            _ => return None,
-        })
-    }
-
-    pub(crate) fn unsupported(f: &Fields<'_>, field: &str, name: &str) -> Error {
-        f.error(field, format!("activation `{name}` is not supported; supported: silu, gelu, gelu_new, relu"))
-    }
+/// Standard deviation that `config.json` names for new weights (`initializer_range`, 0.02 by default).
+pub(super) fn init_std(raw: &Map<String, Value>) -> f64 {
+    raw.get("initializer_range").and_then(Value::as_f64).unwrap_or(0.02)
 }

@@ -70,6 +70,7 @@ pub(crate) fn act(a: Activation) -> Act {
         Activation::Gelu => Act::Gelu,
         Activation::GeluTanh => Act::GeluTanh,
         Activation::Relu => Act::Relu,
+        Activation::Tanh => Act::Tanh,
     }
 }
 
@@ -108,24 +109,25 @@ impl Decoder {
     pub fn load(cfg: &DecoderConfig, l: &Loader<'_>) -> Result<Decoder> {
         let (hidden, d) = (cfg.hidden_size, cfg.head_dim);
         let (heads, kv) = (cfg.num_heads * d, cfg.num_kv_heads * d);
+        let (m, backbone) = (cfg.modules, cfg.names.backbone);
         let mut blocks = Vec::with_capacity(cfg.num_layers);
         for (i, kind) in cfg.layers.iter().enumerate() {
-            let at = |name: &str| format!("model.layers.{i}.{name}");
+            let at = |name: &str| format!("{backbone}{}.{i}.{name}", m.blocks);
             let norm = |name: &str, len| l.rms_norm(at(name), len, cfg.rms_norm_eps);
             blocks.push(DecoderBlock {
-                input_norm: norm("input_layernorm", hidden)?,
-                q: l.linear(at("self_attn.q_proj"), heads, hidden, cfg.qkv_bias)?,
-                k: l.linear(at("self_attn.k_proj"), kv, hidden, cfg.qkv_bias)?,
-                v: l.linear(at("self_attn.v_proj"), kv, hidden, cfg.qkv_bias)?,
-                o: l.linear(at("self_attn.o_proj"), hidden, heads, cfg.o_bias)?,
+                input_norm: norm(m.input_norm, hidden)?,
+                q: l.linear(at(m.q), heads, hidden, cfg.qkv_bias)?,
+                k: l.linear(at(m.k), kv, hidden, cfg.qkv_bias)?,
+                v: l.linear(at(m.v), kv, hidden, cfg.qkv_bias)?,
+                o: l.linear(at(m.o), hidden, heads, cfg.o_bias)?,
                 qk_norm: match cfg.qk_norm {
-                    true => Some((norm("self_attn.q_norm", d)?, norm("self_attn.k_norm", d)?)),
+                    true => Some((norm(m.q_norm, d)?, norm(m.k_norm, d)?)),
                     false => None,
                 },
-                post_norm: norm("post_attention_layernorm", hidden)?,
-                gate: l.linear(at("mlp.gate_proj"), cfg.intermediate_size, hidden, cfg.mlp_bias)?,
-                up: l.linear(at("mlp.up_proj"), cfg.intermediate_size, hidden, cfg.mlp_bias)?,
-                down: l.linear(at("mlp.down_proj"), hidden, cfg.intermediate_size, cfg.mlp_bias)?,
+                post_norm: norm(m.mlp_norm, hidden)?,
+                gate: l.linear(at(m.gate), cfg.intermediate_size, hidden, cfg.mlp_bias)?,
+                up: l.linear(at(m.up), cfg.intermediate_size, hidden, cfg.mlp_bias)?,
+                down: l.linear(at(m.down), hidden, cfg.intermediate_size, cfg.mlp_bias)?,
                 act: act(cfg.hidden_act),
                 shape: AttnShape {
                     heads: cfg.num_heads,
@@ -141,9 +143,9 @@ impl Decoder {
             });
         }
         Ok(Decoder {
-            embed: l.table("model.embed_tokens".into(), cfg.vocab_size, hidden)?,
+            embed: l.table(cfg.names.embedding_path(), cfg.vocab_size, hidden)?,
             blocks,
-            norm: l.rms_norm("model.norm".into(), hidden, cfg.rms_norm_eps)?,
+            norm: l.rms_norm(format!("{backbone}{}", m.final_norm), hidden, cfg.rms_norm_eps)?,
             ropes: Ropes { params: rope_params(cfg), made: Mutex::new(Vec::new()), compute: l.compute },
             compute: l.compute,
         })

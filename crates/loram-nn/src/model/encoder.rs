@@ -35,61 +35,13 @@ pub(crate) struct EmbedSaved {
     norm: NormSaved,
 }
 
-/// Module names of a family within its backbone.
-struct Names {
-    backbone: &'static str,
-    layer: &'static str,
-    q: &'static str,
-    k: &'static str,
-    v: &'static str,
-    o: &'static str,
-    attention_norm: &'static str,
-    up: &'static str,
-    down: &'static str,
-    output_norm: &'static str,
-    /// Whether the attention's output goes through the hidden dropout.
-    drops_attention: bool,
-}
-
-const BERT: Names = Names {
-    backbone: "bert",
-    layer: "encoder.layer",
-    q: "attention.self.query",
-    k: "attention.self.key",
-    v: "attention.self.value",
-    o: "attention.output.dense",
-    attention_norm: "attention.output.LayerNorm",
-    up: "intermediate.dense",
-    down: "output.dense",
-    output_norm: "output.LayerNorm",
-    drops_attention: true,
-};
-const ROBERTA: Names = Names { backbone: "roberta", ..BERT };
-const DISTILBERT: Names = Names {
-    backbone: "distilbert",
-    layer: "transformer.layer",
-    q: "attention.q_lin",
-    k: "attention.k_lin",
-    v: "attention.v_lin",
-    o: "attention.out_lin",
-    attention_norm: "sa_layer_norm",
-    up: "ffn.lin1",
-    down: "ffn.lin2",
-    output_norm: "output_layer_norm",
-    drops_attention: false,
-};
-
 impl Encoder {
     pub fn load(cfg: &EncoderConfig, l: &Loader<'_>) -> Result<Encoder> {
-        let names = match cfg.family.as_str() {
-            "bert" => BERT,
-            "distilbert" => DISTILBERT,
-            _ => ROBERTA,
-        };
+        let (names, backbone) = (cfg.modules, cfg.names.backbone);
         let (hidden, inner, eps) = (cfg.hidden_size, cfg.intermediate_size, cfg.layer_norm_eps);
         let mut blocks = Vec::with_capacity(cfg.num_layers);
         for i in 0..cfg.num_layers {
-            let at = |name: &str| format!("{}.{}.{i}.{name}", names.backbone, names.layer);
+            let at = |name: &str| format!("{backbone}{}.{i}.{name}", names.blocks);
             let square = |name: &str| l.linear(at(name), hidden, hidden, true);
             blocks.push(EncoderBlock {
                 q: square(names.q)?,
@@ -111,21 +63,20 @@ impl Encoder {
                     dropout: None,
                 },
                 attention_dropout: l.dropout(cfg.attention_dropout, i, 0),
-                // DistilBERT has none there
-                output_dropout: l.dropout(if names.drops_attention { cfg.hidden_dropout } else { 0.0 }, i, 1),
+                output_dropout: l.dropout(if cfg.drops_attention { cfg.hidden_dropout } else { 0.0 }, i, 1),
                 mlp_dropout: l.dropout(cfg.hidden_dropout, i, 2),
             });
         }
-        let at = |name: &str| format!("{}.embeddings.{name}", names.backbone);
+        let at = |name: &str| format!("{backbone}{name}");
         Ok(Encoder {
             compute: l.compute,
-            words: l.table(at("word_embeddings"), cfg.vocab_size, hidden)?,
-            positions: l.table(at("position_embeddings"), cfg.max_position_embeddings, hidden)?,
+            words: l.table(cfg.names.embedding_path(), cfg.vocab_size, hidden)?,
+            positions: l.table(at(names.positions), cfg.max_position_embeddings, hidden)?,
             types: match cfg.type_vocab_size {
                 0 => None,
-                n => Some(l.table(at("token_type_embeddings"), n, hidden)?),
+                n => Some(l.table(at(names.types), n, hidden)?),
             },
-            norm: l.layer_norm(at("LayerNorm"), hidden, eps)?,
+            norm: l.layer_norm(at(names.embedding_norm), hidden, eps)?,
             dropout: l.dropout(cfg.hidden_dropout, cfg.num_layers, 0),
             blocks,
             position_offset: cfg.position_offset,

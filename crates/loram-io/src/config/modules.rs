@@ -1,0 +1,170 @@
+//! The names that a family gives to its classes and modules, and the layout of a head.
+
+use super::activation::Activation;
+
+/// Names of a family: of its classes in `architectures`, and of its modules as transformers and PEFT show them.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FamilyNames {
+    /// `model_type` in `config.json`.
+    pub model_type: &'static str,
+    /// The common part of its class names, e.g. `Llama` in `LlamaForCausalLM`.
+    pub class_stem: &'static str,
+    /// Prefix of the backbone in a model with a head, with its dot: `model.`, `bert.`; empty where there is none.
+    pub backbone: &'static str,
+    /// The token embedding within the backbone.
+    pub embedding: &'static str,
+    /// How the names of the backbone's tensors begin within it; all others belong to heads.
+    pub parts: &'static [&'static str],
+    /// The next-token head. Where the checkpoint does not have it, its weight is that of the token embedding.
+    pub lm_head: Option<&'static str>,
+    /// Last parts of the layers whose weight is stored as (inputs, outputs): GPT-2's `Conv1D`.
+    pub conv1d: &'static [&'static str],
+}
+
+impl FamilyNames {
+    /// Path of the token embedding in a model with a head.
+    pub fn embedding_path(&self) -> String {
+        format!("{}{}", self.backbone, self.embedding)
+    }
+
+    /// The module whose weight `path` shares in a checkpoint that has no weight for `path` itself: the token embedding, for
+    /// the next-token head.
+    pub fn tied_to(&self, path: &str) -> Option<String> {
+        (self.lm_head == Some(path)).then(|| self.embedding_path())
+    }
+}
+
+/// Module names of a decoder, those of a block within the block, all others within the backbone.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DecoderModules {
+    /// The list of blocks.
+    pub blocks: &'static str,
+    /// Norm before the attention.
+    pub input_norm: &'static str,
+    /// Query projection.
+    pub q: &'static str,
+    /// Key projection.
+    pub k: &'static str,
+    /// Value projection.
+    pub v: &'static str,
+    /// Output projection of the attention.
+    pub o: &'static str,
+    /// Norm of the query heads, where [`qk_norm`](super::DecoderConfig::qk_norm) is set.
+    pub q_norm: &'static str,
+    /// Norm of the key heads.
+    pub k_norm: &'static str,
+    /// Norm before the MLP.
+    pub mlp_norm: &'static str,
+    /// Projection that the activation gates with.
+    pub gate: &'static str,
+    /// Projection that is gated.
+    pub up: &'static str,
+    /// Output projection of the MLP.
+    pub down: &'static str,
+    /// Norm after the last block.
+    pub final_norm: &'static str,
+    /// The output layer for sequence classification; not within the backbone.
+    pub classifier: &'static str,
+}
+
+/// Module names of an encoder, those of a block within the block, all others within the backbone.
+#[derive(Debug, PartialEq, Eq)]
+pub struct EncoderModules {
+    /// Position embedding.
+    pub positions: &'static str,
+    /// Token type embedding, where [`type_vocab_size`](super::EncoderConfig::type_vocab_size) is not 0.
+    pub types: &'static str,
+    /// Norm of the embeddings' sum.
+    pub embedding_norm: &'static str,
+    /// The list of blocks.
+    pub blocks: &'static str,
+    /// Query projection.
+    pub q: &'static str,
+    /// Key projection.
+    pub k: &'static str,
+    /// Value projection.
+    pub v: &'static str,
+    /// Output projection of the attention.
+    pub o: &'static str,
+    /// Norm after the attention.
+    pub attention_norm: &'static str,
+    /// First layer of the MLP.
+    pub up: &'static str,
+    /// Second layer of the MLP.
+    pub down: &'static str,
+    /// Norm after the MLP.
+    pub output_norm: &'static str,
+    /// Head for sequence classification.
+    pub classifier: ClassifierModules,
+}
+
+/// A sequence-classification head of two layers: `out(dropout(activation(dense(x))))` of the first token's state x.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ClassifierModules {
+    /// Path of the first layer.
+    pub dense: &'static str,
+    /// The module that PEFT saves for the first layer when it is trained in full.
+    pub dense_module: &'static str,
+    /// PEFT counts the first layer as output layer too: `all-linear` omits it and training saves it.
+    pub dense_is_output: bool,
+    /// Activation after the first layer.
+    pub activation: Activation,
+    /// Dropout on the input of the first layer too.
+    pub dropout_before: bool,
+    /// Path of the output layer.
+    pub out: &'static str,
+    /// The module that PEFT saves for the output layer.
+    pub out_module: &'static str,
+}
+
+/// A linear layer of a head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadLayer {
+    /// Module path.
+    pub path: &'static str,
+    /// The module that PEFT saves (`modules_to_save`) when this layer is trained in full: itself or the one it is in.
+    pub module: &'static str,
+    /// Outputs.
+    pub n: usize,
+    /// Inputs.
+    pub m: usize,
+    /// Whether it has a bias.
+    pub bias: bool,
+    /// An output layer as PEFT defines it: `all-linear` omits it, and training a head for sequences trains it in full.
+    pub output: bool,
+}
+
+/// Which states of a sequence a head reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// Every token's: next-token prediction.
+    All,
+    /// The first token's.
+    First,
+    /// The last token's.
+    Last,
+}
+
+/// The head of a model for one task: `out(dropout(activation(first(dropout(x)))))`, without `first` only `out(x)`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadLayout {
+    /// The states that it reads.
+    pub pooling: Pooling,
+    /// Probability of dropout on its input.
+    pub input_dropout: f64,
+    /// Layer before the output layer, with its activation.
+    pub first: Option<(HeadLayer, Activation)>,
+    /// Probability of dropout on the input of the output layer.
+    pub dropout: f64,
+    /// The output layer.
+    pub out: HeadLayer,
+    /// Standard deviation of weights that the checkpoint does not have (`initializer_range`).
+    pub init_std: f64,
+}
+
+impl HeadLayout {
+    /// Its layers, in the order of the forward pass.
+    pub fn layers(&self) -> impl Iterator<Item = &HeadLayer> {
+        self.first.iter().map(|f| &f.0).chain([&self.out])
+    }
+}

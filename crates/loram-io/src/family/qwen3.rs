@@ -1,0 +1,19 @@
+//! Qwen3: norms of the query and key heads.
+
+use super::decoder::{self, DEFAULTS, Defaults, NAMES};
+use super::description::Family;
+use super::windows;
+use crate::Result;
+use crate::config::{DecoderConfig, FamilyNames, Fields, ModelConfig};
+
+pub(super) static FAMILY: Family =
+    Family { names: FamilyNames { model_type: "qwen3", class_stem: "Qwen3", ..NAMES }, read: Some(read) };
+
+fn read(f: &Fields<'_>) -> Result<ModelConfig> {
+    let defaults =
+        Defaults { max_positions: 32_768, kv_heads: Some(32), head_dim: Some(128), bos: None, eos: &[], ..DEFAULTS };
+    let config = decoder::read(f, &FAMILY.names, &defaults)?;
+    let bias = f.bool("attention_bias", false)?;
+    let layers = windows::qwen(f, config.num_layers)?;
+    Ok(ModelConfig::Decoder(DecoderConfig { qkv_bias: bias, o_bias: bias, qk_norm: true, layers, ..config }))
+}

@@ -1,0 +1,84 @@
+//! The list of families, and `config.json` read by the one that it names.
+
+use super::description::Family;
+use super::{bert, distilbert, gpt2, llama, mistral, qwen2, qwen3, roberta, smollm3};
+use crate::config::{CONFIG_FILE, Fields, ModelConfig, read_object};
+use crate::{Error, Result};
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// Every family, in the order in which messages list them.
+static FAMILIES: [&Family; 12] = [
+    &llama::FAMILY,
+    &mistral::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
+    &smollm3::FAMILY,
+    &bert::FAMILY,
+    &roberta::FAMILY,
+    &roberta::XLM,
+    &distilbert::FAMILY,
+    &gpt2::FAMILY,
+    &gpt2::OPENAI_GPT,
+    &gpt2::IMAGEGPT,
+];
+
+/// The family of a `model_type`.
+pub(super) fn find(model_type: &str) -> Option<&'static Family> {
+    FAMILIES.into_iter().find(|f| f.names.model_type == model_type)
+}
+
+/// The `model_type`s that run here, for messages.
+fn supported() -> String {
+    let run = FAMILIES.iter().filter(|f| f.read.is_some());
+    run.map(|f| f.names.model_type).collect::<Vec<_>>().join(", ")
+}
+
+impl ModelConfig {
+    /// Reads `config.json` of a model folder. Errors name the field; an unsupported `model_type` is named together with
+    /// the supported ones.
+    pub fn load(dir: impl AsRef<Path>) -> Result<ModelConfig> {
+        let path = dir.as_ref().join(CONFIG_FILE);
+        if !path.exists() {
+            let what = format!("no {CONFIG_FILE}: not a model folder");
+            return Err(Error::NotFound { path: dir.as_ref().to_path_buf(), what });
+        }
+        ModelConfig::parse(read_object(&path)?, &path)
+    }
+
+    /// As [`ModelConfig::load`], for what needs the weights only: `None` for an architecture that does not run here, and for
+    /// a folder without `config.json`.
+    pub fn load_known(dir: impl AsRef<Path>) -> Result<Option<ModelConfig>> {
+        let path = dir.as_ref().join(CONFIG_FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let raw = read_object(&path)?;
+        let family = raw.get("model_type").and_then(Value::as_str).and_then(find);
+        family.and_then(|f| f.read).map(|_| ModelConfig::parse(raw, &path)).transpose()
+    }
+
+    /// The configuration in a JSON object; `path` is used in errors.
+    pub fn parse(raw: Map<String, Value>, path: &Path) -> Result<ModelConfig> {
+        let f = Fields { map: &raw, path, prefix: "" };
+        let Some(model_type) = f.opt_str("model_type")? else {
+            return Err(f.error("model_type", format!("is missing; supported: {}", supported())));
+        };
+        f.refuse_quantised()?;
+        const PARTS: [&str; 3] = ["vision_config", "text_config", "audio_config"];
+        let multimodal = PARTS.into_iter().find(|part| f.get(part).is_some());
+        let Some(read) = find(model_type).and_then(|family| family.read) else {
+            let why = match multimodal {
+                _ if model_type.contains("moe") || model_type == "mixtral" => " (mixture of experts)",
+                Some(_) => " (multimodal)",
+                None => "",
+            };
+            let what = format!("architecture `{model_type}`{why} is not supported; supported: {}", supported());
+            return Err(f.error("model_type", what));
+        };
+        match multimodal {
+            Some(part) => Err(f.error(part, "multimodal models are not supported")),
+            None => read(&f),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! RoBERTa and XLM-RoBERTa: BERT whose positions begin after the padding token, with a classifier of two layers.
+
+use super::description::Family;
+use super::encoder::{KEYS, Keys, MODULES, NAMES, read_bert};
+use crate::Result;
+use crate::config::{ClassifierModules, EncoderModules, FamilyNames, Fields, ModelConfig};
+
+pub(super) static FAMILY: Family = Family {
+    names: FamilyNames { model_type: "roberta", class_stem: "Roberta", backbone: "roberta.", ..NAMES },
+    read: Some(|f| read(f, &FAMILY.names)),
+};
+
+pub(super) static XLM: Family = Family {
+    names: FamilyNames { model_type: "xlm-roberta", class_stem: "XLMRoberta", backbone: "roberta.", ..NAMES },
+    read: Some(|f| read(f, &XLM.names)),
+};
+
+static OF_ROBERTA: EncoderModules = EncoderModules {
+    classifier: ClassifierModules {
+        dense: "classifier.dense",
+        dense_module: "classifier",
+        dense_is_output: true,
+        dropout_before: true,
+        out: "classifier.out_proj",
+        ..MODULES.classifier
+    },
+    ..MODULES
+};
+
+fn read(f: &Fields<'_>, names: &'static FamilyNames) -> Result<ModelConfig> {
+    let keys = Keys { pad: 1, positions_after_pad: true, ..KEYS };
+    read_bert(f, names, &OF_ROBERTA, &keys).map(ModelConfig::Encoder)
+}
