@@ -5,7 +5,7 @@
 
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
-use loram_core::{Error, LayerPlan, LayerRecipe, SchemeOptions, SchemeSpec, Initialization, Weight, WeightRef, growth};
+use loram_core::{Error, LayerInput, LayerPlan, LayerRecipe, SchemeOptions, SchemeSpec, Initialization, Weight, WeightRef, growth};
 use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -73,7 +73,7 @@ impl Scheme {
     /// The options as `loram.json` has them.
     #[getter]
     fn options(&self) -> PyResult<String> {
-        serde_json::to_string(&self.spec.options).map_err(|e| PyValueError::new_err(e.to_string()))
+        serde_json::to_string(self.spec.options()).map_err(|e| PyValueError::new_err(e.to_string()))
     }
 
     /// Whether the base becomes W − s·B₀A₀.
@@ -110,7 +110,7 @@ impl Scheme {
         let w = array.weight()?;
         let plan = LayerPlan { path: path.into(), n: w.rows, m: w.cols, r, lora_alpha, scaling };
         let spec = &self.spec;
-        let start = py.detach(|| loram_core::initialize_from(spec, w, &plan, seed)).map_err(refused)?;
+        let start = py.detach(|| loram_core::initialize(spec, w, &plan, seed)).map_err(refused)?;
         as_dict(py, start)
     }
 
@@ -130,7 +130,7 @@ impl Scheme {
     ) -> PyResult<Bound<'py, PyDict>> {
         let plan = LayerPlan { path: path.into(), n, m, r, lora_alpha, scaling };
         let spec = &self.spec;
-        let start = py.detach(|| loram_core::initialize_from_sums(spec, sums, &plan, seed)).map_err(refused)?;
+        let start = py.detach(|| loram_core::initialize(spec, LayerInput::sums(sums), &plan, seed)).map_err(refused)?;
         as_dict(py, start)
     }
 }
@@ -176,10 +176,10 @@ fn schemes(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
         out.set_item("name", s.name)?;
         out.set_item("summary", s.summary)?;
         out.set_item("source", s.source)?;
-        out.set_item("needs_weight", s.needs_weight)?;
+        out.set_item("needs_weight", s.needs_weight())?;
         out.set_item("changes_base", s.changes_base)?;
         out.set_item("calibrated_by", s.statistic.describe())?;
-        out.set_item("options", s.options.to_vec())?;
+        out.set_item("options", s.option_keys())?;
         Ok(out)
     };
     loram_core::registry().iter().map(row).collect()

@@ -1,12 +1,12 @@
 //! Bases of LoRAM (2507.06558) and of its ablations: matrices (len, r) whose columns span the update.
 
+use crate::linalg;
 use crate::rng::Stream;
-use crate::{Error, Result, linalg};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-/// Which basis.
+/// A basis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Basis {
@@ -25,13 +25,6 @@ impl Basis {
     /// Every basis.
     pub const ALL: [Basis; 4] = [Basis::Dst, Basis::RandomOrthogonal, Basis::Gaussian, Basis::Dct];
 
-    /// Parses the name in a configuration.
-    pub fn parse(name: &str) -> Result<Basis> {
-        serde_json::from_value(name.replace('_', "-").into()).map_err(|_| {
-            Error::setting("basis", format!("`{name}` is unknown; expected dst, random-orthogonal, gaussian or dct"))
-        })
-    }
-
     /// Name in a configuration.
     pub fn name(self) -> &'static str {
         match self {
@@ -45,11 +38,6 @@ impl Basis {
     /// True when the columns are orthonormal.
     pub fn is_orthonormal(self) -> bool {
         self != Basis::Gaussian
-    }
-
-    /// True when a seed changes it.
-    pub fn is_random(self) -> bool {
-        matches!(self, Basis::RandomOrthogonal | Basis::Gaussian)
     }
 
     /// The first `r` columns of length `len`.

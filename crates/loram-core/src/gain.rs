@@ -1,7 +1,6 @@
-//! The spectral gain Q\[r\] of LoRAM (2507.06558): which share of a weight's magnitude its start takes.
+//! The spectral gain Q\[r\] of LoRAM (2507.06558): the share of a weight's magnitude that s·B₀A₀ has.
 
 use crate::linalg::Spectrum;
-use crate::schemes::SchemeSpec;
 use crate::weight::Weight;
 use crate::{Error, Result, sketch};
 use serde::{Deserialize, Serialize};
@@ -9,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Share of ‖W‖ that `auto` has the first update move.
 pub const AUTO: f64 = 0.03;
 
-/// How Q\[r\] is found.
+/// Ways to set Q\[r\].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(try_from = "serde_json::Value", into = "serde_json::Value")]
 pub enum Gain {
@@ -22,9 +21,9 @@ pub enum Gain {
     Exact,
     /// The same, estimated in one pass over the weight: within 10 to 20 % on trained layers.
     Sketch,
-    /// The magnitude of another scheme's start.
+    /// The magnitude of another scheme's s·B₀A₀.
     Track(String),
-    /// What makes the first update move the weight by this share of its norm, and 1 at most: see [`crate::FirstStep`].
+    /// The gain with which the first update moves the weight by this share of its norm, and 1 at most: see [`crate::FirstStep`].
     Auto(f64),
     /// A number in (0, 1].
     Value(f64),
@@ -47,15 +46,8 @@ impl Gain {
                 }
             },
             _ => match name.strip_prefix("track:") {
-                Some(scheme) => {
-                    let spec = SchemeSpec::parse(scheme, &Default::default())?;
-                    let info = spec.info();
-                    if !info.changes_base || info.name == "loram" {
-                        let what = format!("`{scheme}` has no magnitude to follow: its start is 0, or it is LoRAM");
-                        return Err(Error::setting("gain", what));
-                    }
-                    Gain::Track(spec.to_string())
-                }
+                // whether there is such a scheme is for the registry to say
+                Some(scheme) => Gain::Track(scheme.to_ascii_lowercase().replace('_', "-")),
                 None => match name.parse() {
                     Ok(q) if q > 0.0 && q <= 1.0 => Gain::Value(q),
                     _ => {
@@ -77,17 +69,6 @@ impl Gain {
             Gain::Exact | Gain::Sketch | Gain::Auto(_) | Gain::Track(_) => None,
         }
     }
-
-    /// Q\[r\] of a weight. `None` for [`Gain::Sketch`], which comes from the pass that finds ‖W‖² too, and for
-    /// [`Gain::Track`] and [`Gain::Auto`], which have a magnitude rather than a gain.
-    pub(crate) fn value(&self, path: &str, w: Weight<'_>, r: usize) -> Result<Option<f64>> {
-        let (n, m) = (w.rows, w.cols);
-        Ok(Some(match self {
-            Gain::Log | Gain::LogHalf | Gain::Value(_) => return Ok(self.of_shape(r, n, m)),
-            Gain::Exact => exact(&Spectrum::new(path, &w.data.to_f32(), n, m, false)?.s, r),
-            Gain::Sketch | Gain::Auto(_) | Gain::Track(_) => return Ok(None),
-        }))
-    }
 }
 
 /// ln r / ln min(n, m), with both at least 2 inside the logarithm: r = 1 would give a dead adapter.
@@ -105,7 +86,12 @@ pub fn exact(sigma: &[f64], r: usize) -> f64 {
 /// All singular values of a weight (n, m), row-major, descending, in f64. Errors when the decomposition does not converge,
 /// with `path`.
 pub fn singular_values(path: &str, w: Weight<'_>) -> Result<Vec<f64>> {
-    Ok(Spectrum::new(path, &w.data.to_f32(), w.rows, w.cols, false)?.s)
+    singular_values_of(path, &w.data.to_f32(), w.rows, w.cols)
+}
+
+/// The same of values in f32.
+pub(crate) fn singular_values_of(path: &str, values: &[f32], n: usize, m: usize) -> Result<Vec<f64>> {
+    Ok(Spectrum::new(path, values, n, m, false)?.s)
 }
 
 /// Estimate of Q\[r\] in one pass over the weight, deterministic in (seed, path): see [`Gain::Sketch`].
@@ -157,7 +143,7 @@ impl From<Gain> for serde_json::Value {
     }
 }
 
-/// Which statistic of the weight and of the basis product sets the magnitude.
+/// Statistic of the weight and of the basis product that sets the magnitude.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GainStatistic {
@@ -169,14 +155,7 @@ pub enum GainStatistic {
 }
 
 impl GainStatistic {
-    /// Parses the name in a configuration.
-    pub fn parse(name: &str) -> Result<GainStatistic> {
-        serde_json::from_value(name.replace('_', "-").into()).map_err(|_| {
-            Error::setting("gain_statistic", format!("`{name}` is unknown; expected second-moment or variance"))
-        })
-    }
-
-    /// Of a list of values, given the sums of x and x².
+    /// Returns the statistic of a list of values from the sums of x and x².
     pub(crate) fn of(self, count: usize, sum: f64, squares: f64) -> f64 {
         let n = count as f64;
         match self {

@@ -1,17 +1,12 @@
 //! How fast an update grows (Proposition 2 of 2507.06558).
 //!
 //! With a gradient ∇_W of independent entries of second moment σ_L², SGD at rate η moves W so that
-//! ν\[ΔW_t\] ≈ s⁴·k₁·γ·t with γ = η²σ_L², as long as ΔA and ΔB are small beside the start. For independent zero-mean entries
+//! ν\[ΔW_t\] ≈ s⁴·k₁·γ·t with γ = η²σ_L², as long as ΔA and ΔB are small beside A₀ and B₀. For independent zero-mean entries
 //! k₁ = r·(m·σ_A⁴ + n·σ_B⁴), the part with σ_A⁴ for the training of B and the other for that of A. Full fine-tuning has
 //! k₁ = 1 at s = 1.
 
-use crate::Result;
 use crate::equivalence::Optimizer;
-use crate::gain::Gain;
-use crate::magnitude::{self, Update};
-use crate::schemes::{Initialization, SchemeSpec, initialize_from};
-use crate::targets::LayerPlan;
-use crate::weight::Weight;
+use crate::magnitude::Update;
 
 /// k₁ of given factors, A (r, m) and B (n, r): ‖AAᵀ‖²_F/m + ‖BᵀB‖²_F/n, whatever their entries' distribution; a factor
 /// that is not trained takes the other one's part away.
@@ -21,7 +16,7 @@ pub fn k1_of_factors(a: &[f32], b: &[f32], n: usize, m: usize, r: usize, train_a
     part(train_b, of_a, m) + part(train_a, of_b, n)
 }
 
-/// What the magnitude of a scheme's start can be predicted from without making it.
+/// Facts about a layer that the formula of a scheme's magnitude may need.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerFacts<'a> {
     /// Output features.
@@ -34,13 +29,11 @@ pub struct LayerFacts<'a> {
     pub scaling: f64,
     /// ν\[W\].
     pub nu_w: f64,
-    /// LoRAM's gain Q\[r\], when it is known.
-    pub gain: Option<f64>,
     /// Singular values, descending, when they are known.
     pub sigma: Option<&'a [f64]>,
 }
 
-/// What of a start decides how far training moves the weight.
+/// Figures of an initialisation that decide how far training moves the weight.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct InitMagnitude {
     /// Factor on B·A.
@@ -58,80 +51,28 @@ pub struct InitMagnitude {
 }
 
 impl InitMagnitude {
-    /// Of a start that is made.
-    pub fn of(start: &Initialization) -> InitMagnitude {
-        let (n, m, r) = (start.recipe.n, start.recipe.m, start.recipe.r);
-        let k1 = |train_a, train_b| k1_of_factors(&start.a, &start.b, n, m, r, train_a, train_b);
-        InitMagnitude {
-            scaling: start.scaling,
-            r,
-            k1_a: k1(start.train_a, false),
-            k1_b: k1(false, start.train_b),
-            nu_a: magnitude::nu(&start.a),
-            nu_b: magnitude::nu(&start.b),
-        }
+    /// Returns the magnitude of A₀ = 0 and B₀ = 0, to be filled in.
+    pub fn zero(f: &LayerFacts<'_>) -> InitMagnitude {
+        InitMagnitude { scaling: f.scaling, r: f.r, k1_a: 0.0, k1_b: 0.0, nu_a: 0.0, nu_b: 0.0 }
     }
 
-    /// Of a scheme (canonical name) by its formula; `None` for a scheme without one, or when a fact is missing that it
-    /// needs. LoRAM: k₁ = Q·(m+n)·ν\[W\]; PiSSA and MiLoRA the same with their own share of the spectrum, over s².
-    /// Bases that are only nearly orthonormal (`gaussian`) count as orthonormal.
-    pub fn of_scheme(name: &str, f: &LayerFacts<'_>) -> Option<InitMagnitude> {
+    /// Returns the magnitude of factors of independent zero-mean entries with these variances.
+    pub fn independent(f: &LayerFacts<'_>, of_a: f64, of_b: f64) -> InitMagnitude {
+        let (n, m, r) = (f.n as f64, f.m as f64, f.r as f64);
+        let (k1_a, k1_b) = (r * n * of_b * of_b, r * m * of_a * of_a);
+        InitMagnitude { k1_a, k1_b, nu_a: of_a, nu_b: of_b, ..InitMagnitude::zero(f) }
+    }
+
+    /// Returns the magnitude of factors that take √(σ/s) of each of these singular triples: ‖AAᵀ‖²_F = Σσ²/s² and
+    /// ‖A‖²_F = Σσ/s, exactly.
+    pub fn of_triples(f: &LayerFacts<'_>, sigma: &[f64]) -> InitMagnitude {
         let (n, m, r, s) = (f.n as f64, f.m as f64, f.r as f64, f.scaling);
-        // independent entries of these variances
-        let independent = |a: f64, b: f64| (r * n * b * b, r * m * a * a, a, b);
-        // triples: ‖AAᵀ‖²_F = Σσ²/s², ‖A‖²_F = Σσ/s, exactly
-        let triples = |sigma: &[f64]| {
-            let (sum, squares) = (sigma.iter().sum::<f64>() / s, sigma.iter().map(|x| x * x).sum::<f64>() / (s * s));
-            (squares / n, squares / m, sum / (r * m), sum / (r * n))
-        };
-        let base = if name.starts_with("pissa") { "pissa" } else { name };
-        let (k1_a, k1_b, nu_a, nu_b) = match base {
-            "lora" | "lora-alpha" => independent(1.0 / (3.0 * m), 0.0),
-            "gaussian" => independent(1.0 / (r * r), 0.0),
-            "init-ab" => independent(1.0 / (3.0 * m), 1.0 / (3.0 * m)),
-            // r/2 of r directions, each of variance 1/100: ‖AAᵀ‖²_F = (r/2)·(m/100)²
-            "orthogonal" => (r / 2.0 * n / 1e4, r / 2.0 * m / 1e4, 0.005, 0.005),
-            "loram" => {
-                // β⁴ = Q·‖W‖²_F/r, and r orthonormal directions on both sides
-                let squares = f.gain? * f.nu_w * n * m;
-                let beta2 = (squares / r).sqrt();
-                (squares / n, squares / m, beta2 / m, beta2 / n)
-            }
-            "pissa" => triples(&f.sigma?[..f.r.min(f.sigma?.len())]),
-            "milora" => triples(&f.sigma?[f.sigma?.len().saturating_sub(f.r)..]),
-            "rlpo" | "rlmo" => (0.0, r / m, 1.0 / m, 0.0),
-            // B stays
-            "mica" => (r / n, 0.0, 0.0, 1.0 / n),
-            _ => return None,
-        };
-        Some(InitMagnitude { scaling: s, r: f.r, k1_a, k1_b, nu_a, nu_b })
+        let (sum, squares) = (sigma.iter().sum::<f64>() / s, sigma.iter().map(|x| x * x).sum::<f64>() / (s * s));
+        let (k1_a, k1_b, nu_a, nu_b) = (squares / n, squares / m, sum / (r * m), sum / (r * n));
+        InitMagnitude { k1_a, k1_b, nu_a, nu_b, ..InitMagnitude::zero(f) }
     }
 
-    /// Of a scheme on a weight: by its formula where there is one, else from the start itself. `sigma` are the weight's
-    /// singular values, or an estimate ([`crate::sketch_spectrum`]); gains `exact` and `sketch` are taken from them.
-    /// Errors: those of the start; a scheme that needs calibration data.
-    pub fn predict(
-        spec: &SchemeSpec,
-        w: Weight<'_>,
-        plan: &LayerPlan,
-        seed: u64,
-        sigma: &[f64],
-    ) -> Result<InitMagnitude> {
-        let plan = spec.adjust(plan)?;
-        let LayerPlan { n, m, r, scaling, .. } = plan;
-        let squares = w.data.sums().1;
-        let gain = match &spec.options.gain {
-            Gain::Exact | Gain::Sketch => Some(crate::exact_gain(sigma, r)),
-            gain => gain.of_shape(r, n, m),
-        };
-        let facts = LayerFacts { n, m, r, scaling, nu_w: squares / (n * m) as f64, gain, sigma: Some(sigma) };
-        match InitMagnitude::of_scheme(&spec.to_string(), &facts) {
-            Some(found) => Ok(found.scaled(spec.options.init_scale_a, spec.options.init_scale_b)),
-            None => Ok(InitMagnitude::of(&initialize_from(spec, w, &plan, seed)?)),
-        }
-    }
-
-    /// Of the same start with A₀ and B₀ multiplied.
+    /// Returns the magnitude of the same initialisation with A₀ and B₀ multiplied.
     pub fn scaled(&self, a: f64, b: f64) -> InitMagnitude {
         InitMagnitude {
             k1_a: self.k1_a * b.powi(4),
@@ -172,7 +113,7 @@ pub fn adam_step(scaling: f64, r: usize, lr_a: f64, lr_b: f64, nu_a: f64, nu_b: 
     scaling * scaling * r as f64 * (lr_b * lr_b * nu_a + lr_a * lr_a * nu_b)
 }
 
-/// The largest k₁ of a start whose product has at most the magnitude of W itself, as those of LoRAM and PiSSA have: Q = 1,
+/// The largest k₁ of an initialisation whose product has at most the magnitude of W itself, as those of LoRAM and PiSSA have: Q = 1,
 /// which no spectrum exceeds (Cauchy–Schwarz).
 pub fn largest_k1(n: usize, m: usize, nu_w: f64) -> f64 {
     (n + m) as f64 * nu_w
@@ -185,7 +126,7 @@ pub fn rank_share(n: usize, m: usize, rank: usize) -> f64 {
     (rank as f64 * side * side / (n * m) as f64).min(1.0)
 }
 
-/// What a run can be made to move further or less far with.
+/// A setting that makes a run move further or less far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Knob {
     /// The learning rates.
@@ -198,7 +139,7 @@ pub enum Knob {
 
 impl Knob {
     /// The power of the knob that the magnitude of the first step is proportional to. `over_scaling` is
-    /// [`SchemeSpec::over_scaling`]: such a start shrinks while the scaling grows.
+    /// [`SchemeSpec::over_scaling`](crate::SchemeSpec::over_scaling): such factors shrink while the scaling grows.
     pub fn power(self, optimizer: Optimizer, over_scaling: bool) -> f64 {
         match (self, optimizer, over_scaling) {
             (Knob::Rate, ..) => 2.0,
@@ -225,54 +166,8 @@ pub fn matching_lr(lr: f64, own: f64, wanted: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::magnitude;
     use crate::rng::Stream;
-    use crate::{MatRef, initialize};
-
-    #[test]
-    fn formulas_agree_with_the_factors() {
-        let (n, m, r, s) = (96, 160, 8, 0.5);
-        let w: Vec<f32> = Stream::new(5, "w", 0).normals(n * m, 0.02).iter().map(|&x| x as f32).collect();
-        let w = MatRef { data: &w, rows: n, cols: m };
-        let sigma = crate::singular_values("w", Weight::from(w)).unwrap();
-        let without_data = |s: &&crate::SchemeInfo| s.statistic == crate::Statistic::None;
-        for scheme in crate::registry().iter().filter(without_data) {
-            let name = scheme.name.replace("-k", "-24");
-            let spec = SchemeSpec::parse(&name, &Default::default()).unwrap();
-            let plan = LayerPlan { path: "x".into(), n, m, r, lora_alpha: s * r as f64, scaling: s };
-            let made = InitMagnitude::of(&initialize(&spec, w, &plan, 1).unwrap());
-            let predicted = InitMagnitude::predict(&spec, w.into(), &plan, 1, &sigma).unwrap();
-            // the entries' sample makes the random ones scatter
-            let allowed = if scheme.needs_weight { 1e-3 } else { 0.25 };
-            let parts = |m: &InitMagnitude| [m.k1_a, m.k1_b, m.nu_a, m.nu_b, m.scaling, m.k1()];
-            for (x, y) in parts(&made).into_iter().zip(parts(&predicted)) {
-                assert!((x - y).abs() <= allowed * y.abs(), "{name}: {made:?} {predicted:?}");
-            }
-            // the scheme says itself how its start follows the scaling
-            let double = LayerPlan { scaling: 2.0 * s, lora_alpha: 2.0 * plan.lora_alpha, ..plan.clone() };
-            let doubled = InitMagnitude::of(&initialize(&spec, w, &double, 1).unwrap());
-            let shrinks = doubled.nu_a < 0.9 * made.nu_a || doubled.nu_b < 0.9 * made.nu_b;
-            assert_eq!(shrinks, spec.over_scaling(), "{name}");
-            for (knob, other) in [(Knob::Scaling, doubled), (Knob::Initialization, made.scaled(2.0, 2.0))] {
-                for optimizer in [Optimizer::Sgd, Optimizer::Adam] {
-                    let first = |m: &InitMagnitude| m.first_step(optimizer, 1e-3, 2e-3);
-                    if scheme.name != "lora-alpha" || knob == Knob::Initialization {
-                        let found = knob.multiple(optimizer, spec.over_scaling(), first(&made), first(&other));
-                        assert!((found - 2.0).abs() < 1e-3, "{name} {knob:?} {optimizer:?}: {found}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn figures_of_the_paper() {
-        let facts =
-            LayerFacts { n: 4096, m: 4096, r: 16, scaling: 1.0, nu_w: 4e-4, gain: Some(1.0 / 3.0), sigma: None };
-        let k1 = |name: &str| InitMagnitude::of_scheme(name, &facts).map(|m| m.k1());
-        assert!((k1("lora").unwrap() - 16.0 / (9.0 * 4096.0)).abs() < 1e-15);
-        assert!((k1("loram").unwrap() - 8192.0 * 4e-4 / 3.0).abs() < 1e-12);
-        assert!(k1("pissa").is_none() && k1("nothing").is_none());
-    }
 
     /// The law itself: SGD on random gradients, ν\[ΔW_t\] against s⁴·k₁·γ·t.
     #[test]

@@ -13,12 +13,12 @@ const CONVERGED: f64 = 1e-11;
 /// Vectors in a block beyond r: the wider, the sooner the first r stand out.
 const EXTRA: usize = 16;
 
-/// Which triples.
+/// An end of the spectrum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    /// Those of the largest singular values.
+pub enum End {
+    /// The largest singular values.
     First,
-    /// Those of the smallest, the largest of them first.
+    /// The smallest, the largest of them first.
     Last,
 }
 

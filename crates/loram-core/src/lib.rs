@@ -3,11 +3,12 @@
 //! Notation: a linear layer has a weight `W` of shape (n, m) = (out_features, in_features), row-major; an adapter of rank
 //! r adds s·B·A with B (n, r) and A (r, m). ν\[X\] = ‖X‖²_F / entries is the magnitude of a matrix.
 //!
-//! A start is made by [`initialize`] (or [`initialize_from`] for weights in 16 bits) from a [`SchemeSpec`], a weight, the
-//! layer's [`LayerPlan`] and a seed; [`plan_layers`] makes the plans from a [`LoraConfig`], by PEFT's rules.
+//! [`initialize`] makes A₀ and B₀ of a layer from a [`SchemeSpec`], the weight (or what else is known of the layer:
+//! [`LayerInput`]), the layer's [`LayerPlan`] and a seed; [`plan_layers`] makes the plans from a [`LoraConfig`], by PEFT's
+//! rules. A scheme of another crate is a [`SchemeInfo`], added by [`register`].
 //!
-//! Everything here is deterministic: the number of threads changes no bit of any result. LoRAM's starts, and those that
-//! read nothing but the shape, have the same bits on every machine, given β.
+//! Everything here is deterministic: the number of threads changes no bit of any result. LoRAM's factors, and those of
+//! schemes that read nothing but the shape, have the same bits on every machine, given β.
 
 mod basis;
 mod config;
@@ -37,12 +38,15 @@ pub use convert::{add_product, plain_alpha, plain_factors, truncate};
 pub use error::{Error, Result};
 pub use first_step::FirstStep;
 pub use gain::{Gain, GainStatistic, exact as exact_gain, log_gain, singular_values, sketch_gain, sketch_spectrum};
+pub use lanczos::End;
+pub use linalg::Svd;
 pub use quantise::Quantizer;
 pub use residual::{Stored, residual};
+pub use rng::Stream;
 pub use schemes::{
-    Components, CordaMethod, Initialization, LayerRecipe, Observed, SchemeInfo, SchemeOptions, SchemeSpec, Statistic,
-    WeightUse, eva_components, from_recipe, initialize, initialize_from, initialize_from_sums, initialize_in_pass,
-    initialize_observed, principal_components, quantised_base, redistribute_ranks, registry,
+    Behaviour, Components, Context, Factors, Initialization, LayerInput, LayerRecipe, Observed, OptionInfo, Scale,
+    SchemeInfo, SchemeOptions, SchemeSpec, Statistic, WeightUse, from_recipe, initialize, option, principal_components,
+    quantised_base, redistribute_ranks, register, registry, scheme_option, scheme_options,
 };
 pub use source::{Source, sums};
 pub use targets::{LayerPlan, LinearInfo, plan_layers};

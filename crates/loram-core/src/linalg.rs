@@ -84,10 +84,10 @@ pub(crate) fn to_f64(w: MatRef<'_, f32>) -> Mat<f64> {
 
 /// Thin singular value decomposition X = U·diag(s)·Vᵀ with s descending: U (n, k), s, V (m, k). `None` when it does not
 /// converge.
-pub(crate) struct Svd {
-    pub u: Mat<f64>,
-    pub s: Vec<f64>,
-    pub v: Mat<f64>,
+pub struct Svd {
+    pub(crate) u: Mat<f64>,
+    pub(crate) s: Vec<f64>,
+    pub(crate) v: Mat<f64>,
 }
 
 pub(crate) fn svd(x: MatRef<'_, f64>) -> Option<Svd> {

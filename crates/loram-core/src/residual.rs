@@ -1,4 +1,4 @@
-//! The change of the base under Basis & Basis schemes, written once: W_res = W − s·B₀A₀.
+//! The base of schemes whose B₀A₀ is not 0: W_res = W − s·B₀A₀.
 
 use crate::convert::add_product;
 use crate::schemes::Initialization;
@@ -37,8 +37,8 @@ impl Initialization {
 }
 
 /// W ← W − s·B₀A₀ in f32, for W (n, m) row-major; nothing when the scheme leaves the base as it is.
-pub fn residual(w: &mut [f32], start: &Initialization) {
-    if start.changes_base {
-        add_product(w, &start.a, &start.b, start.recipe.m, start.recipe.r, -start.scaling);
+pub fn residual(w: &mut [f32], init: &Initialization) {
+    if init.changes_base {
+        add_product(w, &init.a, &init.b, init.recipe.m, init.recipe.r, -init.scaling);
     }
 }

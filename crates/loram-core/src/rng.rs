@@ -6,11 +6,12 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 /// The stream of a factor: ChaCha8 whose 32-byte key is, in little-endian 64-bit words, the seed, FNV-1a of the module
 /// path, the number of the factor, and 0. Floats are made in f64 by functions that are part of the program, so that every
 /// machine has the same bits.
-pub(crate) struct Stream {
+pub struct Stream {
     rng: ChaCha8Rng,
 }
 
 impl Stream {
+    /// The stream of a factor of the layer at `path`.
     pub fn new(seed: u64, path: &str, factor: u64) -> Stream {
         let hash =
             path.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
@@ -44,7 +45,7 @@ impl Stream {
     }
 
     /// Eight random signs each.
-    pub fn signs(&mut self, len: usize) -> Vec<[f32; 8]> {
+    pub(crate) fn signs(&mut self, len: usize) -> Vec<[f32; 8]> {
         let mut bits = 0;
         (0..len)
             .map(|i| {

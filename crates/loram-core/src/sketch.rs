@@ -19,7 +19,8 @@ const VECTORS: usize = 8;
 type Lane = [f32; VECTORS];
 type Inner = [[f64; VECTORS]; VECTORS];
 
-/// What one pass over a weight found.
+/// The sums of a weight and an estimate of its spectrum, from one pass.
+#[derive(Clone)]
 pub(crate) struct Sketch {
     /// Σx and Σx² over the entries. The second is finite exactly when all of them are.
     pub sums: (f64, f64),

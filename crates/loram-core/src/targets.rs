@@ -2,7 +2,6 @@
 //! `check_target_module_exists`; `peft/utils/other.py`, `get_pattern_key`).
 
 use crate::config::{LoraConfig, OneOrMany, TargetModules};
-use crate::schemes::check_rank;
 use crate::{Error, Result};
 use fancy_regex::Regex;
 use std::collections::BTreeSet;
@@ -16,11 +15,11 @@ pub struct LinearInfo {
     pub n: usize,
     /// Input features.
     pub m: usize,
-    /// `lm_head`, `score`, `classifier`: no part of `all-linear`.
+    /// `lm_head`, `score`, `classifier`: not part of `all-linear`.
     pub output_layer: bool,
 }
 
-/// What one layer gets.
+/// The adapter of one layer, before it is initialised.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerPlan {
     /// Module path.
@@ -35,6 +34,21 @@ pub struct LayerPlan {
     pub lora_alpha: f64,
     /// Factor on B·A.
     pub scaling: f64,
+}
+
+impl LayerPlan {
+    /// An error unless the rank is from 1 to min(n, m).
+    pub(crate) fn check_rank(&self) -> Result<()> {
+        let LayerPlan { n, m, r, .. } = *self;
+        if r == 0 {
+            return Err(Error::layer(&self.path, "expected a rank r of at least 1, found 0"));
+        }
+        if r > n.min(m) {
+            let what = format!("r = {r} is larger than the smaller side of its weight ({n}, {m})");
+            return Err(Error::layer(&self.path, what));
+        }
+        Ok(())
+    }
 }
 
 /// The layers that get an adapter, in the order of `linears`. Errors: a bad regular expression, nothing that matches
@@ -53,7 +67,7 @@ pub fn plan_layers(cfg: &LoraConfig, linears: &[LinearInfo]) -> Result<Vec<Layer
         let lora_alpha = find(&alphas, &l.path)?.copied().unwrap_or(cfg.lora_alpha);
         let scaling = cfg.scaling(lora_alpha, r);
         let plan = LayerPlan { path: l.path.clone(), n: l.n, m: l.m, r, lora_alpha, scaling };
-        check_rank(&plan)?;
+        plan.check_rank()?;
         plans.push(plan);
     }
     if plans.is_empty() {
@@ -62,7 +76,7 @@ pub fn plan_layers(cfg: &LoraConfig, linears: &[LinearInfo]) -> Result<Vec<Layer
     Ok(plans)
 }
 
-/// What PEFT refuses too: with one string for `target_modules` it does not look at layers. `all-linear` may have
+/// Refuses what PEFT refuses: with one string for `target_modules` it does not look at layers. `all-linear` may have
 /// `layers_to_transform` here.
 fn check_layers(cfg: &LoraConfig) -> Result<()> {
     let regex = matches!(cfg.target_modules, TargetModules::Regex(_));
@@ -110,7 +124,7 @@ fn full(key: &str, pattern: &str) -> Result<Regex> {
 }
 
 fn compile(key: &str, written: &str, pattern: &str) -> Result<Regex> {
-    Regex::new(pattern).map_err(|e| Error::setting(key, format!("`{written}` is no regular expression: {e}")))
+    Regex::new(pattern).map_err(|e| Error::setting(key, format!("`{written}` is not a regular expression: {e}")))
 }
 
 fn is_match(re: &Regex, path: &str) -> Result<bool> {
@@ -144,7 +158,7 @@ impl<'a> Rules<'a> {
     fn new(cfg: &'a LoraConfig) -> Result<Rules<'a>> {
         let regex = |key, t: Option<&TargetModules>| match t {
             Some(TargetModules::Regex(p)) => full(key, p).map(Some),
-            // as an exclusion the shorthand is no shorthand
+            // as an exclusion the shorthand is a name
             Some(TargetModules::AllLinear) if key == "exclude_modules" => full(key, "all-linear").map(Some),
             _ => Ok(None),
         };

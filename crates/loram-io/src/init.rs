@@ -202,7 +202,7 @@ impl<'a> Job<'a> {
         let o = self.options;
         let mut adapter = Adapter::new(o.lora.clone(), "", Some(o.base_model.clone()));
         let mut recipe = Recipe::new(AdapterForm::Plain, o.scheme.to_string(), o.seed);
-        recipe.options = o.scheme.options.clone();
+        recipe.options = o.scheme.options().clone();
         let mut report = InitReport::new(o.scheme.to_string());
         let mut digests = BTreeMap::new();
         let make = |plan: &LayerPlan| {

@@ -3,7 +3,7 @@
 use crate::checkpoint::DType;
 use crate::config::TensorNames;
 use crate::{Checkpoint, Error, Result, TensorRef};
-use loram_core::{Initialization, LayerPlan, SchemeSpec, Weight, WeightRef, initialize_from, initialize_in_pass};
+use loram_core::{Initialization, LayerInput, LayerPlan, SchemeSpec, Weight, WeightRef, initialize};
 
 /// Where a layer's weight is.
 pub(crate) struct LayerWeight {
@@ -39,9 +39,9 @@ impl LayerWeight {
             && in_order
             && let Some(source) = self.tensor.source()
         {
-            return Ok(initialize_in_pass(scheme, &source, plan, seed)??);
+            return Ok(initialize(scheme, LayerInput::read(scheme, &source, plan, seed)?, plan, seed)?);
         }
-        Ok(self.with(plan.n, plan.m, |w| initialize_from(scheme, w, plan, seed))??)
+        Ok(self.with(plan.n, plan.m, |w| initialize(scheme, w, plan, seed))??)
     }
 
     /// Works on the values (n, m) where they lie: they are copied only for types that cannot be read in place and for

@@ -9,8 +9,8 @@ use crate::{Checkpoint, Error, ModelConfig, Result, linear_modules};
 use loram_core::equivalence::Optimizer;
 use loram_core::growth::{InitMagnitude, Knob, largest_k1, rank_share};
 use loram_core::{
-    LayerPlan, LoraConfig, SchemeOptions, SchemeSpec, Statistic, exact_gain, log_gain, plan_layers, registry,
-    singular_values, sketch_spectrum,
+    LayerPlan, LoraConfig, SchemeInfo, SchemeOptions, SchemeSpec, Statistic, exact_gain, log_gain, plan_layers,
+    registry, singular_values, sketch_spectrum,
 };
 use serde::Serialize;
 
@@ -221,8 +221,8 @@ pub fn plan(
 /// The schemes to compare with: those without data, at their default options, whose magnitude has a formula. Families
 /// with a number in their name and starts that would have to be made are left out.
 fn compared(own: &SchemeSpec) -> Result<Vec<SchemeSpec>> {
-    let formula = |name: &str| !name.ends_with("-k") && !["olora", "loftq"].contains(&name);
-    let listed = registry().iter().filter(|s| s.statistic == Statistic::None && formula(s.name));
+    let formula = |s: &SchemeInfo| s.magnitude.is_some() && s.family().is_none();
+    let listed = registry().iter().filter(|s| s.statistic == Statistic::None && formula(s));
     let specs = listed.map(|s| Ok(SchemeSpec::parse(s.name, &SchemeOptions::default())?));
     Ok(specs.collect::<Result<Vec<_>>>()?.into_iter().filter(|s| s != own).collect())
 }

@@ -64,11 +64,11 @@ fn schemes() -> String {
     );
     for s in loram_core::registry() {
         let base = if s.changes_base { "`W − s·B₀A₀`" } else { "unchanged" };
-        let options = match s.options {
+        let options = match &s.option_keys()[..] {
             [] => "–".to_string(),
             list => format!("`{}`", list.join("`, `")),
         };
-        let needs = if s.needs_weight { "yes" } else { "no" };
+        let needs = if s.needs_weight() { "yes" } else { "no" };
         let data = s.statistic.describe().unwrap_or("no");
         let (summary, source) = (cell(s.summary), cell(s.source));
         let _ = writeln!(out, "| `{}` | {summary} | {base} | {needs} | {data} | {options} | {source} |", s.name);

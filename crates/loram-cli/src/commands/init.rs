@@ -9,7 +9,7 @@ use crate::progress::{Show, layer_bar};
 use crate::table::{Side, table};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use loram_core::{Gain, Statistic};
+use loram_core::Statistic;
 use loram_io::error::human_bytes;
 use loram_io::init::{InitOptions, InitReport, Residual, init_to, remake, write_residual};
 use loram_io::{AdapterForm, Checkpoint, DType, ModelConfig};
@@ -52,7 +52,7 @@ pub fn run(args: &Init, matches: &ArgMatches, console: &Console) -> Result<()> {
                 revision: args.revision.clone(),
             };
             let rated = ["learning_rate", "lr_a", "set"].iter().any(|key| given(matches, key));
-            if matches!(options.scheme.options.gain, Gain::Auto(_)) && !rated {
+            if options.scheme.behaviour().first_step && !rated {
                 let what = "gain: `auto` is made for the learning rate of the run that follows: give --learning-rate";
                 return Err(Error::Usage(what.into()));
             }

@@ -14,10 +14,10 @@ pub fn run(console: &Console) -> Result<()> {
                 "name": s.name,
                 "summary": s.summary,
                 "source": s.source,
-                "needs_weight": s.needs_weight,
+                "needs_weight": s.needs_weight(),
                 "changes_base": s.changes_base,
                 "needs_data": s.statistic.describe(),
-                "options": s.options,
+                "options": s.option_keys(),
             })
         })
         .collect();

@@ -1,28 +1,39 @@
 //! CorDA (2406.05223): the singular value decomposition of W·C, C = the second moment of the layer's inputs, in place of
 //! that of W. `ipm` takes what matters most for the calibration data, `kpm` what matters least, and so keeps it.
 
-use super::observed::check;
-use super::{Context, Factors, Observed, SchemeInfo, Statistic, scaled_columns};
+use super::context::Context;
+use super::factors::{Factors, columns_as_rows};
+use super::info::SchemeInfo;
+use super::input::WeightUse;
+use super::observed::Statistic;
+use super::option::{OptionInfo, named};
+use crate::Result;
 use crate::linalg::{Spectrum, mat, rows, view, wide_product};
-use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
-    name: "corda",
     summary: "W·C = UΣVᵀ with C = XᵀX of the inputs: A = √(Σ/s)·VᵀC⁻¹, B = U·√(Σ/s), first (ipm) or last (kpm) r",
     source: "2406.05223, PEFT `corda`",
-    needs_weight: true,
+    weight: WeightUse::Values,
     changes_base: true,
     over_scaling: true,
     statistic: Statistic::InputMoment,
-    options: &["corda_method"],
-    start,
+    options: &[METHOD],
+    ..SchemeInfo::new("corda", init)
+};
+
+const METHOD: OptionInfo = OptionInfo {
+    key: "corda_method",
+    help: "Triples that corda takes: ipm, the first, or kpm, the last, to keep what the calibration data show",
+    expected: "ipm or kpm",
+    default: "ipm",
+    read: named::<CordaMethod>,
 };
 
 /// Which triples of W·C `corda` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum CordaMethod {
+enum CordaMethod {
     /// Instruction-previewed mode: the first r, for calibration data of the task to learn.
     #[default]
     Ipm,
@@ -30,40 +41,27 @@ pub enum CordaMethod {
     Kpm,
 }
 
-impl CordaMethod {
-    /// Parses the name in a configuration.
-    pub fn parse(name: &str) -> Result<CordaMethod> {
-        match name {
-            "ipm" => Ok(CordaMethod::Ipm),
-            "kpm" => Ok(CordaMethod::Kpm),
-            _ => Err(Error::setting("corda_method", format!("`{name}` is unknown; expected ipm or kpm"))),
-        }
-    }
-}
-
-/// Share of the mean diagonal that is added to C's diagonal. PEFT begins with it and doubles it while its inverse in f32
+/// Share of the mean diagonal that is added to C's diagonal. PEFT starts with it and doubles it while its inverse in f32
 /// is bad; nothing is inverted here.
 const DAMPING: f64 = 0.01;
 
-fn start(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<Factors> {
     let (n, m, r) = c.shape();
-    let Some(Observed::InputMoment(moment)) = c.known.observed else { return Err(c.unobserved()) };
-    let path = &c.plan.path;
-    check(path, "inputs' second moment", moment, m * m)?;
+    let moment = c.moment()?;
     let w = c.values()?;
     let mut context = mat(moment, m, m);
     let mean = (0..m).map(|i| context[(i, i)]).sum::<f64>() / m as f64;
     if mean <= 0.0 {
-        return Err(Error::layer(path, "its inputs are all 0 on the calibration data"));
+        return Err(c.error("its inputs are all 0 on the calibration data"));
     }
     (0..m).for_each(|i| context[(i, i)] += DAMPING * mean);
     let oriented = rows(wide_product(view(&w, n, m), context.as_ref()).as_ref());
-    let spectrum = Spectrum::new(path, &oriented, n, m, true)?;
-    let first = if c.spec.options.corda_method == CordaMethod::Kpm { n.min(m) - r } else { 0 };
+    let spectrum = Spectrum::new(&c.plan().path, &oriented, n, m, true)?;
+    let first = if c.option::<CordaMethod>(&METHOD)? == CordaMethod::Kpm { n.min(m) - r } else { 0 };
     let d = spectrum.triples(first, r);
     let roots = c.roots(&d.s)?;
     // Uᵀ·W·C = Σ·Vᵀ, so that Σ·VᵀC⁻¹ is UᵀW
     let projected = wide_product(view(&w, n, m).transpose(), d.u.as_ref());
     let over: Vec<f64> = d.s.iter().zip(&roots).map(|(s, root)| if *s > 0.0 { root / s } else { 0.0 }).collect();
-    Ok(Factors::new(super::columns_as_rows(&projected, &over), scaled_columns(&d.u, &roots)))
+    Ok(Factors::new(columns_as_rows(&projected, &over), d.left(&roots)))
 }

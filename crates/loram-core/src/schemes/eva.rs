@@ -1,25 +1,34 @@
 //! EVA (2410.07170): A holds the directions in which the layer's inputs vary most, B is zero. Ranks move between layers to
 //! where a component explains most.
 
-use super::observed::{Components, check};
-use super::{Context, Factors, Observed, SchemeInfo, Statistic};
+use super::context::Context;
+use super::factors::{Factors, columns_as_rows};
+use super::info::SchemeInfo;
+use super::observed::{Components, Statistic, check};
+use super::option::{OptionInfo, SchemeOptions, number};
+use crate::config::LoraConfig;
 use crate::linalg::{eigen, mat};
 use crate::randomised::randomised_svd;
 use crate::rng::Stream;
 use crate::targets::LayerPlan;
-use crate::{Error, LoraConfig, Result};
+use crate::{Error, Result};
 use faer::Mat;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
-    name: "eva",
     summary: "A: the first r principal components of the layer's inputs, B = 0; ranks go where they explain most",
     source: "2410.07170, PEFT `eva`",
-    needs_weight: false,
-    changes_base: false,
-    over_scaling: false,
     statistic: Statistic::InputCovariance,
-    options: &["rho"],
-    start,
+    options: &[RHO],
+    components: Some(components),
+    ..SchemeInfo::new("eva", init)
+};
+
+const RHO: OptionInfo = OptionInfo {
+    key: "rho",
+    help: "Largest rank of a layer under eva, in multiples of r; 1: ranks stay as they are",
+    expected: "a number of at least 1",
+    default: "2",
+    read: |value| number(value, |x| x >= 1.0),
 };
 
 /// Inputs up to which all components are computed; beyond it the first ones by subspace iteration.
@@ -27,19 +36,15 @@ const EXACT: usize = 1024;
 /// Power iterations on the covariance, whose spectrum is the square of the inputs': as PEFT's eight on the inputs.
 const ITERATIONS: usize = 4;
 
-fn start(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<Factors> {
     let (n, m, r) = c.shape();
-    let Some(Observed::Components(p)) = c.known.observed else { return Err(c.unobserved()) };
-    if p.vectors.len() < r * m {
-        let what = format!("needs {r} principal components of its inputs, found {}", p.vectors.len() / m);
-        return Err(Error::layer(&c.plan.path, what));
-    }
-    check(&c.plan.path, "inputs' components", &p.vectors[..r * m], r * m)?;
-    Ok(Factors::new(p.vectors[..r * m].to_vec(), vec![0.0; n * r]))
+    Ok(Factors::new(c.components()?.vectors[..r * m].to_vec(), vec![0.0; n * r]))
 }
 
-/// How many components a layer may get: ρ·r, rounded as in Python, and never more than a rank can be.
-pub fn eva_components(plan: &LayerPlan, rho: f64) -> usize {
+/// The number of components that a layer may get: ρ·r, rounded as in Python, and never more than a rank can be.
+fn components(options: &SchemeOptions, plan: &LayerPlan) -> usize {
+    // checked with the spec
+    let rho: f64 = options.get(&RHO).unwrap_or(1.0);
     ((plan.r as f64 * rho).round_ties_even() as usize).clamp(plan.r, plan.n.min(plan.m).max(plan.r))
 }
 
@@ -63,7 +68,7 @@ pub fn principal_components(path: &str, covariance: &[f32], m: usize, count: usi
         (d.s, d.v)
     };
     Ok(Components {
-        vectors: super::columns_as_rows(&vectors, &vec![1.0; count]),
+        vectors: columns_as_rows(&vectors, &vec![1.0; count]),
         ratios: values.iter().map(|x| x.max(0.0) / total).collect(),
     })
 }

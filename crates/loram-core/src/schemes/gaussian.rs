@@ -1,21 +1,19 @@
 //! PEFT's `gaussian`: A normal of deviation 1/r, B zero.
 
-use super::{Context, Factors, SchemeInfo, Statistic};
+use super::context::Context;
+use super::factors::Factors;
+use super::info::SchemeInfo;
 use crate::Result;
+use crate::growth::InitMagnitude;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
-    name: "gaussian",
     summary: "A normal of deviation 1/r, B = 0",
     source: "PEFT `gaussian`",
-    needs_weight: false,
-    changes_base: false,
-    over_scaling: false,
-    statistic: Statistic::None,
-    options: &[],
-    start,
+    magnitude: Some(|_, f| Some(InitMagnitude::independent(f, 1.0 / (f.r * f.r) as f64, 0.0))),
+    ..SchemeInfo::new("gaussian", init)
 };
 
-fn start(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<Factors> {
     let (n, m, r) = c.shape();
     let a = c.stream(0).normals(r * m, 1.0 / r as f64);
     Ok(Factors::new(a.iter().map(|&x| x as f32).collect(), vec![0.0; n * r]))

@@ -1,21 +1,23 @@
-//! Init[AB]: both factors at random, as `lora` starts A; the base takes the difference.
+//! Init[AB]: both factors at random, as `lora` initialises A; their product is subtracted from the base.
 
-use super::{Context, Factors, SchemeInfo, Statistic};
+use super::context::Context;
+use super::factors::Factors;
+use super::info::SchemeInfo;
 use crate::Result;
+use crate::growth::InitMagnitude;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
-    name: "init-ab",
     summary: "A and B uniform in ±1/sqrt(in_features)",
     source: "Init[AB]",
-    needs_weight: false,
     changes_base: true,
-    over_scaling: false,
-    statistic: Statistic::None,
-    options: &[],
-    start,
+    magnitude: Some(|_, f| {
+        let variance = 1.0 / (3.0 * f.m as f64);
+        Some(InitMagnitude::independent(f, variance, variance))
+    }),
+    ..SchemeInfo::new("init-ab", init)
 };
 
-fn start(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<Factors> {
     let (n, m, r) = c.shape();
     let bound = 1.0 / (m as f64).sqrt();
     Ok(Factors::new(c.stream(0).uniform(r * m, bound), c.stream(1).uniform(n * r, bound)))

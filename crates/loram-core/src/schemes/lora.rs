@@ -1,21 +1,20 @@
-//! LoRA's own start (2106.09685) as PEFT has it: A uniform, B zero.
+//! LoRA's own initialisation (2106.09685) as PEFT has it: A uniform, B zero.
 
-use super::{Context, Factors, SchemeInfo, Statistic};
+use super::context::Context;
+use super::factors::Factors;
+use super::info::SchemeInfo;
 use crate::Result;
+use crate::growth::InitMagnitude;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
-    name: "lora",
+    aliases: &["true"],
     summary: "A uniform in ±1/sqrt(in_features) (kaiming_uniform, a = √5), B = 0",
     source: "2106.09685, PEFT `True`",
-    needs_weight: false,
-    changes_base: false,
-    over_scaling: false,
-    statistic: Statistic::None,
-    options: &[],
-    start,
+    magnitude: Some(|_, f| Some(InitMagnitude::independent(f, 1.0 / (3.0 * f.m as f64), 0.0))),
+    ..SchemeInfo::new("lora", init)
 };
 
-pub(super) fn start(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<Factors> {
     let (n, m, r) = c.shape();
     Ok(Factors::new(c.stream(0).uniform(r * m, 1.0 / (m as f64).sqrt()), vec![0.0; n * r]))
 }

@@ -1,23 +1,21 @@
 //! `lora` with `lora_alpha` = 256·√r (2606.12883): the scaling is 256/√r, and 256 with rsLoRA.
 
-use super::{SchemeInfo, Statistic, lora};
+use super::info::SchemeInfo;
+use super::lora;
 use crate::targets::LayerPlan;
 use crate::{Error, Result};
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
     name: "lora-alpha",
+    aliases: &[],
     summary: "as `lora`, with lora_alpha = 256·√r",
     source: "2606.12883",
-    needs_weight: false,
-    changes_base: false,
-    over_scaling: false,
-    statistic: Statistic::None,
-    options: &[],
-    start: lora::start,
+    own_scaling: Some(own_scaling),
+    ..lora::INFO
 };
 
 /// Sets `lora_alpha`; the plan's own says whether the scaling divides by r or by √r.
-pub(super) fn adjust(plan: &LayerPlan) -> Result<LayerPlan> {
+fn own_scaling(plan: &LayerPlan) -> Result<LayerPlan> {
     let per_alpha = plan.scaling / plan.lora_alpha;
     if !per_alpha.is_finite() {
         let what = format!("expected a lora_alpha other than {} beside `lora-alpha`", plan.lora_alpha);

@@ -1,23 +1,31 @@
 //! LoRA-GA (2407.05000): the first step of the factors follows the gradient of the weight. Direction `ArB2r` with the
 //! stable scale n^¼/√γ on both factors, as in the paper and its authors' code.
 
-use super::observed::check;
-use super::{Context, Factors, Observed, SchemeInfo, Statistic, columns_as_rows, scaled_columns};
+use super::context::Context;
+use super::factors::{Factors, columns_as_rows, scaled_columns};
+use super::info::SchemeInfo;
+use super::observed::Statistic;
+use super::option::{OptionInfo, number};
+use crate::Result;
 use crate::linalg::Spectrum;
 use crate::randomised::randomised_svd;
-use crate::{Error, Result};
 use faer::Mat;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
-    name: "lora-ga",
     summary: "gradient = USVᵀ: A = n^¼/√γ·V[:, :r]ᵀ, B = n^¼/√γ·U[:, r:2r]",
     source: "2407.05000",
-    needs_weight: false,
     changes_base: true,
-    over_scaling: false,
     statistic: Statistic::Gradient,
-    options: &["stable_gamma"],
-    start,
+    options: &[GAMMA],
+    ..SchemeInfo::new("lora-ga", init)
+};
+
+const GAMMA: OptionInfo = OptionInfo {
+    key: "stable_gamma",
+    help: "gamma of lora-ga's stable scale; a larger one makes the initial factors smaller",
+    expected: "a number above 0",
+    default: "16",
+    read: |value| number(value, |x| x > 0.0),
 };
 
 /// Shorter side up to which the gradient is decomposed exactly; beyond it as the authors do it.
@@ -26,18 +34,17 @@ const EXACT: usize = 1024;
 const ITERATIONS: usize = 4;
 const VECTORS: usize = 4;
 
-fn start(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<Factors> {
     let (n, m, r) = c.shape();
-    let Some(Observed::Gradient(gradient)) = c.known.observed else { return Err(c.unobserved()) };
-    let path = &c.plan.path;
-    check(path, "gradient", gradient, n * m)?;
+    let gradient = c.gradient()?;
+    let path = &c.plan().path;
     if 2 * r > n.min(m) {
         let what = format!("`lora-ga` takes 2r singular triples of the gradient; r = {r} is too large for ({n}, {m})");
-        return Err(Error::layer(path, what));
+        return Err(c.error(what));
     }
     let largest = gradient.iter().fold(0.0f32, |top, x| top.max(x.abs()));
     if largest == 0.0 {
-        return Err(Error::layer(path, "its gradient is 0 on the calibration data"));
+        return Err(c.error("its gradient is 0 on the calibration data"));
     }
     // gradients of long means are tiny: their squares must not vanish
     let unit: Vec<f32> = gradient.iter().map(|x| x / largest).collect();
@@ -49,7 +56,7 @@ fn start(c: &Context<'_>) -> Result<Factors> {
         let omega = Mat::from_fn(m, q, |i, j| noise[i * q + j] as f32);
         randomised_svd(path, &unit, (n, m), omega, ITERATIONS, 2 * r)?
     };
-    let scale = vec![(n as f64).sqrt().sqrt() / c.spec.options.stable_gamma.sqrt(); r];
+    let scale = vec![(n as f64).sqrt().sqrt() / c.option::<f64>(&GAMMA)?.sqrt(); r];
     let (v, u) = (d.v.as_ref().subcols(0, r), d.u.as_ref().subcols(r, r));
     let (v, u) = (signed(v), signed(u));
     Ok(Factors::new(columns_as_rows(&v, &scale), scaled_columns(&u, &scale)))

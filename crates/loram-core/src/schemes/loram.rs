@@ -1,67 +1,119 @@
 //! LoRAM (2507.06558): orthogonal sine bases, scaled so that B₀A₀ has the share Q\[r\] of the weight's magnitude.
 
-use super::observed::check;
-use super::pass::Seen;
-use super::{Context, Factors, Observed, SchemeInfo, SchemeSpec, Statistic};
+use super::context::Context;
+use super::factors::{Factors, Scale};
+use super::info::{Behaviour, SchemeInfo};
+use super::input::WeightUse;
+use super::observed::Statistic;
+use super::option::{OptionInfo, SchemeOptions, named};
 use crate::basis::{Basis, Columns};
-use crate::gain::{Gain, GainStatistic, log_gain};
+use crate::gain::{Gain, GainStatistic, exact, log_gain, singular_values_of};
+use crate::growth::{InitMagnitude, LayerFacts};
 use crate::rng::Stream;
 use crate::targets::LayerPlan;
-use crate::{Error, Result, linalg, magnitude, sketch};
+use crate::{Error, Result, linalg, magnitude};
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
-    name: "loram",
     summary: "β times the first r columns of the sine bases of both sides, β from the weight's norm",
     source: "2507.06558",
-    needs_weight: true,
+    weight: WeightUse::Sums,
     changes_base: true,
-    over_scaling: false,
-    statistic: Statistic::None,
-    options: &["basis", "gain", "gain_statistic"],
-    start,
+    options: &[BASIS, GAIN, STATISTIC],
+    behaviour_with: Some(behaviour),
+    tracks: Some(|options| match gain(options) {
+        Gain::Track(scheme) => Some((GAIN.key, scheme)),
+        _ => None,
+    }),
+    magnitude: Some(of_formula),
+    recompute: Some(|plan, seed, kept| factors(columns(kept.basis, plan, seed), *kept)),
+    ..SchemeInfo::new("loram", init)
 };
 
-fn start(c: &Context<'_>) -> Result<Factors> {
-    let (n, m, r) = c.shape();
-    let options = &c.spec.options;
-    let statistic = options.gain_statistic;
-    let seen;
-    let seen = match c.known.pass {
-        Some(seen) => seen,
-        None => {
-            seen = match options.gain {
-                Gain::Sketch => Seen::Sketch(sketch::of_weight(&c.plan.path, c.w, c.seed)),
-                _ => Seen::Sums(c.w.data.sums()),
-            };
-            &seen
-        }
-    };
-    let (sum, squares) = match seen {
-        Seen::Sums(sums) => *sums,
-        Seen::Sketch(sketch) => sketch.sums,
-    };
-    c.check_finite(squares)?;
-    let [of_m, of_n] = columns(options.basis, c.plan, c.seed);
-    let unit = unit(statistic, &of_m, &of_n, n * m);
-    let gain = match seen {
-        Seen::Sketch(sketch) => Some(sketch.gain(r)),
-        Seen::Sums(_) => options.gain.value(&c.plan.path, c.w, r)?,
-    };
-    if let Gain::Auto(share) = options.gain {
-        let largest = unit_beta(statistic.of(n * m, sum, squares), unit);
-        return auto(c, share * squares.sqrt(), largest, [of_m, of_n]);
+const BASIS: OptionInfo = OptionInfo {
+    key: "basis",
+    help: "Basis of loram",
+    expected: "dst, random-orthogonal, gaussian or dct",
+    default: "dst",
+    read: named::<Basis>,
+};
+
+const GAIN: OptionInfo = OptionInfo {
+    key: "gain",
+    help: "Gain of loram: how much of the weight's magnitude s·B₀A₀ has",
+    expected: "log, log-half, exact, sketch, auto, auto:SHARE (a share of the weight's norm in (0, 1]), track:SCHEME, or a \
+               number in (0, 1]",
+    default: "log",
+    read: named::<Gain>,
+};
+
+const STATISTIC: OptionInfo = OptionInfo {
+    key: "gain_statistic",
+    help: "Statistic of W that the gain multiplies; variance is that of the authors' code",
+    expected: "second-moment or variance",
+    default: "second-moment",
+    read: named::<GainStatistic>,
+};
+
+/// The gain of options that are checked.
+fn gain(options: &SchemeOptions) -> Gain {
+    options.get(&GAIN).unwrap_or_default()
+}
+
+fn behaviour(options: &SchemeOptions, tracked: Option<Behaviour>) -> Behaviour {
+    let own = INFO.behaviour();
+    match (gain(options), tracked) {
+        (Gain::Exact, _) => Behaviour { weight: WeightUse::Values, ..own },
+        (Gain::Sketch, _) => Behaviour { weight: WeightUse::Sketch, ..own },
+        (Gain::Auto(_), _) => Behaviour { statistic: Statistic::Gradient, first_step: true, ..own },
+        (Gain::Track(_), Some(other)) => Behaviour { weight: other.weight.max(own.weight), ..other },
+        _ => own,
     }
-    let wanted = match (&options.gain, gain) {
-        (Gain::Track(scheme), _) => {
-            let reference = SchemeSpec::parse(scheme, &Default::default())?;
-            let f = (reference.info().start)(&Context { spec: &reference, ..*c })?;
-            let entries = (n * m) as f64;
-            statistic.of(n * m, sum_of_product(&f, n, m, r), magnitude::nu_product(&f.a, &f.b, n, m, r) * entries)
-        }
-        (_, q) => q.unwrap_or(0.0) * statistic.of(n * m, sum, squares),
+}
+
+/// k₁ = Q·(m+n)·ν\[W\]. Bases that are only nearly orthonormal (`gaussian`) count as orthonormal, and the gains `exact`
+/// and `sketch` are those of the singular values given.
+fn of_formula(options: &SchemeOptions, f: &LayerFacts<'_>) -> Option<InitMagnitude> {
+    let gain = match gain(options) {
+        Gain::Exact | Gain::Sketch => exact(f.sigma?, f.r),
+        gain => gain.of_shape(f.r, f.n, f.m)?,
     };
-    let beta = unit_beta(wanted, unit);
-    Ok(Factors { beta: Some(beta), gain, ..Factors::new(of_m.transposed(beta), of_n.rows(beta)) })
+    // β⁴ = Q·‖W‖²_F/r, and r orthonormal directions on both sides
+    let (n, m, r) = (f.n as f64, f.m as f64, f.r as f64);
+    let squares = gain * f.nu_w * n * m;
+    let beta2 = (squares / r).sqrt();
+    let zero = InitMagnitude::zero(f);
+    Some(InitMagnitude { k1_a: squares / n, k1_b: squares / m, nu_a: beta2 / m, nu_b: beta2 / n, ..zero })
+}
+
+fn init(c: &Context<'_>) -> Result<Factors> {
+    let (n, m, r) = c.shape();
+    let gain = gain(c.options());
+    let statistic: GainStatistic = c.option(&STATISTIC)?;
+    let basis: Basis = c.option(&BASIS)?;
+    let sketched;
+    let ((sum, squares), known) = match gain {
+        Gain::Sketch => {
+            sketched = c.sketch()?;
+            (sketched.sums, Some(sketched.gain(r)))
+        }
+        Gain::Exact => (c.sums()?, Some(exact(&singular_values_of(&c.plan().path, &c.values()?, n, m)?, r))),
+        _ => (c.sums()?, gain.of_shape(r, n, m)),
+    };
+    let bases = columns(basis, c.plan(), c.seed());
+    let unit = unit(statistic, &bases, n * m);
+    let of_weight = statistic.of(n * m, sum, squares);
+    if let Gain::Auto(share) = gain {
+        let kept = auto(c, share * squares.sqrt(), unit_beta(of_weight, unit), basis, &bases)?;
+        return Ok(factors(bases, kept));
+    }
+    let wanted = match c.tracked() {
+        Some(f) => {
+            let squares = magnitude::nu_product(&f.a, &f.b, n, m, r) * (n * m) as f64;
+            statistic.of(n * m, sum_of_product(f, n, m, r), squares)
+        }
+        None => known.unwrap_or(0.0) * of_weight,
+    };
+    Ok(factors(bases, Scale { beta: unit_beta(wanted, unit), gain: known, basis }))
 }
 
 /// The fourth root as two square roots, which every machine rounds in the same way.
@@ -69,38 +121,35 @@ fn unit_beta(wanted: f64, unit: f64) -> f64 {
     if unit > 0.0 { (wanted / unit).max(0.0).sqrt().sqrt() } else { 0.0 }
 }
 
-/// The start whose first step has the norm `wanted`, and no more than `largest`, at which the gain is 1. A gradient of 0
-/// tells nothing: then the gain is that of the logarithm.
-fn auto(c: &Context<'_>, wanted: f64, largest: f64, [of_m, of_n]: [Columns; 2]) -> Result<Factors> {
+/// β whose first step has the norm `wanted`, and no more than `largest`, at which the gain is 1. A gradient of 0 tells
+/// nothing: then the gain is that of the logarithm.
+fn auto(c: &Context<'_>, wanted: f64, largest: f64, basis: Basis, [of_m, of_n]: &[Columns; 2]) -> Result<Scale> {
     let (n, m, r) = c.shape();
-    let Some(first) = c.spec.options.first_step else {
-        return Err(Error::setting("gain", "`auto` needs the optimiser and the learning rates of the run"));
+    let Some(first) = c.options().first_step else {
+        return Err(Error::setting(GAIN.key, "`auto` needs the optimiser and the learning rates of the run"));
     };
-    let Some(Observed::Gradient(gradient)) = c.known.observed else { return Err(c.unobserved()) };
-    check(&c.plan.path, "gradient", gradient, n * m)?;
-    let beta = match first.beta(gradient, &of_m, &of_n, c.plan.scaling, wanted) {
+    let beta = match first.beta(c.gradient()?, of_m, of_n, c.plan().scaling, wanted) {
         Some(beta) => beta.min(largest),
         None => largest * log_gain(r, n, m).sqrt().sqrt(),
     };
-    let gain = (largest > 0.0).then(|| (beta / largest).powi(4));
-    Ok(Factors { beta: Some(beta), gain, ..Factors::new(of_m.transposed(beta), of_n.rows(beta)) })
+    Ok(Scale { beta, gain: (largest > 0.0).then(|| (beta / largest).powi(4)), basis })
 }
 
+/// The bases of both sides, that of m first.
 fn columns(basis: Basis, plan: &LayerPlan, seed: u64) -> [Columns; 2] {
     let make = |len, factor| basis.columns(len, plan.r, &mut Stream::new(seed, &plan.path, factor));
     let (of_m, of_n) = rayon::join(|| make(plan.m, 0), || make(plan.n, 1));
     [of_m, of_n]
 }
 
-/// A₀ and B₀ from β.
-pub(super) fn factors(basis: Basis, plan: &LayerPlan, seed: u64, beta: f64) -> (Vec<f32>, Vec<f32>) {
-    let [of_m, of_n] = columns(basis, plan, seed);
-    (of_m.transposed(beta), of_n.rows(beta))
+/// A₀ and B₀: β times the bases.
+fn factors([of_m, of_n]: [Columns; 2], kept: Scale) -> Factors {
+    Factors { scale: Some(kept), ..Factors::new(of_m.transposed(kept.beta), of_n.rows(kept.beta)) }
 }
 
 /// The statistic of Φ_nΦ_mᵀ: its squares are the inner product of the Gram matrices (r when the columns are
 /// orthonormal), its sum is that of the products of column sums.
-fn unit(statistic: GainStatistic, of_m: &Columns, of_n: &Columns, entries: usize) -> f64 {
+fn unit(statistic: GainStatistic, [of_m, of_n]: &[Columns; 2], entries: usize) -> f64 {
     let squares = linalg::dot(&of_m.gram(), &of_n.gram());
     let sum = linalg::dot(&of_m.sums(), &of_n.sums());
     statistic.of(entries, sum, squares)

@@ -1,20 +1,27 @@
 //! MiCA (2604.01694): B holds the last r left singular vectors and stays frozen; A is zero.
 
-use super::{Context, Factors, SchemeInfo, rlpo, scaled_columns};
+use super::context::Context;
+use super::factors::Factors;
+use super::info::SchemeInfo;
+use super::rlpo;
 use crate::Result;
+use crate::growth::InitMagnitude;
 use crate::lanczos::End;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
-    name: "mica",
     summary: "A = 0, B: the last r left singular vectors, frozen",
     source: "2604.01694, PEFT `mica`",
-    start,
+    name: "mica",
+    magnitude: Some(|_, f| {
+        let (n, r) = (f.n as f64, f.r as f64);
+        Some(InitMagnitude { k1_a: r / n, k1_b: 0.0, nu_a: 0.0, nu_b: 1.0 / n, ..InitMagnitude::zero(f) })
+    }),
+    init,
     ..rlpo::INFO
 };
 
-fn start(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<Factors> {
     let (_, m, r) = c.shape();
-    let d = c.triples(End::Last)?;
-    let b = scaled_columns(&d.u, &vec![1.0; r]);
+    let b = c.triples(End::Last)?.left(&vec![1.0; r]);
     Ok(Factors { train_b: false, ..Factors::new(vec![0.0; r * m], b) })
 }

@@ -1,18 +1,26 @@
 //! MiLoRA (2406.09044): the last r singular triples, so that the main ones stay as they are.
 
-use super::{Context, Factors, SchemeInfo, pissa};
+use super::context::Context;
+use super::factors::Factors;
+use super::info::SchemeInfo;
+use super::pissa;
 use crate::Result;
+use crate::growth::InitMagnitude;
 use crate::lanczos::End;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
     name: "milora",
     summary: "the last r singular triples, √(σ/s) on both factors",
     source: "2406.09044",
-    start,
+    magnitude: Some(|_, f| {
+        let sigma = f.sigma?;
+        Some(InitMagnitude::of_triples(f, &sigma[sigma.len().saturating_sub(f.r)..]))
+    }),
+    init,
     ..pissa::INFO
 };
 
-fn start(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<Factors> {
     let d = c.triples(End::Last)?;
-    Ok(Factors::of_triples(&d, &c.roots(&d.s)?))
+    Ok(Factors::of_triples(&d, &c.roots(d.values())?))
 }

@@ -1,22 +1,22 @@
-//! What data-driven schemes read of a model's work on calibration data.
+//! Statistics of a layer on calibration data, which data-driven schemes are initialised from.
 
 use crate::{Error, Result};
 
-/// What a scheme needs of each layer from a run of the model on calibration data.
+/// A statistic of each layer that a scheme needs from a run of the model on calibration data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statistic {
     /// Nothing: no data are needed.
     None,
     /// The covariance of the layer's inputs over tokens, of which the first principal components are enough.
     InputCovariance,
-    /// The mean over documents of XᵀX, each X divided by the size of its largest value.
+    /// The mean over sequences of XᵀX, each X divided by the size of its largest value.
     InputMoment,
     /// The gradient of the loss by the layer's weight.
     Gradient,
 }
 
 impl Statistic {
-    /// What is read, in a few words; `None` for a scheme that needs no data.
+    /// The statistic in a few words; `None` for a scheme that needs no data.
     pub fn describe(self) -> Option<&'static str> {
         match self {
             Statistic::None => None,
@@ -26,7 +26,7 @@ impl Statistic {
         }
     }
 
-    /// Values of a layer with `n` outputs and `m` inputs.
+    /// The number of values for a layer with `n` outputs and `m` inputs.
     pub fn values(self, n: usize, m: usize) -> usize {
         match self {
             Statistic::None => 0,

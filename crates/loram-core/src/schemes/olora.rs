@@ -1,20 +1,22 @@
 //! OLoRA (2406.01775): the first columns of Q and rows of R of the weight's QR decomposition.
 
-use super::{Context, Factors, SchemeInfo, pissa};
+use super::context::Context;
+use super::factors::Factors;
+use super::info::SchemeInfo;
+use super::input::WeightUse;
 use crate::Result;
 use crate::linalg::{mat, qr, rows, view, wide_product};
 use faer::Mat;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
-    name: "olora",
     summary: "W = QR: A = R[:r], B = Q[:, :r]",
     source: "2406.01775, PEFT `olora`",
-    over_scaling: false,
-    start,
-    ..pissa::INFO
+    weight: WeightUse::Values,
+    changes_base: true,
+    ..SchemeInfo::new("olora", init)
 };
 
-fn start(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<Factors> {
     let (n, m, r) = c.shape();
     let w = c.values()?;
     // the first r columns of Q come from the first r columns of W alone, and R[:r] = Q[:, :r]ᵀ·W

@@ -1,24 +1,27 @@
 //! PEFT's `orthogonal`: both factors at random, through disjoint rows of one orthogonal matrix, so that B·A = 0.
 
-use super::{Context, Factors, SchemeInfo, Statistic};
-use crate::{Error, Result, linalg};
+use super::context::Context;
+use super::factors::Factors;
+use super::info::SchemeInfo;
+use crate::growth::InitMagnitude;
+use crate::{Result, linalg};
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
-    name: "orthogonal",
     summary: "normal noise/10 times the odd (A) and even (B) rows of a random orthogonal matrix; r even, BA = 0",
     source: "PEFT `orthogonal`",
-    needs_weight: false,
-    changes_base: false,
-    over_scaling: false,
-    statistic: Statistic::None,
-    options: &[],
-    start,
+    magnitude: Some(|_, f| {
+        // r/2 of r directions, each of variance 1/100: ‖AAᵀ‖²_F = (r/2)·(m/100)²
+        let (n, m, half) = (f.n as f64, f.m as f64, f.r as f64 / 2.0);
+        let (k1_a, k1_b) = (half * n / 1e4, half * m / 1e4);
+        Some(InitMagnitude { k1_a, k1_b, nu_a: 0.005, nu_b: 0.005, ..InitMagnitude::zero(f) })
+    }),
+    ..SchemeInfo::new("orthogonal", init)
 };
 
-fn start(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<Factors> {
     let (n, m, r) = c.shape();
     if r % 2 != 0 {
-        return Err(Error::layer(&c.plan.path, format!("`orthogonal` needs an even rank, found r = {r}")));
+        return Err(c.error(format!("`orthogonal` needs an even rank, found r = {r}")));
     }
     let noise = c.stream(0).normals(r * r, 1.0);
     let mut q: Vec<Vec<f64>> = noise.chunks_exact(r).map(<[f64]>::to_vec).collect();

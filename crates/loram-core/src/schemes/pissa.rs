@@ -1,34 +1,39 @@
 //! PiSSA (2404.02948): the first r singular triples, exactly or by a randomised decomposition.
 
-use super::{Context, Factors, SchemeInfo, Statistic};
+use super::context::Context;
+use super::factors::Factors;
+use super::info::SchemeInfo;
+use super::input::WeightUse;
 use crate::Result;
+use crate::growth::InitMagnitude;
 use crate::lanczos::End;
 use crate::randomised::{LANES, krylov_svd};
 use faer::Mat;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
-    name: "pissa",
     summary: "the first r singular triples, √(σ/s) on both factors",
     source: "2404.02948, PEFT `pissa`",
-    needs_weight: true,
+    weight: WeightUse::Values,
     changes_base: true,
     over_scaling: true,
-    statistic: Statistic::None,
-    options: &[],
-    start,
+    magnitude: Some(|_, f| {
+        let sigma = f.sigma?;
+        Some(InitMagnitude::of_triples(f, &sigma[..f.r.min(sigma.len())]))
+    }),
+    ..SchemeInfo::new("pissa", init)
 };
 
 pub(super) const RANDOMISED: SchemeInfo = SchemeInfo {
     name: "pissa-niter-k",
     summary: "`pissa` by a randomised decomposition no worse than k power iterations",
     source: "2404.02948, PEFT `pissa_niter_k`",
-    start: randomised,
+    init: randomised,
     ..INFO
 };
 
-fn start(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<Factors> {
     let d = c.triples(End::First)?;
-    Ok(Factors::of_triples(&d, &c.roots(&d.s)?))
+    Ok(Factors::of_triples(&d, &c.roots(d.values())?))
 }
 
 fn randomised(c: &Context<'_>) -> Result<Factors> {
@@ -38,6 +43,6 @@ fn randomised(c: &Context<'_>) -> Result<Factors> {
     let q = r.next_multiple_of(LANES).min(n.min(m));
     let noise = c.stream(0).normals(m * q, 1.0);
     let omega = Mat::from_fn(m, q, |i, j| noise[i * q + j] as f32);
-    let d = krylov_svd(&c.plan.path, &w, (n, m), omega, c.spec.niter.unwrap_or(0), r)?;
-    Ok(Factors::of_triples(&d, &c.roots(&d.s)?))
+    let d = krylov_svd(&c.plan().path, &w, (n, m), omega, c.number().unwrap_or(0), r)?;
+    Ok(Factors::of_triples(&d, &c.roots(d.values())?))
 }

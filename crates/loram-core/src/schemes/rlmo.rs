@@ -1,12 +1,15 @@
 //! RLMO (2606.31813): A holds the last r right singular vectors, without their values; B is zero.
 
-use super::{Context, Factors, SchemeInfo, rlpo};
+use super::context::Context;
+use super::factors::Factors;
+use super::info::SchemeInfo;
+use super::rlpo;
 use crate::Result;
 use crate::lanczos::End;
 
 pub(super) const INFO: SchemeInfo =
-    SchemeInfo { name: "rlmo", summary: "A: the last r right singular vectors, B = 0", start, ..rlpo::INFO };
+    SchemeInfo { name: "rlmo", summary: "A: the last r right singular vectors, B = 0", init, ..rlpo::INFO };
 
-fn start(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<Factors> {
     rlpo::right(c, End::Last)
 }

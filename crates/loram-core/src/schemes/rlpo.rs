@@ -1,28 +1,30 @@
 //! RLPO (2606.31813): A holds the first r right singular vectors, without their values; B is zero.
 
-use super::{Context, Factors, SchemeInfo, Statistic, columns_as_rows};
+use super::context::Context;
+use super::factors::Factors;
+use super::info::SchemeInfo;
+use super::input::WeightUse;
 use crate::Result;
+use crate::growth::InitMagnitude;
 use crate::lanczos::End;
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
-    name: "rlpo",
     summary: "A: the first r right singular vectors, B = 0",
     source: "2606.31813",
-    needs_weight: true,
-    changes_base: false,
-    over_scaling: false,
-    statistic: Statistic::None,
-    options: &[],
-    start,
+    weight: WeightUse::Values,
+    magnitude: Some(|_, f| {
+        let (m, r) = (f.m as f64, f.r as f64);
+        Some(InitMagnitude { k1_a: 0.0, k1_b: r / m, nu_a: 1.0 / m, nu_b: 0.0, ..InitMagnitude::zero(f) })
+    }),
+    ..SchemeInfo::new("rlpo", init)
 };
 
-fn start(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<Factors> {
     right(c, End::First)
 }
 
 /// The first or the last r right singular vectors.
 pub(super) fn right(c: &Context<'_>, end: End) -> Result<Factors> {
     let (n, _, r) = c.shape();
-    let d = c.triples(end)?;
-    Ok(Factors::new(columns_as_rows(&d.v, &vec![1.0; r]), vec![0.0; n * r]))
+    Ok(Factors::new(c.triples(end)?.right(&vec![1.0; r]), vec![0.0; n * r]))
 }

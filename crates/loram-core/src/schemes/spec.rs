@@ -1,185 +1,131 @@
-//! A scheme's name and options, as a configuration gives them.
+//! A scheme with its options.
 
-use super::{CordaMethod, SCHEMES, SchemeInfo, Statistic, WeightUse, lora_alpha};
-use crate::basis::Basis;
-use crate::first_step::FirstStep;
-use crate::gain::{Gain, GainStatistic};
-use crate::quantise::Quantizer;
+use super::info::{Behaviour, SchemeInfo};
+use super::input::WeightUse;
+use super::observed::Statistic;
+use super::option::SchemeOptions;
 use crate::targets::LayerPlan;
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
 
-/// Options of schemes, with the names they have in a configuration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SchemeOptions {
-    /// Basis of `loram`.
-    pub basis: Basis,
-    /// Gain of `loram`.
-    pub gain: Gain,
-    /// Statistic of `loram`.
-    pub gain_statistic: GainStatistic,
-    /// The run's first step, which the gain `auto` reads.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub first_step: Option<FirstStep>,
-    /// Largest rank of a layer under `eva`, in multiples of r; 1: ranks stay.
-    pub rho: f64,
-    /// Triples that `corda` takes.
-    pub corda_method: CordaMethod,
-    /// γ of `lora-ga`: both factors are n^¼/√γ times unit vectors.
-    pub stable_gamma: f64,
-    /// Quantisation that `loftq` makes up for.
-    pub loftq_quantizer: Quantizer,
-    /// Turns of `loftq`.
-    pub loftq_iter: usize,
-    /// Multiple of the scheme's A₀, for every scheme.
-    #[serde(skip_serializing_if = "super::is_one")]
-    pub init_scale_a: f64,
-    /// Multiple of the scheme's B₀, for every scheme.
-    #[serde(skip_serializing_if = "super::is_one")]
-    pub init_scale_b: f64,
-}
-
-impl Default for SchemeOptions {
-    fn default() -> SchemeOptions {
-        SchemeOptions {
-            basis: Basis::default(),
-            gain: Gain::default(),
-            gain_statistic: GainStatistic::default(),
-            first_step: None,
-            rho: 2.0,
-            corda_method: CordaMethod::default(),
-            stable_gamma: 16.0,
-            loftq_quantizer: Quantizer::default(),
-            loftq_iter: 1,
-            init_scale_a: 1.0,
-            init_scale_b: 1.0,
-        }
-    }
-}
-
-/// A scheme with its options.
+/// A scheme with its options, which were checked.
 #[derive(Clone)]
 pub struct SchemeSpec {
     info: &'static SchemeInfo,
-    /// Power iterations of `pissa-niter-k`.
-    pub niter: Option<usize>,
-    /// Options.
-    pub options: SchemeOptions,
+    number: Option<usize>,
+    options: SchemeOptions,
+    tracked: Option<Box<SchemeSpec>>,
+    behaviour: Behaviour,
 }
 
 impl SchemeSpec {
-    /// Parses a name; `_` is `-`, and PEFT's `true` is `lora`. Errors: an unknown name (all are listed, with the nearest),
-    /// an option that the scheme does not take.
-    pub fn parse(name: &str, options: &SchemeOptions) -> Result<SchemeSpec> {
-        let plain = name.to_ascii_lowercase().replace('_', "-");
-        let (plain, niter) = match plain.strip_prefix("pissa-niter-") {
-            Some(k) => ("pissa-niter-k", Some(k.parse().map_err(|_| unknown(name))?)),
-            None if plain == "true" => ("lora", None),
-            None => (plain.as_str(), None),
-        };
-        let info = SCHEMES.iter().find(|s| s.name == plain && s.name.ends_with("-k") == niter.is_some());
-        let info = info.ok_or_else(|| unknown(name))?;
-        let default = SchemeOptions::default();
-        let given = [
-            ("basis", options.basis != default.basis),
-            ("gain", options.gain != default.gain),
-            ("gain_statistic", options.gain_statistic != default.gain_statistic),
-            ("rho", options.rho != default.rho),
-            ("corda_method", options.corda_method != default.corda_method),
-            ("stable_gamma", options.stable_gamma != default.stable_gamma),
-            ("loftq_quantizer", options.loftq_quantizer != default.loftq_quantizer),
-            ("loftq_iter", options.loftq_iter != default.loftq_iter),
-        ];
-        for (key, set) in given {
-            if set && !info.options.contains(&key) {
-                let owners: Vec<&str> = SCHEMES.iter().filter(|s| s.options.contains(&key)).map(|s| s.name).collect();
-                let what = format!("is no option of `{name}`, only of `{}`", owners.join("`, `"));
-                return Err(Error::setting(key, what));
-            }
+    /// A scheme that need not be registered. Errors: an option that the scheme does not take, a value that an option does
+    /// not take, a name that ends in `-k` (its number is part of the name: register it and use [`SchemeSpec::parse`]).
+    pub fn new(info: &'static SchemeInfo, options: &SchemeOptions) -> Result<SchemeSpec> {
+        if info.family().is_some() {
+            let what = format!("`{}` stands for a family of schemes: register it and name one of them", info.name);
+            return Err(Error::setting("init_lora_weights", what));
         }
-        for (key, ok, expected) in [
-            ("rho", options.rho.is_finite() && options.rho >= 1.0, "a number of at least 1"),
-            ("stable_gamma", options.stable_gamma.is_finite() && options.stable_gamma > 0.0, "a number above 0"),
-            ("loftq_iter", options.loftq_iter > 0, "at least 1"),
-            ("init_scale_a", options.init_scale_a.is_finite() && options.init_scale_a > 0.0, "a number above 0"),
-            ("init_scale_b", options.init_scale_b.is_finite() && options.init_scale_b > 0.0, "a number above 0"),
-        ] {
-            if !ok {
-                return Err(Error::setting(key, format!("expected {expected}")));
-            }
-        }
-        Ok(SchemeSpec { info, niter, options: options.clone() })
+        SchemeSpec::build(info, None, options.clone(), None)
     }
 
-    /// Facts about the scheme.
+    /// The spec of checked parts; options at their default are dropped, so that equal specs have equal options.
+    pub(super) fn build(
+        info: &'static SchemeInfo,
+        number: Option<usize>,
+        mut options: SchemeOptions,
+        tracked: Option<SchemeSpec>,
+    ) -> Result<SchemeSpec> {
+        options.check_scales()?;
+        for (key, value) in std::mem::take(&mut options.values) {
+            let option = info
+                .option(&key)
+                .ok_or_else(|| Error::setting(&key, format!("is not an option of `{}`", info.name)))?;
+            let value = option.parse(&value)?;
+            if value != option.default_value() {
+                options.values.insert(key, value);
+            }
+        }
+        let tracked_behaviour = tracked.as_ref().map(SchemeSpec::behaviour);
+        let behaviour = info.behaviour_with.map_or_else(|| info.behaviour(), |with| with(&options, tracked_behaviour));
+        Ok(SchemeSpec { info, number, options, tracked: tracked.map(Box::new), behaviour })
+    }
+
+    /// The scheme.
     pub fn info(&self) -> &'static SchemeInfo {
         self.info
     }
 
-    /// What it reads of a weight, with these options.
-    pub fn weight_use(&self) -> WeightUse {
-        match (&self.options.gain, self.info.needs_weight) {
-            (_, false) => WeightUse::Shape,
-            (_, true) if self.info.name != "loram" => WeightUse::Decomposition,
-            (Gain::Exact, _) => WeightUse::Decomposition,
-            (Gain::Track(scheme), _) => SchemeSpec::parse(scheme, &Default::default())
-                .map_or(WeightUse::Decomposition, |reference| reference.weight_use().max(WeightUse::Pass)),
-            _ => WeightUse::Pass,
-        }
+    /// The number in the name, for schemes whose name ends in `-k`.
+    pub fn number(&self) -> Option<usize> {
+        self.number
     }
 
-    /// Whether a weight is read once at most, and nothing else is needed: then it need not lie in memory, see
-    /// [`initialize_in_pass`](crate::initialize_in_pass).
+    /// The options; those of the scheme that are at their default are left out.
+    pub fn options(&self) -> &SchemeOptions {
+        &self.options
+    }
+
+    /// The same scheme with A₀ and B₀ multiplied by these instead of the options' scales. Errors: a scale that is not above
+    /// 0.
+    pub fn with_scales(&self, init_scale_a: f64, init_scale_b: f64) -> Result<SchemeSpec> {
+        let options = SchemeOptions { init_scale_a, init_scale_b, ..self.options.clone() };
+        options.check_scales()?;
+        Ok(SchemeSpec { options, ..self.clone() })
+    }
+
+    /// The scheme whose magnitude this one follows.
+    pub(super) fn tracked(&self) -> Option<&SchemeSpec> {
+        self.tracked.as_deref()
+    }
+
+    /// What it reads with these options, and how it follows the scaling.
+    pub fn behaviour(&self) -> Behaviour {
+        self.behaviour
+    }
+
+    /// A weight is read once at most, and nothing else is needed: then it need not lie in memory
+    /// ([`LayerInput::read`](super::LayerInput::read)).
     pub fn one_pass(&self) -> bool {
-        self.statistic() == Statistic::None && self.weight_use() <= WeightUse::Pass
+        self.statistic() == Statistic::None && self.behaviour.weight <= WeightUse::Sketch
     }
 
-    /// Whether the shape of a weight and the sums Σx and Σx² of its values are all that is read of it.
+    /// The shape of a weight and the sums Σx and Σx² of its values are all that is read
+    /// ([`LayerInput::sums`](super::LayerInput::sums)).
     pub fn sums_suffice(&self) -> bool {
-        self.one_pass() && (self.weight_use() == WeightUse::Shape || self.options.gain != Gain::Sketch)
+        self.statistic() == Statistic::None && self.behaviour.weight <= WeightUse::Sums
     }
 
-    /// Whether A₀ and B₀ are each proportional to 1/√s: [`SchemeInfo::over_scaling`], or that of the scheme that LoRAM's
-    /// gain tracks.
+    /// A₀ and B₀ are each proportional to 1/√s, with these options.
     pub fn over_scaling(&self) -> bool {
-        match &self.options.gain {
-            Gain::Track(scheme) => {
-                SchemeSpec::parse(scheme, &Default::default()).is_ok_and(|reference| reference.over_scaling())
-            }
-            _ => self.info.over_scaling,
-        }
+        self.behaviour.over_scaling
     }
 
-    /// What it needs of a run of the model on calibration data: that of the scheme, or of the one that LoRAM's gain tracks.
+    /// What is needed of a run of the model on calibration data, with these options.
     pub fn statistic(&self) -> Statistic {
-        match &self.options.gain {
-            Gain::Track(scheme) => SchemeSpec::parse(scheme, &Default::default())
-                .map_or(Statistic::None, |reference| reference.statistic()),
-            Gain::Auto(_) => Statistic::Gradient,
-            _ => self.info.statistic,
-        }
+        self.behaviour.statistic
     }
 
-    /// The plan with what the scheme sets itself: `lora-alpha` its `lora_alpha`, and with it the scaling. Others leave it.
+    /// The number of principal components of the layer's inputs to compute, for [`Statistic::InputCovariance`].
+    pub fn components(&self, plan: &LayerPlan) -> usize {
+        self.info.components.map_or(plan.r, |count| count(&self.options, plan))
+    }
+
+    /// The scheme sets its own `lora_alpha`, and with it the scaling.
+    pub fn sets_scaling(&self) -> bool {
+        self.info.own_scaling.is_some()
+    }
+
+    /// The plan with the scaling that the scheme sets itself; as it is for other schemes.
     pub fn adjust(&self, plan: &LayerPlan) -> Result<LayerPlan> {
-        if self.info.name == "lora-alpha" { lora_alpha::adjust(plan) } else { Ok(plan.clone()) }
+        self.info.own_scaling.map_or_else(|| Ok(plan.clone()), |own| own(plan))
     }
-}
-
-fn unknown(name: &str) -> Error {
-    let all: Vec<&str> = SCHEMES.iter().map(|s| s.name).collect();
-    let nearest = all.iter().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-    let near = nearest.filter(|n| strsim::jaro_winkler(n, name) > 0.8);
-    let hint = near.map_or(String::new(), |n| format!("; did you mean `{n}`?"));
-    Error::setting("init_lora_weights", format!("unknown scheme `{name}`; there are {}{hint}", all.join(", ")))
 }
 
 impl std::fmt::Display for SchemeSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.niter {
-            Some(k) => write!(f, "pissa-niter-{k}"),
-            None => f.write_str(self.info.name),
+        match (self.info.family(), self.number) {
+            (Some(family), Some(number)) => write!(f, "{family}{number}"),
+            _ => f.write_str(self.info.name),
         }
     }
 }
@@ -192,6 +138,6 @@ impl std::fmt::Debug for SchemeSpec {
 
 impl PartialEq for SchemeSpec {
     fn eq(&self, other: &SchemeSpec) -> bool {
-        self.to_string() == other.to_string() && self.options == other.options
+        self.info.name == other.info.name && self.number == other.number && self.options == other.options
     }
 }

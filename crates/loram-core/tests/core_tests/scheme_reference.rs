@@ -77,7 +77,7 @@ fn starts_are_those_of_peft_and_numpy() {
             let plan = LayerPlan { path: "layer".into(), n, m, r, lora_alpha, scaling };
             let data = observed(want, m, r);
             assert_eq!(data.is_some(), spec.info().statistic != Statistic::None, "{name}");
-            let mut start = initialize_observed(&spec, matrix.into(), &plan, 5, data.as_ref()).unwrap();
+            let mut start = initialize(&spec, LayerInput::from(matrix).observed(data.as_ref()), &plan, 5).unwrap();
             let check = |what: &str, off: f64| {
                 assert!(off < TOLERANCE, "{name} ({n}, {m}) r = {r}: {what} is off by {off:e}");
             };
@@ -118,12 +118,13 @@ fn eva_gives_the_ranks_of_peft() {
             let scaling = config.scaling(lora_alpha, r);
             let plan = LayerPlan { path: format!("layers.{i}"), n, m, r, lora_alpha, scaling };
             let covariance = f32s(&layer["covariance"]);
-            let count = eva_components(&plan, rho);
+            let spec = SchemeSpec::parse("eva", &SchemeOptions::default().with("rho", rho)).unwrap();
+            let count = spec.components(&plan);
             components.push(principal_components(&plan.path, &covariance, m, count).unwrap());
             plans.push(plan);
         }
         redistribute_ranks(&config, &mut plans, &components);
-        let spec = SchemeSpec::parse("eva", &SchemeOptions { rho, ..Default::default() }).unwrap();
+        let spec = SchemeSpec::parse("eva", &SchemeOptions::default().with("rho", rho)).unwrap();
         for ((plan, layer), components) in plans.iter().zip(layers).zip(components) {
             let [r, alpha, scaling] = ["r", "lora_alpha", "scaling"].map(|key| layer[key].as_f64().unwrap());
             assert_eq!((plan.r as f64, plan.lora_alpha), (r, alpha), "ρ = {rho}: {}", plan.path);
@@ -136,7 +137,7 @@ fn eva_gives_the_ranks_of_peft() {
             let w = vec![0.0; plan.n * plan.m];
             let matrix = MatRef { data: &w, rows: plan.n, cols: plan.m };
             let data = Observed::Components(components);
-            let start = initialize_observed(&spec, matrix.into(), plan, 0, Some(&data)).unwrap();
+            let start = initialize(&spec, LayerInput::from(matrix).observed(Some(&data)), plan, 0).unwrap();
             let a = numbers(&layer["a"]);
             let off = distance(&aligned(&start.a, &a, plan.r, true), &a);
             assert!(off < TOLERANCE, "ρ = {rho}: A of {} is off by {off:e}", plan.path);
@@ -153,7 +154,7 @@ fn data_driven_starts_say_what_they_lack() {
     let plan = LayerPlan { path: "model.q_proj".into(), n, m, r: 2, lora_alpha: 2.0, scaling: 1.0 };
     let start = |name: &str, plan: &LayerPlan, data: Option<&Observed>| {
         let spec = SchemeSpec::parse(name, &Default::default()).unwrap();
-        initialize_observed(&spec, matrix.into(), plan, 0, data).map_err(|e| e.to_string())
+        initialize(&spec, LayerInput::from(matrix).observed(data), plan, 0).map_err(|e| e.to_string())
     };
     for name in ["eva", "corda", "lora_ga"] {
         let e = start(name, &plan, None).unwrap_err();
@@ -172,7 +173,7 @@ fn data_driven_starts_say_what_they_lack() {
     let gradient = Observed::Gradient(w.clone());
     let st = start("lora-ga", &plan, Some(&gradient)).unwrap();
     assert!(from_recipe(&st.recipe).is_none(), "the recipe alone does not make it again");
-    let options = SchemeOptions { rho: 3.0, ..Default::default() };
+    let options = SchemeOptions::default().with("rho", 3.0);
     let e = SchemeSpec::parse("corda", &options).unwrap_err().to_string();
     assert!(e.contains("rho") && e.contains("`eva`"), "{e}");
 }

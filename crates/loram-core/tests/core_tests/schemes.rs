@@ -36,8 +36,8 @@ fn norm(x: &[f32]) -> f64 {
 fn golden_case() {
     let w: Vec<f32> = (0..12).map(|i| (i + 1) as f32 / 10.0).collect();
     let w = MatRef { data: &w, rows: 4, cols: 3 };
-    for (statistic, beta) in [(GainStatistic::SecondMoment, 1.1966470992), (GainStatistic::Variance, 0.9560622006)] {
-        let options = SchemeOptions { gain_statistic: statistic, ..Default::default() };
+    for (statistic, beta) in [("second-moment", 1.1966470992), ("variance", 0.9560622006)] {
+        let options = SchemeOptions::default().with("gain_statistic", statistic);
         let spec = SchemeSpec::parse("loram", &options).unwrap();
         let st = initialize(&spec, w, &plan(4, 3, 2, 1.0), 0).unwrap();
         assert!((st.recipe.gain.unwrap() - 0.63092975).abs() < 1e-8);
@@ -54,12 +54,12 @@ fn loram_takes_its_share_of_the_magnitude() {
     let w = weight(n, m);
     for basis in [Basis::Dst, Basis::Dct, Basis::RandomOrthogonal, Basis::Gaussian] {
         for gain in [Gain::Log, Gain::LogHalf, Gain::Exact, Gain::Sketch, Gain::Value(0.3)] {
-            let options = SchemeOptions { basis, gain, ..Default::default() };
+            let options = SchemeOptions::default().with("basis", basis.name()).with("gain", gain);
             let spec = SchemeSpec::parse("loram", &options).unwrap();
             let st = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, 6, 2.0), 1).unwrap();
             let nu = magnitude::nu_product(&st.a, &st.b, n, m, 6);
             let want = st.recipe.gain.unwrap() * magnitude::nu(&w);
-            assert!((nu / want - 1.0).abs() < 1e-5, "{basis:?} {:?}: {nu} {want}", spec.options.gain);
+            assert!((nu / want - 1.0).abs() < 1e-5, "{spec:?}: {nu} {want}");
             assert_eq!(from_recipe(&st.recipe).unwrap(), (st.a, st.b));
         }
     }
@@ -72,11 +72,12 @@ fn a_weight_may_be_read_while_it_is_worked_on() {
     let source = WeightRef::F32(&w);
     for scheme in ["loram", "lora", "gaussian", "init-ab", "orthogonal", "pissa"] {
         for gain in ["log", "log-half", "0.3", "sketch", "exact", "track:init-ab"] {
-            let gain = Gain::parse(if scheme == "loram" { gain } else { "log" }).unwrap();
-            let spec = SchemeSpec::parse(scheme, &SchemeOptions { gain, ..Default::default() }).unwrap();
+            let gain = if scheme == "loram" { gain } else { "log" };
+            let spec = SchemeSpec::parse(scheme, &SchemeOptions::default().with("gain", gain)).unwrap();
             let plan = plan(n, m, 6, 2.0);
-            let Ok(in_pass) = initialize_in_pass(&spec, &source, &plan, 1);
-            let from_sums = initialize_from_sums(&spec, source.sums(), &plan, 1);
+            let Ok(read) = LayerInput::read(&spec, &source, &plan, 1);
+            let in_pass = initialize(&spec, read, &plan, 1);
+            let from_sums = initialize(&spec, LayerInput::sums(source.sums()), &plan, 1);
             let whole = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan, 1).unwrap();
             for (found, possible, needs) in [
                 (in_pass, spec.one_pass(), "needs the weight in memory"),
@@ -114,16 +115,18 @@ fn a_source_that_fails_is_heard() {
     let (n, m) = (24, 40);
     let half = weight(n / 2, m);
     for gain in ["log", "sketch"] {
-        let options = SchemeOptions { gain: Gain::parse(gain).unwrap(), ..Default::default() };
+        let options = SchemeOptions::default().with("gain", gain);
         let spec = SchemeSpec::parse("loram", &options).unwrap();
-        let at = initialize_in_pass(&spec, &Short(&half), &plan(n, m, 6, 2.0), 1).unwrap_err();
+        let Err(at) = LayerInput::read(&spec, &Short(&half), &plan(n, m, 6, 2.0), 1) else { panic!("{gain}") };
         assert!(at.end > half.len(), "{gain}: {at:?}");
-        let wrong = initialize_in_pass(&spec, &Short(&half), &plan(n, m + 1, 6, 2.0), 1).unwrap().unwrap_err();
+        let wide = plan(n, m + 1, 6, 2.0);
+        let Ok(read) = LayerInput::read(&spec, &Short(&half), &wide, 1) else { panic!("{gain}") };
+        let wrong = initialize(&spec, read, &wide, 1).unwrap_err();
         assert!(wrong.to_string().contains("found 960 values"), "{wrong}");
         let mut bad = weight(n, m);
         bad[700] = f32::NAN;
-        let Ok(found) = initialize_in_pass(&spec, &WeightRef::F32(&bad), &plan(n, m, 6, 2.0), 1);
-        let error = found.unwrap_err().to_string();
+        let Ok(read) = LayerInput::read(&spec, &WeightRef::F32(&bad), &plan(n, m, 6, 2.0), 1);
+        let error = initialize(&spec, read, &plan(n, m, 6, 2.0), 1).unwrap_err().to_string();
         assert!(error.contains("model.layers.0.q_proj") && error.contains("NaN"), "{error}");
     }
 }
@@ -156,7 +159,7 @@ fn starts_are_multiplied_and_made_again() {
 
 #[test]
 fn tracking_has_the_magnitude_of_the_other_scheme() {
-    let options = SchemeOptions { gain: Gain::parse("track:pissa").unwrap(), ..Default::default() };
+    let options = SchemeOptions::default().with("gain", "track:pissa");
     let (n, m, r, s) = (20, 30, 4, 2.0);
     let w = weight(n, m);
     let spec = SchemeSpec::parse("loram", &options).unwrap();
@@ -165,20 +168,23 @@ fn tracking_has_the_magnitude_of_the_other_scheme() {
     let of = |x: &Initialization| magnitude::nu_product(&x.a, &x.b, n, m, r);
     assert!((of(&st) / of(&pissa) - 1.0).abs() < 1e-5);
     // of one that needs data as well, which the start then needs too
-    let spec = |name: &str, gain: &str| {
-        SchemeSpec::parse(name, &SchemeOptions { gain: Gain::parse(gain).unwrap(), ..Default::default() }).unwrap()
-    };
+    let spec = |name: &str, gain: &str| SchemeSpec::parse(name, &SchemeOptions::default().with("gain", gain)).unwrap();
     let (own, tracked) = (spec("lora-ga", "log"), spec("loram", "track:lora-ga"));
     let gradient = Observed::Gradient(weight(n, m).iter().map(|x| x * x - 0.3 * x).collect());
     let made = |spec: &SchemeSpec, o| {
-        initialize_observed(spec, MatRef { data: &w, rows: n, cols: m }.into(), &plan(n, m, r, s), 1, o)
+        let w = LayerInput::from(MatRef { data: &w, rows: n, cols: m });
+        initialize(spec, w.observed(o), &plan(n, m, r, s), 1)
     };
     let (own, tracked_start) = (made(&own, Some(&gradient)).unwrap(), made(&tracked, Some(&gradient)).unwrap());
     assert!((of(&tracked_start) / of(&own) - 1.0).abs() < 1e-5);
     assert!(from_recipe(&tracked_start.recipe) == Some((tracked_start.a, tracked_start.b)), "β says it all");
     assert_eq!((tracked.statistic(), tracked.one_pass()), (Statistic::Gradient, false));
     assert!(made(&tracked, None).unwrap_err().to_string().contains("gradient"));
-    assert!(Gain::parse("track:lora").is_err() && Gain::parse("1.5").is_err() && Gain::parse("nope").is_err());
+    for wrong in ["track:lora", "track:loram", "track:nope", "1.5", "nope"] {
+        let options = SchemeOptions::default().with("gain", wrong);
+        let e = SchemeSpec::parse("loram", &options).unwrap_err().to_string();
+        assert!(e.contains("gain") || e.contains("unknown scheme `nope`"), "{wrong}: {e}");
+    }
 }
 
 #[test]
@@ -188,10 +194,11 @@ fn the_automatic_gain_follows_rate_and_optimiser_up_to_the_weight_itself() {
     let gradient = Observed::Gradient(weight(n, m).iter().map(|x| x * x - 0.3 * x).collect());
     let made = |gain: &str, optimizer, lr, observed| {
         let first_step = Some(FirstStep { optimizer, lr_a: lr, lr_b: 2.0 * lr });
-        let options = SchemeOptions { gain: Gain::parse(gain).unwrap(), first_step, ..Default::default() };
+        let options = SchemeOptions { first_step, ..SchemeOptions::default().with("gain", gain) };
         let spec = SchemeSpec::parse("loram", &options).unwrap();
         assert_eq!((spec.statistic(), spec.one_pass()), (Statistic::Gradient, false));
-        initialize_observed(&spec, MatRef { data: &w, rows: n, cols: m }.into(), &plan(n, m, r, s), 1, observed)
+        let w = LayerInput::from(MatRef { data: &w, rows: n, cols: m });
+        initialize(&spec, w.observed(observed), &plan(n, m, r, s), 1)
     };
     let beta = |gain: &str, optimizer, lr| made(gain, optimizer, lr, Some(&gradient)).unwrap().recipe.beta.unwrap();
     for (optimizer, power) in [(Optimizer::Adam, 1.0), (Optimizer::Sgd, 0.5)] {
@@ -213,7 +220,8 @@ fn the_automatic_gain_follows_rate_and_optimiser_up_to_the_weight_itself() {
     assert!((none.recipe.gain.unwrap() / loram_core::log_gain(r, n, m) - 1.0).abs() < 1e-9);
     assert!(made("auto", Optimizer::Adam, 1e-3, None).unwrap_err().to_string().contains("gradient"));
     for wrong in ["auto:0", "auto:1.5", "auto:x"] {
-        assert!(Gain::parse(wrong).unwrap_err().to_string().contains("share"), "{wrong}");
+        let e = SchemeSpec::parse("loram", &SchemeOptions::default().with("gain", wrong)).unwrap_err().to_string();
+        assert!(e.contains("share") && e.contains(wrong), "{e}");
     }
     assert_eq!(
         (Gain::parse("auto:0.25").unwrap().to_string(), Gain::Auto(0.03).to_string()),
@@ -226,7 +234,7 @@ fn sketch_is_closer_to_the_exact_gain_than_the_logarithm() {
     let (n, m, r) = (48, 64, 8);
     let w = weight(n, m);
     let gain = |g| {
-        let spec = SchemeSpec::parse("loram", &SchemeOptions { gain: g, ..Default::default() }).unwrap();
+        let spec = SchemeSpec::parse("loram", &SchemeOptions::default().with("gain", g)).unwrap();
         let st = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, r, 1.0), 1).unwrap();
         st.recipe.gain.unwrap()
     };
@@ -300,4 +308,30 @@ fn edges() {
     let zero = vec![0.0; 12];
     let st = initialize(&spec, MatRef { data: &zero, rows: 4, cols: 3 }, &plan(4, 3, 2, 1.0), 0).unwrap();
     assert_eq!(norm(&st.a), 0.0, "a zero weight gives a zero start, not NaN");
+}
+
+/// The layout of `loram.json` since its first version.
+#[test]
+fn options_are_written_as_files_have_them() {
+    let defaults = r#"{"basis":"dst","gain":"log","gain_statistic":"second-moment","rho":2.0,"corda_method":"ipm","stable_gamma":16.0,"loftq_quantizer":"nf4","loftq_iter":1}"#;
+    assert_eq!(serde_json::to_string(&SchemeOptions::default()).unwrap(), defaults);
+    let set = r#"{"basis":"dct","gain":"auto","gain_statistic":"second-moment","first_step":{"optimizer":"adam","lr_a":0.001,"lr_b":0.004},"rho":2.0,"corda_method":"ipm","stable_gamma":16.0,"loftq_quantizer":"nf4","loftq_iter":1,"init_scale_a":2.0,"init_scale_b":0.5}"#;
+    let first_step = Some(FirstStep { optimizer: Optimizer::Adam, lr_a: 1e-3, lr_b: 4e-3 });
+    let options = SchemeOptions { first_step, init_scale_a: 2.0, init_scale_b: 0.5, ..Default::default() };
+    let spec = SchemeSpec::parse("loram", &options.with("basis", "dct").with("gain", "auto")).unwrap();
+    assert_eq!(serde_json::to_string(spec.options()).unwrap(), set);
+    for text in [defaults, set] {
+        let read: SchemeOptions = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), text);
+        assert_eq!(SchemeSpec::parse("loram", &read).unwrap().options(), &read, "what is read is canonical");
+    }
+    // what another version may have is left out, what this one cannot read is an error
+    let read: SchemeOptions = serde_json::from_str(r#"{"of_the_future": 1, "rho": 3, "loftq_iter": "2"}"#).unwrap();
+    assert_eq!(read, SchemeOptions::default().with("rho", 3.0).with("loftq_iter", 2));
+    let e = serde_json::from_str::<SchemeOptions>(r#"{"rho": 0.5}"#).unwrap_err().to_string();
+    assert!(e.contains("rho: found 0.5, expected a number of at least 1"), "{e}");
+    for (key, value) in [("rh", "2"), ("loftq_iter", "0"), ("loftq_quantizer", "nf5"), ("stable_gamma", "-1")] {
+        let e = SchemeSpec::parse("loftq", &SchemeOptions::default().with(key, value)).unwrap_err().to_string();
+        assert!(e.starts_with(key) && (e.contains("expected") || e.contains("did you mean `rho`")), "{e}");
+    }
 }

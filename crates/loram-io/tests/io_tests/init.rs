@@ -146,11 +146,7 @@ fn every_start_is_made_again_from_its_recipe() {
 fn random_bases_and_other_gains_are_in_the_recipe_too() {
     let (room, model) = (tempfile::tempdir().unwrap(), testing::tiny_llama());
     for (basis, gain) in [("gaussian", "log-half"), ("random-orthogonal", "sketch"), ("dct", "exact")] {
-        let scheme = SchemeOptions {
-            basis: loram_core::Basis::parse(basis).unwrap(),
-            gain: loram_core::Gain::parse(gain).unwrap(),
-            ..Default::default()
-        };
+        let scheme = SchemeOptions::default().with("basis", basis).with("gain", gain);
         let o = InitOptions { scheme: SchemeSpec::parse("loram", &scheme).unwrap(), ..options("loram", 4) };
         let [first, again] = ["a", "b"].map(|n| room.path().join(format!("{basis}-{n}")));
         start(&model, &o, &first).unwrap();
@@ -229,7 +225,7 @@ fn conv1d_layers_start_as_the_linear_layers_that_they_are() {
     write_safetensors(dirs[1].join("model.safetensors"), &pt_metadata(), linear).unwrap();
     fs::write(dirs[1].join("config.json"), r#"{"model_type": "other"}"#).unwrap();
 
-    let sketch = SchemeOptions { gain: loram_core::Gain::Sketch, ..Default::default() };
+    let sketch = SchemeOptions::default().with("gain", "sketch");
     let mut sketched = options("loram", 4);
     sketched.scheme = SchemeSpec::parse("loram", &sketch).unwrap();
     for (i, o) in [options("loram", 4), options("pissa", 4), options("olora", 4), sketched].iter().enumerate() {

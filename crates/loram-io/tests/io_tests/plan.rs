@@ -1,7 +1,7 @@
 //! Predictions for a checkpoint: against numpy, and what cannot be planned.
 
 use loram_core::equivalence::Optimizer;
-use loram_core::{Gain, LoraConfig, SchemeOptions, SchemeSpec};
+use loram_core::{LoraConfig, SchemeOptions, SchemeSpec};
 use loram_io::plan::{Plan, PlanOptions, Target, plan};
 use loram_io::testing::{python, tiny_llama};
 use loram_io::{Checkpoint, ModelConfig, Result};
@@ -107,7 +107,7 @@ fn what_is_solved_for_is_as_large_as_the_target() {
 #[test]
 fn bounds_and_mistakes() {
     let o = options("loram", Optimizer::Sgd);
-    let gain = SchemeOptions { gain: Gain::Value(1.0), ..Default::default() };
+    let gain = SchemeOptions::default().with("gain", 1.0);
     let full = PlanOptions { scheme: SchemeSpec::parse("loram", &gain).unwrap(), ..o.clone() };
     for (layer, most) in planned(&o).unwrap().layers.iter().zip(&planned(&full).unwrap().layers) {
         assert!(layer.growth.k1 < layer.largest_k1 && layer.rank_share <= 1.0, "{layer:?}");

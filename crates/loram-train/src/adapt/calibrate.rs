@@ -3,8 +3,8 @@
 use crate::batching::batch;
 use crate::{Error, Result};
 use loram_core::{
-    Components, LayerPlan, LoraConfig, Observed, SchemeSpec, Statistic, TargetModules, eva_components,
-    principal_components, redistribute_ranks,
+    Components, LayerPlan, LoraConfig, Observed, SchemeSpec, Statistic, TargetModules, principal_components,
+    redistribute_ranks,
 };
 use loram_io::data::{Example, Target};
 use loram_nn::{Model, Observe};
@@ -82,7 +82,7 @@ pub(super) fn observe(
                 .ok_or_else(|| Error::Data(format!("layer `{}`: the calibration data never reach it", plan.path)))?;
             let observed = match statistic {
                 Statistic::InputCovariance => {
-                    let count = eva_components(plan, spec.options.rho);
+                    let count = spec.components(plan);
                     Observed::Components(principal_components(&plan.path, &values, plan.m, count)?)
                 }
                 Statistic::Gradient => Observed::Gradient(values),

@@ -5,7 +5,7 @@ use super::{Adaptation, AdaptedLayer};
 use crate::Result;
 use crate::config::BaseMode;
 use loram_core::{
-    Initialization, LayerPlan, LoraConfig, MatRef, Observed, SchemeSpec, initialize_observed, plan_layers,
+    Initialization, LayerInput, LayerPlan, LoraConfig, MatRef, Observed, SchemeSpec, initialize, plan_layers,
 };
 use loram_io::adapter::Fingerprint;
 use loram_io::config::TensorNames;
@@ -77,7 +77,7 @@ pub fn start(
         layers,
         saved,
         scheme: Some(options.scheme.to_string()),
-        options: options.scheme.options.clone(),
+        options: options.scheme.options().clone(),
         seed: options.seed,
         base: None,
         labels: None,
@@ -93,7 +93,7 @@ fn start_of(
 ) -> Result<Initialization> {
     let weight = model.weight_f32(&plan.path)?;
     let w = MatRef { data: &weight, rows: plan.n, cols: plan.m };
-    Ok(initialize_observed(&options.scheme, w.into(), plan, options.seed, observed)?)
+    Ok(initialize(&options.scheme, LayerInput::from(w).observed(observed), plan, options.seed)?)
 }
 
 /// Starts of a data-driven scheme, made before any adapter is on the model; none for other schemes. EVA changes the plans.

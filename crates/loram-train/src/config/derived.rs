@@ -2,9 +2,7 @@
 
 use super::{FinetuningType, Strategy, TrainConfig};
 use crate::{Error, Result};
-use loram_core::{
-    Basis, CordaMethod, FirstStep, Gain, GainStatistic, LoraConfig, Quantizer, SchemeOptions, SchemeSpec, Statistic,
-};
+use loram_core::{FirstStep, LoraConfig, SchemeOptions, SchemeSpec, Statistic, scheme_options};
 use serde_json::{Value, json};
 
 /// What the optimiser does to one factor of every adapter.
@@ -24,28 +22,21 @@ impl TrainConfig {
         self.lora_alpha.unwrap_or(self.r as f64)
     }
 
-    /// The start with its options. Errors name an unknown scheme or option.
+    /// The scheme with its options. Errors name an unknown scheme or option.
     pub fn scheme(&self) -> Result<SchemeSpec> {
-        let statistic = self.gain_statistic.as_deref().map(GainStatistic::parse).transpose()?;
-        let gain = self.gain.as_deref().map(Gain::parse).transpose()?.unwrap_or_default();
-        let first_step = matches!(gain, Gain::Auto(_)).then(|| {
-            let [lr_a, lr_b] = self.factors().map(|f| f.learning_rate);
-            FirstStep { optimizer: self.step_kind(), lr_a, lr_b }
-        });
-        let default = SchemeOptions::default();
-        let options = SchemeOptions {
-            basis: self.basis.as_deref().map(Basis::parse).transpose()?.unwrap_or_default(),
-            gain,
-            gain_statistic: statistic.unwrap_or_default(),
-            first_step,
-            rho: self.rho.unwrap_or(default.rho),
-            corda_method: self.corda_method.as_deref().map(CordaMethod::parse).transpose()?.unwrap_or_default(),
-            stable_gamma: self.stable_gamma.unwrap_or(default.stable_gamma),
-            loftq_quantizer: self.loftq_quantizer.as_deref().map(Quantizer::parse).transpose()?.unwrap_or_default(),
-            loftq_iter: self.loftq_iter.unwrap_or(default.loftq_iter),
-            init_scale_a: self.init_scale_a,
-            init_scale_b: self.init_scale_b,
-        };
+        let (init_scale_a, init_scale_b) = (self.init_scale_a, self.init_scale_b);
+        let mut options = SchemeOptions { init_scale_a, init_scale_b, ..SchemeOptions::default() };
+        for option in scheme_options() {
+            if let Some(value) = self.get(option.key).filter(|v| !v.is_null()) {
+                options = options.with(option.key, value);
+            }
+        }
+        let spec = SchemeSpec::parse(&self.init_lora_weights.0, &options)?;
+        if !spec.behaviour().first_step {
+            return Ok(spec);
+        }
+        let [lr_a, lr_b] = self.factors().map(|f| f.learning_rate);
+        options.first_step = Some(FirstStep { optimizer: self.step_kind(), lr_a, lr_b });
         Ok(SchemeSpec::parse(&self.init_lora_weights.0, &options)?)
     }
 

@@ -85,9 +85,12 @@ impl TrainConfig {
                 }
             }
             Knob::Scaling => {
-                if !self.alpha_pattern.is_empty() || self.scheme()?.info().name == "lora-alpha" {
-                    let what = "alpha_pattern and lora-alpha have scalings of their own: solve for lr or start";
-                    return Err(Error::Config(what.into()));
+                let scheme = self.scheme()?;
+                if !self.alpha_pattern.is_empty() || scheme.sets_scaling() {
+                    let what =
+                        if scheme.sets_scaling() { format!("`{scheme}` has") } else { "alpha_pattern has".into() };
+                    let what = format!("{what} scalings of its own: solve for lr or start");
+                    return Err(Error::Config(what));
                 }
                 set("lora_alpha", self.alpha() * found.scaling);
             }
@@ -182,8 +185,8 @@ impl TrainConfig {
             return Ok(());
         }
         let scheme = old.scheme()?;
-        if scheme.info().name == "lora-alpha" {
-            let what = "sets lora_alpha itself: start from init_lora_weights lora with lora_alpha 256·√r";
+        if scheme.sets_scaling() {
+            let what = "sets lora_alpha itself: use init_lora_weights lora with the lora_alpha that it sets";
             return Err(Error::Config(format!("`{scheme}` {what}")));
         }
         if old.adapter_name_or_path.is_some() {

@@ -63,10 +63,10 @@ fn train(config: &TrainConfig, compute: Compute) -> Course {
     let mut model =
         Model::load(&ckpt, &model_config, &LoadOptions { compute, ..LoadOptions::new(Task::CausalLm) }).unwrap();
     let mut scheme = config.scheme().unwrap();
-    // multiples of any size, without the rounding of the start to f32
+    // multiples of any size, without the rounding of A₀ and B₀ to f32
     let late = compute == Compute::F64 && !scheme.info().changes_base;
     if late {
-        (scheme.options.init_scale_a, scheme.options.init_scale_b) = (1.0, 1.0);
+        scheme = scheme.with_scales(1.0, 1.0).unwrap();
     }
     let options = StartOptions { lora: config.lora_config(), scheme, seed: 3, base: config.base };
     let adaptation = start(&mut model, &options, Calibration::default(), &mut |_, _, _| {}).unwrap();

@@ -1,0 +1,70 @@
+//! What an initialisation is given of a layer: its weight, or what one pass over it found, and statistics.
+
+use super::observed::Observed;
+use crate::sketch::Sketch;
+use crate::weight::{MatRef, Weight};
+
+/// How much a scheme reads of a layer's weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WeightUse {
+    /// Its shape alone.
+    Shape,
+    /// The sums Σx and Σx² of its values, in one pass without a copy.
+    Sums,
+    /// The sums and an estimate of its spectrum, in one pass without a copy.
+    Sketch,
+    /// All values: a decomposition.
+    Values,
+}
+
+/// What is known of a layer. [`initialize`](crate::initialize) takes a weight in memory as it is; a weight that is read
+/// while it is worked on comes from [`LayerInput::read`], and one on an accelerator by its [`LayerInput::sums`].
+pub struct LayerInput<'a> {
+    pub(super) weight: Given<'a>,
+    pub(super) observed: Option<&'a Observed>,
+}
+
+/// How much of the weight there is.
+pub(super) enum Given<'a> {
+    /// Its shape alone.
+    Shape,
+    /// A source of another number of values than the layer has.
+    Wrong(usize),
+    /// Σx and Σx².
+    Sums((f64, f64)),
+    /// The same and an estimate of the spectrum.
+    Sketch(Sketch),
+    /// All values.
+    Values(Weight<'a>),
+}
+
+impl<'a> LayerInput<'a> {
+    /// The shape alone, which the plan has.
+    pub fn shape() -> LayerInput<'a> {
+        LayerInput { weight: Given::Shape, observed: None }
+    }
+
+    /// The sums Σx and Σx² of the weight's values, for schemes with
+    /// [`sums_suffice`](crate::SchemeSpec::sums_suffice).
+    pub fn sums(sums: (f64, f64)) -> LayerInput<'a> {
+        LayerInput { weight: Given::Sums(sums), observed: None }
+    }
+
+    /// The same with a statistic of the layer on calibration data, for schemes that need one; others ignore it.
+    #[must_use]
+    pub fn observed(self, observed: Option<&'a Observed>) -> LayerInput<'a> {
+        LayerInput { observed, ..self }
+    }
+}
+
+impl<'a> From<Weight<'a>> for LayerInput<'a> {
+    fn from(w: Weight<'a>) -> LayerInput<'a> {
+        LayerInput { weight: Given::Values(w), observed: None }
+    }
+}
+
+impl<'a> From<MatRef<'a>> for LayerInput<'a> {
+    fn from(w: MatRef<'a>) -> LayerInput<'a> {
+        Weight::from(w).into()
+    }
+}

@@ -1,0 +1,107 @@
+//! The magnitude of an initialisation: of one that is made, and of one that is not.
+
+use super::pipeline::{Initialization, initialize};
+use super::spec::SchemeSpec;
+use crate::Result;
+use crate::growth::{InitMagnitude, LayerFacts, k1_of_factors};
+use crate::magnitude;
+use crate::targets::LayerPlan;
+use crate::weight::Weight;
+
+impl InitMagnitude {
+    /// Returns the magnitude of an initialisation that is made.
+    pub fn of(init: &Initialization) -> InitMagnitude {
+        let (n, m, r) = (init.recipe.n, init.recipe.m, init.recipe.r);
+        let k1 = |train_a, train_b| k1_of_factors(&init.a, &init.b, n, m, r, train_a, train_b);
+        InitMagnitude {
+            scaling: init.scaling,
+            r,
+            k1_a: k1(init.train_a, false),
+            k1_b: k1(false, init.train_b),
+            nu_a: magnitude::nu(&init.a),
+            nu_b: magnitude::nu(&init.b),
+        }
+    }
+
+    /// Returns the magnitude that a scheme has on a weight: by its formula where it has one
+    /// ([`SchemeInfo::magnitude`](crate::SchemeInfo)), else by initialising. `sigma` are the weight's singular values,
+    /// descending, or an estimate ([`crate::sketch_spectrum`]). Errors: those of [`initialize`]; a scheme that needs
+    /// calibration data.
+    pub fn predict(
+        spec: &SchemeSpec,
+        w: Weight<'_>,
+        plan: &LayerPlan,
+        seed: u64,
+        sigma: &[f64],
+    ) -> Result<InitMagnitude> {
+        let plan = spec.adjust(plan)?;
+        let LayerPlan { n, m, r, scaling, .. } = plan;
+        let nu_w = w.data.sums().1 / (n * m) as f64;
+        let facts = LayerFacts { n, m, r, scaling, nu_w, sigma: Some(sigma) };
+        let options = spec.options();
+        match spec.info().magnitude.and_then(|formula| formula(options, &facts)) {
+            Some(found) => Ok(found.scaled(options.init_scale_a, options.init_scale_b)),
+            None => Ok(InitMagnitude::of(&initialize(spec, w, &plan, seed)?)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::equivalence::Optimizer;
+    use crate::gain::singular_values;
+    use crate::growth::Knob;
+    use crate::rng::Stream;
+    use crate::schemes::observed::Statistic;
+    use crate::schemes::registry::registry;
+    use crate::weight::MatRef;
+
+    #[test]
+    fn formulas_agree_with_the_factors() {
+        let (n, m, r, s) = (96, 160, 8, 0.5);
+        let w: Vec<f32> = Stream::new(5, "w", 0).normals(n * m, 0.02).iter().map(|&x| x as f32).collect();
+        let w = MatRef { data: &w, rows: n, cols: m };
+        let sigma = singular_values("w", Weight::from(w)).unwrap();
+        for scheme in registry().iter().filter(|s| s.statistic == Statistic::None) {
+            let name = scheme.name.replace("-k", "-24");
+            let spec = SchemeSpec::parse(&name, &Default::default()).unwrap();
+            let plan = LayerPlan { path: "x".into(), n, m, r, lora_alpha: s * r as f64, scaling: s };
+            let made = InitMagnitude::of(&initialize(&spec, w, &plan, 1).unwrap());
+            let predicted = InitMagnitude::predict(&spec, w.into(), &plan, 1, &sigma).unwrap();
+            // the entries' sample makes the random ones scatter
+            let allowed = if scheme.needs_weight() { 1e-3 } else { 0.25 };
+            let parts = |m: &InitMagnitude| [m.k1_a, m.k1_b, m.nu_a, m.nu_b, m.scaling, m.k1()];
+            for (x, y) in parts(&made).into_iter().zip(parts(&predicted)) {
+                assert!((x - y).abs() <= allowed * y.abs(), "{name}: {made:?} {predicted:?}");
+            }
+            // the scheme says itself how its factors follow the scaling
+            let double = LayerPlan { scaling: 2.0 * s, lora_alpha: 2.0 * plan.lora_alpha, ..plan.clone() };
+            let doubled = InitMagnitude::of(&initialize(&spec, w, &double, 1).unwrap());
+            let shrinks = doubled.nu_a < 0.9 * made.nu_a || doubled.nu_b < 0.9 * made.nu_b;
+            assert_eq!(shrinks, spec.over_scaling(), "{name}");
+            for (knob, other) in [(Knob::Scaling, doubled), (Knob::Initialization, made.scaled(2.0, 2.0))] {
+                for optimizer in [Optimizer::Sgd, Optimizer::Adam] {
+                    let first = |m: &InitMagnitude| m.first_step(optimizer, 1e-3, 2e-3);
+                    if !spec.sets_scaling() || knob == Knob::Initialization {
+                        let found = knob.multiple(optimizer, spec.over_scaling(), first(&made), first(&other));
+                        assert!((found - 2.0).abs() < 1e-3, "{name} {knob:?} {optimizer:?}: {found}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn figures_of_the_paper() {
+        let facts = LayerFacts { n: 4096, m: 4096, r: 16, scaling: 1.0, nu_w: 4e-4, sigma: None };
+        let k1 = |name: &str| {
+            // ln 16 / ln 4096 = 1/3
+            let spec = SchemeSpec::parse(name, &Default::default()).unwrap();
+            spec.info().magnitude?(spec.options(), &facts).map(|m| m.k1())
+        };
+        assert!((k1("lora").unwrap() - 16.0 / (9.0 * 4096.0)).abs() < 1e-15);
+        assert!((k1("loram").unwrap() - 8192.0 * 4e-4 / 3.0).abs() < 1e-12);
+        assert!(k1("pissa").is_none() && k1("olora").is_none());
+    }
+}
