@@ -1,7 +1,7 @@
 //! Settings of a decoder, as its family reads them from `config.json`.
 
 use super::activation::Activation;
-use super::head::{CheckpointHead, Labels};
+use super::head::{CheckpointHead, HeadLabels};
 use super::modules::{DecoderModules, FamilyNames, HeadLayer, HeadLayout, Pooling};
 use super::rope::{RopeConfig, RopeScaling};
 use serde_json::{Map, Value};
@@ -59,8 +59,8 @@ pub struct DecoderConfig {
     pub pad_token_id: Option<u32>,
     /// What the checkpoint has on top.
     pub head: CheckpointHead,
-    /// Labels, when the head classifies.
-    pub labels: Labels,
+    /// HeadLabels, when the head classifies.
+    pub labels: HeadLabels,
     /// The file as it was read, to be written back.
     pub raw: Map<String, Value>,
 }

@@ -1,7 +1,7 @@
 //! Settings of an encoder, as its family reads them from `config.json`.
 
 use super::activation::Activation;
-use super::head::{CheckpointHead, Labels};
+use super::head::{CheckpointHead, HeadLabels};
 use super::modules::{EncoderModules, FamilyNames, HeadLayer, HeadLayout, Pooling};
 use serde_json::{Map, Value};
 
@@ -46,8 +46,8 @@ pub struct EncoderConfig {
     pub classifier_dropout: f64,
     /// What the checkpoint has on top.
     pub head: CheckpointHead,
-    /// Labels of the head.
-    pub labels: Labels,
+    /// HeadLabels of the head.
+    pub labels: HeadLabels,
     /// The file as it was read, to be written back.
     pub raw: Map<String, Value>,
 }

@@ -47,16 +47,16 @@ pub enum ProblemType {
     MultiLabel,
 }
 
-/// Labels of a classification head.
+/// HeadLabels of a classification head.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Labels {
+pub struct HeadLabels {
     /// Names by id; `LABEL_0`, `LABEL_1` when the config names none.
     pub names: Vec<String>,
     /// As the config says; `None` leaves it to the data.
     pub problem_type: Option<ProblemType>,
 }
 
-impl Labels {
+impl HeadLabels {
     /// Number of outputs of the head.
     pub fn len(&self) -> usize {
         self.names.len()
@@ -67,7 +67,7 @@ impl Labels {
         self.names.is_empty()
     }
 
-    pub(crate) fn parse(f: &Fields<'_>) -> Result<Labels> {
+    pub(crate) fn parse(f: &Fields<'_>) -> Result<HeadLabels> {
         let problem_type = match f.opt_str("problem_type")? {
             None => None,
             Some("regression") => Some(ProblemType::Regression),
@@ -94,7 +94,7 @@ impl Labels {
                 names.into_iter().flatten().collect()
             }
         };
-        Ok(Labels { names, problem_type })
+        Ok(HeadLabels { names, problem_type })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::decoder::DecoderConfig;
 use super::encoder::EncoderConfig;
-use super::head::{CheckpointHead, Labels};
+use super::head::{CheckpointHead, HeadLabels};
 use super::modules::{FamilyNames, HeadLayout};
 use serde_json::{Map, Value, json};
 
@@ -80,8 +80,8 @@ impl ModelConfig {
         }
     }
 
-    /// Labels of the head.
-    pub fn labels(&self) -> &Labels {
+    /// HeadLabels of the head.
+    pub fn labels(&self) -> &HeadLabels {
         match self {
             ModelConfig::Decoder(c) => &c.labels,
             ModelConfig::Encoder(c) => &c.labels,

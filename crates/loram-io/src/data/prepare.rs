@@ -1,6 +1,6 @@
 //! Records as tokens, with a mark on every token that the loss counts.
 
-use super::{Body, Label, Labels, Record};
+use super::format::{Body, Label, Labels, Record};
 use crate::chat::ChatTemplate;
 use crate::tokenizer::{Encoded, TextTokenizer};
 use crate::{Error, Result};

@@ -1,6 +1,7 @@
 //! Records out of files.
 
-use super::{Body, Format, Label, Record, demo};
+use super::demo;
+use super::format::{Body, Format, Label, Record};
 use crate::chat::Message;
 use crate::{Error, Result};
 use serde_json::{Map, Value};

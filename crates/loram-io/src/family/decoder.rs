@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::config::{
-    Activation, CheckpointHead, DecoderConfig, DecoderModules, FamilyNames, Fields, Labels, LayerKind, parse_rope,
+    Activation, CheckpointHead, DecoderConfig, DecoderModules, FamilyNames, Fields, HeadLabels, LayerKind, parse_rope,
 };
 use serde_json::Value;
 
@@ -126,7 +126,7 @@ pub(super) fn read(f: &Fields<'_>, names: &'static FamilyNames, defaults: &Defau
         eos_token_ids: f.tokens("eos_token_id", defaults.eos)?,
         pad_token_id: f.token("pad_token_id", defaults.pad)?,
         head: CheckpointHead::parse(f, true)?,
-        labels: Labels::parse(f)?,
+        labels: HeadLabels::parse(f)?,
         raw: f.map.clone(),
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::config::{
-    Activation, CheckpointHead, ClassifierModules, EncoderConfig, EncoderModules, FamilyNames, Fields, Labels,
+    Activation, CheckpointHead, ClassifierModules, EncoderConfig, EncoderModules, FamilyNames, Fields, HeadLabels,
 };
 
 /// Names that BERT and its relatives have in common; a family sets `model_type`, `class_stem` and `backbone`.
@@ -121,7 +121,7 @@ pub(super) fn read(
         attention_dropout: f.f64(keys.attention_dropout, 0.1)?,
         classifier_dropout: hidden_dropout,
         head: CheckpointHead::parse(f, false)?,
-        labels: Labels::parse(f)?,
+        labels: HeadLabels::parse(f)?,
         raw: f.map.clone(),
     })
 }

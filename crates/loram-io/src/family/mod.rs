@@ -18,5 +18,6 @@ mod tensor_names;
 mod unknown;
 mod windows;
 
+pub use registry::supported;
 pub use tensor_names::TensorNames;
 pub(crate) use unknown::is_output;

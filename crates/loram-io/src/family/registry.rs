@@ -28,10 +28,13 @@ pub(super) fn find(model_type: &str) -> Option<&'static Family> {
     FAMILIES.into_iter().find(|f| f.names.model_type == model_type)
 }
 
-/// The `model_type`s that run here, for messages.
-fn supported() -> String {
-    let run = FAMILIES.iter().filter(|f| f.read.is_some());
-    run.map(|f| f.names.model_type).collect::<Vec<_>>().join(", ")
+/// The `model_type`s of the families that run here.
+pub fn supported() -> impl Iterator<Item = &'static str> {
+    FAMILIES.iter().filter(|f| f.read.is_some()).map(|f| f.names.model_type)
+}
+
+fn list_supported() -> String {
+    supported().collect::<Vec<_>>().join(", ")
 }
 
 impl ModelConfig {
@@ -62,7 +65,7 @@ impl ModelConfig {
     pub fn parse(raw: Map<String, Value>, path: &Path) -> Result<ModelConfig> {
         let f = Fields { map: &raw, path, prefix: "" };
         let Some(model_type) = f.opt_str("model_type")? else {
-            return Err(f.error("model_type", format!("is missing; supported: {}", supported())));
+            return Err(f.error("model_type", format!("is missing; supported: {}", list_supported())));
         };
         f.refuse_quantised()?;
         const PARTS: [&str; 3] = ["vision_config", "text_config", "audio_config"];
@@ -73,7 +76,7 @@ impl ModelConfig {
                 Some(_) => " (multimodal)",
                 None => "",
             };
-            let what = format!("architecture `{model_type}`{why} is not supported; supported: {}", supported());
+            let what = format!("architecture `{model_type}`{why} is not supported; supported: {}", list_supported());
             return Err(f.error("model_type", what));
         };
         match multimodal {

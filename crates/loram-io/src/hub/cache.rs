@@ -1,37 +1,7 @@
 //! The Hugging Face cache on this machine and its snapshots.
 
-use super::HubOptions;
+use super::options::HubOptions;
 use std::path::{Path, PathBuf};
-
-/// Folder of the hub cache from the environment: `HF_HUB_CACHE`, else `$HF_HOME/hub`, else
-/// `$XDG_CACHE_HOME/huggingface/hub`, else `~/.cache/huggingface/hub`.
-pub(super) fn cache_dir(env: &dyn Fn(&str) -> Option<String>) -> PathBuf {
-    for name in ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"] {
-        if let Some(dir) = env(name) {
-            return dir.into();
-        }
-    }
-    hf_home(env).join("hub")
-}
-
-fn hf_home(env: &dyn Fn(&str) -> Option<String>) -> PathBuf {
-    if let Some(home) = env("HF_HOME") {
-        return home.into();
-    }
-    let cache = env("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(env("HOME").or_else(|| env("USERPROFILE"))?).join(".cache")));
-    cache.unwrap_or_else(|| PathBuf::from(".cache")).join("huggingface")
-}
-
-/// `HF_TOKEN`, else the file that `hf auth login` writes.
-pub(super) fn token(env: &dyn Fn(&str) -> Option<String>) -> Option<String> {
-    let direct = env("HF_TOKEN").or_else(|| env("HUGGING_FACE_HUB_TOKEN"));
-    let file = || {
-        let path = env("HF_TOKEN_PATH").map(PathBuf::from).unwrap_or_else(|| hf_home(env).join("token"));
-        std::fs::read_to_string(path).ok()
-    };
-    direct.or_else(file).map(|t| t.trim().to_string()).filter(|t| !t.is_empty())
-}
 
 /// `models--org--name` in the cache.
 pub(super) fn repo_dir(opts: &HubOptions, id: &str) -> PathBuf {

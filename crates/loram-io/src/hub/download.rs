@@ -1,6 +1,7 @@
 //! Fetching the files of a model that are needed, into the standard cache.
 
-use super::{Download, HubOptions, cache};
+use super::cache;
+use super::options::{Download, HubOptions};
 use crate::Error;
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
