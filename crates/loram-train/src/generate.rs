@@ -172,7 +172,7 @@ impl<'a> Chat<'a> {
         template: Option<&str>,
         system: Option<&str>,
     ) -> Result<Chat<'a>> {
-        let template = ChatTemplate::new(tokenizer, template)?;
+        let template = ChatTemplate::new(tokenizer, template, &Default::default())?;
         let messages = system.map(|s| Message::new("system", s)).into_iter().collect();
         let end = match template.end_of_turn() {
             None => (None, None),
@@ -206,7 +206,7 @@ impl<'a> Chat<'a> {
     }
 
     fn answer(&mut self, options: &GenerateOptions, stream: &mut dyn FnMut(&str) -> bool) -> Result<Generated> {
-        let prompt = self.template.render(&self.messages, true)?;
+        let prompt = self.template.render(&self.messages, &Default::default(), true)?;
         // the template writes the special tokens itself
         let ids = self.tokenizer.encode(&prompt, false)?.ids;
         if ids.is_empty() {

@@ -110,7 +110,10 @@ impl Preparer {
 
     /// The chat template.
     pub fn template(&self) -> Result<&ChatTemplate> {
-        let make = || ChatTemplate::new(&self.tokenizer, self.chat_template.as_deref()).map_err(|e| e.to_string());
+        let make = || {
+            ChatTemplate::new(&self.tokenizer, self.chat_template.as_deref(), &Default::default())
+                .map_err(|e| e.to_string())
+        };
         self.template.get_or_init(make).as_ref().map_err(|e| Error::Usage(e.clone()))
     }
 
@@ -178,7 +181,7 @@ impl Preparer {
             }
             Body::Messages(messages) => {
                 let template = self.template().map_err(|e| at(record, e))?;
-                let (text, spans) = template.spans(messages).map_err(|e| at(record, e))?;
+                let (text, spans) = template.spans(messages, &Default::default()).map_err(|e| at(record, e))?;
                 if spans.is_empty() && self.completion_only {
                     let what = "no turn of the role `assistant`: there is nothing to learn".to_string();
                     return Err(Error::Data { at: record.at.clone(), what });

@@ -42,7 +42,7 @@ fn of_example(base: &Base, e: &Example) -> Result<Prompt> {
 /// A text as it is, or as the user's words in a chat when the data are chats.
 fn of_text(base: &Base, set: &Dataset, text: &str) -> Result<Prompt> {
     let ids = if set.chat {
-        let rendered = set.preparer.template()?.render(&[Message::new("user", text)], true)?;
+        let rendered = set.preparer.template()?.render(&[Message::new("user", text)], &Default::default(), true)?;
         base.tokenizer.encode(&rendered, false)?.ids
     } else {
         prompt_ids(&base.tokenizer, text)?

@@ -254,7 +254,9 @@ fn end_of_turn_warning(train: &Dataset, config: &TrainConfig, base: &Base) -> Re
     if !train.chat {
         return Ok(None);
     }
-    let Some(end) = ChatTemplate::new(&base.tokenizer, config.chat_template.as_deref())?.end_of_turn() else {
+    let Some(end) =
+        ChatTemplate::new(&base.tokenizer, config.chat_template.as_deref(), &Default::default())?.end_of_turn()
+    else {
         return Ok(None);
     };
     let tokens = base.tokenizer.encode(&end, false)?.ids.len();
