@@ -1,6 +1,7 @@
 //! The integration tests of loram-io. One binary: each test target links the whole workspace again.
 
 mod adapter;
+mod chat;
 mod checkpoint;
 mod config;
 mod gains;
