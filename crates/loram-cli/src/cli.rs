@@ -1,12 +1,12 @@
 //! The arguments of every verb.
 
 use crate::keys::{with_flags, with_keys};
-use crate::verb_keys::{of_eval, of_info, of_init, of_plan};
 use clap::builder::TypedValueParser;
 use clap::{Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use loram_core::growth::Knob;
 use loram_lab::Shard;
+use loram_train::config::Mark;
 use std::path::PathBuf;
 
 /// Starts, trains, merges and converts LoRA adapters for Hugging Face models, with LoRAM and other starts.
@@ -393,11 +393,11 @@ pub fn command() -> Command {
                       any of them.\nFlags win over --set, --set over the file, the file over defaults.";
     Cli::command()
         .mut_subcommand("train", |c| with_keys(c, |_| true).after_help(train_help))
-        .mut_subcommand("init", |c| with_keys(c, |f| of_init(f.name)))
-        .mut_subcommand("plan", |c| with_keys(c, |f| of_plan(f.name)))
-        .mut_subcommand("info", |c| with_keys(c, |f| of_info(f.name)))
-        .mut_subcommand("eval", |c| with_keys(c, |f| of_eval(f.name)))
-        .mut_subcommand("generate", |c| with_flags(c, |f| f.name == "device"))
+        .mut_subcommand("init", |c| with_keys(c, |k| k.is(Mark::Init)))
+        .mut_subcommand("plan", |c| with_keys(c, |k| k.is(Mark::Plan)))
+        .mut_subcommand("info", |c| with_keys(c, |k| k.is(Mark::Info)))
+        .mut_subcommand("eval", |c| with_keys(c, |k| k.is(Mark::Eval)))
+        .mut_subcommand("generate", |c| with_flags(c, |k| k.is(Mark::Generate)))
 }
 
 #[cfg(test)]

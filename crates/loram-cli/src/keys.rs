@@ -4,80 +4,35 @@ use crate::error::Result;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use loram_train::TrainConfig;
-use loram_train::config::{Field, Layer, fields, yaml};
+use loram_train::config::{FlagForm, Key, Layer, Mark, keys, yaml};
 use serde_json::{Map, Value};
 use std::ffi::OsString;
 use std::path::Path;
-
-/// Keys that the short help (`-h`) shows.
-const FREQUENT: [&str; 18] = [
-    "model_name_or_path",
-    "train_data",
-    "eval_data",
-    "output_dir",
-    "init_lora_weights",
-    "r",
-    "lora_alpha",
-    "use_rslora",
-    "target_modules",
-    "learning_rate",
-    "num_train_epochs",
-    "max_steps",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "max_length",
-    "packing",
-    "seed",
-    "device",
-];
-
-/// Flags that have a shorter name than their key.
-const SHORT: [(&str, &str); 6] = [
-    ("model_name_or_path", "model"),
-    ("adapter_name_or_path", "adapter"),
-    ("train_data", "data"),
-    ("init_lora_weights", "init"),
-    ("output_dir", "output"),
-    ("resume_from_checkpoint", "resume"),
-];
 
 /// A text that lives as long as the program, as clap wants names.
 fn leak(text: String) -> &'static str {
     Box::leak(text.into_boxed_str())
 }
 
-fn flag_name(key: &'static str) -> &'static str {
-    SHORT.iter().find(|s| s.0 == key).map_or_else(|| leak(key.replace('_', "-")), |s| s.1)
-}
-
-fn is_switch(f: &Field) -> bool {
-    f.expected.starts_with("true or false")
-}
-
-fn is_list(f: &Field) -> bool {
-    f.expected.contains("list of")
-}
-
-/// Adds `--set` and a flag for each of these keys.
-pub fn with_keys(command: Command, keys: impl Fn(&Field) -> bool) -> Command {
+/// Adds `--set` and a flag for each key for which `taken` holds.
+pub fn with_keys(command: Command, taken: impl Fn(&Key) -> bool) -> Command {
     let set = Arg::new("set")
         .long("set")
         .value_name("KEY=VALUE")
         .action(ArgAction::Append)
         .help("Set any key, as in a configuration file; may be repeated");
-    with_flags(command.arg(set), keys)
+    with_flags(command.arg(set), taken)
 }
 
-/// Adds a flag for each of these keys.
-pub fn with_flags(command: Command, keys: impl Fn(&Field) -> bool) -> Command {
-    let args = fields().into_iter().filter(keys).map(|f| flag(&f));
-    command.args(args.collect::<Vec<_>>())
+/// Adds a flag for each key for which `taken` holds.
+pub fn with_flags(command: Command, taken: impl Fn(&Key) -> bool) -> Command {
+    command.args(keys().iter().filter(|k| taken(k)).map(flag).collect::<Vec<_>>())
 }
 
-fn flag(f: &Field) -> Arg {
-    let name = flag_name(f.name);
-    let others = f.aliases.iter().chain([&f.name]).map(|a| leak(a.replace('_', "-"))).filter(|a| *a != name);
-    let default = match &f.default {
+fn flag(key: &'static Key) -> Arg {
+    let name = leak(key.flag());
+    let others = key.names().map(|n| leak(n.replace('_', "-"))).filter(|n| *n != name);
+    let default = match &key.default {
         Value::Null => String::new(),
         Value::Array(a) if a.is_empty() => String::new(),
         Value::Object(o) if o.is_empty() => String::new(),
@@ -85,38 +40,21 @@ fn flag(f: &Field) -> Arg {
         Value::String(s) => format!(" [default: {s}]"),
         other => format!(" [default: {}]", yaml(other)),
     };
-    let mut arg = Arg::new(f.name)
+    let mut arg = Arg::new(key.name)
         .long(name)
         .aliases(others.collect::<Vec<_>>())
-        .help(leak(format!("{}{default}", f.help)))
-        .help_heading(f.section)
-        .hide_short_help(!FREQUENT.contains(&f.name));
-    if f.name == "output_dir" {
+        .help(leak(format!("{}{default}", key.help)))
+        .help_heading(key.section)
+        .value_name(key.placeholder)
+        .hide_short_help(!key.is(Mark::Common));
+    if key.name == "output_dir" {
         arg = arg.short('o');
     }
-    arg = if is_switch(f) {
-        arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("BOOL")
-    } else if f.name == "resume_from_checkpoint" {
-        arg.num_args(0..=1).require_equals(true).default_missing_value("auto").value_name("CHECKPOINT")
-    } else {
-        arg.value_name(value_name(f)).allow_negative_numbers(true)
-    };
-    if is_list(f) { arg.action(ArgAction::Append) } else { arg }
-}
-
-fn value_name(f: &Field) -> &'static str {
-    let e = &f.expected;
-    match () {
-        () if f.name.ends_with("_data") => "FILE",
-        () if f.name == "init_lora_weights" => "SCHEME",
-        () if f.name == "output_dir" => "DIR",
-        () if f.name == "target_modules" || f.name == "exclude_modules" => "NAMES|REGEX",
-        () if f.name.starts_with("model") || f.name.starts_with("adapter_name") => "DIR|HUB_ID",
-        () if e.starts_with("a whole number") => "N",
-        () if e.starts_with("a number") => "X",
-        () if e.starts_with("one of") => "CHOICE",
-        () if e.starts_with("a map") => "{KEY: VALUE}",
-        () => "VALUE",
+    match key.form {
+        FlagForm::Value => arg.allow_negative_numbers(true),
+        FlagForm::List => arg.allow_negative_numbers(true).action(ArgAction::Append),
+        FlagForm::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        FlagForm::Optional(missing) => arg.num_args(0..=1).require_equals(true).default_missing_value(missing),
     }
 }
 
@@ -129,23 +67,23 @@ pub fn layers(matches: &ArgMatches, file: Option<&Path>) -> Result<Vec<Layer>> {
     let settings: Vec<&String> = matches.try_get_many("set").ok().flatten().into_iter().flatten().collect();
     out.push(Layer::from_settings(&settings)?);
     let mut flags = Map::new();
-    for f in fields() {
-        let given = matches.try_contains_id(f.name).unwrap_or(false)
-            && matches.value_source(f.name) == Some(ValueSource::CommandLine);
-        if !given {
-            continue;
-        }
+    for key in keys().iter().filter(|k| given(matches, k.name)) {
         // a command may have an argument of its own with that name, in a type of its own
-        let Ok(Some(values)) = matches.try_get_many::<String>(f.name) else { continue };
+        let Ok(Some(values)) = matches.try_get_many::<String>(key.name) else { continue };
         let values: Vec<&String> = values.collect();
         let value = match values[..] {
             [one] => value(one),
             _ => values.iter().flat_map(|v| v.split(',')).map(|v| Value::String(v.trim().into())).collect(),
         };
-        flags.insert(f.name.to_string(), value);
+        flags.insert(key.name.to_string(), value);
     }
     out.push(Layer::from_flags(flags));
     Ok(out)
+}
+
+/// True if an argument stands on the command line.
+pub fn given(matches: &ArgMatches, id: &str) -> bool {
+    matches.try_contains_id(id).unwrap_or(false) && matches.value_source(id) == Some(ValueSource::CommandLine)
 }
 
 /// Lists and maps are read as YAML; the types of the keys read everything else from text.
@@ -161,16 +99,15 @@ pub fn partial(matches: &ArgMatches) -> Result<TrainConfig> {
     Ok(TrainConfig::layered(&layers(matches, None)?)?)
 }
 
-/// Arguments as people type them: `--learning_rate` is `--learning-rate`, and a switch or `--resume` may have its value
-/// after a space.
+/// Brings arguments into the form that clap expects: `--learning_rate` becomes `--learning-rate`, and the value of a switch
+/// or of `--resume` may follow after a space.
 pub fn normalise(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let switches: Vec<String> = fields()
-        .iter()
-        .filter(|f| is_switch(f))
-        .flat_map(|f| [vec![f.name], f.aliases.to_vec()].concat())
-        .map(|n| format!("--{}", n.replace('_', "-")))
-        .collect();
-    let resume = ["--resume", "--resume-from-checkpoint"];
+    let flags = |wanted: fn(FlagForm) -> bool| -> Vec<String> {
+        let names = keys().iter().filter(|k| wanted(k.form)).flat_map(Key::names);
+        names.map(|n| format!("--{}", n.replace('_', "-"))).collect()
+    };
+    let switches = flags(|form| form == FlagForm::Switch);
+    let optional = flags(|form| matches!(form, FlagForm::Optional(_)));
     let mut out: Vec<OsString> = Vec::new();
     let mut rest = false;
     for arg in args {
@@ -182,7 +119,7 @@ pub fn normalise(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
         let last = out.last().and_then(|l| l.to_str()).unwrap_or_default().to_string();
         let word = ["true", "false", "yes", "no", "on", "off"].contains(&text.to_lowercase().as_str());
         let path = !text.starts_with('-') && !text.ends_with(".yaml") && !text.ends_with(".yml");
-        if (word && switches.contains(&last)) || (path && resume.contains(&last.as_str())) {
+        if (word && switches.contains(&last)) || (path && optional.contains(&last)) {
             out.pop();
             out.push(format!("{last}={text}").into());
             continue;

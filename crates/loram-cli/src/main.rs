@@ -9,7 +9,6 @@ mod keys;
 mod progress;
 mod signals;
 mod table;
-mod verb_keys;
 
 use clap::FromArgMatches;
 use console::Console;

@@ -27,6 +27,7 @@ mod randomised;
 mod residual;
 mod rng;
 mod schemes;
+mod similar;
 mod sketch;
 mod source;
 mod targets;
@@ -48,6 +49,7 @@ pub use schemes::{
     SchemeInfo, SchemeOptions, SchemeSpec, Statistic, WeightUse, from_recipe, initialize, option, principal_components,
     quantised_base, redistribute_ranks, register, registry, scheme_option, scheme_options,
 };
+pub use similar::similar_name;
 pub use source::{Source, sums};
 pub use targets::{LayerPlan, LinearInfo, plan_layers};
 pub use weight::{MatRef, Weight, WeightRef};

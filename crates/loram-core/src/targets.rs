@@ -2,6 +2,7 @@
 //! `check_target_module_exists`; `peft/utils/other.py`, `get_pattern_key`).
 
 use crate::config::{LoraConfig, OneOrMany, TargetModules};
+use crate::similar::similar_name;
 use crate::{Error, Result};
 use fancy_regex::Regex;
 use std::collections::BTreeSet;
@@ -100,10 +101,8 @@ fn no_target(cfg: &LoraConfig, linears: &[LinearInfo]) -> Error {
     let names: BTreeSet<String> = linears.iter().map(|l| last(&l.path)).collect();
     let mut available = names.iter().cloned().collect::<Vec<_>>().join(", ");
     if let TargetModules::Names(asked) = &cfg.target_modules {
-        let nearest = asked.iter().flat_map(|a| names.iter().map(move |n| (strsim::jaro_winkler(a, n), n)));
-        if let Some((score, name)) = nearest.max_by(|x, y| x.0.total_cmp(&y.0))
-            && score > 0.75
-        {
+        let similar = asked.iter().find_map(|a| similar_name(a, names.iter().map(String::as_str)));
+        if let Some(name) = similar {
             available.push_str(&format!(" (did you mean `{name}`?)"));
         }
     }

@@ -5,6 +5,7 @@ use crate::grid::{Forgetting, Keep, RunSpec, file_name};
 use crate::scores::{Cost, ForgettingFigures, Outcome, SCORES, Scores};
 use crate::{Error, Result};
 use loram_io::atomic;
+use loram_train::config::{Key, Mark};
 use loram_train::dataset::DataOptions;
 use loram_train::observer::{Event, Observer, Stage};
 use loram_train::{
@@ -121,19 +122,10 @@ pub fn check_same(spec: &RunSpec, dir: &Path) -> Result<()> {
         return Ok(());
     }
     let saved = TrainConfig::layered(&[Layer::from_file(&path)?])?;
-    // where it was written and how much of it is shown may differ
-    const FREE: [&str; 6] = [
-        "output_dir",
-        "report_to",
-        "memory_check",
-        "per_device_eval_batch_size",
-        "save_total_limit",
-        "magnitude_steps",
-    ];
-    let (then, now) = (saved.to_json(), spec.config.to_json());
-    let differs = |k: &String| !FREE.contains(&k.as_str()) && then.get(k) != now.get(k);
-    let changed: Vec<String> =
-        now.keys().filter(|k| differs(k)).map(|k| format!("{k} ({} there, {} now)", then[k], now[k])).collect();
+    let compared = |k: &Key| !k.is(Mark::Folder) && !k.is(Mark::Cosmetic);
+    let (then, now) = (saved.values_of(compared), spec.config.values_of(compared));
+    let differing = now.iter().filter(|(k, value)| then[*k] != **value);
+    let changed: Vec<String> = differing.map(|(k, now)| format!("{k} ({} there, {now} now)", then[k])).collect();
     match changed.is_empty() {
         true => Ok(()),
         false => Err(Error::folder(

@@ -7,6 +7,7 @@
 use crate::collect::RunRecord;
 use crate::grid::Named;
 use crate::{Error, Result};
+use loram_train::config::{Mark, marked};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -21,21 +22,6 @@ pub struct Experiments {
 
 /// What that project trains where an adapter names no modules: PEFT's choice for Llama.
 const LLAMA_TARGETS: [&str; 2] = ["q_proj", "v_proj"];
-
-/// Keys of `adapter_config.json` that mean the same here.
-const ADAPTER_KEYS: [&str; 11] = [
-    "r",
-    "lora_alpha",
-    "lora_dropout",
-    "target_modules",
-    "exclude_modules",
-    "rank_pattern",
-    "alpha_pattern",
-    "layers_to_transform",
-    "layers_pattern",
-    "modules_to_save",
-    "use_rslora",
-];
 
 /// Reads a folder of experiments, or a single experiment. Errors name a setting that cannot be trained here.
 pub fn read_experiments(dir: &Path) -> Result<Experiments> {
@@ -114,10 +100,8 @@ fn adapter(path: &Path, config: &Map<String, Value>) -> Result<Map<String, Value
         return refuse("bias", bias, "\"none\"");
     }
     let mut out = Map::new();
-    for key in ADAPTER_KEYS {
-        if let Some(value) = get(key) {
-            out.insert(key.into(), value.clone());
-        }
+    for key in marked(Mark::Peft) {
+        out.extend(get(key.name).map(|value| (key.name.to_string(), value.clone())));
     }
     out.entry("target_modules").or_insert(json!(LLAMA_TARGETS));
     let init = match get("init_lora_weights") {

@@ -3,7 +3,7 @@
 use crate::cli::{self, Page};
 use crate::console::Console;
 use crate::error::Result;
-use loram_train::config::{fields, yaml};
+use loram_train::config::{keys, yaml};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -32,23 +32,24 @@ fn configuration() -> String {
          came from.\n",
     );
     let mut section = "";
-    for f in fields() {
-        if f.section != section {
-            section = f.section;
+    for key in keys() {
+        if key.section != section {
+            section = key.section;
             let _ = write!(out, "\n## {section}\n\n| key | default | values | meaning |\n|---|---|---|---|\n");
         }
-        let aliases = match f.aliases {
+        let aliases = match key.aliases {
             [] => String::new(),
             list => format!("<br>also `{}`", list.join("`, `")),
         };
-        let default = match &f.default {
+        let default = match &key.default {
             Value::Null => "null".to_string(),
             Value::String(s) if s.is_empty() => "–".into(),
             Value::Array(a) if a.is_empty() => "[]".into(),
             Value::String(s) => format!("`{s}`"),
             other => format!("`{}`", yaml(other)),
         };
-        let _ = writeln!(out, "| `{}`{aliases} | {default} | {} | {} |", f.name, cell(&f.expected), cell(&f.help));
+        let _ =
+            writeln!(out, "| `{}`{aliases} | {default} | {} | {} |", key.name, cell(&key.expected), cell(&key.help));
     }
     out
 }

@@ -4,17 +4,16 @@ use super::folder;
 use crate::cli::{Init, ResidualType};
 use crate::console::{Console, count, duration};
 use crate::error::{Error, Result};
-use crate::keys;
+use crate::keys::{given, partial};
 use crate::progress::{Show, layer_bar};
 use crate::table::{Side, table};
 use clap::ArgMatches;
-use clap::parser::ValueSource;
 use loram_core::Statistic;
 use loram_io::error::human_bytes;
 use loram_io::init::{InitOptions, InitReport, Residual, init_to, remake, write_residual};
 use loram_io::{AdapterForm, Checkpoint, DType, ModelConfig};
 use loram_train::adapt::init_on_data;
-use loram_train::config::fields;
+use loram_train::config;
 use loram_train::{TrainConfig, system};
 use serde_json::json;
 
@@ -43,7 +42,7 @@ pub fn run(args: &Init, matches: &ArgMatches, console: &Console) -> Result<()> {
                 console
                     .say(format!("{name}: an architecture that loram does not run; modules are named by its tensors"));
             }
-            let mut settings = keys::partial(matches)?;
+            let mut settings = partial(matches)?;
             let options = InitOptions {
                 lora: settings.lora_config(),
                 scheme: settings.scheme()?,
@@ -96,14 +95,9 @@ fn on_data(
     Ok(report)
 }
 
-/// Whether an argument stands on the command line.
-fn given(matches: &ArgMatches, id: &str) -> bool {
-    matches.try_contains_id(id).unwrap_or(false) && matches.value_source(id) == Some(ValueSource::CommandLine)
-}
-
 /// With a recipe there is nothing to set: it says everything.
 fn refuse_keys(matches: &ArgMatches) -> Result<()> {
-    match fields().iter().map(|f| f.name).chain(["set"]).find(|key| given(matches, key)) {
+    match config::keys().iter().map(|k| k.name).chain(["set"]).find(|key| given(matches, key)) {
         None => Ok(()),
         Some(key) => Err(Error::Usage(format!("{key}: cannot be given with --from-recipe, whose recipe says it"))),
     }

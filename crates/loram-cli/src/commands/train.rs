@@ -4,12 +4,13 @@ use super::memory_parts;
 use crate::cli::Train;
 use crate::console::{Console, count, duration, several};
 use crate::error::Result;
+use crate::keys::layers;
 use crate::progress::{Show, figures};
+use crate::signals;
 use crate::table::facts;
-use crate::{keys, signals};
 use clap::ArgMatches;
 use loram_io::error::human_bytes;
-use loram_train::config::fields;
+use loram_train::config::keys;
 use loram_train::{DataSummary, Preview, PreviewSpan, Status, Summary, TrainConfig, Trainer};
 use serde_json::{Value, json};
 
@@ -18,7 +19,7 @@ pub fn run(args: &Train, matches: &ArgMatches, console: &Console) -> Result<i32>
     if args.help_keys {
         return help_keys(console).map(|()| 0);
     }
-    let config = TrainConfig::resolve(&keys::layers(matches, args.config.as_deref())?)?;
+    let config = TrainConfig::resolve(&layers(matches, args.config.as_deref())?)?;
     let trainer = Trainer::new(config)?;
     let mut show = Show::new(console);
     if args.dry_run {
@@ -36,32 +37,32 @@ pub fn run(args: &Train, matches: &ArgMatches, console: &Console) -> Result<i32>
 }
 
 fn help_keys(console: &Console) -> Result<()> {
-    let all: Vec<Value> = fields()
+    let all: Vec<Value> = keys()
         .iter()
-        .map(|f| {
+        .map(|key| {
             json!({
-                "key": f.name,
-                "aliases": f.aliases,
-                "section": f.section,
-                "values": f.expected,
-                "default": f.default,
-                "help": f.help,
+                "key": key.name,
+                "aliases": key.aliases,
+                "section": key.section,
+                "values": key.expected,
+                "default": key.default,
+                "help": key.help,
             })
         })
         .collect();
     let text = || {
         let mut text = String::new();
         let mut section = "";
-        for f in fields() {
-            if f.section != section {
-                section = f.section;
+        for key in keys() {
+            if key.section != section {
+                section = key.section;
                 text += &format!("{}{section}\n", if text.is_empty() { "" } else { "\n" });
             }
-            let also = match f.aliases {
+            let also = match key.aliases {
                 [] => String::new(),
                 list => format!(" (also {})", list.join(", ")),
             };
-            text += &format!("  {}{also} = {}\n      {}\n      {}\n", f.name, f.default, f.help, f.expected);
+            text += &format!("  {}{also} = {}\n      {}\n      {}\n", key.name, key.default, key.help, key.expected);
         }
         text
     };

@@ -7,6 +7,7 @@ use super::{
     corda, eva, gaussian, init_ab, loftq, lora, lora_alpha, lora_ga, loram, mica, milora, olora, orthogonal, pissa,
     rlmo, rlpo,
 };
+use crate::similar::similar_name;
 use crate::{Error, Result};
 use std::sync::OnceLock;
 
@@ -119,8 +120,7 @@ fn tracked_spec(own: &SchemeInfo, key: &str, name: &str) -> Result<SchemeSpec> {
 }
 
 fn nearest<'a>(name: &str, all: &[&'a str]) -> String {
-    let nearest = all.iter().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-    let near = nearest.filter(|n| strsim::jaro_winkler(n, name) > 0.8);
+    let near = similar_name(name, all.iter().copied());
     near.map_or(String::new(), |n| format!("; did you mean `{n}`?"))
 }
 

@@ -196,8 +196,8 @@ impl Checkpoint {
         match self.by_name.get(name) {
             Some(&(s, i)) => Ok(self.shards[s].tensor(&self.shards[s].tensors[i])),
             None => {
-                let near = self.names().map(|n| (strsim::jaro_winkler(n, name), n)).max_by(|a, b| a.0.total_cmp(&b.0));
-                let hint = near.map(|(_, n)| format!("; the nearest name is `{n}`")).unwrap_or_default();
+                let similar = loram_core::similar_name(name, self.names());
+                let hint = similar.map(|n| format!("; the nearest name is `{n}`")).unwrap_or_default();
                 Err(Error::NoTensor { path: self.root.clone(), name: name.to_string(), hint })
             }
         }

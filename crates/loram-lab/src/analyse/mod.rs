@@ -9,6 +9,8 @@ pub use pair::{Comparison, Verdict};
 use crate::collect::RunRecord;
 use crate::grid::{Point, Score};
 use loram_io::gain_curves::GainCurves;
+use loram_train::TrainConfig;
+use loram_train::config::{Key, Mark, keys};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -215,14 +217,13 @@ fn warnings(members: &[&RunRecord], arms: &[ArmReport]) -> Vec<String> {
 }
 
 /// Keys in which full runs of an arm differ although nothing in the report tells them apart.
-fn differing_keys(members: &[&RunRecord], arm: &str) -> Vec<String> {
-    const FREE: [&str; 6] =
-        ["learning_rate", "seed", "r", "output_dir", "resume_from_checkpoint", "overwrite_output_dir"];
+fn differing_keys(members: &[&RunRecord], arm: &str) -> Vec<&'static str> {
     let own = |r: &&&RunRecord| r.scores.point.arm == arm && r.scores.point.rung.is_none();
-    let configs: Vec<_> = members.iter().filter(own).map(|r| r.config.to_json()).collect();
+    let configs: Vec<&TrainConfig> = members.iter().filter(own).map(|r| &r.config).collect();
     let Some(first) = configs.first() else { return Vec::new() };
-    let differs = |key: &&String| configs.iter().any(|c| c.get(*key) != first.get(*key));
-    first.keys().filter(|k| !FREE.contains(&k.as_str())).filter(differs).cloned().collect()
+    let differs = |key: &&Key| configs.iter().any(|c| c.get(key.name) != first.get(key.name));
+    let compared = keys().iter().filter(|k| !k.is(Mark::Axis) && !k.is(Mark::Folder));
+    compared.filter(differs).map(|k| k.name).collect()
 }
 
 fn standings(groups: &[Group]) -> Vec<Standing> {

@@ -1,10 +1,10 @@
 //! From a grid to its runs.
 
-use super::{Grid, Named, Point, SplitOptions};
+use super::{Axis, Grid, Named, Point, SplitOptions};
 use crate::data::Split;
 use crate::{Error, Result};
 use loram_train::TrainConfig;
-use loram_train::config::{FinetuningType, Layer, Origin};
+use loram_train::config::{FinetuningType, Key, Layer, Mark, Origin};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,28 +79,27 @@ fn of_arm(grid: &Grid, model: &Named, task: &Named, arm: &Named) -> Result<Vec<R
     for part in [model, task, arm] {
         keys.extend(part.keys.clone());
     }
-    let mut axes: Vec<(String, Vec<Value>)> = Vec::new();
-    for axis in &grid.axes {
-        let own = keys.remove(&axis.key);
-        let values = match own {
-            Some(Value::Array(list)) if ["learning_rate", "r", "seed"].contains(&axis.key.as_str()) => list,
-            Some(value) => vec![value],
-            None => axis.values.clone(),
-        };
-        axes.push((axis.key.clone(), values));
+    let mut axes = grid.axes.clone();
+    for axis in &mut axes {
+        match keys.remove(axis.key.name) {
+            Some(Value::Array(list)) if axis.key.is(Mark::Axis) => axis.values = list,
+            Some(value) => axis.values = vec![value],
+            None => {}
+        }
     }
     let full = keys.get("finetuning_type").and_then(Value::as_str) == Some("full");
     if full {
         // no rank to vary
-        axes.iter_mut().filter(|a| a.0 == "r").for_each(|a| a.1.truncate(1));
+        axes.iter_mut().filter(|a| a.key.name == "r").for_each(|a| a.values.truncate(1));
     }
     let score = keys.remove("score");
     let forgetting = forgetting(grid, keys.remove("forgetting_data"), keys.remove("forgetting_samples"))?;
     let mut out = Vec::new();
     for values in product(&axes) {
         let mut all = keys.clone();
-        all.extend(values.iter().map(|(k, v)| (k.to_string(), (*v).clone())));
-        let others = values.iter().skip(3).map(|(k, v)| (k.to_string(), text(v))).collect();
+        all.extend(values.iter().map(|(k, v)| (k.name.to_string(), (*v).clone())));
+        let others = values.iter().filter(|(k, _)| !k.is(Mark::Axis));
+        let others = others.map(|(k, v)| (k.name.to_string(), text(v))).collect();
         let names = (model.name.as_str(), task.name.as_str(), arm.name.as_str());
         let context = |e: loram_train::Error| grid.error(format!("{} on {} with {}: {e}", names.2, names.1, names.0));
         let spec = one(grid, all, names, others, score.as_ref(), forgetting.clone()).map_err(|e| match e {
@@ -172,7 +171,7 @@ fn short(grid: &Grid, full: &RunSpec, rung: usize) -> Result<Option<RunSpec>> {
     let Some(steps) = full.config.max_steps else {
         return Err(grid.error("halving needs max_steps: shorter runs are made from it"));
     };
-    let first = grid.axes.iter().find(|a| a.key == "seed").and_then(|a| a.values.first()).and_then(Value::as_u64);
+    let first = grid.axes.iter().find(|a| a.key.name == "seed").and_then(|a| a.values.first()).and_then(Value::as_u64);
     if first != Some(full.config.seed) {
         return Ok(None);
     }
@@ -225,12 +224,12 @@ fn forgetting(grid: &Grid, data: Option<Value>, samples: Option<Value>) -> Resul
 }
 
 /// Every combination, the first axis slowest.
-fn product(axes: &[(String, Vec<Value>)]) -> Vec<Vec<(&str, &Value)>> {
-    let mut out: Vec<Vec<(&str, &Value)>> = vec![Vec::new()];
-    for (key, values) in axes {
+fn product(axes: &[Axis]) -> Vec<Vec<(&'static Key, &Value)>> {
+    let mut out: Vec<Vec<(&Key, &Value)>> = vec![Vec::new()];
+    for axis in axes {
         let heads = std::mem::take(&mut out);
         for head in heads {
-            out.extend(values.iter().map(|v| [&head[..], &[(key.as_str(), v)]].concat()));
+            out.extend(axis.values.iter().map(|v| [&head[..], &[(axis.key, v)]].concat()));
         }
     }
     out

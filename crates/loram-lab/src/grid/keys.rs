@@ -1,33 +1,29 @@
-//! Names of the keys of a grid file, and what to say of others.
+//! The keys of a grid file beside those of a training configuration.
 
-use loram_train::config::fields;
+use loram_train::config::similar_key;
 
 /// Keys of the grid itself.
-pub const OWN: [&str; 11] =
+pub const GRID_KEYS: [&str; 11] =
     ["schemes", "models", "tasks", "grid", "split", "halving", "keep", "jobs", "experiments", "output_dir", "output"];
 
-/// Keys of a comparison that may also stand in a model or a task.
-pub const OF_RUNS: [&str; 3] = ["score", "forgetting_data", "forgetting_samples"];
+/// Keys of a comparison that a model, a task or an arm may set, too.
+pub const RUN_KEYS: [&str; 3] = ["score", "forgetting_data", "forgetting_samples"];
 
-/// Keys that the comparison sets itself.
-pub const TAKEN: [&str; 3] = ["resume_from_checkpoint", "overwrite_output_dir", "output_dir"];
-
-/// The canonical name of a key of a training configuration.
-pub fn canonical(key: &str) -> Option<&'static str> {
-    fields().into_iter().find(|f| f.name == key || f.aliases.contains(&key)).map(|f| f.name)
+/// "unknown key …; did you mean …?", where keys of a training configuration and `own` ones are expected.
+pub fn unknown_key(key: &str, place: &str, own: &[&'static str]) -> String {
+    message(key, place, similar_key(key, own), own)
 }
 
-/// "unknown key …; did you mean …?" with the nearest of `own` and, where they may stand there, of the training keys.
-pub fn unknown(key: &str, place: &str, own: &[&str], training: bool) -> String {
-    let training: Vec<&str> = match training {
-        true => fields().iter().flat_map(|f| std::iter::once(f.name).chain(f.aliases.iter().copied())).collect(),
-        false => Vec::new(),
-    };
-    let lower = key.to_lowercase().replace('-', "_");
-    let near = own.iter().copied().chain(training).map(|n| (strsim::jaro_winkler(n, &lower), n));
-    let hint = match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((score, name)) if score > 0.7 => format!("; did you mean `{name}`?"),
-        _ => format!("; expected {}", own.join(", ")),
+/// "unknown key …; did you mean …?", where only `own` keys are expected.
+pub fn unknown_option(key: &str, place: &str, own: &[&'static str]) -> String {
+    message(key, place, loram_core::similar_name(key, own.iter().copied()), own)
+}
+
+fn message(key: &str, place: &str, similar: Option<&str>, own: &[&str]) -> String {
+    let hint = match similar {
+        Some(name) => format!("; did you mean `{name}`?"),
+        None if own.is_empty() => "; `loram train --help-keys` lists all keys".into(),
+        None => format!("; expected {}", own.join(", ")),
     };
     format!("unknown key `{key}` in {place}{hint}")
 }

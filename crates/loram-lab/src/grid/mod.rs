@@ -10,6 +10,7 @@ pub use point::Point;
 pub(crate) use point::file_name;
 
 use crate::{Error, Result};
+use loram_train::config::Key;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
@@ -73,10 +74,10 @@ pub enum Keep {
 }
 
 /// Values of a key that varies.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Axis {
     /// The key.
-    pub key: String,
+    pub key: &'static Key,
     /// Its values.
     pub values: Vec<Value>,
 }

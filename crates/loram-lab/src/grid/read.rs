@@ -1,15 +1,13 @@
 //! From a YAML file to a [`Grid`].
 
-use super::keys::{OF_RUNS, OWN, TAKEN, canonical, unknown};
+use super::keys::{GRID_KEYS, RUN_KEYS, unknown_key, unknown_option};
 use super::{Axis, Grid, Halving, Keep, Named, SplitOptions};
 use crate::peft;
 use crate::{Error, Result};
 use loram_train::Layer;
+use loram_train::config::{Mark, key, marked};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
-
-/// Keys that vary in every grid.
-const AXES: [&str; 3] = ["learning_rate", "r", "seed"];
 
 impl Grid {
     /// Reads a grid file. Errors name the key, what was found and what was expected.
@@ -53,28 +51,32 @@ impl Grid {
             );
         }
         let mut axes = Vec::new();
-        for key in AXES {
-            let values = match base.remove(key) {
+        for key in marked(Mark::Axis) {
+            let values = match base.remove(key.name) {
                 Some(Value::Array(list)) => list,
                 Some(value) => vec![value],
-                None if key == "r" => vec![json!(8)],
-                None if key == "seed" => vec![json!(0), json!(1), json!(2)],
-                None => return Err(reader.missing(key, "a list of rates, over two decades or more")),
+                None if key.name == "seed" => vec![json!(0), json!(1), json!(2)],
+                None if key.name == "learning_rate" => {
+                    return Err(reader.missing(key.name, "a list of rates, over two decades or more"));
+                }
+                None => vec![key.default.clone()],
             };
-            axes.push(Axis { key: key.into(), values });
+            axes.push(Axis { key, values });
         }
-        for (key, value) in extra {
-            let name = canonical(&key).ok_or_else(|| reader.error(unknown(&key, "`grid`", &[], true)))?;
-            if AXES.contains(&name) {
-                return Err(reader.error(format!("grid.{key}: give it at the top, as `{name}: [..]`")));
+        // learning rates vary slowest
+        axes.sort_by_key(|a| a.key.name != "learning_rate");
+        for (name, value) in extra {
+            let known = key(&name).ok_or_else(|| reader.error(unknown_key(&name, "`grid`", &[])))?;
+            if known.is(Mark::Axis) {
+                return Err(reader.error(format!("grid.{name}: give it at the top, as `{}: [..]`", known.name)));
             }
             match value {
-                Value::Array(values) => axes.push(Axis { key: name.into(), values }),
-                other => return Err(reader.wrong(&format!("grid.{key}"), &other, "a list of values")),
+                Value::Array(values) => axes.push(Axis { key: known, values }),
+                other => return Err(reader.wrong(&format!("grid.{name}"), &other, "a list of values")),
             }
         }
         if let Some(empty) = axes.iter().find(|a| a.values.is_empty()) {
-            return Err(reader.wrong(&empty.key, &json!([]), "at least one value"));
+            return Err(reader.wrong(empty.key.name, &json!([]), "at least one value"));
         }
         let output_dir = match output {
             Some(Value::String(s)) if !s.is_empty() => PathBuf::from(s),
@@ -147,18 +149,18 @@ impl Reader<'_> {
     /// Keys of a training configuration under their canonical names.
     fn keys(&self, values: Map<String, Value>, top: bool) -> Result<Map<String, Value>> {
         let mut out = Map::new();
-        for (key, value) in values {
-            let own: Vec<&str> = if top { [&OWN[..], &OF_RUNS].concat() } else { OF_RUNS.to_vec() };
-            let name = match canonical(&key) {
-                Some(name) => name.to_string(),
-                None if OF_RUNS.contains(&key.as_str()) => key.clone(),
-                None => return Err(self.error(unknown(&key, &self.place, &own, true))),
+        for (given, value) in values {
+            let own: Vec<&str> = if top { [&GRID_KEYS[..], &RUN_KEYS].concat() } else { RUN_KEYS.to_vec() };
+            let name = match key(&given) {
+                Some(known) if known.is(Mark::Folder) => {
+                    return Err(self.error(format!("`{given}` in {}: the comparison sets this key itself", self.place)));
+                }
+                Some(known) => known.name,
+                None if RUN_KEYS.contains(&given.as_str()) => &given,
+                None => return Err(self.error(unknown_key(&given, &self.place, &own))),
             };
-            if TAKEN.contains(&name.as_str()) {
-                return Err(self.error(format!("`{key}` in {}: the comparison sets this key itself", self.place)));
-            }
-            if out.insert(name.clone(), value).is_some() {
-                return Err(self.error(format!("`{key}` in {}: the key `{name}` is there twice", self.place)));
+            if out.insert(name.to_string(), value).is_some() {
+                return Err(self.error(format!("`{given}` in {}: the key `{name}` is given twice", self.place)));
             }
         }
         Ok(out)
@@ -216,7 +218,7 @@ impl Reader<'_> {
                 "train_samples" => out.train_samples = Some(self.number(&name, &value, 1)?),
                 "selection_samples" => out.selection_samples = Some(self.number(&name, &value, 1)?),
                 "test_samples" => out.test_samples = Some(self.number(&name, &value, 1)?),
-                _ => return Err(self.error(unknown(&key, "`split`", &KEYS, false))),
+                _ => return Err(self.error(unknown_option(&key, "`split`", &KEYS))),
             }
         }
         Ok(out)
@@ -232,7 +234,7 @@ impl Reader<'_> {
                     match key.as_str() {
                         "factor" => out.factor = self.number(&name, &value, 2)?,
                         "rounds" => out.rounds = self.number(&name, &value, 1)?,
-                        _ => return Err(self.error(unknown(&key, "`halving`", &["factor", "rounds"], false))),
+                        _ => return Err(self.error(unknown_option(&key, "`halving`", &["factor", "rounds"]))),
                     }
                 }
             }

@@ -5,7 +5,7 @@ use super::figures::Figure;
 use super::groups;
 use crate::analyse::{Analysis, Standing, Tally};
 use crate::collect::RunRecord;
-use loram_train::config::{fields, yaml};
+use loram_train::config::{Mark, keys, yaml};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -202,20 +202,12 @@ fn method() -> Section {
 
 /// Keys that differ from their defaults, by whether all runs agree on them.
 fn configuration(runs: &[RunRecord]) -> Section {
-    const LEFT_OUT: [&str; 6] = [
-        "output_dir",
-        "resume_from_checkpoint",
-        "overwrite_output_dir",
-        "train_data",
-        "eval_data",
-        "model_name_or_path",
-    ];
     let mut values: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for field in fields().iter().filter(|f| !LEFT_OUT.contains(&f.name)) {
-        let of = |r: &RunRecord| r.config.get(field.name).unwrap_or(Value::Null);
+    for key in keys().iter().filter(|k| !k.is(Mark::Folder) && !k.is(Mark::Input)) {
+        let of = |r: &RunRecord| r.config.get(key.name).unwrap_or(Value::Null);
         let all: BTreeSet<String> = runs.iter().map(|r| yaml(&of(r))).collect();
-        if all.len() > 1 || all.first().is_some_and(|v| *v != yaml(&field.default)) {
-            values.insert(field.name, all);
+        if all.len() > 1 || all.first().is_some_and(|v| *v != yaml(&key.default)) {
+            values.insert(key.name, all);
         }
     }
     let mut table =

@@ -4,16 +4,16 @@
 //! The two runs differ by the multiples c_A, c_B of their factors. Each key that is asked for fixes one equation between
 //! ln c_A and ln c_B; what they leave open is chosen as evenly as possible. `loram_core::equivalence` says what follows.
 
-use super::{FinetuningType, OptimKind, Origin, TrainConfig};
+use super::key::Mark;
+use super::layer::Origin;
+use super::lookup::{known_key, marked};
+use super::table::TrainConfig;
+use super::types::{FinetuningType, OptimKind};
 use crate::{Error, Result};
 use loram_core::equivalence::{Optimizer, Setting};
 use loram_core::growth::Knob;
 use loram_io::plan::Match;
 use serde_json::{Map, Value};
-
-/// Keys that can be asked for.
-pub const REWRITABLE: [&str; 8] =
-    ["lora_alpha", "use_rslora", "learning_rate", "lr_a", "lr_b", "loraplus_lr_ratio", "init_scale_a", "init_scale_b"];
 
 /// An equal configuration.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ impl TrainConfig {
         }
     }
 
-    /// The equal configuration with these values of [`REWRITABLE`] keys. `use_rslora` alone is a change of notation:
+    /// The equal configuration with these values of [`Mark::Rewritable`] keys. `use_rslora` alone is a change of notation:
     /// `lora_alpha` takes the value that leaves the scaling where it is. `loraplus_lr_ratio` alone goes into the scaling.
     ///
     /// Errors: keys that cannot be asked for, values of another type, keys that contradict each other; full fine-tuning,
@@ -53,13 +53,15 @@ impl TrainConfig {
         let mut asked = self.clone();
         let mut keys = Vec::new();
         for (key, value) in wanted {
-            let name = super::keys::canonical(key).ok_or_else(|| super::unknown_key(key, &Origin::Rewrite))?;
-            let Some(name) = REWRITABLE.iter().find(|k| **k == name) else {
-                let what = format!("{name}: changes more than the notation; there are {}", REWRITABLE.join(", "));
+            let key = known_key(key, &Origin::Rewrite)?;
+            if !key.is(Mark::Rewritable) {
+                let all: Vec<&str> = marked(Mark::Rewritable).map(|k| k.name).collect();
+                let what =
+                    format!("{}: no equal setting follows from it; expected one of {}", key.name, all.join(", "));
                 return Err(Error::Config(what));
-            };
-            asked.set_from(name, value, Origin::Rewrite)?;
-            keys.push(*name);
+            }
+            asked.set_from(key, value, Origin::Rewrite)?;
+            keys.push(key.name);
         }
         let kind = self.step_kind();
         let equations = self.equations(&asked, &keys)?;

@@ -104,7 +104,7 @@ impl<'c> Setup<'c> {
         let task = data.train.task;
         let mut state = TrainerState {
             max_steps: data.total_steps,
-            config: config.trajectory(device::name(compute)),
+            config: config.fixed_keys(device::name(compute)),
             data: data_checksum(&data.train.examples),
             ..TrainerState::default()
         };

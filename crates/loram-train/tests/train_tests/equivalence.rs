@@ -213,7 +213,7 @@ fn what_cannot_be_rewritten_is_named() {
         assert_eq!(e.exit_code(), 2);
         e.to_string()
     };
-    assert!(fails("init: lora", &["r=8"]).contains("r: changes more than the notation"));
+    assert!(fails("init: lora", &["r=8"]).contains("r: no equal setting follows from it"));
     assert!(fails("init: lora", &["lora_alfa=8"]).contains("did you mean `lora_alpha`"));
     assert!(fails("init: lora", &["lora_alpha=many"]).contains("lora_alpha: found \"many\""));
     assert!(fails("init: lora-alpha", &["lora_alpha=8"]).contains("sets lora_alpha itself"));

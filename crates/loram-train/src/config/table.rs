@@ -1,0 +1,220 @@
+//! The table of all keys. Adding a key is one row here, and the code that uses it.
+
+use super::key::{Key, Mark, expected, key_table};
+use super::layer::Origin;
+use super::types::*;
+use loram_core::{OneOrMany, TargetModules};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+key_table! {
+    "Model" {
+        /// Model folder, or id on the Hugging Face hub.
+        model_name_or_path ["model"]: String = String::new(),
+            as "DIR|HUB_ID", [Plan Common AliasFlag Resumable Input];
+        /// Branch, tag or commit of a hub model.
+        revision: Option<String> = None, [Plan Resumable];
+        /// Adapter to train further, in place of a new one.
+        adapter_name_or_path ["adapter"]: Option<String> = None, as "DIR|HUB_ID", [AliasFlag];
+    }
+    "Data" {
+        /// Training data: files (.jsonl, .json, .txt, also .gz), or a generated set such as demo:restaurants.
+        train_data ["data", "dataset", "train_file"]: Vec<String> = Vec::new(),
+            as "FILE", [Common AliasFlag Resumable Input];
+        /// Evaluation data, in the same forms.
+        eval_data ["validation_data", "validation_file"]: Vec<String> = Vec::new(),
+            as "FILE", [Common Resumable Input];
+        /// Format of the records: text, prompt_completion, messages, alpaca, classification or regression; null: detect it
+        /// from their fields.
+        dataset_format ["format"]: Option<String> = None, [Init Eval];
+        /// Rename columns: expected name → name in the data.
+        columns: BTreeMap<String, String> = BTreeMap::new(), [Init Eval];
+        /// Column that holds the text.
+        dataset_text_field: Option<String> = None, [Init Eval];
+        /// Use at most this many training records; of text files, this many pieces of max_length.
+        max_samples ["max_train_samples"]: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [MinusOne];
+        /// Use at most this many evaluation records; of text files, this many pieces of max_length.
+        max_eval_samples: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Eval Resumable];
+        /// Compute the loss on completions and assistant turns only; null: if records have a prompt.
+        completion_only_loss: Option<bool> = None, [Init Eval];
+        /// Maximum length of an example in tokens, and the size of a pack; null: the model's own limit, at most 1024.
+        max_length ["max_seq_length", "cutoff_len"]: Option<usize> = None, if |n| n.is_none_or(|n| n >= 2) => "at least 2",
+            [Init Info Eval Common];
+        /// Pack several examples into one row of max_length tokens, without attention between them.
+        packing: bool = false, [Common];
+        /// Chat template that replaces the model's: Jinja text, a file with it, or chatml.
+        chat_template: Option<String> = None, [Init Eval];
+        /// Training objective; null: chosen by the data and the model.
+        task: Option<TaskKind> = None, [Init Eval];
+    }
+    "Adapter" {
+        /// lora trains adapters, full trains every weight.
+        finetuning_type: FinetuningType = FinetuningType::Lora, [Info];
+        /// Initialisation scheme of the adapters.
+        init_lora_weights ["init"]: SchemeName = SchemeName("loram".into()),
+            [Init Plan Info Common AliasFlag InAdapter];
+        /// Basis of loram: dst, random-orthogonal, gaussian or dct.
+        basis: Option<String> = None, [Init Plan Info];
+        /// Gain of loram: log, log-half, exact, sketch, auto or auto:SHARE, track:SCHEME, or a number in (0, 1].
+        gain: Option<String> = None, [Init Plan Info];
+        /// Statistic of W that the gain multiplies: second-moment, or variance as in the authors' code.
+        gain_statistic: Option<String> = None, [Init Plan Info];
+        /// Data on which eva, corda and lora-ga run the model, and loram if its gain is auto or tracks one of them; empty: the
+        /// training data.
+        calibration_data: Vec<String> = Vec::new(), as "FILE", [Init Resumable InAdapter];
+        /// Number of calibration records, chosen by seed.
+        calibration_samples: usize = 256, if |n| *n > 0 => "at least 1", [Init];
+        /// Largest rank of a layer under eva, in multiples of r; 1: every layer has rank r.
+        rho: Option<f64> = None, if |x| x.is_none_or(|x| x >= 1.0) => "at least 1; null is 2", [Init Plan Info];
+        /// Mode of corda: ipm, or kpm to preserve knowledge that the calibration data show.
+        corda_method: Option<String> = None, [Init Plan Info];
+        /// gamma of lora-ga's stable scale; a larger one makes the initial factors smaller.
+        stable_gamma: Option<f64> = None, if |x| x.is_none_or(|x| x > 0.0) => "above 0; null is 16", [Init Plan Info];
+        /// Quantisation whose error loftq compensates: nf4, or uniform-N with N bits from 2 to 8; null: nf4.
+        loftq_quantizer: Option<String> = None, [Init Plan Info];
+        /// Iterations of loftq; null: 1.
+        loftq_iter: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Init Plan Info];
+        /// Factor on the initial A of the scheme.
+        init_scale_a: f64 = 1.0, if |x| *x > 0.0 && x.is_finite() => "above 0",
+            [Init Plan Info InAdapter Factor Rewritable];
+        /// Factor on the initial B of the scheme.
+        init_scale_b: f64 = 1.0, if |x| *x > 0.0 && x.is_finite() => "above 0",
+            [Init Plan Info InAdapter Factor Rewritable];
+        /// Rank of the adapters.
+        r ["lora_r", "lora_rank", "rank"]: usize = 8, if |r| *r > 0 => "at least 1",
+            [Init Plan Info Common Axis Peft InAdapter];
+        /// Numerator of the scaling lora_alpha/r; null: r, for a scaling of 1 (sqrt(r) with use_rslora).
+        lora_alpha: Option<f64> = None, if |a| a.is_none_or(|a| a > 0.0) => "above 0",
+            [Init Plan Info Common Peft InAdapter Rewritable];
+        /// Dropout probability of the input of A in training.
+        lora_dropout: f64 = 0.0, if |p| (0.0..1.0).contains(p) => "from 0 to below 1", [Init Plan Info Peft];
+        /// Apply the dropout that config.json asks for inside the model (hidden_dropout_prob, attention_dropout, …) in training.
+        model_dropout: bool = true;
+        /// Modules that get an adapter.
+        target_modules ["lora_target"]: TargetModules = TargetModules::AllLinear,
+            [Init Plan Info Common Peft InAdapter];
+        /// Modules that get no adapter.
+        exclude_modules: Option<TargetModules> = None, [Init Plan Info Peft];
+        /// Ranks of modules that match a pattern: pattern → rank.
+        rank_pattern: BTreeMap<String, usize> = BTreeMap::new(), if |p| p.values().all(|r| *r > 0) => "ranks of at least 1",
+            [Init Plan Info Peft InAdapter];
+        /// lora_alpha of modules that match a pattern: pattern → lora_alpha.
+        alpha_pattern: BTreeMap<String, f64> = BTreeMap::new(), [Init Plan Info Peft InAdapter];
+        /// Blocks that get adapters, by number; null: all.
+        layers_to_transform: Option<OneOrMany<usize>> = None, [Init Plan Info Peft];
+        /// Name of the list of blocks, if it is not the one before the first number in a path.
+        layers_pattern: Option<OneOrMany<String>> = None, [Init Plan Info Peft];
+        /// Modules that are fully trained and saved beside the adapters; heads of classifiers always are.
+        modules_to_save: Vec<String> = Vec::new(), [Plan Info Peft];
+        /// Use the scaling lora_alpha/sqrt(r) instead of lora_alpha/r.
+        use_rslora: bool = false, [Init Plan Info Common Peft InAdapter Rewritable];
+        /// How s·B₀A₀ is subtracted from the base, if the scheme starts with B₀A₀ ≠ 0: residual changes the weights, branch
+        /// subtracts it in every pass; auto takes residual for weights held in f32.
+        base: BaseMode = BaseMode::Auto;
+        /// Form of the saved adapter: plain loads into PEFT, native has rank r and the recipe of the initialisation.
+        adapter_format: AdapterFormat = AdapterFormat::Plain, [Resumable];
+    }
+    "Optimiser" {
+        /// Peak learning rate.
+        learning_rate ["lr"]: f64 = 5e-5, if |x| *x >= 0.0 => "0 or more", [Init Plan Common Axis Rewritable];
+        /// Learning rate schedule after warm-up.
+        lr_scheduler_type: SchedulerType = SchedulerType::Cosine;
+        /// Share of all steps over which the learning rate rises from 0; not used with warmup_steps.
+        warmup_ratio: f64 = 0.03, if |x| (0.0..=1.0).contains(x) => "from 0 to 1";
+        /// Steps over which the learning rate rises from 0; below 1: share of all steps; null: use warmup_ratio.
+        warmup_steps: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more";
+        /// Number of passes over the data; not used with max_steps.
+        num_train_epochs ["epochs"]: f64 = 3.0, if |x| *x > 0.0 => "above 0", [Common];
+        /// Number of optimiser steps; null: use num_train_epochs.
+        max_steps: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Common MinusOne];
+        /// Examples (packs, with packing) per forward pass.
+        per_device_train_batch_size ["batch_size", "train_batch_size"]: usize = 8, if |n| *n > 0 => "at least 1",
+            [Init Info Common];
+        /// Examples per forward pass of an evaluation.
+        per_device_eval_batch_size ["eval_batch_size"]: usize = 8, if |n| *n > 0 => "at least 1",
+            [Eval Resumable Cosmetic];
+        /// Forward passes per optimiser step; the loss is the mean over all their tokens.
+        gradient_accumulation_steps: usize = 1, if |n| *n > 0 => "at least 1", [Common];
+        /// Optimiser.
+        optim ["optimizer"]: OptimKind = OptimKind::AdamW, [Init Plan Info];
+        /// Momentum of sgd.
+        momentum: f64 = 0.0, if |x| (0.0..1.0).contains(x) => "from 0 to below 1", [Plan];
+        /// Decay of AdamW's running mean of gradients.
+        adam_beta1: f64 = 0.9, if |x| (0.0..1.0).contains(x) => "from 0 to below 1";
+        /// Decay of AdamW's running mean of squared gradients.
+        adam_beta2: f64 = 0.999, if |x| (0.0..1.0).contains(x) => "from 0 to below 1";
+        /// Epsilon of AdamW.
+        adam_epsilon: f64 = 1e-8, if |x| *x >= 0.0 => "0 or more", [Plan];
+        /// Decoupled weight decay, not on biases and norms. It pulls the factors towards 0, not towards their initial values.
+        weight_decay: f64 = 0.0, if |x| *x >= 0.0 => "0 or more", [Plan];
+        /// LoRA+: ratio of the learning rate of B to that of A; null: 1. Trained biases follow B.
+        loraplus_lr_ratio: Option<f64> = None, if |x| x.is_none_or(|x| x > 0.0) => "above 0", [Init Plan Rewritable];
+        /// Peak learning rate of A; null: learning_rate. Fully trained modules keep learning_rate.
+        lr_a: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more", [Init Plan Factor Rewritable];
+        /// Peak learning rate of B; null: that of A, times loraplus_lr_ratio.
+        lr_b: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more", [Init Plan Factor Rewritable];
+        /// Weight decay of A; null: weight_decay.
+        weight_decay_a: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more", [Plan Factor];
+        /// Weight decay of B; null: weight_decay.
+        weight_decay_b: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more", [Plan Factor];
+        /// Epsilon of AdamW for A; null: adam_epsilon.
+        adam_epsilon_a: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more", [Plan Factor];
+        /// Epsilon of AdamW for B; null: adam_epsilon.
+        adam_epsilon_b: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more", [Plan Factor];
+        /// Clip gradients to this total norm; 0: no clipping.
+        max_grad_norm: f64 = 1.0, if |x| *x >= 0.0 => "0 or more", [Plan];
+        /// Keep only the inputs of blocks and recompute the rest: less memory, a third more time.
+        gradient_checkpointing: bool = false, [Info Resumable];
+        /// Seed of the initialisation of adapters and heads, and of dropout.
+        seed: u64 = 42, [Init Plan Info Common Axis];
+        /// Seed of the data order; null: seed.
+        data_seed: Option<u64> = None;
+    }
+    "Run" {
+        /// Run folder.
+        output_dir ["output"]: PathBuf = PathBuf::from("loram-output"), [Common AliasFlag Resumable Folder];
+        /// Write into a run folder that is not empty; remove its checkpoints and adapter first.
+        overwrite_output_dir: bool = false, [Resumable Folder];
+        /// Resume from a checkpoint.
+        resume_from_checkpoint ["resume"]: Resume = Resume::No, [AliasFlag Resumable Folder];
+        /// Steps between lines of metrics.
+        logging_steps: usize = 10, if |n| *n > 0 => "at least 1", [Resumable];
+        /// Steps between measurements of the size of each layer's update; 0: never.
+        magnitude_steps: usize = 20, [Resumable Cosmetic];
+        /// When to evaluate; null: steps if eval_steps is given, else every epoch if there is eval_data.
+        eval_strategy ["evaluation_strategy"]: Option<Strategy> = None, [Resumable];
+        /// Steps between evaluations.
+        eval_steps: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Resumable];
+        /// Evaluate before the first step, too.
+        eval_on_start: bool = true, [Resumable];
+        /// When to save a checkpoint; null: steps if save_steps is given, else with the evaluations, else every epoch.
+        save_strategy: Option<Strategy> = None, [Resumable];
+        /// Steps between checkpoints.
+        save_steps: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Resumable];
+        /// Keep at most this many checkpoints, including the best one; null: all.
+        save_total_limit: Option<usize> = Some(2), if |n| *n != Some(0) => "at least 1",
+            [Resumable Cosmetic MinusOne];
+        /// Save the weights of the best evaluation at the end, not those of the last step.
+        load_best_model_at_end: bool = false, [Resumable];
+        /// Metric that decides which evaluation is best; null: loss.
+        metric_for_best_model: Option<String> = None, [Resumable];
+        /// Prefer larger values of that metric; null: true except for loss, perplexity and mse.
+        greater_is_better: Option<bool> = None, [Resumable];
+        /// Stop after this many evaluations without improvement; null: never.
+        early_stopping_patience: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Resumable];
+        /// Smallest improvement that counts as one.
+        early_stopping_threshold: f64 = 0.0, if |x| *x >= 0.0 => "0 or more", [Resumable];
+        /// Prompts to generate from before and after training, or the number of evaluation examples to use for that.
+        sample_prompts: SamplePrompts = SamplePrompts::First(0), [Resumable];
+        /// Maximum length of these texts in tokens.
+        max_new_tokens: usize = 64, if |n| *n > 0 => "at least 1", [Resumable];
+        /// Where to report metrics besides metrics.jsonl.
+        report_to: ReportTo = ReportTo::TensorBoard, [Resumable Cosmetic];
+        /// Device: cuda is an NVIDIA GPU, in bfloat16 with f32 adapters; auto takes one if this build supports it and the
+        /// machine has one.
+        device: DeviceKind = DeviceKind::Auto, [Init Info Eval Generate Common];
+        /// What to do if the memory estimate exceeds the free memory.
+        memory_check: MemoryCheck = MemoryCheck::Error, [Resumable Cosmetic];
+    }
+}

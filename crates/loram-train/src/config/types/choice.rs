@@ -1,0 +1,148 @@
+//! Keys that take one of a few names.
+
+use super::key_type::{KeyType, text};
+use serde_json::{Value, json};
+
+/// Defines an enum of named choices.
+macro_rules! choices {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal $(| $other:literal)*),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$doc])* $variant),* }
+
+        impl $name {
+            /// The name in configuration files.
+            pub fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $text),* }
+            }
+        }
+
+        impl KeyType for $name {
+            const PLACEHOLDER: &'static str = "CHOICE";
+            fn expected() -> String {
+                concat!("one of", $(" ", $text),*).replace(' ', ", ").replacen("one, of, ", "one of ", 1)
+            }
+            fn read(value: &Value) -> Option<$name> {
+                // an unquoted `no` is a boolean to many YAML writers
+                let text = match value {
+                    Value::Bool(false) => "no".to_string(),
+                    other => text(other)?.to_ascii_lowercase().replace('-', "_"),
+                };
+                match text.as_str() {
+                    $($text $(| $other)* => Some($name::$variant),)*
+                    _ => None,
+                }
+            }
+            fn write(&self) -> Value {
+                json!(self.as_str())
+            }
+        }
+    };
+}
+
+choices! {
+    /// When something happens in training.
+    Strategy {
+        /// Never.
+        No = "no" | "none" | "false",
+        /// Every given number of steps.
+        Steps = "steps",
+        /// At the end of each epoch.
+        Epoch = "epoch",
+    }
+}
+choices! {
+    /// The objective of training.
+    TaskKind {
+        /// Predict the next token.
+        CausalLm = "causal_lm",
+        /// Assign one of several labels.
+        Classification = "classification" | "seq_cls",
+        /// Predict a number.
+        Regression = "regression",
+    }
+}
+choices! {
+    /// The parameters that are trained.
+    FinetuningType {
+        /// Adapters.
+        Lora = "lora",
+        /// Every weight.
+        Full = "full",
+    }
+}
+choices! {
+    /// Schedule of the learning rate, with the formulas of transformers.
+    SchedulerType {
+        /// Cosine decay to 0 over half a period.
+        Cosine = "cosine",
+        /// Linear decay to 0.
+        Linear = "linear",
+        /// Constant, without warm-up.
+        Constant = "constant",
+        /// Constant after warm-up.
+        ConstantWithWarmup = "constant_with_warmup",
+    }
+}
+choices! {
+    /// Optimiser.
+    OptimKind {
+        /// AdamW (1711.05101).
+        AdamW = "adamw" | "adamw_torch" | "adamw_torch_fused" | "adamw_hf",
+        /// Stochastic gradient descent, with `momentum`.
+        Sgd = "sgd",
+    }
+}
+choices! {
+    /// Form of the saved adapter.
+    AdapterFormat {
+        /// As PEFT reads it: it loads onto the original base model. Rank 2r for schemes that change the base.
+        Plain = "plain",
+        /// Rank r, with the recipe of the initialisation in `loram.json`.
+        Native = "native",
+    }
+}
+choices! {
+    /// How the initial product s·B₀A₀ is subtracted from the base, for schemes where it is not 0.
+    BaseMode {
+        /// `residual` where weights are held in f32, else `branch`.
+        Auto = "auto",
+        /// `W − s·B₀A₀` in memory, in f32.
+        Residual = "residual",
+        /// W is unchanged, and `s·B₀(A₀x)` is subtracted in every pass.
+        Branch = "branch",
+    }
+}
+choices! {
+    /// Reaction to a memory estimate that exceeds the free memory.
+    MemoryCheck {
+        /// Stop with an error before anything is loaded.
+        Error = "error",
+        /// Warn and continue.
+        Warn = "warn",
+        /// Do not check.
+        Off = "off" | "no",
+    }
+}
+choices! {
+    /// The device that a model runs on.
+    #[derive(Default)]
+    DeviceKind {
+        /// An NVIDIA GPU if this build supports it and the machine has one, else the CPU.
+        #[default]
+        Auto = "auto",
+        /// The CPU, in f32.
+        Cpu = "cpu",
+        /// An NVIDIA GPU, in bfloat16.
+        Cuda = "cuda" | "gpu",
+    }
+}
+choices! {
+    /// Where metrics are reported besides `metrics.jsonl`.
+    ReportTo {
+        /// TensorBoard event files in the run folder.
+        TensorBoard = "tensorboard" | "all",
+        /// Nowhere else.
+        None = "none" | "no",
+    }
+}

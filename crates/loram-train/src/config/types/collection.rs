@@ -1,0 +1,121 @@
+//! Lists, maps and sets of modules.
+
+use super::key_type::{FlagForm, KeyType, text};
+use loram_core::{OneOrMany, TargetModules};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// A list; a text, split at its commas, is a list too.
+impl KeyType for Vec<String> {
+    const FORM: FlagForm = FlagForm::List;
+    fn expected() -> String {
+        "a list of texts".into()
+    }
+    fn read(value: &Value) -> Option<Vec<String>> {
+        match value {
+            Value::Null => Some(Vec::new()),
+            Value::Array(list) => list.iter().map(text).collect(),
+            other => {
+                Some(text(other)?.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_string).collect())
+            }
+        }
+    }
+    fn write(&self) -> Value {
+        json!(self)
+    }
+}
+
+macro_rules! map_type {
+    ($value:ty, $expected:literal) => {
+        impl KeyType for BTreeMap<String, $value> {
+            const PLACEHOLDER: &'static str = "{KEY: VALUE}";
+            fn expected() -> String {
+                $expected.into()
+            }
+            fn read(value: &Value) -> Option<Self> {
+                match value {
+                    Value::Null => Some(BTreeMap::new()),
+                    Value::Object(map) => {
+                        map.iter().map(|(k, v)| Some((k.clone(), <$value as KeyType>::read(v)?))).collect()
+                    }
+                    _ => None,
+                }
+            }
+            fn write(&self) -> Value {
+                Value::Object(self.iter().map(|(k, v)| (k.clone(), v.write())).collect::<Map<_, _>>())
+            }
+        }
+    };
+}
+map_type!(usize, "a map from module pattern to whole number");
+map_type!(f64, "a map from module pattern to number");
+map_type!(String, "a map from name to name");
+
+/// Module names; `all-linear` must stand alone.
+fn named_targets(names: Vec<String>) -> Option<TargetModules> {
+    match names.iter().any(|n| n.eq_ignore_ascii_case("all-linear")) {
+        true => (names.len() == 1).then_some(TargetModules::AllLinear),
+        false => (!names.is_empty()).then_some(TargetModules::Names(names)),
+    }
+}
+
+impl KeyType for TargetModules {
+    const FORM: FlagForm = FlagForm::List;
+    const PLACEHOLDER: &'static str = "NAMES|REGEX";
+    fn expected() -> String {
+        "\"all-linear\", a list of module names, or a regular expression".into()
+    }
+    fn read(value: &Value) -> Option<TargetModules> {
+        match value {
+            Value::Array(list) => named_targets(list.iter().map(text).collect::<Option<_>>()?),
+            Value::String(s) if s.eq_ignore_ascii_case("all-linear") => Some(TargetModules::AllLinear),
+            // PEFT reads every other string as an expression that must match a whole path, which a bare name never does
+            Value::String(s) if s.contains(['^', '$', '*', '+', '?', '(', '[', '{', '|', '\\']) => {
+                Some(TargetModules::Regex(s.clone()))
+            }
+            Value::String(s) => {
+                named_targets(s.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_string).collect())
+            }
+            _ => None,
+        }
+    }
+    fn write(&self) -> Value {
+        json!(self)
+    }
+}
+
+impl KeyType for OneOrMany<usize> {
+    const FORM: FlagForm = FlagForm::List;
+    fn expected() -> String {
+        "a block number or a list of them".into()
+    }
+    fn read(value: &Value) -> Option<Self> {
+        match value {
+            Value::Array(list) => Some(OneOrMany::Many(list.iter().map(usize::read).collect::<Option<_>>()?)),
+            Value::String(s) if s.contains(',') => {
+                let list = s.split(',').map(|t| t.trim().parse().ok());
+                Some(OneOrMany::Many(list.collect::<Option<_>>()?))
+            }
+            other => usize::read(other).map(OneOrMany::One),
+        }
+    }
+    fn write(&self) -> Value {
+        json!(self)
+    }
+}
+
+impl KeyType for OneOrMany<String> {
+    const FORM: FlagForm = FlagForm::List;
+    fn expected() -> String {
+        "a name or a list of names".into()
+    }
+    fn read(value: &Value) -> Option<Self> {
+        match value {
+            Value::Array(list) => Some(OneOrMany::Many(list.iter().map(text).collect::<Option<_>>()?)),
+            other => text(other).map(OneOrMany::One),
+        }
+    }
+    fn write(&self) -> Value {
+        json!(self)
+    }
+}

@@ -1,0 +1,15 @@
+//! The types of the keys: how each reads the loosely typed values of YAML, `--set` and flags, and writes them back.
+
+mod choice;
+mod collection;
+mod scalar;
+mod special;
+
+pub use choice::{
+    AdapterFormat, BaseMode, DeviceKind, FinetuningType, MemoryCheck, OptimKind, ReportTo, SchedulerType, Strategy,
+    TaskKind,
+};
+pub use key_type::{FlagForm, KeyType};
+pub use special::{Resume, SamplePrompts, SchemeName};
+
+mod key_type;
