@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::choice::{self, Choice};
 use crate::grid::{Grid, RunSpec};
+use crate::run_folder::check_same;
 use crate::scores::Scores;
 use loram_train::TrainConfig;
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,7 +78,7 @@ impl Board {
     pub fn look(&mut self, i: usize) -> Result<bool> {
         let spec = &self.runs[i];
         let Some(s) = Scores::read(&spec.config.output_dir)? else { return Ok(false) };
-        crate::job::check_same(spec, &spec.config.output_dir)?;
+        check_same(spec, &spec.config.output_dir)?;
         let brief = Brief { choice: Choice::of(&s), seconds: s.cost.train_seconds + s.cost.score_seconds };
         self.scored[i] = Some(brief);
         Ok(true)

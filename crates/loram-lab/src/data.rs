@@ -1,9 +1,9 @@
-//! Held-out data in two parts: one on which learning rates are chosen, one for the score.
+//! Held-out data in two parts: a selection part, on which learning rates are chosen, and a test part for the score.
 //!
-//! The division is made once for a task, by seed, and lies as files beside the run folders; every run reads the same
-//! files. Where a task brings no `eval_data`, a part of its training data is held out first.
+//! The data of a task are divided once, by seed, and written beside the run folders; every run reads the same files. If a
+//! task has no `eval_data`, a part of its training data is held out first.
 
-use crate::grid::{SplitOptions, file_name};
+use crate::names::file_name;
 use crate::{Error, Result};
 use loram_io::atomic;
 use loram_io::checksum::sha256;
@@ -14,28 +14,75 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Fewer documents than this are cut into pieces, so that there is something to divide.
+/// Fewer documents than this are cut into pieces, so that they can be divided.
 const FEW_DOCUMENTS: usize = 20;
-/// Length of such pieces in bytes, at least.
+/// Least length of such a piece in bytes.
 const PIECE: usize = 1200;
+
+/// How the data of a task are divided.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SplitOptions {
+    /// Share of the held-out records in the selection part; the rest is the test part.
+    pub selection: f64,
+    /// Share of the training records that is held out if a task has no `eval_data`.
+    pub holdout: f64,
+    /// Seed of the division.
+    pub seed: u64,
+    /// Train on this many records, chosen by the seed; `None`: all.
+    pub train_samples: Option<usize>,
+    /// Use at most this many records of the selection part.
+    pub selection_samples: Option<usize>,
+    /// Use at most this many records of the test part.
+    pub test_samples: Option<usize>,
+}
+
+impl Default for SplitOptions {
+    fn default() -> SplitOptions {
+        SplitOptions {
+            selection: 0.5,
+            holdout: 0.1,
+            seed: 0,
+            train_samples: None,
+            selection_samples: None,
+            test_samples: None,
+        }
+    }
+}
+
+/// The options as text, for the name of the folder.
+impl std::fmt::Display for SplitOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let n = |x: Option<usize>| x.map_or("all".to_string(), |n| n.to_string());
+        write!(
+            f,
+            "selection {} holdout {} seed {} take {} {} {}",
+            self.selection,
+            self.holdout,
+            self.seed,
+            n(self.train_samples),
+            n(self.selection_samples),
+            n(self.test_samples)
+        )
+    }
+}
 
 /// The data of a task as files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Split {
     /// Training data.
     pub train: Vec<String>,
-    /// Where learning rates are chosen.
+    /// The selection part, on which learning rates are chosen.
     pub selection: PathBuf,
-    /// Where the score is taken.
+    /// The test part, on which the score is computed.
     pub test: PathBuf,
-    /// Held-out sources; empty: taken from the training data.
+    /// Held-out sources; empty: held out from the training data.
     held_out: Vec<String>,
     source: Vec<String>,
     options: SplitOptions,
 }
 
 impl Split {
-    /// The files of a task under `output`; [`Split::prepare`] writes them. Errors: data that are not there.
+    /// The files of a task under `output`; [`Split::prepare`] writes them. Errors: a data file that does not exist.
     pub fn new(output: &Path, task: &str, config: &TrainConfig, options: &SplitOptions) -> Result<Split> {
         let (source, held_out) = (config.train_data.clone(), config.eval_data.clone());
         for path in source.iter().chain(&held_out) {
@@ -43,7 +90,7 @@ impl Split {
                 return Err(Error::Usage(format!("task `{task}`: no such data file `{path}`")));
             }
         }
-        // other data or options make another division: runs on the old one are then seen to be different
+        // other data or options get another folder, so that runs on the old data are recognised as different
         let hash = Sha256::digest(format!("{source:?} {held_out:?} {options}"));
         let mark: String = hash.iter().take(4).map(|b| format!("{b:02x}")).collect();
         let dir = output.join("data").join(format!("{}-{mark}", file_name(task)));
@@ -64,10 +111,10 @@ impl Split {
         })
     }
 
-    /// Writes the files, unless they are there. Two programs that do it at once write the same bytes.
+    /// Writes the files unless they exist. Two programs that do so at once write the same bytes.
     pub fn prepare(&self) -> Result<()> {
         let made_of = self.test.with_file_name("sources.json");
-        // the last one to be written
+        // this file is written last
         if self.test.exists() {
             return self.unchanged(&made_of);
         }
@@ -108,12 +155,12 @@ impl Split {
         write(&self.test, &test)
     }
 
-    /// The files that the task names; generated sets are none.
+    /// The files that the task names, without generated sets.
     fn files(&self) -> impl Iterator<Item = &String> {
         self.source.iter().chain(&self.held_out).filter(|path| !path.starts_with("demo:"))
     }
 
-    /// An error when a file is no longer what the parts, and the runs so far, were made of.
+    /// Fails if a file has changed since its records were divided.
     fn unchanged(&self, made_of: &Path) -> Result<()> {
         // a folder of an earlier version has no checksums
         let Ok(text) = std::fs::read_to_string(made_of) else { return Ok(()) };
@@ -123,8 +170,8 @@ impl Split {
             if sums.get(path).is_some_and(|then| sha256(Path::new(path)).is_ok_and(|now| now != *then)) {
                 let folder = made_of.parent().unwrap_or(made_of).display();
                 return Err(Error::Usage(format!(
-                    "{path}: not the data of the runs so far, which {folder} was made of; put the old file back, or give \
-                     the grid another output_dir"
+                    "{path}: has changed since {folder} was written from it, and earlier runs used the old data; restore the \
+                     file, or give the grid another output_dir"
                 )));
             }
         }
@@ -133,11 +180,11 @@ impl Split {
 }
 
 fn too_few(paths: &[String], n: usize) -> Error {
-    let what = "too few to hold some out, choose learning rates on a part of them and score on another";
+    let what = "too few to train, choose learning rates and score on separate parts";
     Error::Usage(format!("{}: {n} record(s): {what}", paths.join(", ")))
 }
 
-/// All records of these sources; a few long documents in pieces.
+/// All records of these sources, with a few long documents cut into pieces.
 fn read(paths: &[String]) -> Result<Vec<RawRecord>> {
     let mut out = Vec::new();
     for path in paths {
@@ -146,7 +193,7 @@ fn read(paths: &[String]) -> Result<Vec<RawRecord>> {
     let documents = out.iter().filter(|r| matches!(r, RawRecord::Document(_))).count();
     if documents > 0 && documents != out.len() {
         return Err(Error::Usage(format!(
-            "{}: text files and JSON files cannot be divided together",
+            "{}: text files and JSON files cannot be mixed in one task",
             paths.join(", ")
         )));
     }
@@ -160,7 +207,7 @@ fn read(paths: &[String]) -> Result<Vec<RawRecord>> {
     Ok(out.into_iter().flat_map(text).map(RawRecord::Document).collect())
 }
 
-/// A text in pieces of [`PIECE`] bytes or a little more, cut where lines end and, if there are any, at empty lines.
+/// Cuts a text into pieces of at least [`PIECE`] bytes: at empty lines if it has any, else at line ends.
 fn pieces(text: &str) -> Vec<String> {
     let between = if text.contains("\n\n") { "\n\n" } else { "\n" };
     let mut out = vec![String::new()];
@@ -179,7 +226,7 @@ fn pieces(text: &str) -> Vec<String> {
     out
 }
 
-/// `n` records chosen by seed, and the others, each in the order of the data.
+/// `n` records chosen by seed, and the other ones, both in the order of the data.
 fn divide(records: Vec<RawRecord>, n: usize, seed: u64) -> (Vec<RawRecord>, Vec<RawRecord>) {
     let mut chosen = vec![false; records.len()];
     permutation(records.len(), seed, 0).into_iter().take(n).for_each(|i| chosen[i] = true);
@@ -234,7 +281,7 @@ mod tests {
         let other = SplitOptions { seed: 1, test_samples: Some(4), ..SplitOptions::default() };
         let again = Split::new(dir.path(), "t", &c, &other).unwrap();
         again.prepare().unwrap();
-        assert_ne!(again.test, split.test, "another division has another folder");
+        assert_ne!(again.test, split.test, "other options have another folder");
         assert_eq!(lines(&again.test).len(), 4);
     }
 

@@ -5,6 +5,7 @@
 
 use crate::board::{Board, Shard, State};
 use crate::grid::Grid;
+use crate::run_folder::state_dir;
 use crate::{Error, Result};
 use loram_train::StopFlag;
 use std::collections::BTreeSet;
@@ -202,7 +203,7 @@ fn start(grid: &Grid, options: &DriveOptions, board: &Board, index: usize, threa
     let spec = &board.runs[index];
     // two processes that need the same division would both write it
     spec.split.prepare()?;
-    let log = grid.output_dir.join("state").join(format!("{}.log", spec.id()));
+    let log = state_dir(&grid.output_dir).join(format!("{}.log", spec.id()));
     let dir = log.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir).map_err(|e| loram_io::Error::io("create", dir, e))?;
     let file = File::create(&log).map_err(|e| loram_io::Error::io("create", &log, e))?;

@@ -1,6 +1,8 @@
 //! Gain curves of the models of a comparison: made once, kept beside the run folders, shown by reports.
 
-use crate::grid::{Grid, file_name};
+use crate::grid::Grid;
+use crate::names::file_name;
+use crate::run_folder::state_dir;
 use crate::{Error, Result};
 use loram_io::atomic;
 use loram_io::gain_curves::GainCurves;
@@ -10,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 fn path(output: &Path, model: &str) -> PathBuf {
-    output.join("state").join(format!("gains-{}.json", file_name(model)))
+    state_dir(output).join(format!("gains-{}.json", file_name(model)))
 }
 
 /// Makes the curves that are missing: exact ones for small models, else those of the sketch.

@@ -2,7 +2,7 @@
 
 use crate::board::Board;
 use crate::grid::Grid;
-use crate::job::check_same;
+use crate::run_folder::check_same;
 use crate::scores::Scores;
 use crate::{Error, Result};
 use loram_io::atomic::AtomicDir;

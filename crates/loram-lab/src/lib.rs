@@ -1,7 +1,7 @@
 //! Many runs: grids, fair comparison, reports.
 //!
 //! - [`Grid`]: schemes × learning rates × ranks × seeds × models × tasks, from a YAML file;
-//! - [`drive`]: makes its runs, several at a time; [`job::run`]: makes one; [`plan()`]: counts and times them;
+//! - [`drive`]: runs it, several runs at a time; [`job::run`]: runs one of them; [`plan_grid`]: counts and times them;
 //! - [`collect()`], [`analyse()`]: from run folders to figures; [`report`]: from figures to HTML, Markdown, CSV, JSON, plots;
 //! - [`peft`]: the PEFT project's experiment folders and result files.
 //!
@@ -28,9 +28,12 @@ mod gather;
 mod grid;
 pub mod job;
 mod metrics_file;
+mod names;
 pub mod peft;
 mod plan;
 pub mod report;
+mod run_folder;
+mod score_run;
 pub mod scores;
 pub mod stats;
 
@@ -40,11 +43,11 @@ pub use analyse::{
 pub use board::{Board, Brief, Shard, State};
 pub use choice::Choice;
 pub use collect::{RunRecord, collect};
-pub use data::Split;
+pub use data::{Split, SplitOptions};
 pub use driver::{DriveOptions, Driven, Update, drive};
 pub use error::{Error, Result};
 pub use examples::Examples;
 pub use gather::{Gathered, gather};
-pub use grid::{Axis, Forgetting, Grid, Halving, Keep, Named, Point, RunSpec, Score, SplitOptions};
+pub use grid::{Axis, Forgetting, Grid, Halving, Keep, Named, Point, RunSpec, Score};
 pub use metrics_file::{Magnitudes, MetricsFile};
-pub use plan::{Plan, PlanRow, plan};
+pub use plan::{GridPlan, PlanRow, plan_grid};

@@ -1,4 +1,4 @@
-//! How many runs a grid has and how long they take: from runs that are scored, else from trials of a few steps.
+//! The number of runs of a grid and their time: from scored runs, else from trials of a few steps.
 
 use crate::board::{Board, State};
 use crate::grid::{Grid, RunSpec};
@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-/// Optimiser steps of a trial; the first is not counted.
+/// Optimiser steps of a trial; the first one is not timed.
 const TRIAL_STEPS: usize = 4;
 /// Examples on which a trial measures the speed of evaluations.
 const TRIAL_EXAMPLES: usize = 16;
 
-/// A line of the plan.
+/// A row of the plan.
 #[derive(Debug, Clone, Serialize)]
 pub struct PlanRow {
     /// Model.
@@ -28,38 +28,38 @@ pub struct PlanRow {
     pub rank: String,
     /// Runs.
     pub runs: usize,
-    /// Scored already.
+    /// Runs that are scored.
     pub done: usize,
-    /// Left, as far as it is known: with halving the full runs of rates that are still in.
+    /// Runs that are left; with halving, full runs of learning rates that are not dropped.
     pub left: usize,
     /// Steps of a full run.
     pub steps: usize,
     /// Seconds of one full run.
     pub seconds: f64,
-    /// Seconds of all that are left, one after another.
+    /// Seconds of all runs that are left, one after another.
     pub total_seconds: f64,
-    /// Whether the time comes from scored runs rather than from a trial.
+    /// True if the time is that of scored runs, false if it is from a trial.
     pub measured: bool,
 }
 
-/// A plan.
+/// The runs of a grid and their time.
 #[derive(Debug, Clone, Serialize)]
-pub struct Plan {
-    /// One line for each model, task and rank.
+pub struct GridPlan {
+    /// One row for each model, task and rank.
     pub rows: Vec<PlanRow>,
-    /// Runs at a time.
+    /// Number of parallel runs.
     pub jobs: usize,
-    /// Threads of each.
+    /// Threads of each run.
     pub threads: usize,
-    /// Seconds until everything is done.
+    /// Seconds until all runs are scored.
     pub seconds: f64,
 }
 
-/// Seconds of parts of a run.
+/// Seconds of the parts of a run.
 struct Trial {
     step: f64,
     example: f64,
-    /// Everything before the first step.
+    /// Seconds before the first step.
     start: f64,
     steps: usize,
     /// Records of both parts of the held-out data.
@@ -67,8 +67,8 @@ struct Trial {
     test: usize,
 }
 
-/// Counts and times the runs of a grid. `say` gets a line for every trial.
-pub fn plan(grid: &Grid, jobs: usize, threads: usize, say: &mut dyn FnMut(String)) -> Result<Plan> {
+/// Counts and times the runs of a grid. `say` gets a line before each trial.
+pub fn plan_grid(grid: &Grid, jobs: usize, threads: usize, say: &mut dyn FnMut(String)) -> Result<GridPlan> {
     let board = Board::new(grid)?;
     let states = board.states();
     let mut groups: BTreeMap<(String, String, Option<u64>), Vec<usize>> = BTreeMap::new();
@@ -92,13 +92,13 @@ pub fn plan(grid: &Grid, jobs: usize, threads: usize, say: &mut dyn FnMut(String
         let seconds = match measured {
             true => crate::stats::mean(&full_done),
             false => {
-                say(format!("trying {} steps: {model} on {task}, {}", TRIAL_STEPS, rank(r)));
+                say(format!("timing {} steps: {model} on {task}, {}", TRIAL_STEPS, rank(r)));
                 let t = trial(spec, threads)?;
                 steps = t.steps;
                 t.start + steps as f64 * t.step + passes(spec, &t) * t.example
             }
         };
-        // shorter runs take their share; of waiting full runs, those that halving will let through
+        // short runs take their share of the time; of waiting full runs, halving drops some
         let kept = grid.halving.map_or(1.0, |h| (h.factor as f64).powi(-(h.rounds as i32)));
         let share = |&i: &usize| match (board.runs[i].point.rung, states[i]) {
             (Some(_), _) => board.runs[i].config.max_steps.unwrap_or(steps) as f64 / steps.max(1) as f64,
@@ -119,15 +119,15 @@ pub fn plan(grid: &Grid, jobs: usize, threads: usize, say: &mut dyn FnMut(String
         });
     }
     let seconds = rows.iter().map(|r| r.total_seconds).sum::<f64>() / jobs as f64;
-    Ok(Plan { rows, jobs, threads, seconds })
+    Ok(GridPlan { rows, jobs, threads, seconds })
 }
 
 fn rank(r: Option<u64>) -> String {
     r.map_or_else(|| "full".into(), |r| r.to_string())
 }
 
-/// Examples that go through the model in evaluations: the curve's points, both parts at the end, the second one once more
-/// for single examples.
+/// The number of examples that all evaluations of a run process: those of the loss curve, both parts at the end, and the
+/// test part once more example by example.
 fn passes(spec: &RunSpec, t: &Trial) -> f64 {
     let c = &spec.config;
     let points = match c.evaluation() {
@@ -140,7 +140,7 @@ fn passes(spec: &RunSpec, t: &Trial) -> f64 {
     (points * t.selection.min(limit)) as f64 + t.selection as f64 + 2.0 * t.test as f64 + forgetting as f64
 }
 
-/// A few steps of the run in a folder that goes away again.
+/// Runs a few steps in a temporary folder.
 fn trial(spec: &RunSpec, threads: usize) -> Result<Trial> {
     spec.split.prepare()?;
     let records = |path: &Path| raw_records(&path.display().to_string()).map(|r| r.len());

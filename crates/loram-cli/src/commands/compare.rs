@@ -7,7 +7,7 @@ use crate::progress::Show;
 use crate::signals;
 use crate::table::{Side, facts, table};
 use loram_lab::job::{self, Done};
-use loram_lab::{Board, DriveOptions, Driven, Grid, Plan, Shard, State, Update, drive, gather, plan};
+use loram_lab::{Board, DriveOptions, Driven, Grid, GridPlan, Shard, State, Update, drive, gather, plan_grid};
 use loram_train::StopFlag;
 use serde_json::json;
 use std::path::Path;
@@ -41,7 +41,7 @@ pub fn run(args: &Compare, threads: Option<usize>, console: &Console) -> Result<
     }
     if args.plan {
         let (jobs, threads) = options.layout(&grid);
-        let found = plan(&grid, jobs, threads, &mut |line| console.say(line))?;
+        let found = plan_grid(&grid, jobs, threads, &mut |line| console.say(line))?;
         return console.result(|| plan_text(&found), &found).map(|()| 0);
     }
     all(&grid, &options, console)
@@ -153,7 +153,7 @@ fn command(grid: &Path, id: &str) -> String {
     format!("loram compare {} --only {id}", grid.display())
 }
 
-fn plan_text(p: &Plan) -> String {
+fn plan_text(p: &GridPlan) -> String {
     let heading = [
         ("model", Side::Left),
         ("task", Side::Left),

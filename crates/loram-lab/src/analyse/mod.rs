@@ -8,6 +8,7 @@ pub use pair::{Comparison, Verdict};
 
 use crate::collect::RunRecord;
 use crate::grid::{Point, Score};
+use crate::names::file_name;
 use loram_io::gain_curves::GainCurves;
 use loram_train::TrainConfig;
 use loram_train::config::{Key, Mark, keys};
@@ -59,7 +60,7 @@ impl Group {
 
     /// A name for files and anchors.
     pub fn slug(&self) -> String {
-        crate::grid::file_name(&self.title().replace(", ", "-").replace(' ', "-"))
+        file_name(&self.title().replace(", ", "-").replace(' ', "-"))
     }
 }
 

@@ -1,76 +1,41 @@
-//! From a grid to its runs.
+//! The runs of a grid.
 
-use super::{Axis, Grid, Named, Point, SplitOptions};
+use super::point::Point;
+use super::run_spec::{Forgetting, RunSpec, Score};
+use super::spec::{Axis, Grid, Named};
 use crate::data::Split;
 use crate::{Error, Result};
 use loram_train::TrainConfig;
 use loram_train::config::{FinetuningType, Key, Layer, Mark, Origin};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What decides between runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Score {
-    /// Name of the metric.
-    pub name: String,
-    /// Whether more of it is better.
-    pub more_is_better: bool,
-}
-
-/// Text of the base model's own domain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forgetting {
-    /// Data files.
-    pub data: Vec<String>,
-    /// Use at most this many records.
-    pub samples: Option<usize>,
-}
-
-/// One run of a grid.
-#[derive(Debug, Clone)]
-pub struct RunSpec {
-    /// What distinguishes it.
-    pub point: Point,
-    /// Its configuration, as `loram train` would take it.
-    pub config: TrainConfig,
-    /// Its data, as they are divided.
-    pub split: Split,
-    /// What it is judged by.
-    pub score: Score,
-    /// Data on which forgetting is measured.
-    pub forgetting: Option<Forgetting>,
-}
-
-impl RunSpec {
-    /// Name of the run and its folder.
-    pub fn id(&self) -> String {
-        self.point.id()
-    }
-}
-
-/// All runs, rounds of halving first.
-pub fn runs(grid: &Grid) -> Result<Vec<RunSpec>> {
-    let mut out = Vec::new();
-    let mut ids = BTreeSet::new();
-    for model in &grid.models {
-        for task in &grid.tasks {
-            for arm in &grid.schemes {
-                for spec in of_arm(grid, model, task, arm)? {
-                    if !ids.insert(spec.id()) {
-                        return Err(grid.error(format!(
-                            "two runs would have the folder `{}`: names and values must differ in letters, digits, - or _",
-                            spec.id()
-                        )));
-                    }
-                    out.push(spec);
+impl Grid {
+    /// Every full run and, with halving, the short runs of its rounds, in the order in which they are run. Errors: a
+    /// configuration that is not valid, two runs with the same name.
+    pub fn runs(&self) -> Result<Vec<RunSpec>> {
+        let mut out = Vec::new();
+        let mut ids = BTreeSet::new();
+        for (model, task, arm) in self.combinations() {
+            for spec in of_arm(self, model, task, arm)? {
+                if !ids.insert(spec.id()) {
+                    return Err(self.error(format!(
+                        "two runs would have the folder `{}`: names and values must differ in letters, digits, - or _",
+                        spec.id()
+                    )));
                 }
+                out.push(spec);
             }
         }
+        // short rounds first; then seed by seed, so that all arms have a first result early
+        out.sort_by_key(|s| (s.point.rung.unwrap_or(usize::MAX), s.point.seed));
+        Ok(out)
     }
-    // short rounds first; then one seed after the other, so that a first picture of all arms is there early
-    out.sort_by_key(|s| (s.point.rung.unwrap_or(usize::MAX), s.point.seed));
-    Ok(out)
+
+    fn combinations(&self) -> impl Iterator<Item = (&Named, &Named, &Named)> {
+        let with_tasks = self.models.iter().flat_map(|m| self.tasks.iter().map(move |t| (m, t)));
+        with_tasks.flat_map(|(m, t)| self.schemes.iter().map(move |a| (m, t, a)))
+    }
 }
 
 /// The runs of one arm on one task.
@@ -89,7 +54,7 @@ fn of_arm(grid: &Grid, model: &Named, task: &Named, arm: &Named) -> Result<Vec<R
     }
     let full = keys.get("finetuning_type").and_then(Value::as_str) == Some("full");
     if full {
-        // no rank to vary
+        // full fine-tuning has no rank
         axes.iter_mut().filter(|a| a.key.name == "r").for_each(|a| a.values.truncate(1));
     }
     let score = keys.remove("score");
@@ -143,14 +108,14 @@ fn one(
         rung: None,
     };
     config.output_dir = grid.run_dir(&point.id());
-    // goes on from a checkpoint where there is one, and starts anew over what is left of a run that had none
+    // resume from a checkpoint if there is one, else overwrite what an interrupted run left
     config.set("resume_from_checkpoint", "auto")?;
     config.set("overwrite_output_dir", true)?;
     let score = score_of(grid, score, &config)?;
     Ok(RunSpec { point, config, split, score, forgetting })
 }
 
-/// What a comparison does where the file says nothing: ten points of each curve, few checkpoints.
+/// Defaults of a comparison: ten evaluations over a run, few checkpoints.
 fn defaults(keys: &mut Map<String, Value>) {
     let steps = keys.get("max_steps").and_then(Value::as_u64);
     let has = |keys: &Map<String, Value>, list: &[&str]| list.iter().any(|k| keys.contains_key(*k));
@@ -165,11 +130,11 @@ fn defaults(keys: &mut Map<String, Value>) {
     keys.entry("save_total_limit").or_insert(json!(1));
 }
 
-/// The same run with fewer steps, for round `rung` of halving; only the first seed takes part.
+/// The same run with fewer steps, for round `rung` of halving; `None` for all seeds but the first.
 fn short(grid: &Grid, full: &RunSpec, rung: usize) -> Result<Option<RunSpec>> {
     let Some(halving) = grid.halving else { return Ok(None) };
     let Some(steps) = full.config.max_steps else {
-        return Err(grid.error("halving needs max_steps: shorter runs are made from it"));
+        return Err(grid.error("halving needs max_steps, which short runs divide"));
     };
     let first = grid.axes.iter().find(|a| a.key.name == "seed").and_then(|a| a.values.first()).and_then(Value::as_u64);
     if first != Some(full.config.seed) {
@@ -217,8 +182,8 @@ fn forgetting(grid: &Grid, data: Option<Value>, samples: Option<Value>) -> Resul
             None => return Err(grid.error(format!("forgetting_samples: found {v}, expected a number, 1 or more"))),
         },
     };
-    if let Some(gone) = data.iter().find(|d| !d.starts_with("demo:") && !std::path::Path::new(d).exists()) {
-        return Err(grid.error(format!("forgetting_data: no such file `{gone}`")));
+    if let Some(missing) = data.iter().find(|d| !d.starts_with("demo:") && !std::path::Path::new(d).exists()) {
+        return Err(grid.error(format!("forgetting_data: no such file `{missing}`")));
     }
     Ok(Some(Forgetting { data, samples }))
 }
@@ -235,24 +200,7 @@ fn product(axes: &[Axis]) -> Vec<Vec<(&'static Key, &Value)>> {
     out
 }
 
-/// A value as people write it.
+/// A value without quotes.
 fn text(v: &Value) -> String {
     v.as_str().map_or_else(|| v.to_string(), str::to_string)
-}
-
-/// The options that shape a division, as text for its fingerprint.
-impl std::fmt::Display for SplitOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let n = |x: Option<usize>| x.map_or("all".to_string(), |n| n.to_string());
-        write!(
-            f,
-            "selection {} holdout {} seed {} take {} {} {}",
-            self.selection,
-            self.holdout,
-            self.seed,
-            n(self.train_samples),
-            n(self.selection_samples),
-            n(self.test_samples)
-        )
-    }
 }

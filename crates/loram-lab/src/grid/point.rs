@@ -1,9 +1,10 @@
-//! One point of a grid: what distinguishes a run from the others, and the name of its folder.
+//! A point of a grid: what distinguishes a run from the others, and the name of its folder.
 
+use crate::names::file_name;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What distinguishes a run from the others of its grid.
+/// What distinguishes a run from the other runs of its grid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// Name of the model.
@@ -15,20 +16,20 @@ pub struct Point {
     /// Rank; absent for arms that have none, such as full fine-tuning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub r: Option<u64>,
-    /// Largest learning rate.
+    /// Peak learning rate.
     pub learning_rate: f64,
-    /// Seed of start and data order.
+    /// Seed of initialisation and data order.
     pub seed: u64,
     /// Other keys that vary, as text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub others: BTreeMap<String, String>,
-    /// Round of successive halving that this shorter run belongs to; absent for full runs.
+    /// The round of successive halving that this short run belongs to; absent for full runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rung: Option<usize>,
 }
 
 impl Point {
-    /// Name of the run and its folder; the same for the same point, whatever else the grid holds.
+    /// The name of the run and its folder, which depends on this point alone, not on the rest of the grid.
     pub fn id(&self) -> String {
         let mut out = self.without_seed();
         out += &format!(".s{}", self.seed);
@@ -57,17 +58,12 @@ impl Point {
     }
 }
 
-/// A text with nothing in it that file systems or shells mind, and no dot, which separates the parts of an id.
-pub(crate) fn file_name(text: &str) -> String {
-    text.chars().map(|c| if c.is_alphanumeric() || "-_+".contains(c) { c } else { '_' }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_plain_and_distinct() {
+    fn names_of_runs_tell_points_apart() {
         let mut p = Point {
             model: "assets/tiny".into(),
             task: "e2e".into(),

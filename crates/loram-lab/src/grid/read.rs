@@ -1,7 +1,8 @@
-//! From a YAML file to a [`Grid`].
+//! Reads a grid file.
 
 use super::keys::{GRID_KEYS, RUN_KEYS, unknown_key, unknown_option};
-use super::{Axis, Grid, Halving, Keep, Named, SplitOptions};
+use super::spec::{Axis, Grid, Halving, Keep, Named};
+use crate::data::SplitOptions;
 use crate::peft;
 use crate::{Error, Result};
 use loram_train::Layer;
@@ -32,7 +33,7 @@ impl Grid {
         if let Some(v) = experiments {
             let Value::String(dir) = &v else { return Err(reader.wrong("experiments", &v, "a folder")) };
             let found = peft::read_experiments(Path::new(dir))?;
-            schemes.extend(found.arms);
+            schemes.extend(found.experiments.into_iter().map(|e| Named { name: e.name, keys: e.keys }));
             for (key, value) in found.base {
                 base.entry(key).or_insert(value);
             }
@@ -87,7 +88,7 @@ impl Grid {
     }
 }
 
-/// Where the file names no models or no tasks, the base configuration is the only one.
+/// If the file names no models or no tasks, the base configuration is the only one.
 fn single(list: &mut Vec<Named>, base: &Map<String, Value>, key: &str, noun: &str) {
     if list.is_empty() && base.contains_key(key) {
         let name = match &base[key] {
@@ -107,7 +108,7 @@ fn short_name(path: &str) -> String {
 
 struct Reader<'a> {
     path: &'a Path,
-    /// Where unknown keys were found, for messages.
+    /// The part of the file that is being read, for messages.
     place: String,
 }
 
@@ -146,7 +147,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Keys of a training configuration under their canonical names.
+    /// Keys of a training configuration, by their own names.
     fn keys(&self, values: Map<String, Value>, top: bool) -> Result<Map<String, Value>> {
         let mut out = Map::new();
         for (given, value) in values {

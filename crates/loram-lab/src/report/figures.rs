@@ -1,7 +1,10 @@
 //! Which plots a comparison has.
 
-use super::draw::{HeatMap, LinePlot, Plot, Series, XAxis};
+use super::draw::svg;
+use super::page::PlotView;
+use super::plot::{Ground, HeatMap, LinePlot, Plot, Series, XAxis};
 use crate::analyse::{Analysis, ArmReport, Group};
+use crate::names::file_name;
 use loram_io::gain_curves::{Band, GainCurves};
 use std::collections::BTreeSet;
 
@@ -15,6 +18,11 @@ pub(super) struct Figure {
     pub caption: String,
     /// Its content.
     pub plot: Plot,
+}
+
+/// A figure as a part of a page.
+pub(super) fn view(f: &Figure) -> PlotView {
+    PlotView { svg: svg(&f.plot, Ground::Page), caption: f.caption.clone(), name: f.name.clone() }
 }
 
 /// All plots, in the order of the groups.
@@ -50,7 +58,7 @@ fn gains(model: &str, c: &GainCurves) -> Figure {
     series.push(line("ln r / ln min(n, m)", 2, &c.log, false));
     Figure {
         group: None,
-        name: format!("{}-gains", crate::grid::file_name(model)),
+        name: format!("{}-gains", file_name(model)),
         caption: format!(
             "Gain Q[r] of the {} linear layers in the blocks of {model}: the mean over layers, with the range of the middle \
              80 % of them as a band.",
@@ -178,7 +186,7 @@ fn magnitudes(i: usize, group: &Group, arm: &ArmReport) -> Option<Figure> {
     let m = arm.magnitudes.as_ref()?;
     Some(Figure {
         group: Some(i),
-        name: format!("{}-magnitude-{}", group.slug(), crate::grid::file_name(&arm.arm)),
+        name: format!("{}-magnitude-{}", group.slug(), file_name(&arm.arm)),
         caption: format!("How far each layer has moved under {}: ‖ΔW‖ / ‖W‖ by step, first seed.", arm.arm),
         plot: Plot::Heat(HeatMap {
             title: format!("‖ΔW‖ / ‖W‖, {}", arm.arm),

@@ -1,7 +1,7 @@
 //! The section of one model, task and rank.
 
-use super::figures::{Figure, words};
-use super::page::{Block, Cell, PlotView, Section, Table};
+use super::figures::{Figure, capital, view, words};
+use super::page::{Block, Cell, Section, Table};
 use crate::analyse::{ArmReport, BASELINES, Comparison, Group, Spread, Verdict};
 use loram_io::error::human_bytes;
 
@@ -16,7 +16,7 @@ pub(super) fn section(group: &Group, figures: &[&Figure]) -> Section {
     let (heat, lines): (Vec<&&Figure>, Vec<&&Figure>) = figures.iter().partition(|f| f.name.contains("-magnitude-"));
     let mut blocks = vec![Block::Table(scores(group))];
     if !lines.is_empty() {
-        blocks.push(Block::Plots { plots: lines.into_iter().map(|f| PlotView::of(f)).collect() });
+        blocks.push(Block::Plots { plots: lines.into_iter().map(|f| view(f)).collect() });
     }
     blocks.push(Block::Table(speed(group)));
     if group.fixed_rate.is_some() {
@@ -28,7 +28,7 @@ pub(super) fn section(group: &Group, figures: &[&Figure]) -> Section {
             summary: "How far each layer moved".into(),
             text: None,
             table: None,
-            plots: heat.into_iter().map(|f| PlotView::of(f)).collect(),
+            plots: heat.into_iter().map(|f| view(f)).collect(),
         });
     }
     blocks.push(Block::Details {
@@ -39,7 +39,7 @@ pub(super) fn section(group: &Group, figures: &[&Figure]) -> Section {
     });
     Section {
         anchor: group.slug(),
-        title: super::figures::capital(&group.title()),
+        title: capital(&group.title()),
         paragraphs: vec![paragraph],
         warnings: group.warnings.clone(),
         blocks,

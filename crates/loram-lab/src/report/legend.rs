@@ -1,6 +1,6 @@
 //! The legend of a line plot: names beside short lines, in as many rows as they need.
 
-use super::draw::{Drawn, INK, LinePlot, Series, TEXT, WIDTH, colour};
+use super::plot::{Drawn, INK, LinePlot, Series, TEXT, WIDTH, colour};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};

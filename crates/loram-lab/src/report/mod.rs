@@ -1,12 +1,14 @@
 //! Reports: a pure function of run folders, as HTML, Markdown, CSV or JSON, with plots as SVG and PNG.
 
 mod clip;
+mod contents;
 mod csv;
 mod draw;
 mod figures;
 mod groups;
 mod legend;
 mod page;
+mod plot;
 mod text;
 
 use crate::analyse::Analysis;
@@ -63,7 +65,7 @@ impl Report {
     pub fn new(title: String, runs: &[RunRecord], analysis: Analysis) -> Report {
         let figures = figures::figures(&analysis);
         Report {
-            page: page::page(&title, runs, &analysis, &figures),
+            page: contents::page(&title, runs, &analysis, &figures),
             csv: csv::csv(runs),
             runs: runs.iter().map(in_short).collect(),
             loram: env!("CARGO_PKG_VERSION"),
@@ -95,7 +97,7 @@ impl Report {
         let mut out = Vec::new();
         for figure in &self.figures {
             let (svg, png) = (format!("{}.svg", figure.name), format!("{}.png", figure.name));
-            atomic::write_bytes(room.path().join(&svg), draw::svg(&figure.plot, draw::Ground::White).as_bytes())?;
+            atomic::write_bytes(room.path().join(&svg), draw::svg(&figure.plot, plot::Ground::White).as_bytes())?;
             draw::png(&figure.plot, &room.path().join(&png))?;
             out.extend([dir.join(svg), dir.join(png)]);
         }

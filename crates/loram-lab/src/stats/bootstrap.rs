@@ -6,7 +6,7 @@
 //! so that what they share cancels out. The interval is the range between the 2.5 % and 97.5 % quantiles of the
 //! replicates. Where no figures of single examples are there, seeds alone are drawn.
 
-use super::quantile;
+use super::summary::quantile;
 use crate::examples::Examples;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -1,5 +1,6 @@
 //! Figures of a curve over steps.
 
+use super::summary::mean;
 use serde::{Deserialize, Serialize};
 
 /// A curve: values by step, steps ascending.
@@ -42,7 +43,7 @@ pub fn mean_curve(curves: &[&Curve]) -> (Curve, Vec<(f64, f64)>) {
         let Some(values) = curves.iter().map(|c| at(c)).collect::<Option<Vec<f64>>>() else { continue };
         let range = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |r, v| (r.0.min(*v), r.1.max(*v)));
         out.0.steps.push(step);
-        out.0.values.push(super::mean(&values));
+        out.0.values.push(mean(&values));
         out.1.push(range);
     }
     out
