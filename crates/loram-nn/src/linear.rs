@@ -3,45 +3,11 @@
 #[cfg(gpu)]
 use crate::cuda::product::{Side, product};
 use crate::dropout::Dropout;
-use crate::kernels::gemm::{Term, gemm};
+use crate::kernels::gemm::Term;
 use crate::ops;
-use crate::param::{ParamId, Params};
+use crate::param::{Params, Trainable, Vector};
 use crate::tensor::{Element, Tensor, typed};
 use crate::weight::Weight;
-
-/// A tensor that is either frozen or trained.
-#[derive(Debug)]
-pub(crate) enum Trainable<F> {
-    Frozen(F),
-    Param(ParamId),
-}
-
-/// Vectors (biases, norm weights) are small: frozen ones are held in the number type of parameters.
-pub(crate) type Vector = Trainable<Tensor>;
-
-impl Vector {
-    pub fn get<'a>(&'a self, params: &'a Params) -> &'a Tensor {
-        match self {
-            Trainable::Frozen(t) => t,
-            Trainable::Param(id) => params.value(*id),
-        }
-    }
-
-    /// The matrix as an operand of products with activations.
-    pub fn operand<'a>(&'a self, params: &'a Params) -> &'a Tensor {
-        match self {
-            Trainable::Frozen(t) => t,
-            Trainable::Param(id) => params.operand(*id),
-        }
-    }
-
-    pub fn param(&self) -> Option<ParamId> {
-        match self {
-            Trainable::Frozen(_) => None,
-            Trainable::Param(id) => Some(*id),
-        }
-    }
-}
 
 /// y = x·Wᵀ + bias + s·dropout(x)·Aᵀ·Bᵀ − s·x·A₀ᵀ·B₀ᵀ (2106.09685; the last term is the frozen start of 2507.06558 on a
 /// base that must not change). W: (n, m).
@@ -74,41 +40,13 @@ pub(crate) struct LinearSaved {
     h: Option<Tensor>,
 }
 
-/// a·bᵀ as a new tensor.
-fn times_t(a: &Tensor, b: &Tensor) -> Tensor {
-    let mut out = Tensor::scratch(a.compute(), a.rows(), b.rows());
-    typed!(
-        a, T, gemm::<T>(out.view_mut(), false, T::ONE, a.view(), b.view().t()),
-        gpu: product(&mut out, false, 1.0, Side::of(a), Side::t(b))
-    );
-    out
-}
-
-/// s·a·b as a new tensor.
-fn times(s: f64, a: &Tensor, b: &Tensor) -> Tensor {
-    let mut out = Tensor::scratch(a.compute(), a.rows(), b.cols());
-    typed!(
-        a, T, gemm::<T>(out.view_mut(), false, T::from_f64(s), a.view(), b.view()),
-        gpu: product(&mut out, false, s, Side::of(a), Side::of(b))
-    );
-    out
-}
-
-/// out += s·aᵀ·b.
-pub(crate) fn add_t_times(out: &mut Tensor, s: f64, a: &Tensor, b: &Tensor) {
-    typed!(
-        a, T, gemm::<T>(out.view_mut(), true, T::from_f64(s), a.view().t(), b.view()),
-        gpu: product(out, true, s, Side::t(a), Side::of(b))
-    );
-}
-
 impl Linear {
     pub fn frozen(path: String, weight: Weight) -> Linear {
         let (n, m) = (weight.rows(), weight.cols());
         Linear { path, n, m, weight: Trainable::Frozen(weight), bias: None, lora: None }
     }
 
-    /// Whether any of its own parameters is trained.
+    /// Returns whether any of its own parameters is trained.
     pub fn trains(&self) -> bool {
         let vector = |v: &Vector| v.param().is_some();
         matches!(self.weight, Trainable::Param(_))
@@ -118,13 +56,24 @@ impl Linear {
 
     /// x (t, m) → (t, n).
     pub fn forward(&self, params: &Params, x: &Tensor, step: Option<u64>) -> (Tensor, LinearSaved) {
-        let mut y = Tensor::scratch(x.compute(), x.rows(), self.n);
-        let saved = self.forward_into(params, x, &mut y, false, step);
+        self.forward_onto(params, x, None, step)
+    }
+
+    /// Returns `base` + layer(x), or layer(x) alone, (t, n).
+    pub fn forward_onto(
+        &self,
+        params: &Params,
+        x: &Tensor,
+        base: Option<&Tensor>,
+        step: Option<u64>,
+    ) -> (Tensor, LinearSaved) {
+        let mut y = base.map_or_else(|| Tensor::scratch(x.compute(), x.rows(), self.n), Tensor::clone);
+        let saved = self.forward_into(params, x, &mut y, base.is_some(), step);
         (y, saved)
     }
 
     /// y (t, n) = (accumulate ? y : 0) + layer(x). `step` seeds the dropout of a training step; `None`: no dropout.
-    pub fn forward_into(
+    fn forward_into(
         &self,
         params: &Params,
         x: &Tensor,
@@ -140,11 +89,11 @@ impl Linear {
         if let Some(lora) = &self.lora {
             let dropped = lora.dropout.of(x, step);
             h = Some((
-                times_t(dropped.as_ref().unwrap_or(x), lora.a.operand(params)),
+                ops::times_t(dropped.as_ref().unwrap_or(x), lora.a.operand(params)),
                 lora.b.operand(params),
                 lora.scaling,
             ));
-            start = lora.start.as_ref().map(|(a0, b0)| (times_t(x, a0), b0, -lora.scaling));
+            start = lora.start.as_ref().map(|(a0, b0)| (ops::times_t(x, a0), b0, -lora.scaling));
         }
         typed!(x, T, {
             let extra: Vec<_> = [&h, &start]
@@ -189,19 +138,19 @@ impl Linear {
         let mut dh = None;
         let mut dh0 = None;
         if let Some(lora) = &self.lora {
-            let g = times(lora.scaling, dy, lora.b.operand(params));
+            let g = ops::times(lora.scaling, dy, lora.b.operand(params));
             if let (Some(id), Some(h)) = (lora.b.param(), &saved.h) {
-                add_t_times(params.grad_mut(id), lora.scaling, dy, h);
+                ops::add_t_times(params.grad_mut(id), lora.scaling, dy, h);
             }
             if let Some(id) = lora.a.param() {
                 let dropped = lora.dropout.of(x, step);
-                add_t_times(params.grad_mut(id), 1.0, &g, dropped.as_ref().unwrap_or(x));
+                ops::add_t_times(params.grad_mut(id), 1.0, &g, dropped.as_ref().unwrap_or(x));
             }
             dh = Some(g);
-            dh0 = lora.start.as_ref().map(|(_, b0)| times(-lora.scaling, dy, b0));
+            dh0 = lora.start.as_ref().map(|(_, b0)| ops::times(-lora.scaling, dy, b0));
         }
         if let Trainable::Param(id) = self.weight {
-            add_t_times(params.grad_mut(id), 1.0, dy, x);
+            ops::add_t_times(params.grad_mut(id), 1.0, dy, x);
         }
         if let Some(id) = self.bias.as_ref().and_then(Vector::param) {
             ops::bias_grad(dy, params.grad_mut(id));
@@ -239,7 +188,7 @@ impl Linear {
         let a = lora.a.operand(params);
         match lora.dropout.is_on(step) {
             false => product(dx, true, 1.0, Side::of(dh), Side::of(a)),
-            true => lora.dropout.add(&times(1.0, dh, a), dx, step),
+            true => lora.dropout.add(&ops::times(1.0, dh, a), dx, step),
         }
         if let (Some(dh0), Some((a0, _))) = (dh0, &lora.start) {
             product(dx, true, 1.0, Side::of(dh0), Side::of(a0));
@@ -263,7 +212,7 @@ impl Linear {
             let a = lora.a.operand(params);
             match lora.dropout.is_on(step) {
                 false => extra.push(Term { alpha: T::ONE, a: dh.view(), b: a.view() }),
-                true => through_dropout = Some((times(1.0, dh, a), lora.dropout)),
+                true => through_dropout = Some((ops::times(1.0, dh, a), lora.dropout)),
             }
             if let (Some(dh0), Some((a0, _))) = (dh0, &lora.start) {
                 extra.push(Term { alpha: T::ONE, a: dh0.view(), b: a0.view() });

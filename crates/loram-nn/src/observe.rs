@@ -3,7 +3,7 @@
 
 use crate::kernels::elementwise::add_bias;
 use crate::kernels::gemm::gemm;
-use crate::linear::add_t_times;
+use crate::ops::add_t_times;
 use crate::tensor::{Element, Tensor, typed};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,101 +1,76 @@
 //! Operations on tensors: each picks the kernel for the number type and the place of its operands.
 
+use crate::Result;
 #[cfg(gpu)]
 use crate::cuda;
 use crate::cuda::on_gpu;
+#[cfg(gpu)]
+use crate::cuda::product::{Side, product};
 use crate::kernels::activation::{self, Act};
 use crate::kernels::attention::{self, AttnShape};
-use crate::kernels::{elementwise, norm, rope};
-use crate::linear::Vector;
-use crate::param::Params;
+use crate::kernels::gemm::gemm;
+use crate::kernels::{elementwise, embedding, norm};
 use crate::tensor::{Compute, Tensor, typed};
-use std::ops::Range;
 
-/// RMS norm (no bias, 1910.07467) or layer norm (1607.06450) over the columns.
+/// Statistics of a norm for each row: 1/σ, and the mean for layer norm.
 #[derive(Debug)]
-pub(crate) struct Norm {
-    pub path: String,
-    pub weight: Vector,
-    pub bias: Option<Vector>,
-    pub eps: f64,
-}
-
-/// Per row: 1/σ, and the mean for layer norm.
-#[derive(Debug)]
-pub(crate) struct NormSaved {
+pub(crate) struct NormStats {
     rstd: Tensor,
     mean: Option<Tensor>,
 }
 
-impl Norm {
-    pub fn trains(&self) -> bool {
-        self.weight.param().is_some()
-    }
-
-    /// x (t, d) → (t, d).
-    pub fn forward(&self, params: &Params, x: &Tensor) -> (Tensor, NormSaved) {
-        let (rows, cols) = (x.rows(), x.cols());
-        let mut y = Tensor::scratch(x.compute(), rows, cols);
-        let mut rstd = Tensor::scratch(x.compute().exact(), 1, rows);
-        let w = self.weight.get(params);
-        let Some(b) = &self.bias else {
-            typed!(x, T, {
-                let (y, rstd) = (y.as_mut_slice::<T>(), rstd.as_mut_slice());
-                norm::rms_norm::<T>(x.as_slice(), w.as_slice(), self.eps, y, rstd, rows, cols);
-            }, gpu: cuda::ops::rms_norm(x, w, self.eps, &mut y, &mut rstd));
-            return (y, NormSaved { rstd, mean: None });
-        };
-        let mut mean = Tensor::scratch(x.compute().exact(), 1, rows);
+/// RMS norm (1910.07467), or layer norm (1607.06450) with a bias `b`, over the columns: x (t, d) → (t, d).
+pub(crate) fn norm(x: &Tensor, w: &Tensor, b: Option<&Tensor>, eps: f64) -> (Tensor, NormStats) {
+    let (rows, cols) = (x.rows(), x.cols());
+    let mut y = Tensor::scratch(x.compute(), rows, cols);
+    let mut rstd = Tensor::scratch(x.compute().exact(), 1, rows);
+    let Some(b) = b else {
         typed!(x, T, {
-            let (w, b) = (w.as_slice::<T>(), b.get(params).as_slice());
-            let (y, mean, rstd) = (y.as_mut_slice::<T>(), mean.as_mut_slice(), rstd.as_mut_slice());
-            norm::layer_norm(x.as_slice(), w, b, self.eps, y, mean, rstd, rows, cols);
-        }, gpu: cuda::ops::layer_norm(x, w, b.get(params), self.eps, &mut y, &mut mean, &mut rstd));
-        (y, NormSaved { rstd, mean: Some(mean) })
-    }
+            let (y, rstd) = (y.as_mut_slice::<T>(), rstd.as_mut_slice());
+            norm::rms_norm::<T>(x.as_slice(), w.as_slice(), eps, y, rstd, rows, cols);
+        }, gpu: cuda::ops::rms_norm(x, w, eps, &mut y, &mut rstd));
+        return (y, NormStats { rstd, mean: None });
+    };
+    let mut mean = Tensor::scratch(x.compute().exact(), 1, rows);
+    typed!(x, T, {
+        let (w, b) = (w.as_slice::<T>(), b.as_slice());
+        let (y, mean, rstd) = (y.as_mut_slice::<T>(), mean.as_mut_slice(), rstd.as_mut_slice());
+        norm::layer_norm(x.as_slice(), w, b, eps, y, mean, rstd, rows, cols);
+    }, gpu: cuda::ops::layer_norm(x, w, b, eps, &mut y, &mut mean, &mut rstd));
+    (y, NormStats { rstd, mean: Some(mean) })
+}
 
-    /// dx = (accumulate ? dx : 0) + gradient; adds to the gradients of weight and bias when they are trained.
-    pub fn backward(
-        &self,
-        params: &mut Params,
-        x: &Tensor,
-        saved: &NormSaved,
-        dy: &Tensor,
-        dx: &mut Tensor,
-        accumulate: bool,
-    ) {
-        let (rows, cols) = (x.rows(), x.cols());
-        let id = self.weight.param();
-        // the weight's gradient goes through a row of its own: values and gradients live in one list
-        let zeros = |_| Tensor::zeros(x.compute().exact(), 1, cols);
-        let mut dw = id.map(zeros);
-        let mut db = id.filter(|_| self.bias.is_some()).map(zeros);
-        let w = self.weight.get(params);
-        typed!(x, T, {
-            let dw = dw.as_mut().map(|t| t.as_mut_slice::<T>());
-            let (x, dy) = (x.as_slice::<T>(), dy.as_slice());
-            let (dx, rstd) = (dx.as_mut_slice(), saved.rstd.as_slice());
-            match &saved.mean {
-                None => norm::rms_norm_backward(x, w.as_slice(), rstd, dy, dx, accumulate, dw, rows, cols),
-                Some(mean) => {
-                    let both = dw.zip(db.as_mut().map(|t| t.as_mut_slice::<T>()));
-                    let mean = mean.as_slice();
-                    norm::layer_norm_backward(x, w.as_slice(), mean, rstd, dy, dx, accumulate, both, rows, cols);
-                }
-            }
-        }, gpu: {
-            let mean = saved.mean.as_ref();
-            cuda::ops::norm_backward(x, w, mean, &saved.rstd, dy, dx, accumulate);
-            if let Some(dw) = &dw {
-                cuda::ops::column_sums(dy, db.as_ref(), Some((x, mean, &saved.rstd)), Some(dw));
-            }
-        });
-        for (id, grad) in [(id, dw), (self.bias.as_ref().and_then(|b| b.param()), db)] {
-            if let (Some(id), Some(grad)) = (id, grad) {
-                add_assign(params.grad_mut(id), &grad);
+/// dx = (accumulate ? dx : 0) + gradient of [`norm`], for `(dx, accumulate)`. Adds the gradients of the weight to `dw` and
+/// of the bias to `db`, (1, d); a layer norm has both or none.
+pub(crate) fn norm_backward(
+    x: &Tensor,
+    w: &Tensor,
+    stats: &NormStats,
+    dy: &Tensor,
+    (dx, accumulate): (&mut Tensor, bool),
+    dw: Option<&mut Tensor>,
+    db: Option<&mut Tensor>,
+) {
+    let (rows, cols) = (x.rows(), x.cols());
+    typed!(x, T, {
+        let dw = dw.map(|t| t.as_mut_slice::<T>());
+        let (x, dy) = (x.as_slice::<T>(), dy.as_slice());
+        let (dx, rstd) = (dx.as_mut_slice(), stats.rstd.as_slice());
+        match &stats.mean {
+            None => norm::rms_norm_backward(x, w.as_slice(), rstd, dy, dx, accumulate, dw, rows, cols),
+            Some(mean) => {
+                let both = dw.zip(db.map(|t| t.as_mut_slice::<T>()));
+                let mean = mean.as_slice();
+                norm::layer_norm_backward(x, w.as_slice(), mean, rstd, dy, dx, accumulate, both, rows, cols);
             }
         }
-    }
+    }, gpu: {
+        let mean = stats.mean.as_ref();
+        cuda::ops::norm_backward(x, w, mean, &stats.rstd, dy, dx, accumulate);
+        if let Some(dw) = dw {
+            cuda::ops::column_sums(dy, db.as_deref(), Some((x, mean, &stats.rstd)), Some(dw));
+        }
+    });
 }
 
 /// y += x.
@@ -167,14 +142,14 @@ pub(crate) fn gated_backward(act: Act, gate: &mut Tensor, up: &mut Tensor, dy: &
     }, gpu: cuda::ops::gated_backward(act, gate, up, dy));
 }
 
-/// The documents of a pass, one after another.
+/// The sequences of a pass, one after another.
 pub(crate) struct Sequences<'a> {
     /// Tokens of each.
     pub lengths: &'a [usize],
-    /// Position of every token in its document.
+    /// Position of every token in its sequence.
     pub positions: &'a [u32],
     #[cfg(gpu)]
-    layout: cuda::Layout,
+    pub layout: cuda::Layout,
 }
 
 impl<'a> Sequences<'a> {
@@ -188,22 +163,22 @@ impl<'a> Sequences<'a> {
     }
 }
 
-/// Attention within documents: q (t, heads·d), k and v (t, kv_heads·d) → output (t, heads·d) and
+/// Attention within sequences: q (t, heads·d), k and v (t, kv_heads·d) → output (t, heads·d) and
 /// the logarithm of the softmax's denominator (t, heads).
 pub(crate) fn attention(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
-    documents: &Sequences<'_>,
+    sequences: &Sequences<'_>,
     shape: &AttnShape,
 ) -> (Tensor, Tensor) {
     let mut o = Tensor::scratch(q.compute(), q.rows(), q.cols());
     let mut lse = Tensor::scratch(q.compute().exact(), q.rows(), shape.heads);
-    let lengths = documents.lengths;
+    let lengths = sequences.lengths;
     typed!(q, T, {
         let (o, lse) = (o.as_mut_slice::<T>(), lse.as_mut_slice());
         attention::attention(q.as_slice(), k.as_slice(), v.as_slice(), o, lse, lengths, shape);
-    }, gpu: cuda::attention::attention([q, k, v], &mut o, &mut lse, lengths, &documents.layout, shape));
+    }, gpu: cuda::attention::attention([q, k, v], &mut o, &mut lse, lengths, &sequences.layout, shape));
     (o, lse)
 }
 
@@ -212,10 +187,10 @@ pub(crate) fn attention_backward(
     qkv: [&Tensor; 3],
     out: (&Tensor, &Tensor),
     d_o: &Tensor,
-    documents: &Sequences<'_>,
+    sequences: &Sequences<'_>,
     shape: &AttnShape,
 ) -> [Tensor; 3] {
-    let lengths = documents.lengths;
+    let lengths = sequences.lengths;
     let [mut dq, mut dk, mut dv] = qkv.map(|t| Tensor::scratch(t.compute(), t.rows(), t.cols()));
     let [q, k, v] = qkv;
     typed!(q, T, {
@@ -234,7 +209,7 @@ pub(crate) fn attention_backward(
         );
     }, gpu: {
         let gradients = [&mut dq, &mut dk, &mut dv];
-        cuda::attention::attention_backward(qkv, out, d_o, gradients, lengths, &documents.layout, shape);
+        cuda::attention::attention_backward(qkv, out, d_o, gradients, lengths, &sequences.layout, shape);
     });
     [dq, dk, dv]
 }
@@ -249,57 +224,55 @@ pub(crate) fn attention_cached(q: &Tensor, k: &Tensor, v: &Tensor, shape: &AttnS
     o
 }
 
-/// Rotary tables in the number type of the model.
-#[derive(Debug)]
-pub(crate) enum RopeTable {
-    F32(rope::RopeTable<f32>),
-    F64(rope::RopeTable<f64>),
-    /// With cos and sin, (positions, half), on the GPU.
-    #[cfg(gpu)]
-    Cuda(rope::RopeTable<f32>, [Tensor; 2]),
+/// a·bᵀ as a new tensor.
+pub(crate) fn times_t(a: &Tensor, b: &Tensor) -> Tensor {
+    let mut out = Tensor::scratch(a.compute(), a.rows(), b.rows());
+    typed!(
+        a, T, gemm::<T>(out.view_mut(), false, T::ONE, a.view(), b.view().t()),
+        gpu: product(&mut out, false, 1.0, Side::of(a), Side::t(b))
+    );
+    out
 }
 
-impl RopeTable {
-    pub fn new(compute: Compute, params: &rope::RopeParams, len: usize) -> RopeTable {
-        match compute {
-            Compute::F32 => RopeTable::F32(rope::RopeTable::new(params, len)),
-            Compute::F64 => RopeTable::F64(rope::RopeTable::new(params, len)),
-            Compute::CudaF32 | Compute::CudaBf16 => on_gpu!({
-                let table = rope::RopeTable::new(params, len);
-                let upload = |values| Tensor::from_f32(Compute::CudaF32, len, table.rot_dim / 2, values);
-                let both = [upload(&table.cos), upload(&table.sin)];
-                RopeTable::Cuda(table, both)
-            }),
+/// s·a·b as a new tensor.
+pub(crate) fn times(s: f64, a: &Tensor, b: &Tensor) -> Tensor {
+    let mut out = Tensor::scratch(a.compute(), a.rows(), b.cols());
+    typed!(
+        a, T, gemm::<T>(out.view_mut(), false, T::from_f64(s), a.view(), b.view()),
+        gpu: product(&mut out, false, s, Side::of(a), Side::of(b))
+    );
+    out
+}
+
+/// out += s·aᵀ·b.
+pub(crate) fn add_t_times(out: &mut Tensor, s: f64, a: &Tensor, b: &Tensor) {
+    typed!(
+        a, T, gemm::<T>(out.view_mut(), true, T::from_f64(s), a.view().t(), b.view()),
+        gpu: product(out, true, s, Side::t(a), Side::of(b))
+    );
+}
+
+/// out (ids × cols) = (accumulate ? out : 0) + rows of a table in the number type of `out`. An error names an id beyond it.
+pub(crate) fn gather(table: &Tensor, ids: &[u32], out: &mut Tensor, accumulate: bool) -> Result<()> {
+    use embedding::{Table, check, gather};
+    let cols = table.cols();
+    match table.compute() {
+        Compute::F32 => gather(Table::F32(table.as_slice()), cols, ids, out.f32s_mut(), accumulate)?,
+        Compute::F64 => gather::<f64>(Table::F64(table.as_slice()), cols, ids, out.as_mut_slice(), accumulate)?,
+        Compute::CudaF32 | Compute::CudaBf16 => {
+            check(ids, table.rows())?;
+            on_gpu!(cuda::rows::gather(table, ids, out, accumulate));
         }
     }
+    Ok(())
+}
 
-    pub fn serves(&self, len: usize) -> bool {
-        match self {
-            RopeTable::F32(t) => t.serves(len),
-            RopeTable::F64(t) => t.serves(len),
-            #[cfg(gpu)]
-            RopeTable::Cuda(t, _) => t.serves(len),
-        }
-    }
-
-    /// Rotates rows `rows` of x in place (or applies the transposed map), heads of width `d`.
-    pub fn apply(&self, x: &mut Tensor, rows: Range<usize>, documents: &Sequences<'_>, d: usize, backward: bool) {
-        let cols = x.cols();
-        let at = rows.start * cols..rows.end * cols;
-        let positions = &documents.positions[rows.clone()];
-        let rotated = match self {
-            RopeTable::F32(t) if backward => rope::rope_backward(&mut x.f32s_mut()[at], positions, cols / d, d, t),
-            RopeTable::F32(t) => rope::rope_forward(&mut x.f32s_mut()[at], positions, cols / d, d, t),
-            RopeTable::F64(t) if backward => rope::rope_backward(&mut x.as_mut_slice()[at], positions, cols / d, d, t),
-            RopeTable::F64(t) => rope::rope_forward(&mut x.as_mut_slice()[at], positions, cols / d, d, t),
-            #[cfg(gpu)]
-            RopeTable::Cuda(t, [cos, sin]) => {
-                assert!(positions.iter().all(|&p| (p as usize) < t.positions), "positions beyond the table");
-                let all = documents.layout.positions.get_or_init(|| cuda::Buffer::of_numbers(documents.positions));
-                cuda::ops::rope(x, rows.start, all, rows.len(), d, [cos, sin], backward);
-                Ok(())
-            }
-        };
-        rotated.expect("the table was chosen for these positions");
-    }
+/// Adds the rows of dx (ids × cols) to the rows of a table that were looked up with [`gather`].
+pub(crate) fn scatter_add(dx: &Tensor, ids: &[u32], table: &mut Tensor) -> Result<()> {
+    let cols = table.cols();
+    typed!(dx, T, embedding::scatter_add::<T>(dx.as_slice(), ids, table.as_mut_slice(), cols), gpu: {
+        cuda::rows::scatter_add(dx, ids, table);
+        Ok(())
+    })?;
+    Ok(())
 }

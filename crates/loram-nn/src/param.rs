@@ -133,3 +133,37 @@ impl Params {
         crate::optim::zero(&mut self.list.iter_mut().map(|p| &mut p.grad).collect::<Vec<_>>());
     }
 }
+
+/// A tensor that is either frozen or trained.
+#[derive(Debug)]
+pub(crate) enum Trainable<F> {
+    Frozen(F),
+    Param(ParamId),
+}
+
+/// Vectors (biases, norm weights) are small: frozen ones are held in the number type of parameters.
+pub(crate) type Vector = Trainable<Tensor>;
+
+impl Vector {
+    pub fn get<'a>(&'a self, params: &'a Params) -> &'a Tensor {
+        match self {
+            Trainable::Frozen(t) => t,
+            Trainable::Param(id) => params.value(*id),
+        }
+    }
+
+    /// The matrix as an operand of products with activations.
+    pub fn operand<'a>(&'a self, params: &'a Params) -> &'a Tensor {
+        match self {
+            Trainable::Frozen(t) => t,
+            Trainable::Param(id) => params.operand(*id),
+        }
+    }
+
+    pub fn param(&self) -> Option<ParamId> {
+        match self {
+            Trainable::Frozen(_) => None,
+            Trainable::Param(id) => Some(*id),
+        }
+    }
+}

@@ -1,25 +1,31 @@
 //! Token by token, with a cache of keys and values.
 
-use super::decoder_block::LayerCache;
+use super::Model;
 use super::head::Head;
-use super::{Backbone, Model};
+use super::parts::KvCache;
+use super::pass::Pass;
+use crate::batch::Batch;
 use crate::kernels::OutOfRange;
+use crate::linear::Linear;
 use crate::{Error, Result, cuda};
 
 /// A text in the making: keys and values of all tokens so far.
 pub struct Generator<'a> {
     model: &'a Model,
-    cache: Vec<LayerCache>,
+    /// `lm_head`.
+    head: &'a Linear,
+    cache: Vec<KvCache>,
     tokens: Vec<u32>,
 }
 
 impl Model {
     /// Starts an empty text. An error for models that do not write.
     pub fn generator(&self) -> Result<Generator<'_>> {
-        match (&self.backbone, &self.head) {
-            (Backbone::Decoder(d), Head::Lm(_)) => Ok(Generator { model: self, cache: d.cache(), tokens: Vec::new() }),
-            _ => Err(Error::Task("this model classifies texts, it does not write them".into())),
-        }
+        let Head::Lm(head) = &self.head else {
+            return Err(Error::Task("this model classifies texts, it does not write them".into()));
+        };
+        let cache = self.backbone.blocks().iter().map(|b| b.cache(self.options.compute)).collect();
+        Ok(Generator { model: self, head, cache, tokens: Vec::new() })
     }
 }
 
@@ -31,9 +37,7 @@ impl Generator<'_> {
 
     /// Appends tokens (at least one); gives the logits (vocabulary) for what follows the last.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
-        let (Backbone::Decoder(decoder), Head::Lm(head)) = (&self.model.backbone, &self.model.head) else {
-            unreachable!("checked when the generator was made")
-        };
+        let Generator { model, head, .. } = *self;
         if tokens.is_empty() {
             return Err(Error::Batch("a generator is fed at least one token".into()));
         }
@@ -41,11 +45,18 @@ impl Generator<'_> {
             let value = i64::from(tokens[index]);
             return Err(OutOfRange { what: "token id", index, value, limit: head.n }.into());
         }
-        let params = &self.model.params;
+        let past = self.tokens.len();
+        let positions: Vec<u32> = (past..past + tokens.len()).map(|p| p as u32).collect();
+        let batch = Batch { tokens: tokens.to_vec(), lengths: vec![tokens.len()], ..Batch::default() };
+        let pass = Pass { past, ..Pass::new(&batch.lengths, &positions, None) };
+        let (backbone, params) = (&model.backbone, &model.params);
         cuda::catch(|| {
-            let hidden = decoder.continue_with(params, tokens, self.tokens.len(), &mut self.cache)?;
+            let (mut x, _) = backbone.embed(params, &batch, &pass)?;
+            for (block, cache) in backbone.blocks().iter().zip(&mut self.cache) {
+                x = block.continue_with(params, x, cache, &pass);
+            }
             self.tokens.extend_from_slice(tokens);
-            let last = hidden.gather_rows(&[tokens.len() - 1]);
+            let last = backbone.finish(params, x).gather_rows(&[tokens.len() - 1]);
             Ok(head.forward(params, &last, None).0.to_f32_vec())
         })
     }
@@ -54,8 +65,7 @@ impl Generator<'_> {
     pub fn truncate(&mut self, len: usize) {
         self.tokens.truncate(len);
         for layer in &mut self.cache {
-            layer.k.truncate_rows(len);
-            layer.v.truncate_rows(len);
+            layer.truncate(len);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What sits on top: next-token prediction, classification or regression, each with its loss.
 
 use super::load::Loader;
-use super::stack::{Embedding, Part};
+use super::parts::{Embedding, Part, PartMut};
 use crate::batch::{Batch, BatchLoss, Targets};
 #[cfg(gpu)]
 use crate::cuda;
@@ -10,9 +10,9 @@ use crate::kernels::activation::Act;
 #[cfg(gpu)]
 use crate::kernels::cross_entropy::check_labels;
 use crate::kernels::cross_entropy::{IGNORE, LossSum, mse, softmax_cross_entropy};
-use crate::linear::{Linear, LinearSaved, Trainable};
+use crate::linear::{Linear, LinearSaved};
 use crate::ops;
-use crate::param::Params;
+use crate::param::{Params, Trainable};
 use crate::tensor::{Compute, Element, Tensor, typed};
 use crate::weight::Weight;
 use crate::{Error, Result, Task};
@@ -119,7 +119,7 @@ impl Head {
             return Ok(Head::Lm(Linear::frozen("lm_head".into(), weight.clone())));
         };
         let out = load_or_new(l, "score", outputs, hidden, false, seed, std_of(&cfg.raw))?;
-        let none = Dropout::model(0.0, 0, 0);
+        let none = Dropout::NONE;
         let regression = task == Task::Regression;
         Ok(Head::Pooled(Pooled { input_dropout: none, first: None, dropout: none, out, last: true, regression }))
     }
@@ -161,7 +161,7 @@ impl Head {
         }
     }
 
-    pub fn parts(&mut self) -> Vec<Part<'_>> {
+    pub fn parts_mut(&mut self) -> Vec<PartMut<'_>> {
         match self {
             Head::Lm(l) => vec![Part::Linear(l)],
             Head::Pooled(p) => p.first.iter_mut().map(|f| &mut f.0).chain([&mut p.out]).map(Part::Linear).collect(),

@@ -1,7 +1,8 @@
 //! Passes over a batch.
 
 use super::head::Backward;
-use super::{Backbone, Model, stack};
+use super::pass::Pass;
+use super::{Model, stack};
 use crate::batch::{Batch, BatchLoss, EvalOut};
 use crate::observe::{Observe, Watch};
 use crate::tensor::Tensor;
@@ -23,49 +24,37 @@ impl Model {
     fn pass(&mut self, batch: &Batch, loss_scale: f64, step_seed: u64) -> Result<BatchLoss> {
         batch.check()?;
         let positions = batch.positions();
-        let step = Some(step_seed);
+        let pass = Pass::new(&batch.lengths, &positions, Some(step_seed));
+        let (backbone, params) = (&self.backbone, &mut self.params);
+        let below = backbone.embedding_trains() || params.watches_gradients();
+        let (x, embedded) = backbone.embed(params, batch, &pass)?;
+        let embedded = embedded.filter(|_| below);
         let checkpointing = self.options.gradient_checkpointing;
-        let params = &mut self.params;
-        let how = |through| Backward { scale: loss_scale, through, step: step_seed };
-        let loss = match &self.backbone {
-            Backbone::Decoder(d) => {
-                let pass = d.pass(&batch.lengths, &positions, step);
-                let below = d.embed.trains() || params.watches_gradients();
-                let x = d.embed(params, batch)?;
-                let (x, activations) = stack::forward(&d.blocks, params, x, &pass, true, below, checkpointing);
-                let (h, saved) = d.norm.forward(params, &x);
-                let through = !activations.is_empty() || below || d.norm.trains();
-                let out = self.head.loss(params, &h, batch, &how(through))?;
-                drop(h);
-                if let Some(dh) = out.d_hidden {
-                    let mut dx = Tensor::scratch(x.compute(), x.rows(), x.cols());
-                    d.norm.backward(params, &x, &saved, &dh, &mut dx, false);
-                    drop((x, dh));
-                    if let Some(dx) = stack::backward(&d.blocks, params, activations, dx, &pass, below)
-                        && below
-                    {
-                        d.embed_backward(params, batch, &dx)?;
-                    }
-                }
-                out.loss
-            }
-            Backbone::Encoder(e) => {
-                let pass = e.pass(&batch.lengths, &positions, step);
-                let below = e.embedding_trains() || params.watches_gradients();
-                let (x, embedded) = e.embed(params, batch, &positions, step)?;
-                let (x, activations) = stack::forward(&e.blocks, params, x, &pass, true, below, checkpointing);
-                let out = self.head.loss(params, &x, batch, &how(!activations.is_empty() || below))?;
-                if let Some(dh) = out.d_hidden
-                    && let Some(dx) = stack::backward(&e.blocks, params, activations, dh, &pass, below)
-                    && below
-                {
-                    e.embed_backward(params, batch, &positions, &embedded, dx, step)?;
-                }
-                out.loss
+        let (x, activations) = stack::forward(backbone.blocks(), params, x, &pass, below, checkpointing);
+        let (hidden, normed) = match backbone.final_norm() {
+            None => (x, None),
+            Some(norm) => {
+                let (hidden, saved) = norm.forward(params, &x);
+                (hidden, Some((norm, x, saved)))
             }
         };
+        let through = !activations.is_empty() || below || normed.as_ref().is_some_and(|(norm, ..)| norm.trains());
+        let out = self.head.loss(params, &hidden, batch, &Backward { scale: loss_scale, through, step: step_seed })?;
+        drop(hidden);
+        if let Some(mut d) = out.d_hidden {
+            if let Some((norm, x, saved)) = normed {
+                let mut dx = Tensor::scratch(x.compute(), x.rows(), x.cols());
+                norm.backward(params, &x, &saved, &d, &mut dx, false);
+                d = dx;
+            }
+            if let Some(dx) = stack::backward(backbone.blocks(), params, activations, d, &pass, below)
+                && below
+            {
+                backbone.embed_backward(params, batch, embedded, dx, &pass)?;
+            }
+        }
         pool::end_of_step();
-        Ok(loss)
+        Ok(out.loss)
     }
 
     /// Watches linear layers until [`Model::observed`]: [`Model::observe_batch`] adds to what is summed up.
@@ -96,20 +85,10 @@ impl Model {
     fn hidden(&self, batch: &Batch) -> Result<Tensor> {
         batch.check()?;
         let positions = batch.positions();
-        let params = &self.params;
-        Ok(match &self.backbone {
-            Backbone::Decoder(d) => {
-                let pass = d.pass(&batch.lengths, &positions, None);
-                let x = d.embed(params, batch)?;
-                let (x, _) = stack::forward(&d.blocks, params, x, &pass, false, false, false);
-                d.norm.forward(params, &x).0
-            }
-            Backbone::Encoder(e) => {
-                let pass = e.pass(&batch.lengths, &positions, None);
-                let (x, _) = e.embed(params, batch, &positions, None)?;
-                stack::forward(&e.blocks, params, x, &pass, false, false, false).0
-            }
-        })
+        let pass = Pass::new(&batch.lengths, &positions, None);
+        let (backbone, params) = (&self.backbone, &self.params);
+        let (x, _) = backbone.embed(params, batch, &pass)?;
+        Ok(backbone.finish(params, stack::infer(backbone.blocks(), params, x, &pass)))
     }
 
     /// Loss of a batch, and for heads their outputs.

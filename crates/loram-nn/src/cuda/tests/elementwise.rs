@@ -2,9 +2,10 @@ use super::{GPU, SHAPES, close, on, random};
 use crate::dropout::Dropout;
 use crate::kernels::activation::Act;
 use crate::kernels::rope::{RopeKind, RopeParams};
-use crate::linear::Trainable;
-use crate::ops::{self, Norm, RopeTable, Sequences};
-use crate::param::{ParamKind, Params};
+use crate::model::parts::Norm;
+use crate::model::parts::rope::RopeTable;
+use crate::ops::{self, Sequences};
+use crate::param::{ParamKind, Params, Trainable};
 use crate::tensor::{Compute, Tensor};
 
 const ACTS: [Act; 5] = [Act::Silu, Act::Gelu, Act::GeluTanh, Act::Relu, Act::Tanh];
@@ -128,13 +129,13 @@ fn rotary_embedding() {
     for (lengths, heads, d) in [(vec![1], 1, 2), (vec![3, 0, 7], 3, 6), (vec![33, 1], 2, 64)] {
         let rows = lengths.iter().sum();
         let positions: Vec<u32> = lengths.iter().flat_map(|&n: &usize| 0..n as u32).collect();
-        let documents = Sequences::new(&lengths, &positions);
+        let sequences = Sequences::new(&lengths, &positions);
         let params = RopeParams { kind: RopeKind::Default, theta: 1e4, head_dim: d, partial_rotary_factor: 1.0 };
         let x = random(rows, heads * d, 1);
         for backward in [false, true] {
             // a part of the rows stays as it is
             let rotated = |compute, mut x: Tensor| {
-                RopeTable::new(compute, &params, 40).apply(&mut x, 1.min(rows)..rows, &documents, d, backward);
+                RopeTable::new(compute, &params, 40).apply(&mut x, 1.min(rows)..rows, &sequences, d, backward);
                 x
             };
             let want = rotated(Compute::F32, x.clone());

@@ -1,7 +1,7 @@
 use super::{GPU, close, numbers, on, random};
 use crate::dropout::Dropout;
-use crate::linear::{Linear, Lora, Trainable};
-use crate::param::{ParamKind, Params};
+use crate::linear::{Linear, Lora};
+use crate::param::{ParamKind, Params, Trainable};
 use crate::tensor::{Compute, Tensor};
 use crate::weight::Weight;
 
@@ -62,11 +62,11 @@ fn layers() {
         for kind in kinds {
             let (x, dy) = (random(t, m, 7), random(t, n, 8));
             let (y0, dx0) = (random(t, n, 9), random(t, m, 10));
-            let run = |compute: Compute, accumulate| {
+            let run = |compute: Compute, accumulate: bool| {
                 let (linear, mut params) = layer(compute, (n, m, r), kind);
                 let place = |t: &Tensor| if compute == Compute::F32 { t.clone() } else { on(compute, t) };
-                let (x, dy, mut y, mut dx) = (place(&x), place(&dy), place(&y0), place(&dx0));
-                let saved = linear.forward_into(&params, &x, &mut y, accumulate, Some(5));
+                let (x, dy, base, mut dx) = (place(&x), place(&dy), place(&y0), place(&dx0));
+                let (y, saved) = linear.forward_onto(&params, &x, accumulate.then_some(&base), Some(5));
                 linear.backward(&mut params, &x, &saved, &dy, Some((&mut dx, accumulate)), Some(5));
                 let grads: Vec<Tensor> = params.iter().map(|p| p.grad.clone()).collect();
                 (y, dx, grads)

@@ -1,8 +1,7 @@
 use super::{GPU, SHAPES, close, on, random};
 use crate::Error;
-use crate::linear::Trainable;
-use crate::model::stack::Embedding;
-use crate::param::{ParamKind, Params};
+use crate::model::parts::Embedding;
+use crate::param::{ParamKind, Params, Trainable};
 use crate::tensor::{Compute, Tensor};
 use crate::weight::Weight;
 
@@ -41,9 +40,9 @@ fn embeddings() {
                 let table = Embedding { path: "table".into(), weight };
                 let place = |t: &Tensor| if compute == Compute::F32 { t.clone() } else { on(compute, t) };
                 let mut out = place(&before);
-                table.rows(&params, &ids, &mut out, accumulate).unwrap();
-                table.rows_backward(&mut params, &ids, &place(&dy)).unwrap();
-                let e = table.rows(&params, &[0, 7], &mut Tensor::scratch(compute, 2, cols), false).unwrap_err();
+                table.forward(&params, &ids, &mut out, accumulate).unwrap();
+                table.backward(&mut params, &ids, &place(&dy)).unwrap();
+                let e = table.forward(&params, &[0, 7], &mut Tensor::scratch(compute, 2, cols), false).unwrap_err();
                 assert!(matches!(e, Error::OutOfRange(o) if (o.index, o.value, o.limit) == (1, 7, 7)), "{e}");
                 (out, params.iter().next().map(|p| p.grad.clone()))
             };

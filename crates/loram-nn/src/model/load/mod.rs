@@ -1,15 +1,30 @@
 //! Tensors of a checkpoint as layers, with their shapes checked against the configuration.
 
+mod decoder;
+mod encoder;
+
 use super::LoadOptions;
-use super::stack::Embedding;
+use super::parts::{Embedding, Norm};
 use crate::dropout::Dropout;
-use crate::linear::{Linear, Trainable, Vector};
-use crate::ops::Norm;
+use crate::kernels::activation::Act;
+use crate::linear::Linear;
+use crate::param::{Trainable, Vector};
 use crate::tensor::{Compute, Tensor};
 use crate::weight::Weight;
 use crate::{Error, Result};
-use loram_io::config::TensorNames;
+use loram_io::config::{Activation, TensorNames};
 use loram_io::{Checkpoint, ModelConfig, TensorRef};
+
+/// The activation function of a configuration.
+fn act(a: Activation) -> Act {
+    match a {
+        Activation::Silu => Act::Silu,
+        Activation::Gelu => Act::Gelu,
+        Activation::GeluTanh => Act::GeluTanh,
+        Activation::Relu => Act::Relu,
+        Activation::Tanh => Act::Tanh,
+    }
+}
 
 /// Finds tensors by module path, whatever prefix the checkpoint uses.
 pub(crate) struct Loader<'a> {
@@ -25,7 +40,7 @@ impl<'a> Loader<'a> {
         Ok(Loader { ckpt, names, compute: options.compute, dropout: options.dropout })
     }
 
-    /// Dropout of probability `p` at a place of the model, or none where it was not asked for.
+    /// Dropout of probability `p` at place `index` of block (or other part) `part`, or none where the model runs without.
     pub fn dropout(&self, p: f64, part: usize, index: u64) -> Dropout {
         Dropout::model(if self.dropout { p } else { 0.0 }, part, index)
     }

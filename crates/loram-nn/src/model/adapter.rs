@@ -1,0 +1,117 @@
+//! Adapters on the linear layers of a model.
+
+use super::Model;
+use crate::dropout::Dropout;
+use crate::linear::{Linear, Lora as Attached};
+use crate::param::{ParamKind, Trainable, Vector};
+use crate::tensor::{Compute, Tensor};
+use crate::{Error, Result};
+
+/// An adapter for one linear layer with weight (n, m): W + scaling·B·A (2106.09685).
+#[derive(Debug, Clone)]
+pub struct Lora {
+    /// A, (r, m) row-major.
+    pub a: Vec<f32>,
+    /// B, (n, r) row-major.
+    pub b: Vec<f32>,
+    /// Rank.
+    pub r: usize,
+    /// Factor on B·A.
+    pub scaling: f64,
+    /// Probability of dropping an input of A in training (`lora_dropout`).
+    pub dropout: f64,
+    /// Whether A is trained.
+    pub train_a: bool,
+    /// Whether B is trained.
+    pub train_b: bool,
+    /// `(A₀, B₀)`: a frozen start whose product is subtracted in every pass, so that the base weight stays as it is.
+    pub start: Option<(Vec<f32>, Vec<f32>)>,
+}
+
+impl Model {
+    /// The weight of a linear layer as it is now, in f32, (n, m) row-major.
+    pub fn weight_f32(&self, path: &str) -> Result<Vec<f32>> {
+        Ok(match &self.linear(path)?.weight {
+            Trainable::Frozen(w) => w.to_f32().into_owned(),
+            Trainable::Param(id) => self.params.value(*id).to_f32_vec(),
+        })
+    }
+
+    /// True when the layer's weight is held in f32, so that it can be changed without loss.
+    pub fn holds_f32(&self, path: &str) -> bool {
+        let is_f32 = |l: &Linear| matches!(&l.weight, Trainable::Frozen(w) if w.is_f32());
+        self.options.compute != Compute::CudaBf16 && self.linear(path).is_ok_and(is_f32)
+    }
+
+    /// Puts an adapter on a linear layer. Shapes are checked; a layer takes one adapter.
+    pub fn attach(&mut self, path: &str, lora: Lora) -> Result<()> {
+        let compute = self.options.compute;
+        let (linear, params) = self.linear_mut(path)?;
+        let (n, m, r) = (linear.n, linear.m, lora.r);
+        let wrong = |what: String| Err(Error::Layer { path: path.to_string(), what });
+        if linear.lora.is_some() {
+            return wrong("has an adapter already".into());
+        }
+        if matches!(linear.weight, Trainable::Param(_)) {
+            return wrong("is fully trained (modules_to_save): it takes no adapter".into());
+        }
+        let pairs = std::iter::once((&lora.a, &lora.b)).chain(lora.start.as_ref().map(|s| (&s.0, &s.1)));
+        for (a, b) in pairs {
+            if a.len() != r * m || b.len() != n * r {
+                let (la, lb) = (a.len(), b.len());
+                return wrong(format!(
+                    "A has {la} values and B {lb}, expected ({r}, {m}) and ({n}, {r}): the adapter belongs to another model"
+                ));
+            }
+        }
+        let dropout = Dropout::adapter(lora.dropout, params.len() as u64);
+        // what is not trained may be as narrow as activations
+        let mut factor = |values: &[f32], rows, cols, train: bool, kind, suffix: &str| -> Vector {
+            let value = |compute| Tensor::from_f32(compute, rows, cols, values);
+            match train {
+                true => {
+                    let (name, value) = (format!("{path}.{suffix}.weight"), value(compute.exact()));
+                    Trainable::Param(params.add(name, kind, &[rows, cols], value))
+                }
+                false => Trainable::Frozen(value(compute)),
+            }
+        };
+        let a = factor(&lora.a, r, m, lora.train_a, ParamKind::LoraA, "lora_A");
+        let b = factor(&lora.b, n, r, lora.train_b, ParamKind::LoraB, "lora_B");
+        let start = lora.start.map(|(a, b)| (Tensor::from_f32(compute, r, m, &a), Tensor::from_f32(compute, n, r, &b)));
+        linear.lora = Some(Attached { a, b, scaling: lora.scaling, dropout, start });
+        Ok(())
+    }
+
+    /// The factors `(A, B)` of an adapter as they are now, trained or frozen.
+    pub fn factors(&self, path: &str) -> Option<(Vec<f32>, Vec<f32>)> {
+        let lora = self.linear(path).ok()?.lora.as_ref()?;
+        Some((lora.a.get(&self.params).to_f32_vec(), lora.b.get(&self.params).to_f32_vec()))
+    }
+
+    /// W ← W − s·B·A on an owned f32 copy of the weight; the checkpoint is not touched. A: (r, m), B: (n, r).
+    pub fn subtract_product(&mut self, path: &str, a: &[f32], b: &[f32], s: f64) -> Result<()> {
+        let tied_head = self.tied && path == "lm_head";
+        let (linear, _) = self.linear_mut(path)?;
+        let (n, m) = (linear.n, linear.m);
+        let r = a.len() / m.max(1);
+        if a.len() != r * m || b.len() != n * r {
+            let what = format!("A has {} values and B {}, which fit no rank of an ({n}, {m}) weight", a.len(), b.len());
+            return Err(Error::Layer { path: path.to_string(), what });
+        }
+        let Trainable::Frozen(weight) = &mut linear.weight else {
+            return Err(Error::Layer {
+                path: path.to_string(),
+                what: "is fully trained: nothing can be subtracted from it".into(),
+            });
+        };
+        if tied_head {
+            tracing::info!("lm_head shares the embedding's weight: the initial product is subtracted from a copy");
+        }
+        weight.change(|w| {
+            use crate::kernels::gemm::{View, ViewMut, gemm};
+            gemm(ViewMut::new(w, n, m), true, -s as f32, View::new(b, n, r), View::new(a, r, m));
+        });
+        Ok(())
+    }
+}

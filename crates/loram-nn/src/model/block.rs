@@ -1,0 +1,70 @@
+//! The transformer block: attention, then an MLP, each in a residual connection.
+
+use super::parts::{Attention, KvCache, PartMut, PartRef, Residual, ResidualSaved, Sublayer};
+use super::pass::Pass;
+use super::stack::{Block, Saved};
+use crate::param::Params;
+use crate::tensor::{Compute, Tensor};
+
+/// Attention and an MLP `M`, one after the other. Where the norms are is a matter of the residual connections.
+#[derive(Debug)]
+pub(crate) struct SequentialBlock<M> {
+    pub attention: Residual<Attention>,
+    pub mlp: Residual<M>,
+}
+
+/// Activations of the two residual connections.
+type Activations<M> = (ResidualSaved<<Attention as Sublayer>::Saved>, ResidualSaved<<M as Sublayer>::Saved>);
+
+impl<M: Sublayer + 'static> SequentialBlock<M> {
+    fn own(saved: Saved) -> Activations<M> {
+        *saved.downcast().expect("activations of this block")
+    }
+}
+
+impl<M: Sublayer + 'static> Block for SequentialBlock<M> {
+    fn forward(&self, params: &Params, x: Tensor, pass: &Pass<'_>) -> (Tensor, Saved) {
+        let (x, attention) = self.attention.forward(params, x, pass);
+        let (x, mlp) = self.mlp.forward(params, x, pass);
+        let saved: Activations<M> = (attention, mlp);
+        (x, Box::new(saved))
+    }
+
+    fn backward(
+        &self,
+        params: &mut Params,
+        saved: Saved,
+        dy: Tensor,
+        need_dx: bool,
+        pass: &Pass<'_>,
+    ) -> Option<Tensor> {
+        let (attention, mlp) = Self::own(saved);
+        let dx = self.mlp.backward(params, mlp, dy, true, pass)?;
+        self.attention.backward(params, attention, dx, need_dx, pass)
+    }
+
+    fn input_of(&self, saved: Saved) -> Tensor {
+        Self::own(saved).0.into_input()
+    }
+
+    fn cache(&self, compute: Compute) -> KvCache {
+        self.attention.inner.cache(compute)
+    }
+
+    fn continue_with(&self, params: &Params, x: Tensor, cache: &mut KvCache, pass: &Pass<'_>) -> Tensor {
+        let x = self.attention.continue_with(params, x, cache, pass);
+        self.mlp.forward(params, x, pass).0
+    }
+
+    fn parts(&self) -> Vec<PartRef<'_>> {
+        let ((mut parts, attention_norm), (mlp, mlp_norm)) = (self.attention.parts(), self.mlp.parts());
+        parts.extend(mlp.into_iter().chain(attention_norm).chain(mlp_norm));
+        parts
+    }
+
+    fn parts_mut(&mut self) -> Vec<PartMut<'_>> {
+        let ((mut parts, attention_norm), (mlp, mlp_norm)) = (self.attention.parts_mut(), self.mlp.parts_mut());
+        parts.extend(mlp.into_iter().chain(attention_norm).chain(mlp_norm));
+        parts
+    }
+}

@@ -1,0 +1,201 @@
+//! Multi-head attention with its projections (1706.03762), over grouped keys and values (2305.13245).
+
+use super::rope::Rope;
+use super::{Norm, NormSaved, Part, PartMut, PartRef, Sublayer, backward_projections};
+use crate::dropout::Dropout;
+use crate::kernels::attention::AttnShape;
+use crate::linear::{Linear, LinearSaved};
+use crate::model::pass::Pass;
+use crate::ops;
+use crate::param::Params;
+use crate::tensor::{Compute, Tensor};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Attention from the hidden states to the hidden states.
+#[derive(Debug)]
+pub(crate) struct Attention {
+    /// (heads·d, hidden).
+    pub q: Linear,
+    /// (kv_heads·d, hidden).
+    pub k: Linear,
+    /// (kv_heads·d, hidden).
+    pub v: Linear,
+    /// (hidden, heads·d).
+    pub o: Linear,
+    /// Norms of every query head and every key head (Qwen3).
+    pub qk_norm: Option<(Norm, Norm)>,
+    /// Rotary embedding of queries and keys; `None` for absolute positions, or no positions at all (some layers of SmolLM3).
+    pub rope: Option<Arc<Rope>>,
+    /// Heads, scale and mask. Its dropout comes from `dropout`.
+    pub shape: AttnShape,
+    /// On the attention weights.
+    pub dropout: Dropout,
+}
+
+/// Activations of an attention.
+pub(crate) struct AttentionSaved {
+    qkv: Projected,
+    /// Output of the heads, (t, heads·d).
+    o: Tensor,
+    /// Logarithm of the denominators of the softmax, (t, heads).
+    lse: Tensor,
+    o_saved: LinearSaved,
+}
+
+/// Queries, keys and values as the heads see them.
+struct Projected {
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    /// Queries and keys before their norms, and the norms' statistics.
+    before_norm: Option<[(Tensor, NormSaved); 2]>,
+    saved: [LinearSaved; 3],
+}
+
+/// Keys and values of one attention for all tokens so far, (tokens, kv_heads·d) each.
+pub(crate) struct KvCache {
+    k: Tensor,
+    v: Tensor,
+}
+
+impl KvCache {
+    /// Forgets all but the first `len` tokens.
+    pub fn truncate(&mut self, len: usize) {
+        self.k.truncate_rows(len);
+        self.v.truncate_rows(len);
+    }
+}
+
+/// Moves a tensor (t, heads·d) out as (t·heads, d).
+fn take_heads(x: &mut Tensor, d: usize) -> Tensor {
+    let rows = x.len() / d;
+    std::mem::replace(x, Tensor::scratch(x.compute(), 0, 0)).reshape(rows, d)
+}
+
+impl Attention {
+    /// The shape with the dropout of a step.
+    fn shape_in(&self, step: Option<u64>) -> AttnShape {
+        AttnShape { dropout: self.dropout.attention(step), ..self.shape }
+    }
+
+    fn project(&self, params: &Params, x: &Tensor, pass: &Pass<'_>) -> Projected {
+        let d = self.shape.head_dim;
+        let (mut q, q_saved) = self.q.forward(params, x, pass.step);
+        let (mut k, k_saved) = self.k.forward(params, x, pass.step);
+        let (v, v_saved) = self.v.forward(params, x, pass.step);
+        let before_norm = self.qk_norm.as_ref().map(|(q_norm, k_norm)| {
+            [(q_norm, &mut q), (k_norm, &mut k)].map(|(norm, x)| {
+                let (rows, cols) = (x.rows(), x.cols());
+                let heads = take_heads(x, d);
+                let (y, saved) = norm.forward(params, &heads);
+                *x = y.reshape(rows, cols);
+                (heads, saved)
+            })
+        });
+        if let Some(rope) = &self.rope {
+            let rotary = rope.tables(pass);
+            rotary.rotate(&mut q, pass, d, false);
+            rotary.rotate(&mut k, pass, d, false);
+        }
+        Projected { q, k, v, before_norm, saved: [q_saved, k_saved, v_saved] }
+    }
+
+    /// An empty cache for [`Self::continue_with`].
+    pub fn cache(&self, compute: Compute) -> KvCache {
+        let empty = |l: &Linear| Tensor::scratch(compute, 0, l.n);
+        KvCache { k: empty(&self.k), v: empty(&self.v) }
+    }
+
+    /// Returns `base` + attention(x), or attention(x) alone, for tokens that continue what the cache holds. Their keys and
+    /// values join it.
+    pub fn continue_with(
+        &self,
+        params: &Params,
+        x: Cow<'_, Tensor>,
+        base: Option<&Tensor>,
+        cache: &mut KvCache,
+        pass: &Pass<'_>,
+    ) -> Tensor {
+        let Projected { q, k, v, .. } = self.project(params, &x, pass);
+        drop(x);
+        cache.k.push_rows(&k);
+        cache.v.push_rows(&v);
+        let o = ops::attention_cached(&q, &cache.k, &cache.v, &self.shape);
+        self.o.forward_onto(params, &o, base, None).0
+    }
+}
+
+impl Sublayer for Attention {
+    type Saved = AttentionSaved;
+    /// Gradients of queries, keys and values.
+    type Projected = ([Tensor; 3], [LinearSaved; 3]);
+
+    fn forward(
+        &self,
+        params: &Params,
+        x: Cow<'_, Tensor>,
+        base: Option<&Tensor>,
+        pass: &Pass<'_>,
+    ) -> (Tensor, AttentionSaved) {
+        let qkv = self.project(params, &x, pass);
+        drop(x);
+        let (o, lse) = ops::attention(&qkv.q, &qkv.k, &qkv.v, &pass.sequences, &self.shape_in(pass.step));
+        let (y, o_saved) = self.o.forward_onto(params, &o, base, pass.step);
+        (y, AttentionSaved { qkv, o, lse, o_saved })
+    }
+
+    fn backward(
+        &self,
+        params: &mut Params,
+        s: AttentionSaved,
+        dy: Cow<'_, Tensor>,
+        pass: &Pass<'_>,
+    ) -> Self::Projected {
+        let d = self.shape.head_dim;
+        let mut d_o = Tensor::scratch(dy.compute(), dy.rows(), self.o.m);
+        self.o.backward(params, &s.o, &s.o_saved, &dy, Some((&mut d_o, false)), pass.step);
+        drop(dy);
+        let Projected { q, k, v, before_norm, saved } = s.qkv;
+        let shape = self.shape_in(pass.step);
+        let [mut dq, mut dk, dv] = ops::attention_backward([&q, &k, &v], (&s.o, &s.lse), &d_o, &pass.sequences, &shape);
+        drop((d_o, q, k, v, s.o, s.lse));
+        if let Some(rope) = &self.rope {
+            let rotary = rope.tables(pass);
+            rotary.rotate(&mut dq, pass, d, true);
+            rotary.rotate(&mut dk, pass, d, true);
+        }
+        if let (Some((q_norm, k_norm)), Some(before)) = (&self.qk_norm, before_norm) {
+            for ((norm, g), (x, saved)) in [(q_norm, &mut dq), (k_norm, &mut dk)].into_iter().zip(&before) {
+                let (rows, cols) = (g.rows(), g.cols());
+                let dy = take_heads(g, d);
+                let mut dx = Tensor::scratch(x.compute(), x.rows(), d);
+                norm.backward(params, x, saved, &dy, &mut dx, false);
+                *g = dx.reshape(rows, cols);
+            }
+        }
+        ([dq, dk, dv], saved)
+    }
+
+    fn backward_input(
+        &self,
+        params: &mut Params,
+        (gradients, saved): Self::Projected,
+        x: &Tensor,
+        dx: Option<(&mut Tensor, bool)>,
+        step: Option<u64>,
+    ) {
+        let ([dq, dk, dv], [q, k, v]) = (gradients, saved);
+        backward_projections(params, [(&self.q, q, dq), (&self.k, k, dk), (&self.v, v, dv)], x, dx, step);
+    }
+
+    fn parts(&self) -> Vec<PartRef<'_>> {
+        let norms = self.qk_norm.iter().flat_map(|(q, k)| [Part::Norm(q), Part::Norm(k)]);
+        [&self.q, &self.k, &self.v, &self.o].map(Part::Linear).into_iter().chain(norms).collect()
+    }
+
+    fn parts_mut(&mut self) -> Vec<PartMut<'_>> {
+        let norms = self.qk_norm.iter_mut().flat_map(|(q, k)| [Part::Norm(q), Part::Norm(k)]);
+        [&mut self.q, &mut self.k, &mut self.v, &mut self.o].map(Part::Linear).into_iter().chain(norms).collect()
+    }
+}

@@ -1,0 +1,147 @@
+//! Multi-layer perceptrons: gated (2002.05202) and plain.
+
+use super::{Part, PartMut, PartRef, Sublayer, backward_projections};
+use crate::kernels::activation::Act;
+use crate::linear::{Linear, LinearSaved};
+use crate::model::pass::Pass;
+use crate::ops;
+use crate::param::Params;
+use crate::tensor::Tensor;
+use std::borrow::Cow;
+
+/// down(act(gate(x))·up(x)).
+#[derive(Debug)]
+pub(crate) struct GatedMlp {
+    /// (inner, hidden).
+    pub gate: Linear,
+    /// (inner, hidden).
+    pub up: Linear,
+    /// (hidden, inner).
+    pub down: Linear,
+    pub act: Act,
+}
+
+/// Activations of a gated MLP; the product of the gate is recomputed.
+pub(crate) struct GatedSaved {
+    gate: Tensor,
+    up: Tensor,
+    projections: [LinearSaved; 2],
+    down: LinearSaved,
+}
+
+impl Sublayer for GatedMlp {
+    type Saved = GatedSaved;
+    /// Gradients of the outputs of `gate` and `up`.
+    type Projected = ([Tensor; 2], [LinearSaved; 2]);
+
+    fn forward(
+        &self,
+        params: &Params,
+        x: Cow<'_, Tensor>,
+        base: Option<&Tensor>,
+        pass: &Pass<'_>,
+    ) -> (Tensor, GatedSaved) {
+        let (gate, gate_saved) = self.gate.forward(params, &x, pass.step);
+        let (up, up_saved) = self.up.forward(params, &x, pass.step);
+        drop(x);
+        let h = ops::gated(self.act, &gate, &up);
+        let (y, down) = self.down.forward_onto(params, &h, base, pass.step);
+        (y, GatedSaved { gate, up, projections: [gate_saved, up_saved], down })
+    }
+
+    fn backward(&self, params: &mut Params, s: GatedSaved, dy: Cow<'_, Tensor>, pass: &Pass<'_>) -> Self::Projected {
+        let (mut gate, mut up) = (s.gate, s.up);
+        let h = ops::gated(self.act, &gate, &up);
+        let mut dh = Tensor::scratch(dy.compute(), dy.rows(), self.down.m);
+        self.down.backward(params, &h, &s.down, &dy, Some((&mut dh, false)), pass.step);
+        drop((h, dy));
+        ops::gated_backward(self.act, &mut gate, &mut up, &dh);
+        ([gate, up], s.projections)
+    }
+
+    fn backward_input(
+        &self,
+        params: &mut Params,
+        (gradients, saved): Self::Projected,
+        x: &Tensor,
+        dx: Option<(&mut Tensor, bool)>,
+        step: Option<u64>,
+    ) {
+        let ([dgate, dup], [gate, up]) = (gradients, saved);
+        backward_projections(params, [(&self.gate, gate, dgate), (&self.up, up, dup)], x, dx, step);
+    }
+
+    fn parts(&self) -> Vec<PartRef<'_>> {
+        [&self.gate, &self.up, &self.down].map(Part::Linear).into()
+    }
+
+    fn parts_mut(&mut self) -> Vec<PartMut<'_>> {
+        [&mut self.gate, &mut self.up, &mut self.down].map(Part::Linear).into()
+    }
+}
+
+/// down(act(up(x))).
+#[derive(Debug)]
+pub(crate) struct Mlp {
+    /// (inner, hidden).
+    pub up: Linear,
+    /// (hidden, inner).
+    pub down: Linear,
+    pub act: Act,
+}
+
+/// Activations of an MLP; the output of the activation function is recomputed.
+pub(crate) struct MlpSaved {
+    /// Before the activation function.
+    up: Tensor,
+    projection: LinearSaved,
+    down: LinearSaved,
+}
+
+impl Sublayer for Mlp {
+    type Saved = MlpSaved;
+    /// Gradient of the output of `up`.
+    type Projected = (Tensor, LinearSaved);
+
+    fn forward(
+        &self,
+        params: &Params,
+        x: Cow<'_, Tensor>,
+        base: Option<&Tensor>,
+        pass: &Pass<'_>,
+    ) -> (Tensor, MlpSaved) {
+        let (up, projection) = self.up.forward(params, &x, pass.step);
+        drop(x);
+        let h = ops::act(self.act, &up);
+        let (y, down) = self.down.forward_onto(params, &h, base, pass.step);
+        (y, MlpSaved { up, projection, down })
+    }
+
+    fn backward(&self, params: &mut Params, s: MlpSaved, dy: Cow<'_, Tensor>, pass: &Pass<'_>) -> Self::Projected {
+        let h = ops::act(self.act, &s.up);
+        let mut dh = Tensor::scratch(dy.compute(), dy.rows(), self.down.m);
+        self.down.backward(params, &h, &s.down, &dy, Some((&mut dh, false)), pass.step);
+        drop((h, dy));
+        ops::act_backward(self.act, &s.up, &mut dh);
+        (dh, s.projection)
+    }
+
+    fn backward_input(
+        &self,
+        params: &mut Params,
+        (dup, saved): Self::Projected,
+        x: &Tensor,
+        dx: Option<(&mut Tensor, bool)>,
+        step: Option<u64>,
+    ) {
+        backward_projections(params, [(&self.up, saved, dup)], x, dx, step);
+    }
+
+    fn parts(&self) -> Vec<PartRef<'_>> {
+        [&self.up, &self.down].map(Part::Linear).into()
+    }
+
+    fn parts_mut(&mut self) -> Vec<PartMut<'_>> {
+        [&mut self.up, &mut self.down].map(Part::Linear).into()
+    }
+}

@@ -1,0 +1,112 @@
+//! The parts that blocks and backbones are wired from. Each has a forward and a backward pass of its own, and saves what
+//! its backward pass needs.
+
+mod attention;
+mod embedding;
+mod mlp;
+mod norm;
+mod residual;
+pub(crate) mod rope;
+
+pub(crate) use attention::{Attention, KvCache};
+pub(crate) use embedding::Embedding;
+pub(crate) use mlp::{GatedMlp, Mlp};
+pub(crate) use norm::{Norm, NormSaved};
+pub(crate) use residual::{Residual, ResidualSaved};
+
+use super::pass::Pass;
+use crate::linear::{Linear, LinearSaved};
+use crate::param::Params;
+use crate::tensor::Tensor;
+use std::borrow::{Borrow, Cow};
+
+/// A named piece of a model that holds parameters.
+pub(crate) enum Part<L, N, E> {
+    Linear(L),
+    Norm(N),
+    Embedding(E),
+}
+
+/// A part to look at.
+pub(crate) type PartRef<'a> = Part<&'a Linear, &'a Norm, &'a Embedding>;
+
+/// A part to change.
+pub(crate) type PartMut<'a> = Part<&'a mut Linear, &'a mut Norm, &'a mut Embedding>;
+
+impl<L: Borrow<Linear>, N: Borrow<Norm>, E: Borrow<Embedding>> Part<L, N, E> {
+    /// The module path.
+    pub fn path(&self) -> &str {
+        match self {
+            Part::Linear(l) => &l.borrow().path,
+            Part::Norm(n) => &n.borrow().path,
+            Part::Embedding(e) => &e.borrow().path,
+        }
+    }
+
+    /// Returns whether any parameter of the part is trained.
+    pub fn trains(&self) -> bool {
+        match self {
+            Part::Linear(l) => l.borrow().trains(),
+            Part::Norm(n) => n.borrow().trains(),
+            Part::Embedding(e) => e.borrow().trains(),
+        }
+    }
+}
+
+/// What a residual connection adds to its stream: attention or an MLP. The backward pass comes in two steps, between which
+/// the input is recomputed.
+pub(crate) trait Sublayer: Send + Sync {
+    /// Activations for the backward pass, without the input.
+    type Saved: Send + 'static;
+    /// Gradients of the outputs of the projections of the input.
+    type Projected;
+
+    /// Returns `base` + sublayer(x), or sublayer(x) alone. x and the result are (t, hidden). An owned x is dropped as soon as
+    /// it is not needed.
+    fn forward(
+        &self,
+        params: &Params,
+        x: Cow<'_, Tensor>,
+        base: Option<&Tensor>,
+        pass: &Pass<'_>,
+    ) -> (Tensor, Self::Saved);
+
+    /// The backward pass from the output, with gradient `dy`, to the projections of the input.
+    fn backward(
+        &self,
+        params: &mut Params,
+        saved: Self::Saved,
+        dy: Cow<'_, Tensor>,
+        pass: &Pass<'_>,
+    ) -> Self::Projected;
+
+    /// The rest of the backward pass: dx = (accumulate ? dx : 0) + gradient where `dx` is `Some((dx, accumulate))`.
+    fn backward_input(
+        &self,
+        params: &mut Params,
+        projected: Self::Projected,
+        x: &Tensor,
+        dx: Option<(&mut Tensor, bool)>,
+        step: Option<u64>,
+    );
+
+    /// The parts that hold parameters, in the order of the model.
+    fn parts(&self) -> Vec<PartRef<'_>>;
+
+    /// [`Self::parts`] to change.
+    fn parts_mut(&mut self) -> Vec<PartMut<'_>>;
+}
+
+/// The backward pass of linear layers with one input, each given with what it saved and the gradient of its output.
+fn backward_projections<const N: usize>(
+    params: &mut Params,
+    linears: [(&Linear, LinearSaved, Tensor); N],
+    x: &Tensor,
+    mut dx: Option<(&mut Tensor, bool)>,
+    step: Option<u64>,
+) {
+    for (linear, saved, dy) in &linears {
+        let target = dx.as_mut().map(|(dx, accumulate)| (&mut **dx, std::mem::replace(accumulate, true)));
+        linear.backward(params, x, saved, dy, target, step);
+    }
+}

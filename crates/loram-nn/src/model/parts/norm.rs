@@ -1,0 +1,54 @@
+//! Norms over the columns.
+
+use crate::ops::{self, NormStats};
+use crate::param::{Params, Vector};
+use crate::tensor::Tensor;
+
+/// RMS norm (no bias, 1910.07467) or layer norm (1607.06450) over the columns.
+#[derive(Debug)]
+pub(crate) struct Norm {
+    pub path: String,
+    pub weight: Vector,
+    pub bias: Option<Vector>,
+    pub eps: f64,
+}
+
+/// What the backward pass of a norm needs beside its input.
+pub(crate) type NormSaved = NormStats;
+
+impl Norm {
+    /// Returns whether the weight is trained; a bias is trained with it.
+    pub fn trains(&self) -> bool {
+        self.weight.param().is_some()
+    }
+
+    /// x (t, d) → (t, d).
+    pub fn forward(&self, params: &Params, x: &Tensor) -> (Tensor, NormSaved) {
+        let bias = self.bias.as_ref().map(|b| b.get(params));
+        ops::norm(x, self.weight.get(params), bias, self.eps)
+    }
+
+    /// dx = (accumulate ? dx : 0) + gradient; adds to the gradients of weight and bias when they are trained.
+    pub fn backward(
+        &self,
+        params: &mut Params,
+        x: &Tensor,
+        saved: &NormSaved,
+        dy: &Tensor,
+        dx: &mut Tensor,
+        accumulate: bool,
+    ) {
+        let weight = self.weight.param();
+        let bias = self.bias.as_ref().and_then(|b| b.param());
+        // gradients go through rows of their own: values and gradients live in one list
+        let zeros = |_| Tensor::zeros(x.compute().exact(), 1, x.cols());
+        let mut dw = weight.map(zeros);
+        let mut db = weight.filter(|_| self.bias.is_some()).map(zeros);
+        ops::norm_backward(x, self.weight.get(params), saved, dy, (dx, accumulate), dw.as_mut(), db.as_mut());
+        for (id, gradient) in [(weight, dw), (bias, db)] {
+            if let (Some(id), Some(gradient)) = (id, gradient) {
+                ops::add_assign(params.grad_mut(id), &gradient);
+            }
+        }
+    }
+}

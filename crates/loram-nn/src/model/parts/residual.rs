@@ -1,0 +1,137 @@
+//! Residual connections, and where their norms are.
+
+use super::{Attention, KvCache, Norm, NormSaved, Part, PartMut, PartRef, Sublayer};
+use crate::dropout::Dropout;
+use crate::model::pass::Pass;
+use crate::param::Params;
+use crate::tensor::Tensor;
+use std::borrow::Cow;
+
+/// post(x + dropout(inner(pre(x)))): pre-norm (2002.04745) has `pre` alone, post-norm (1706.03762) `post` alone.
+#[derive(Debug)]
+pub(crate) struct Residual<S> {
+    /// Norm of the input of `inner`, beside the stream.
+    pub pre: Option<Norm>,
+    pub inner: S,
+    /// On the output of `inner`.
+    pub dropout: Dropout,
+    /// Norm of the sum, in the stream.
+    pub post: Option<Norm>,
+}
+
+/// Activations of a residual connection; the normalised input is recomputed.
+pub(crate) struct ResidualSaved<S> {
+    x: Tensor,
+    pre: Option<NormSaved>,
+    inner: S,
+    /// The sum before its norm.
+    post: Option<(Tensor, NormSaved)>,
+}
+
+impl<S> ResidualSaved<S> {
+    /// The input of the connection.
+    pub fn into_input(self) -> Tensor {
+        self.x
+    }
+}
+
+impl<S: Sublayer> Residual<S> {
+    /// Runs `inner`, which returns the second operand + its output, or its output alone.
+    fn around<A>(
+        &self,
+        params: &Params,
+        x: Tensor,
+        step: Option<u64>,
+        inner: impl FnOnce(Cow<'_, Tensor>, Option<&Tensor>) -> (Tensor, A),
+    ) -> (Tensor, ResidualSaved<A>) {
+        let (input, pre) = match &self.pre {
+            Some(norm) => {
+                let (normalised, saved) = norm.forward(params, &x);
+                (Cow::Owned(normalised), Some(saved))
+            }
+            None => (Cow::Borrowed(&x), None),
+        };
+        let (sum, inner) = match self.dropout.is_on(step) {
+            false => inner(input, Some(&x)),
+            true => {
+                let (y, saved) = inner(input, None);
+                let mut sum = x.clone();
+                self.dropout.add(&y, &mut sum, step);
+                (sum, saved)
+            }
+        };
+        match &self.post {
+            None => (sum, ResidualSaved { x, pre, inner, post: None }),
+            Some(norm) => {
+                let (y, saved) = norm.forward(params, &sum);
+                (y, ResidualSaved { x, pre, inner, post: Some((sum, saved)) })
+            }
+        }
+    }
+
+    /// x (t, hidden) → (t, hidden).
+    pub fn forward(&self, params: &Params, x: Tensor, pass: &Pass<'_>) -> (Tensor, ResidualSaved<S::Saved>) {
+        self.around(params, x, pass.step, |x, base| self.inner.forward(params, x, base, pass))
+    }
+
+    /// Adds to the gradients of the parameters; returns dx where it is needed.
+    pub fn backward(
+        &self,
+        params: &mut Params,
+        saved: ResidualSaved<S::Saved>,
+        dy: Tensor,
+        need_dx: bool,
+        pass: &Pass<'_>,
+    ) -> Option<Tensor> {
+        let step = pass.step;
+        let ResidualSaved { x, pre, inner, post } = saved;
+        // the gradient of the sum, to which that of the inner input is added
+        let mut d = match (&self.post, post) {
+            (Some(norm), Some((sum, saved))) => {
+                let mut d = Tensor::scratch(dy.compute(), dy.rows(), dy.cols());
+                norm.backward(params, &sum, &saved, &dy, &mut d, false);
+                drop(dy);
+                d
+            }
+            _ => dy,
+        };
+        let d_inner = self.dropout.of(&d, step).map_or(Cow::Borrowed(&d), Cow::Owned);
+        let projected = self.inner.backward(params, inner, d_inner, pass);
+        match (&self.pre, pre) {
+            (Some(norm), Some(saved)) => {
+                let normalised = norm.forward(params, &x).0;
+                let needed = need_dx || norm.trains();
+                let mut dn = needed.then(|| Tensor::scratch(d.compute(), d.rows(), d.cols()));
+                let target = dn.as_mut().map(|dn| (dn, false));
+                self.inner.backward_input(params, projected, &normalised, target, step);
+                drop(normalised);
+                if let Some(dn) = dn {
+                    norm.backward(params, &x, &saved, &dn, &mut d, true);
+                }
+            }
+            _ => self.inner.backward_input(params, projected, &x, need_dx.then_some((&mut d, true)), step),
+        }
+        need_dx.then_some(d)
+    }
+
+    /// The parts of `inner` with the norm after it, and the norm before it, which models list after all layers of a block.
+    pub fn parts(&self) -> (Vec<PartRef<'_>>, Option<PartRef<'_>>) {
+        let parts = self.inner.parts().into_iter().chain(self.post.as_ref().map(Part::Norm)).collect();
+        (parts, self.pre.as_ref().map(Part::Norm))
+    }
+
+    /// [`Self::parts`] to change.
+    pub fn parts_mut(&mut self) -> (Vec<PartMut<'_>>, Option<PartMut<'_>>) {
+        let parts = self.inner.parts_mut().into_iter().chain(self.post.as_mut().map(Part::Norm)).collect();
+        (parts, self.pre.as_mut().map(Part::Norm))
+    }
+}
+
+impl Residual<Attention> {
+    /// [`Self::forward`] for tokens that continue what the cache holds; their keys and values join it.
+    pub fn continue_with(&self, params: &Params, x: Tensor, cache: &mut KvCache, pass: &Pass<'_>) -> Tensor {
+        let inner =
+            |x: Cow<'_, Tensor>, base: Option<&Tensor>| (self.inner.continue_with(params, x, base, cache, pass), ());
+        self.around(params, x, None, inner).0
+    }
+}

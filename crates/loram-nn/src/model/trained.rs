@@ -1,0 +1,68 @@
+//! Which weights of the model itself are trained: modules beside the adapters, or all of them.
+
+use super::head::Head;
+use super::parts::Part;
+use super::{Model, parts_mut};
+use crate::param::{ParamKind, Trainable};
+use crate::{Error, Result};
+
+impl Model {
+    /// Fully trains the modules of one entry of PEFT's `modules_to_save` beside the adapters: every linear layer, norm and
+    /// embedding whose module path is `name` or ends with `.name`, and everything inside a module whose path is or does.
+    /// Their weights and biases become parameters of kind [`ParamKind::Saved`]. Returns the module paths of the parts, in
+    /// the order of the model. Errors when no module matches.
+    pub fn add_module_to_save(&mut self, name: &str) -> Result<Vec<String>> {
+        let matches = |path: &str| {
+            let ends = path.match_indices('.').map(|(i, _)| &path[..i]).chain([path]);
+            ends.into_iter().any(|p| p == name || p.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')))
+        };
+        let parts = parts_mut(&mut self.backbone, &mut self.head);
+        let paths: Vec<String> = parts.map(|p| p.path().to_string()).filter(|p| matches(p)).collect();
+        if paths.is_empty() {
+            return Err(Error::NoModule { path: name.to_string(), hint: " to train fully (modules_to_save)".into() });
+        }
+        self.make_trainable(ParamKind::Saved, |path| paths.iter().any(|p| p == path));
+        Ok(paths)
+    }
+
+    /// Makes every weight, bias and norm a parameter of kind [`ParamKind::Base`] (full fine-tuning). A tied `lm_head` stays
+    /// tied.
+    pub fn full_finetune(&mut self) {
+        self.make_trainable(ParamKind::Base, |_| true);
+        if self.tied
+            && let (Trainable::Param(id), Head::Lm(head)) = (&self.backbone.tokens().weight, &mut self.head)
+        {
+            head.weight = Trainable::Param(*id);
+        }
+    }
+
+    fn make_trainable(&mut self, kind: ParamKind, chosen: impl Fn(&str) -> bool) {
+        let compute = self.options.compute.exact();
+        let tied = self.tied && kind == ParamKind::Base;
+        let parts = parts_mut(&mut self.backbone, &mut self.head);
+        for part in parts.filter(|p| chosen(p.path()) && !(tied && p.path() == "lm_head")) {
+            let path = part.path().to_string();
+            let (weight, bias, norm) = match part {
+                Part::Linear(l) => (Some(&mut l.weight), l.bias.as_mut(), None),
+                Part::Embedding(t) => (Some(&mut t.weight), None, None),
+                Part::Norm(n) => (None, n.bias.as_mut(), Some(&mut n.weight)),
+            };
+            if let Some(source) = weight
+                && let Trainable::Frozen(w) = source
+            {
+                let shape = [w.rows(), w.cols()];
+                let value = w.to_tensor(compute);
+                *source = Trainable::Param(self.params.add(format!("{path}.weight"), kind, &shape, value));
+            }
+            for (vector, suffix) in [(norm, "weight"), (bias, "bias")] {
+                if let Some(source) = vector
+                    && let Trainable::Frozen(v) = source
+                {
+                    let value = v.clone();
+                    let shape = [value.cols()];
+                    *source = Trainable::Param(self.params.add(format!("{path}.{suffix}"), kind, &shape, value));
+                }
+            }
+        }
+    }
+}
