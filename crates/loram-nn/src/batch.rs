@@ -1,26 +1,28 @@
-//! What goes into a model and what comes out.
+//! Batches of sequences, and the losses and outputs of passes over them.
 
 use crate::{Error, Result};
 
-/// Sequences, one after another, without padding. Attention never crosses from one to the next, and positions restart.
+/// Sequences of any length, concatenated without padding. Attention never crosses from one sequence to the next, and
+/// positions count from 0 in each.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// Token ids of all documents.
+    /// Token ids of all sequences, concatenated.
     pub tokens: Vec<u32>,
-    /// Tokens per document; the sum is `tokens.len()`.
+    /// Number of tokens of each sequence; the sum is `tokens.len()`.
     pub lengths: Vec<usize>,
-    /// Per token: the id of the **next** token where that counts, else −100. Empty for heads.
+    /// For next-token prediction: per token, the id of the **next** token where the loss counts it, else
+    /// [`IGNORE`](crate::IGNORE) (−100). Empty otherwise.
     pub labels: Vec<i64>,
-    /// Segment per token, for encoders. Empty: all 0.
+    /// Segment (token type) of each token, for encoders. Empty: all 0.
     pub token_types: Vec<u32>,
-    /// What a head should say, per document.
+    /// Targets of a classification or regression head, one for each sequence.
     pub targets: Targets,
 }
 
-/// What a head should say, per document.
+/// Targets of a classification or regression head, one for each sequence.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Targets {
-    /// Nothing: a language model, or prediction only.
+    /// No targets: a language model, or outputs without a loss.
     #[default]
     None,
     /// Class ids.
@@ -40,14 +42,14 @@ impl Targets {
 }
 
 impl Batch {
-    /// Checks that lengths fit together; token ids are checked where they are looked up.
+    /// Checks that the lists have matching lengths. Token ids are checked where they are looked up.
     pub fn check(&self) -> Result<()> {
         let total: usize = self.lengths.iter().sum();
         let wrong = |what: &str, found: usize, expected: usize| {
             Err(Error::Batch(format!("{what}: found {found}, expected {expected}")))
         };
         if total != self.tokens.len() {
-            return wrong("sum of the document lengths", total, self.tokens.len());
+            return wrong("sum of the sequence lengths", total, self.tokens.len());
         }
         if !self.labels.is_empty() && self.labels.len() != total {
             return wrong("number of labels", self.labels.len(), total);
@@ -61,7 +63,7 @@ impl Batch {
         }
     }
 
-    /// Position of every token within its document.
+    /// The position of every token within its sequence.
     pub fn positions(&self) -> Vec<u32> {
         self.lengths.iter().flat_map(|&n| 0..n as u32).collect()
     }
@@ -72,14 +74,14 @@ impl Batch {
 pub struct BatchLoss {
     /// Σ of the losses (nats, or squared errors).
     pub loss_sum: f64,
-    /// Number of tokens or documents that counted.
+    /// Number of tokens or sequences that counted.
     pub counted: usize,
-    /// How many of them had the largest logit in the right place.
+    /// Number of those whose largest logit was that of the target.
     pub correct: usize,
 }
 
 impl BatchLoss {
-    /// Adds another batch.
+    /// Adds the sums of another batch.
     pub fn add(&mut self, other: BatchLoss) {
         self.loss_sum += other.loss_sum;
         self.counted += other.counted;
@@ -92,6 +94,6 @@ impl BatchLoss {
 pub struct EvalOut {
     /// Sums of the loss.
     pub loss: BatchLoss,
-    /// For heads: documents × outputs, row-major. Empty for language models.
+    /// Outputs of a classification or regression head, (sequences, outputs), row-major. Empty for language models.
     pub logits: Vec<f32>,
 }

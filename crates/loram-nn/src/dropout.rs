@@ -1,4 +1,4 @@
-//! Dropout (1207.0580): masks that follow from the seed of a step and the place in the model, so that nothing is stored.
+//! Dropout (1207.0580), with masks that are recomputed from the seed of a step and the place in the model instead of stored.
 
 use crate::kernels::attention::AttnDropout;
 use crate::ops;
@@ -29,7 +29,7 @@ impl Dropout {
         Dropout { p, place: MODEL + 8 * part as u64 + index }
     }
 
-    /// Seed of this place in a step; `None` when nothing is dropped.
+    /// The seed of this place in a step; `None` when nothing is dropped.
     fn seed(&self, step: Option<u64>) -> Option<u64> {
         // SplitMix64's increment keeps the streams of neighbouring places apart
         let mixed = |step| step ^ self.place.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -55,12 +55,12 @@ impl Dropout {
         ops::dropout(x, y, p, seed, true);
     }
 
-    /// Whether anything is dropped in this pass.
+    /// Returns whether anything is dropped in this pass.
     pub fn is_on(&self, step: Option<u64>) -> bool {
         self.seed(step).is_some()
     }
 
-    /// The same for attention weights.
+    /// The dropout of attention weights at this place.
     pub fn attention(&self, step: Option<u64>) -> Option<AttnDropout> {
         self.seed(step).map(|seed| AttnDropout { p: self.p, seed })
     }

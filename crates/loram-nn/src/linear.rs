@@ -1,4 +1,4 @@
-//! A linear layer with what LoRA adds to it.
+//! Linear layers with their LoRA adapters.
 
 #[cfg(gpu)]
 use crate::cuda::product::{Side, product};
@@ -9,8 +9,8 @@ use crate::param::{Params, Trainable, Vector};
 use crate::tensor::{Element, Tensor, typed};
 use crate::weight::Weight;
 
-/// y = x·Wᵀ + bias + s·dropout(x)·Aᵀ·Bᵀ − s·x·A₀ᵀ·B₀ᵀ (2106.09685; the last term is the frozen start of 2507.06558 on a
-/// base that must not change). W: (n, m).
+/// y = x·Wᵀ + bias + s·dropout(x)·Aᵀ·Bᵀ − s·x·A₀ᵀ·B₀ᵀ (2106.09685; the last term subtracts the
+/// initial product of 2507.06558 from a base that must not change). W: (n, m).
 #[derive(Debug)]
 pub(crate) struct Linear {
     pub path: String,
@@ -21,7 +21,7 @@ pub(crate) struct Linear {
     pub lora: Option<Lora>,
 }
 
-/// A factor of an adapter: trained or not.
+/// The adapter of a linear layer: factors that are frozen or trained, A (r, m) and B (n, r).
 #[derive(Debug)]
 pub(crate) struct Lora {
     pub a: Vector,
@@ -29,11 +29,11 @@ pub(crate) struct Lora {
     pub scaling: f64,
     /// On the input of A.
     pub dropout: Dropout,
-    /// `(A₀, B₀)`.
-    pub start: Option<(Tensor, Tensor)>,
+    /// `(A₀, B₀)`: the frozen initial factors, whose product is subtracted.
+    pub initial: Option<(Tensor, Tensor)>,
 }
 
-/// What the backward pass of a linear layer needs beside its input.
+/// Activations that the backward pass of a linear layer needs beside its input.
 #[derive(Debug, Default)]
 pub(crate) struct LinearSaved {
     /// dropout(x)·Aᵀ, (t, r).
@@ -85,7 +85,7 @@ impl Linear {
             watch.input(&self.path, x);
         }
         let mut h = None;
-        let mut start = None;
+        let mut initial = None;
         if let Some(lora) = &self.lora {
             let dropped = lora.dropout.of(x, step);
             h = Some((
@@ -93,10 +93,10 @@ impl Linear {
                 lora.b.operand(params),
                 lora.scaling,
             ));
-            start = lora.start.as_ref().map(|(a0, b0)| (ops::times_t(x, a0), b0, -lora.scaling));
+            initial = lora.initial.as_ref().map(|(a0, b0)| (ops::times_t(x, a0), b0, -lora.scaling));
         }
         typed!(x, T, {
-            let extra: Vec<_> = [&h, &start]
+            let extra: Vec<_> = [&h, &initial]
                 .into_iter()
                 .flatten()
                 .map(|(h, b, s)| Term { alpha: T::from_f64(*s), a: h.view::<T>(), b: b.view::<T>().t() })
@@ -111,7 +111,7 @@ impl Linear {
             }
         }, gpu: {
             product(y, accumulate, 1.0, Side::of(x), Side::t(self.gpu_weight(params, x)));
-            for (h, b, s) in [&h, &start].into_iter().flatten() {
+            for (h, b, s) in [&h, &initial].into_iter().flatten() {
                 product(y, true, *s, Side::of(h), Side::t(b));
             }
         });
@@ -147,7 +147,7 @@ impl Linear {
                 ops::add_t_times(params.grad_mut(id), 1.0, &g, dropped.as_ref().unwrap_or(x));
             }
             dh = Some(g);
-            dh0 = lora.start.as_ref().map(|(_, b0)| ops::times(-lora.scaling, dy, b0));
+            dh0 = lora.initial.as_ref().map(|(_, b0)| ops::times(-lora.scaling, dy, b0));
         }
         if let Trainable::Param(id) = self.weight {
             ops::add_t_times(params.grad_mut(id), 1.0, dy, x);
@@ -190,7 +190,7 @@ impl Linear {
             false => product(dx, true, 1.0, Side::of(dh), Side::of(a)),
             true => lora.dropout.add(&ops::times(1.0, dh, a), dx, step),
         }
-        if let (Some(dh0), Some((a0, _))) = (dh0, &lora.start) {
+        if let (Some(dh0), Some((a0, _))) = (dh0, &lora.initial) {
             product(dx, true, 1.0, Side::of(dh0), Side::of(a0));
         }
     }
@@ -214,7 +214,7 @@ impl Linear {
                 false => extra.push(Term { alpha: T::ONE, a: dh.view(), b: a.view() }),
                 true => through_dropout = Some((ops::times(1.0, dh, a), lora.dropout)),
             }
-            if let (Some(dh0), Some((a0, _))) = (dh0, &lora.start) {
+            if let (Some(dh0), Some((a0, _))) = (dh0, &lora.initial) {
                 extra.push(Term { alpha: T::ONE, a: dh0.view(), b: a0.view() });
             }
         }

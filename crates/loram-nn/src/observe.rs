@@ -1,5 +1,5 @@
-//! What passes through chosen linear layers while the model runs: sums over their inputs, or the gradient of their weight,
-//! without training anything. Only these sums are kept, one matrix per layer.
+//! Statistics of chosen linear layers while the model runs: sums over their inputs, or the gradient of their weight, without
+//! training anything. Only these sums are kept, one matrix for each layer.
 
 use crate::kernels::elementwise::add_bias;
 use crate::kernels::gemm::gemm;
@@ -8,23 +8,23 @@ use crate::tensor::{Element, Tensor, typed};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// What is summed up, for a layer with weight (n, m).
+/// The statistic that is summed up, for a layer with weight (n, m).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Observe {
     /// Σ(x − mean)·(x − mean)ᵀ over tokens, (m, m).
     Covariance,
-    /// The mean over documents of XᵀX, each X divided by the size of its largest value (2406.05223), (m, m).
+    /// The mean over sequences of XᵀX, each X divided by the size of its largest value (2406.05223), (m, m).
     Moment,
     /// The gradient of the loss by the weight, (n, m).
     Gradient,
 }
 
-/// What the layers that are watched have seen so far.
+/// Sums of the layers that are watched.
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub what: Observe,
     sums: BTreeMap<String, Mutex<Sums>>,
-    /// Tokens per document of the batch at hand.
+    /// Tokens per sequence of the batch at hand.
     lengths: Vec<usize>,
     /// Tokens of the batch that count; `None`: all.
     counted: Option<Vec<usize>>,
@@ -47,7 +47,7 @@ impl Watch {
         Watch { what, sums, lengths: Vec::new(), counted: None, last: Mutex::new(None) }
     }
 
-    /// Whether the backward pass has to reach every layer.
+    /// Returns whether the backward pass has to reach every layer.
     pub fn backward(&self) -> bool {
         self.what == Observe::Gradient
     }
@@ -83,7 +83,7 @@ impl Watch {
         *last = Some((path.to_string(), x.clone()));
     }
 
-    /// The layer `path` read x (t, m), and the loss has the gradient dy (t, n) by what it gave.
+    /// The layer `path` read x (t, m), and the loss has the gradient dy (t, n) by its output.
     pub fn gradient(&self, path: &str, x: &Tensor, dy: &Tensor) {
         let Some(sums) = self.sums.get(path).filter(|_| self.backward()) else { return };
         let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,7 +91,7 @@ impl Watch {
         add_t_times(matrix, 1.0, dy, x);
     }
 
-    /// The sums by path, in f32; a layer that saw nothing has none.
+    /// The sums by path, in f32; a layer that nothing passed through has none.
     pub fn finish(self) -> BTreeMap<String, Vec<f32>> {
         let own: BTreeMap<String, Sums> = self
             .sums
@@ -119,7 +119,7 @@ impl Sums {
     /// the batch's own: as a row beside those of the batch, without the difference of two large numbers.
     fn covariance(&mut self, x: &Tensor, counted: Option<&[usize]>, tokens: usize) {
         let (m, compute) = (x.cols(), x.compute());
-        // a head that reads one token of each document has rows of its own
+        // a head that reads one token of each sequence has rows of its own
         let mut rows = match counted.filter(|_| x.rows() == tokens) {
             None => x.clone(),
             Some(counted) => x.gather_rows(counted),
@@ -158,10 +158,10 @@ impl Sums {
         self.count += t;
     }
 
-    /// Adds XᵀX of every document, scaled to its largest value.
+    /// Adds XᵀX of every sequence, scaled to its largest value.
     fn moment(&mut self, x: &Tensor, lengths: &[usize]) {
         let m = x.cols();
-        // one row per document: a head that reads one token of each
+        // one row per sequence: a head that reads one token of each
         let ones = vec![1; x.rows()];
         let lengths = if lengths.iter().sum::<usize>() == x.rows() { lengths } else { &ones };
         let matrix = self.matrix.get_or_insert_with(|| Tensor::zeros(x.compute(), m, m));
@@ -169,10 +169,10 @@ impl Sums {
         typed!(scaled, T, {
             let mut rest = scaled.as_mut_slice::<T>();
             for n in lengths {
-                let (document, after) = rest.split_at_mut(n * m);
-                let top = document.iter().map(|x| x.to_f64()).fold(f64::NEG_INFINITY, f64::max).abs();
+                let (sequence, after) = rest.split_at_mut(n * m);
+                let top = sequence.iter().map(|x| x.to_f64()).fold(f64::NEG_INFINITY, f64::max).abs();
                 let factor = T::from_f64(if top > 0.0 && top.is_finite() { 1.0 / top } else { 1.0 });
-                document.iter_mut().for_each(|x| *x *= factor);
+                sequence.iter_mut().for_each(|x| *x *= factor);
                 rest = after;
             }
             gram::<T>(matrix, &scaled);

@@ -1,4 +1,4 @@
-//! What training changes.
+//! Parameters: the tensors that training changes, and tensors that are either frozen or a parameter.
 
 use crate::cuda;
 use crate::observe::Watch;
@@ -11,7 +11,7 @@ pub enum ParamKind {
     LoraA,
     /// `B` of an adapter, `(out_features, r)`.
     LoraB,
-    /// A weight or bias of a module that is trained whole beside the adapters (`modules_to_save`).
+    /// A weight or bias of a module that is fully trained beside the adapters (`modules_to_save`).
     Saved,
     /// A weight of the base model in full fine-tuning.
     Base,
@@ -88,7 +88,7 @@ impl Params {
         &mut self.list[id.0].grad
     }
 
-    /// Whether gradients of frozen weights are watched, so that the backward pass has to reach every layer.
+    /// Returns whether gradients of frozen weights are watched, so that the backward pass has to reach every layer.
     pub(crate) fn watches_gradients(&self) -> bool {
         self.watch.as_ref().is_some_and(Watch::backward)
     }

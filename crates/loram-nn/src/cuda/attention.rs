@@ -38,8 +38,8 @@ fn on_heads(name: &str, wide: usize, shape: &AttnShape) -> String {
     format!("{name}_{wide}{}", if shape.dropout.is_some_and(|d| d.p > 0.0) { "_dropout" } else { "" })
 }
 
-/// Tiles of `size` rows of all documents: first token of the document, its length, first position in the tile. Tiles with
-/// much work come first, so that none of them is begun last: of queries those late in a document, of keys those early.
+/// Tiles of `size` rows of all sequences: first token of the sequence, its length, first position in the tile. Tiles with
+/// much work come first, so that none of them is begun last: of queries those late in a sequence, of keys those early.
 fn tiles(lengths: &[usize], size: usize, keys: bool, causal: bool) -> Buffer {
     let mut all = Vec::new();
     let mut start = 0;
@@ -79,7 +79,7 @@ macro_rules! launch_shaped {
     }};
 }
 
-/// o and lse (t, heads) of documents.
+/// o and lse (t, heads) of sequences.
 pub(crate) fn attention(
     [q, k, v]: [&Tensor; 3],
     o: &mut Tensor,
@@ -157,7 +157,7 @@ pub(crate) fn attention_backward(
     );
 }
 
-/// New queries, the last of a document, against all its keys and values.
+/// New queries, the last of a sequence, against all its keys and values.
 pub(crate) fn attention_cached([q, k, v]: [&Tensor; 3], o: &mut Tensor, shape: &AttnShape) {
     let grid = Grid { blocks: (q.rows(), shape.heads), threads: THREADS, shared: 4 * (2 * shape.head_dim + THREADS) };
     launch_shaped!(

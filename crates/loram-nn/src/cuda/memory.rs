@@ -158,7 +158,8 @@ impl Drop for Buffer {
     }
 }
 
-/// Where documents lie, in the form of kernels; uploaded once for a pass. All layers of a model cut documents alike.
+/// The layout of the sequences of a pass, in the form that kernels read; uploaded once for a pass, since all layers of a
+/// model tile sequences alike.
 #[derive(Debug, Default)]
 pub(crate) struct Layout {
     pub query_tiles: OnceLock<Buffer>,

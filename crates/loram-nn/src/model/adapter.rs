@@ -20,12 +20,12 @@ pub struct Lora {
     pub scaling: f64,
     /// Probability of dropping an input of A in training (`lora_dropout`).
     pub dropout: f64,
-    /// Whether A is trained.
+    /// A is trained, not frozen.
     pub train_a: bool,
-    /// Whether B is trained.
+    /// B is trained, not frozen.
     pub train_b: bool,
-    /// `(A₀, B₀)`: a frozen start whose product is subtracted in every pass, so that the base weight stays as it is.
-    pub start: Option<(Vec<f32>, Vec<f32>)>,
+    /// `(A₀, B₀)`: frozen initial factors whose product is subtracted in every pass, so that the base weight stays as it is.
+    pub initial: Option<(Vec<f32>, Vec<f32>)>,
 }
 
 impl Model {
@@ -55,7 +55,7 @@ impl Model {
         if matches!(linear.weight, Trainable::Param(_)) {
             return wrong("is fully trained (modules_to_save): it takes no adapter".into());
         }
-        let pairs = std::iter::once((&lora.a, &lora.b)).chain(lora.start.as_ref().map(|s| (&s.0, &s.1)));
+        let pairs = std::iter::once((&lora.a, &lora.b)).chain(lora.initial.as_ref().map(|s| (&s.0, &s.1)));
         for (a, b) in pairs {
             if a.len() != r * m || b.len() != n * r {
                 let (la, lb) = (a.len(), b.len());
@@ -78,8 +78,8 @@ impl Model {
         };
         let a = factor(&lora.a, r, m, lora.train_a, ParamKind::LoraA, "lora_A");
         let b = factor(&lora.b, n, r, lora.train_b, ParamKind::LoraB, "lora_B");
-        let start = lora.start.map(|(a, b)| (Tensor::from_f32(compute, r, m, &a), Tensor::from_f32(compute, n, r, &b)));
-        linear.lora = Some(Attached { a, b, scaling: lora.scaling, dropout, start });
+        let initial = lora.initial.map(|(a, b)| (Tensor::from_f32(compute, r, m, &a), Tensor::from_f32(compute, n, r, &b)));
+        linear.lora = Some(Attached { a, b, scaling: lora.scaling, dropout, initial });
         Ok(())
     }
 

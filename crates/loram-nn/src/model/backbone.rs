@@ -1,4 +1,4 @@
-//! What every model is below its head: an embedding, blocks, and perhaps a last norm.
+//! Backbones: models without their heads, made of an embedding, blocks, and perhaps a last norm.
 
 use super::parts::{Embedding, Norm, NormSaved, PartMut, PartRef};
 use super::pass::Pass;

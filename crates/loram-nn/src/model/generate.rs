@@ -1,4 +1,4 @@
-//! Token by token, with a cache of keys and values.
+//! Generation token by token, with a cache of keys and values.
 
 use super::Model;
 use super::head::Head;
@@ -9,7 +9,7 @@ use crate::kernels::OutOfRange;
 use crate::linear::Linear;
 use crate::{Error, Result, cuda};
 
-/// A text in the making: keys and values of all tokens so far.
+/// A sequence that is being generated, with keys and values of all tokens so far.
 pub struct Generator<'a> {
     model: &'a Model,
     /// `lm_head`.
@@ -19,7 +19,7 @@ pub struct Generator<'a> {
 }
 
 impl Model {
-    /// Starts an empty text. An error for models that do not write.
+    /// Returns a generator with an empty sequence. Errors for models without a language model head.
     pub fn generator(&self) -> Result<Generator<'_>> {
         let Head::Lm(head) = &self.head else {
             return Err(Error::Task("this model classifies texts, it does not write them".into()));
@@ -30,12 +30,12 @@ impl Model {
 }
 
 impl Generator<'_> {
-    /// Tokens so far.
+    /// The tokens so far.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
-    /// Appends tokens (at least one); gives the logits (vocabulary) for what follows the last.
+    /// Appends tokens (at least one); returns the logits (vocabulary) of the token that follows.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         let Generator { model, head, .. } = *self;
         if tokens.is_empty() {

@@ -29,7 +29,7 @@ use loram_core::LinearInfo;
 use loram_io::{Checkpoint, ModelConfig};
 use parts::{Part, PartMut};
 
-/// What a model is used for.
+/// The task that a model is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
     /// Next-token prediction.
@@ -54,16 +54,16 @@ impl Task {
     }
 }
 
-/// How a model is loaded.
+/// Options of [`Model::load`].
 #[derive(Debug, Clone, Copy)]
 pub struct LoadOptions {
-    /// What it is used for.
+    /// The task.
     pub task: Task,
     /// Number type of activations, and where the model runs.
     pub compute: Compute,
-    /// Keep the inputs of blocks only and compute the rest again in the backward pass (1604.06174).
+    /// Keep only the inputs of blocks and recompute the rest in the backward pass (1604.06174).
     pub gradient_checkpointing: bool,
-    /// Start of a head that the checkpoint does not have.
+    /// Seed of the initialisation of a head that the checkpoint does not have.
     pub seed: u64,
     /// Apply the dropout of `config.json` (`hidden_dropout_prob`, `attention_dropout` and the like) in training passes.
     pub dropout: bool,

@@ -1,4 +1,4 @@
-//! What all parts of a model share in one pass over a batch.
+//! Data that all parts of a model share in one pass over a batch.
 
 use crate::ops::Sequences;
 

@@ -38,7 +38,7 @@ pub(crate) trait Block: Send + Sync {
 /// Blocks of a model, from the embedding up.
 pub(crate) type Blocks = [Box<dyn Block>];
 
-/// What is kept of some blocks that follow each other.
+/// Activations of consecutive blocks.
 enum Kept {
     /// The activations of each.
     All(Vec<Saved>),

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 impl Model {
     /// Adds d(`loss_scale`·Σ loss)/dθ of a batch to the gradients of all parameters θ. `loss_scale` is 1/(tokens or
-    /// documents that count in the whole optimiser step) for a mean; `step_seed` draws the dropout.
+    /// sequences that count in the whole optimiser step) for a mean; `step_seed` seeds the dropout.
     pub fn forward_backward(&mut self, batch: &Batch, loss_scale: f64, step_seed: u64) -> Result<BatchLoss> {
         let done = cuda::catch(|| {
             self.params.begin_pass(self.options.compute);
@@ -57,7 +57,7 @@ impl Model {
         Ok(out.loss)
     }
 
-    /// Watches linear layers until [`Model::observed`]: [`Model::observe_batch`] adds to what is summed up.
+    /// Watches linear layers until [`Model::observed`]: [`Model::observe_batch`] adds to their sums.
     pub fn observe(&mut self, what: Observe, paths: impl IntoIterator<Item = String>) {
         self.params.watch = Some(Watch::new(what, paths));
     }
@@ -75,8 +75,7 @@ impl Model {
         }
     }
 
-    /// Ends what [`Model::observe`] began: the sums by module path, row-major. Layers that nothing passed through are
-    /// missing.
+    /// Ends [`Model::observe`] and returns the sums by module path, row-major, without layers that nothing passed through.
     pub fn observed(&mut self) -> BTreeMap<String, Vec<f32>> {
         self.params.watch.take().map(Watch::finish).unwrap_or_default()
     }
@@ -101,7 +100,7 @@ impl Model {
         })
     }
 
-    /// Outputs of the head, row-major: (tokens, vocabulary) for a language model, (documents, outputs) otherwise.
+    /// Outputs of the head, row-major: (tokens, vocabulary) for a language model, (sequences, outputs) otherwise.
     pub fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
         cuda::catch(|| {
             let hidden = self.hidden(batch)?;

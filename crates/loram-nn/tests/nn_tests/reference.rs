@@ -103,13 +103,13 @@ impl Reference {
         Model::load(&ckpt, &cfg, &options).unwrap()
     }
 
-    fn attach(&self, model: &mut Model, start: bool) {
+    fn attach(&self, model: &mut Model, subtract: bool) {
         let r = self.info["r"].as_u64().unwrap() as usize;
         let scaling = self.info["lora_alpha"].as_f64().unwrap() / r as f64;
         for (path, n, m) in self.layers() {
             let (a, b) = (self.f32s(&format!("lora.{path}.A")), self.f32s(&format!("lora.{path}.B")));
-            let start = start.then(|| (vec![0.25; r * m], vec![-0.125; n * r]));
-            let lora = Lora { a, b, r, scaling, dropout: 0.0, train_a: true, train_b: true, start };
+            let initial = subtract.then(|| (vec![0.25; r * m], vec![-0.125; n * r]));
+            let lora = Lora { a, b, r, scaling, dropout: 0.0, train_a: true, train_b: true, initial };
             model.attach(&path, lora).unwrap();
         }
     }
@@ -181,9 +181,9 @@ families! {
     distilbert "distilbert"
 }
 
-/// A frozen start subtracted as a branch is the same as one taken off the weight, in values and gradients.
+/// An initial product subtracted as a frozen branch is the same as one subtracted from the weight, in values and gradients.
 #[test]
-fn start_as_branch_or_in_the_weight() {
+fn initial_product_as_branch_or_in_the_weight() {
     let reference = Reference::read("qwen2");
     let batch = reference.batch();
     let mut branch = reference.model("qwen2", Compute::F64, false);
@@ -316,7 +316,7 @@ fn threads_do_not_change_gradients() {
     assert!(one == run(2) && one == run(3));
 }
 
-/// modules_to_save trains a whole module and nothing else.
+/// modules_to_save trains the weights and biases of a module and nothing else.
 #[test]
 fn saved_modules() {
     let reference = Reference::read("roberta");
@@ -343,7 +343,7 @@ fn wrong_input_is_an_error() {
     assert!(model.logits(&batch).unwrap_err().to_string().contains("41"));
     assert!(model.generator().is_err());
     let lora =
-        Lora { a: vec![], b: vec![], r: 1, scaling: 1.0, dropout: 0.0, train_a: true, train_b: true, start: None };
+        Lora { a: vec![], b: vec![], r: 1, scaling: 1.0, dropout: 0.0, train_a: true, train_b: true, initial: None };
     assert!(model.attach("bert.encoder.layer.0.attention.self.query", lora.clone()).unwrap_err().exit_code() == 2);
     assert!(model.attach("nowhere", lora).unwrap_err().to_string().contains("nowhere"));
 }

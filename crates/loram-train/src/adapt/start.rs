@@ -152,7 +152,7 @@ pub(super) fn attach(model: &mut Model, layer: &AdaptedLayer, f: Factors, dropou
         dropout,
         train_a: f.train_a,
         train_b: f.train_b,
-        start,
+        initial: start,
     };
     Ok(model.attach(&plan.path, lora)?)
 }

@@ -93,7 +93,7 @@ impl Steps {
             if changes_base {
                 model.subtract_product(path, &a, &b, scaling).unwrap();
             }
-            let lora = Lora { a, b, r, scaling, dropout: 0.0, train_a: true, train_b: true, start: None };
+            let lora = Lora { a, b, r, scaling, dropout: 0.0, train_a: true, train_b: true, initial: None };
             model.attach(path, lora).unwrap();
         }
     }

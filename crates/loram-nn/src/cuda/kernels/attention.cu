@@ -1,4 +1,4 @@
-// Scaled dot-product attention over documents that lie one after another, tiled so that no length × length matrix ever
+// Scaled dot-product attention over concatenated sequences, tiled so that no length × length matrix ever
 // exists (arXiv:2205.14135, 2307.08691): grouped key heads, causal or not, sliding windows, dropout on the weights.
 // For numbers in f32 and heads of any width; attention_bf16.cu has the usual ones on tensor cores.
 //
@@ -51,7 +51,7 @@ __device__ __forceinline__ float row_max(float x) {
     return x;
 }
 
-// Grid: (tiles of queries, heads). tiles[3i..] = first token of the document, its length, first query of the tile in it.
+// Grid: (tiles of queries, heads). tiles[3i..] = first token of the sequence, its length, first query of the tile in it.
 // Shared memory: q, k, v and weights in T, scores and sums in f32.
 template <typename T>
 __device__ void attention_forward(const T* q, const T* k, const T* v, T* o, float* lse, const unsigned* tiles, Shape s) {
@@ -230,7 +230,7 @@ BOTH(attention_backward_kv,
       const unsigned* tiles, SHAPE_PARAMETERS),
      (q, k, v, lse, delta, d_o, dk, dv, tiles, SHAPE))
 
-// New queries, the last of a document of `n` tokens, against all keys and values so far. Grid: (queries, heads).
+// New queries, the last of a sequence of `n` tokens, against all keys and values so far. Grid: (queries, heads).
 template <typename T>
 __device__ void attention_cached(const T* q, const T* k, const T* v, T* o, int queries, int n, Shape s) {
     SHARED(float, query);

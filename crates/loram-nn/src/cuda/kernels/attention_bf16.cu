@@ -18,7 +18,7 @@ __device__ __forceinline__ bool sees_all(const Shape& s, int from, int at, int s
     return s.window < 0 && at + size <= n && (!s.causal || at + size - 1 <= from);
 }
 
-// Where a block is at work. Grid: (heads, tiles); tiles[3i..] = first token of the document, its length, first row in it.
+// Where a block is at work. Grid: (heads, tiles); tiles[3i..] = first token of the sequence, its length, first row in it.
 struct Place {
     long long start;
     int n, first;

@@ -5,13 +5,13 @@ use crate::param::{ParamKind, Params, Trainable};
 use crate::tensor::{Compute, Tensor};
 use crate::weight::Weight;
 
-/// What a layer is made of.
+/// The composition of a layer.
 #[derive(Debug, Clone, Copy)]
 struct Kind {
     trained: bool,
     bias: bool,
     lora: bool,
-    start: bool,
+    initial: bool,
     p: f64,
 }
 
@@ -40,22 +40,22 @@ fn layer(compute: Compute, (n, m, r): (usize, usize, usize), kind: Kind) -> (Lin
     if kind.lora {
         let Trainable::Param::<()>(a) = trained(r, m, 3) else { unreachable!("made above") };
         let Trainable::Param::<()>(b) = trained(n, r, 4) else { unreachable!("made above") };
-        let start = kind.start.then(|| (tensor(compute, r, m, 5), tensor(compute, n, r, 6)));
+        let initial = kind.initial.then(|| (tensor(compute, r, m, 5), tensor(compute, n, r, 6)));
         let dropout = Dropout::adapter(kind.p, 2);
-        linear.lora = Some(Lora { a: Trainable::Param(a), b: Trainable::Param(b), scaling: 0.5, dropout, start });
+        linear.lora = Some(Lora { a: Trainable::Param(a), b: Trainable::Param(b), scaling: 0.5, dropout, initial });
     }
     (linear, params)
 }
 
 #[test]
 fn layers() {
-    let plain = Kind { trained: false, bias: false, lora: false, start: false, p: 0.0 };
+    let plain = Kind { trained: false, bias: false, lora: false, initial: false, p: 0.0 };
     let kinds = [
         plain,
         Kind { bias: true, ..plain },
         Kind { lora: true, ..plain },
-        Kind { lora: true, bias: true, start: true, ..plain },
-        Kind { lora: true, start: true, p: 0.4, ..plain },
+        Kind { lora: true, bias: true, initial: true, ..plain },
+        Kind { lora: true, initial: true, p: 0.4, ..plain },
         Kind { trained: true, bias: true, ..plain },
     ];
     for (t, n, m, r) in [(1, 1, 1, 1), (7, 5, 3, 2), (33, 17, 64, 8), (2, 130, 31, 1)] {

@@ -1,4 +1,4 @@
-//! The backward pass: scores are computed again, tile by tile.
+//! The backward pass: scores are recomputed, tile by tile.
 
 use std::ops::Range;
 
@@ -11,9 +11,9 @@ use super::super::{
     simd::dot,
 };
 use super::dropout::TileMask;
-use super::{AttnShape, BK, BQ, blocks, documents, forward::finite, transpose};
+use super::{AttnShape, BK, BQ, blocks, sequences, forward::finite, transpose};
 
-/// Gradients of [`super::attention`]: `dq`, `dk`, `dv` are overwritten. `o` and `lse` are what the forward pass gave, `d_o`
+/// Gradients of [`super::attention`]: `dq`, `dk`, `dv` are overwritten. `o` and `lse` are outputs of the forward pass, `d_o`
 /// is the gradient of o. With P = exp(scale·q·kᵀ − lse) and δ = Σ d_o·o per query:
 /// dv = Pᵀ·d_o, dS = scale·P∘(d_o·vᵀ − δ), dq = dS·k, dk = dSᵀ·q. With a dropout mask M (0 or 1/(1 − p)), dv = (M∘P)ᵀ·d_o and
 /// dS = scale·P∘(M∘(d_o·vᵀ) − δ).
@@ -53,12 +53,12 @@ pub fn attention_backward<T: Real>(
     }
     let whole = threads == 1 || load.iter().max().is_none_or(|&l| l <= total * 7 / (5 * threads));
     let mut units = Vec::new();
-    for doc in documents(lengths) {
-        let n = doc.len();
+    for seq in sequences(lengths) {
+        let n = seq.len();
         for kv_head in 0..shape.kv_heads {
             let heads = kv_head * group..(kv_head + 1) * group;
             let base = Unit {
-                doc: doc.clone(),
+                seq: seq.clone(),
                 kv_head,
                 heads: heads.clone(),
                 queries: 0..n,
@@ -107,7 +107,7 @@ struct All<'a, T> {
 /// A part of the work that writes to places of its own: dk and dv of `keys` in `kv_head` and/or dq of `queries` in `heads`.
 #[derive(Clone)]
 struct Unit {
-    doc: Range<usize>,
+    seq: Range<usize>,
     kv_head: usize,
     heads: Range<usize>,
     queries: Range<usize>,
@@ -129,14 +129,14 @@ impl<T: Real> WithSimd for Run<'_, '_, T> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Run { all, unit, scratch } = self;
         let shape = all.shape;
-        let (d, qs, ks, len) = (shape.head_dim, shape.q_width(), shape.kv_width(), unit.doc.len());
+        let (d, qs, ks, len) = (shape.head_dim, shape.q_width(), shape.kv_width(), unit.seq.len());
         let scale = T::from_f64(shape.scale);
         let (qt, rest) = scratch.split_at_mut(BQ * d);
         let (gt, rest) = rest.split_at_mut(BQ * d);
         let (p, rest) = rest.split_at_mut(BK * BQ);
         let (ds, rest) = rest.split_at_mut(BK * BQ);
         let (lse, delta) = rest.split_at_mut(BQ);
-        let kv_at = |j: usize| (unit.doc.start + j) * ks + unit.kv_head * d;
+        let kv_at = |j: usize| (unit.seq.start + j) * ks + unit.kv_head * d;
         if unit.dkv {
             for j in unit.keys.clone() {
                 // SAFETY: keys of this unit only
@@ -148,7 +148,7 @@ impl<T: Real> WithSimd for Run<'_, '_, T> {
         }
         for head in unit.heads.clone() {
             for queries in blocks(unit.queries.clone(), BQ, len) {
-                let q_at = |i: usize| (unit.doc.start + i) * qs + head * d;
+                let q_at = |i: usize| (unit.seq.start + i) * qs + head * d;
                 let seen = shape.keys_of(queries.clone(), len);
                 let seen = seen.start.max(unit.keys.start)..seen.end.min(unit.keys.end);
                 if unit.dq && seen.is_empty() {
@@ -163,7 +163,7 @@ impl<T: Real> WithSimd for Run<'_, '_, T> {
                 let n = queries.len();
                 let width = n.next_multiple_of(size_of::<T::Vector<S>>() / size_of::<T>()).min(BQ);
                 let (q, g) = (all.q[q_at(queries.start)..].as_ptr(), all.d_o[q_at(queries.start)..].as_ptr());
-                // SAFETY: `n` rows of the document
+                // SAFETY: `n` rows of the sequence
                 unsafe {
                     transpose(q, qs, n, d, width, scale, qt);
                     transpose(g, qs, n, d, width, T::ONE, gt);
@@ -171,9 +171,9 @@ impl<T: Real> WithSimd for Run<'_, '_, T> {
                 for (i, at) in queries.clone().enumerate() {
                     let row = q_at(at)..q_at(at) + d;
                     delta[i] = dot(&all.d_o[row.clone()], &all.o[row]);
-                    lse[i] = finite(all.lse[(unit.doc.start + at) * shape.heads + head]);
+                    lse[i] = finite(all.lse[(unit.seq.start + at) * shape.heads + head]);
                 }
-                let first = unit.doc.start + queries.start;
+                let first = unit.seq.start + queries.start;
                 let mask = shape.dropout.map(|d| TileMask::new(d, first, shape.heads, head));
                 lse[n..].fill(T::ZERO);
                 delta[n..].fill(T::ZERO);
@@ -210,7 +210,7 @@ impl<T: Real> WithSimd for Run<'_, '_, T> {
                         ldc: ks,
                         accumulate: true,
                     };
-                    // SAFETY: all within the document's rows of this head; outputs belong to this unit
+                    // SAFETY: all within the sequence's rows of this head; outputs belong to this unit
                     unsafe {
                         product(simd, scores(k, qt, pp));
                         product(simd, scores(v, gt, dsp));

@@ -10,7 +10,7 @@ use super::{AttnShape, BQ, blocks, forward::Block};
 /// Up to so many queries are done one by one: a tile would be mostly padding.
 const FEW: usize = 4;
 
-/// o (nq × heads·d) for the last nq positions of a document whose keys and values (kv_len × kv_heads·d, those of the
+/// o (nq × heads·d) for the last nq positions of a sequence whose keys and values (kv_len × kv_heads·d, those of the
 /// queries included) are given; mask as in [`super::attention`].
 pub fn attention_cached<T: Real>(q: &[T], k_cache: &[T], v_cache: &[T], o: &mut [T], shape: &AttnShape) {
     let (qw, kw, d) = (shape.q_width(), shape.kv_width(), shape.head_dim);

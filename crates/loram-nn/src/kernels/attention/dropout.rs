@@ -22,7 +22,7 @@ impl<T: Real> TileMask<T> {
         TileMask { keys: both, threshold: threshold(dropout.p), keep }
     }
 
-    /// Drops from a tile of keys (from position `first` in the document on) × queries.
+    /// Drops from a tile of keys (from position `first` in the sequence on) × queries.
     #[inline(always)]
     pub fn apply(&self, tile: &mut [T], first: usize) {
         for (j, row) in tile.chunks_exact_mut(BQ).enumerate() {

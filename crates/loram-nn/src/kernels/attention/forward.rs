@@ -8,9 +8,9 @@ use super::super::{
     par::{GRAIN, Shared, for_units, with_scratch},
 };
 use super::dropout::TileMask;
-use super::{AttnShape, BK, BQ, blocks, documents, transpose};
+use super::{AttnShape, BK, BQ, blocks, sequences, transpose};
 
-/// o (T × heads·d) = softmax(scale·q·kᵀ + mask)·v for every head and document; `lse` (T × heads) gets the logarithm of the
+/// o (T × heads·d) = softmax(scale·q·kᵀ + mask)·v for every head and sequence; `lse` (T × heads) gets the logarithm of the
 /// softmax's denominators, which the backward pass needs. q: T × heads·d, k and v: T × kv_heads·d, where T = Σ `lengths`.
 pub fn attention<T: Real>(q: &[T], k: &[T], v: &[T], o: &mut [T], lse: &mut [T], lengths: &[usize], shape: &AttnShape) {
     let tokens: usize = lengths.iter().sum();
@@ -23,22 +23,22 @@ pub fn attention<T: Real>(q: &[T], k: &[T], v: &[T], o: &mut [T], lse: &mut [T],
     let group = shape.group();
     let (o, lse) = (Shared::new(o), Shared::new(lse));
     let mut units = Vec::new();
-    for doc in documents(lengths) {
+    for seq in sequences(lengths) {
         for head in 0..shape.heads {
-            for queries in blocks(0..doc.len(), BQ, doc.len()) {
-                units.push((doc.clone(), head, queries));
+            for queries in blocks(0..seq.len(), BQ, seq.len()) {
+                units.push((seq.clone(), head, queries));
             }
         }
     }
     let work: usize = lengths.iter().map(|n| n * n).sum::<usize>() * shape.q_width() / 8;
     let grain = (units.len() * GRAIN).div_ceil(work.max(1));
     for_units(units.len(), grain, |u| {
-        let (doc, head, queries) = units[u].clone();
-        let (from, kv) = (doc.start + queries.start, doc.start * shape.kv_width() + head / group * shape.head_dim);
+        let (seq, head, queries) = units[u].clone();
+        let (from, kv) = (seq.start + queries.start, seq.start * shape.kv_width() + head / group * shape.head_dim);
         let at = from * shape.q_width() + head * shape.head_dim;
         let block = Block {
             shape,
-            keys: doc.len(),
+            keys: seq.len(),
             position: queries.start,
             queries: queries.len(),
             q: q[at..].as_ptr(),
@@ -61,7 +61,7 @@ pub(super) struct Block<'a, T> {
     pub queries: usize,
     /// First query; rows are `q_width` apart.
     pub q: *const T,
-    /// First key of the document in this head; rows are `kv_width` apart.
+    /// First key of the sequence in this head; rows are `kv_width` apart.
     pub k: *const T,
     /// First value.
     pub v: *const T,

@@ -1,4 +1,4 @@
-//! Scaled dot-product attention over documents that lie one after another, tiled so that no (length × length) matrix ever
+//! Scaled dot-product attention over concatenated sequences, tiled so that no (length × length) matrix ever
 //! exists (arXiv:2205.14135, 2307.08691), with grouped key/value heads (arXiv:2305.13245) and sliding windows.
 //!
 //! Score tiles are held transposed, keys down and queries across: then the running maximum and sum of the softmax are
@@ -42,7 +42,7 @@ pub struct AttnShape {
 }
 
 /// Dropout on attention weights: what is not dropped is divided by 1 − p. The mask follows from the seed and the places of
-/// query, head and key alone, so that the backward pass draws it again, tile by tile.
+/// query, head and key alone, so that the backward pass redraws it, tile by tile.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttnDropout {
     /// Probability of dropping a weight.
@@ -147,8 +147,8 @@ fn blocks(range: Range<usize>, size: usize, n: usize) -> impl Iterator<Item = Ra
     (range.start / size..range.end.div_ceil(size)).map(move |b| b * size..((b + 1) * size).min(n))
 }
 
-/// Start and length of each document.
-fn documents(lengths: &[usize]) -> impl Iterator<Item = Range<usize>> + '_ {
+/// The rows of each sequence.
+fn sequences(lengths: &[usize]) -> impl Iterator<Item = Range<usize>> + '_ {
     lengths.iter().scan(0, |at, &n| {
         let start = *at;
         *at += n;

@@ -45,7 +45,7 @@ impl<'a> Loader<'a> {
         Dropout::model(if self.dropout { p } else { 0.0 }, part, index)
     }
 
-    /// Whether the checkpoint has this tensor of the task model.
+    /// Returns whether the checkpoint has this tensor of the task model.
     pub fn has(&self, name: &str) -> bool {
         self.ckpt.contains(&self.names.stored(name))
     }

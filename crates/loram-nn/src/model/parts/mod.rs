@@ -53,7 +53,7 @@ impl<L: Borrow<Linear>, N: Borrow<Norm>, E: Borrow<Embedding>> Part<L, N, E> {
     }
 }
 
-/// What a residual connection adds to its stream: attention or an MLP. The backward pass comes in two steps, between which
+/// A layer that a residual connection adds to its stream: attention or an MLP. The backward pass comes in two steps, between which
 /// the input is recomputed.
 pub(crate) trait Sublayer: Send + Sync {
     /// Activations for the backward pass, without the input.

@@ -13,7 +13,7 @@ pub(crate) struct Norm {
     pub eps: f64,
 }
 
-/// What the backward pass of a norm needs beside its input.
+/// Statistics that the backward pass of a norm needs beside its input.
 pub(crate) type NormSaved = NormStats;
 
 impl Norm {
