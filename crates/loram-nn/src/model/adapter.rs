@@ -78,7 +78,8 @@ impl Model {
         };
         let a = factor(&lora.a, r, m, lora.train_a, ParamKind::LoraA, "lora_A");
         let b = factor(&lora.b, n, r, lora.train_b, ParamKind::LoraB, "lora_B");
-        let initial = lora.initial.map(|(a, b)| (Tensor::from_f32(compute, r, m, &a), Tensor::from_f32(compute, n, r, &b)));
+        let initial =
+            lora.initial.map(|(a, b)| (Tensor::from_f32(compute, r, m, &a), Tensor::from_f32(compute, n, r, &b)));
         linear.lora = Some(Attached { a, b, scaling: lora.scaling, dropout, initial });
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::super::{
     simd::dot,
 };
 use super::dropout::TileMask;
-use super::{AttnShape, BK, BQ, blocks, sequences, forward::finite, transpose};
+use super::{AttnShape, BK, BQ, blocks, forward::finite, sequences, transpose};
 
 /// Gradients of [`super::attention`]: `dq`, `dk`, `dv` are overwritten. `o` and `lse` are outputs of the forward pass, `d_o`
 /// is the gradient of o. With P = exp(scale·q·kᵀ − lse) and δ = Σ d_o·o per query:

@@ -91,12 +91,7 @@ impl Loader<'_> {
                     dropout: Dropout::NONE,
                     post: None,
                 },
-                mlp: Residual {
-                    pre: Some(norm(m.mlp_norm, hidden)?),
-                    inner: mlp,
-                    dropout: Dropout::NONE,
-                    post: None,
-                },
+                mlp: Residual { pre: Some(norm(m.mlp_norm, hidden)?), inner: mlp, dropout: Dropout::NONE, post: None },
             }));
         }
         Ok(Decoder {
