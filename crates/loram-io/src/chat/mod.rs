@@ -57,7 +57,25 @@ impl Message {
     }
 }
 
-/// The roles of a chat, each once, for messages.
+/// A chat as a record of the data has it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Chat {
+    /// Its turns.
+    pub messages: Vec<Message>,
+    /// Variables for the template: `tools`, `documents`, and those of `chat_template_kwargs`.
+    pub context: Map<String, Value>,
+    /// The first message that the loss may count: those before it are a prompt.
+    pub counted_from: usize,
+}
+
+impl Chat {
+    /// A chat of messages alone.
+    pub fn new(messages: Vec<Message>) -> Chat {
+        Chat { messages, ..Chat::default() }
+    }
+}
+
+/// The roles of a chat, each once, for error messages.
 pub(crate) fn roles(messages: &[Message]) -> String {
     let mut list: Vec<&str> = Vec::new();
     for m in messages {

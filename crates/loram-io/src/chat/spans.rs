@@ -7,7 +7,7 @@
 //! of the assistant inside one.
 
 use super::template::{MARK_BEGIN, MARK_END};
-use super::{ASSISTANT, ChatTemplate, Message};
+use super::{ASSISTANT, Chat, ChatTemplate, Message};
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::ops::Range;
@@ -77,20 +77,30 @@ impl ChatTemplate {
     ///
     /// Errors: those of [`ChatTemplate::render`]; roles that the template ignores; a template in which the assistant's text
     /// cannot be told apart, with its line.
-    pub fn spans(&self, messages: &[Message], context: &Map<String, Value>) -> Result<(String, Vec<Range<usize>>)> {
-        let messages: Vec<Message> = messages.iter().map(Message::joined).collect::<Result<_>>()?;
-        let marked = self.render_marked(&messages, context, false)?;
-        let (text, generated) = split_generation(&marked);
+    pub fn spans(&self, chat: &Chat) -> Result<(String, Vec<Range<usize>>)> {
+        let messages: Vec<Message> = chat.messages.iter().map(Message::joined).collect::<Result<_>>()?;
+        let marked = self.render_marked(&messages, &chat.context, false)?;
+        let (text, mut generated) = split_generation(&marked);
         self.refuse_unknown_roles(&messages, &text)?;
+        let speaks = |list: &[Message]| list.iter().filter(|m| m.role == ASSISTANT).count();
         if self.marks_generation() {
+            let prompt = speaks(&messages[..chat.counted_from]);
+            if prompt > 0 && generated.len() == speaks(&messages) {
+                generated.drain(..prompt);
+            } else if prompt > 0 {
+                let before = self.render(&messages[..chat.counted_from], &chat.context, false)?;
+                let shared = self.common(&text, &before);
+                generated.retain(|s| s.start >= shared);
+            }
             return Ok((text, generated));
         }
-        if !messages.iter().any(|m| m.role == ASSISTANT) {
+        if speaks(&messages) == 0 {
             return Ok((text, Vec::new()));
         }
         for density in [Density::Words, Density::Ends] {
-            if let Some(spans) = self.find(&messages, context, &text, density)? {
-                return Ok((text, spans));
+            if let Some(mut spans) = self.find(&messages, &chat.context, &text, density)? {
+                spans.retain(|s| s.0 >= chat.counted_from);
+                return Ok((text, spans.into_iter().map(|s| s.1).collect()));
             }
         }
         let line = self.source().lines().position(|l| l.contains(ASSISTANT) || l.contains("role")).unwrap_or(0) + 1;
@@ -121,14 +131,15 @@ impl ChatTemplate {
         )))
     }
 
-    /// The spans, or `None` when the marks change what the template writes or a check fails.
+    /// The spans with the numbers of their messages, or `None` when the marks change what the template writes or a check
+    /// fails.
     fn find(
         &self,
         messages: &[Message],
         context: &Map<String, Value>,
         plain: &str,
         density: Density,
-    ) -> Result<Option<Vec<Range<usize>>>> {
+    ) -> Result<Option<Vec<(usize, Range<usize>)>>> {
         let Some(ids) = identities(messages) else { return Ok(None) };
         let with_marks: Vec<Message> = messages.iter().zip(&ids).map(|(m, &id)| mark(m, id, density)).collect();
         // the part up to a turn may be a chat that the template refuses
@@ -137,7 +148,7 @@ impl ChatTemplate {
         };
         let Some(whole) = render(messages.len(), false).filter(|w| w.text == plain) else { return Ok(None) };
         let usual = self.usual();
-        let mut spans = Vec::new();
+        let mut spans: Vec<(usize, Range<usize>)> = Vec::new();
         for (i, _) in messages.iter().enumerate().filter(|(_, m)| m.role == ASSISTANT) {
             let before = render(i, true);
             let own = whole.turn(ids[i], before.as_ref());
@@ -169,16 +180,16 @@ impl ChatTemplate {
             };
             let span = from + start..last + self.common(&plain[last..to], &end_of_turn);
             if !span.is_empty() {
-                spans.push(span);
+                spans.push((i, span));
             } else if visible {
                 return Ok(None);
             }
         }
         let assistant = |id: usize| ids.iter().position(|&x| x == id).is_some_and(|i| messages[i].role == ASSISTANT);
-        let inside = |at: usize| spans.iter().any(|s| s.start <= at && at <= s.end);
-        let strictly = |at: usize| spans.iter().any(|s| s.start < at && at < s.end);
+        let inside = |at: usize| spans.iter().any(|(_, s)| s.start <= at && at <= s.end);
+        let strictly = |at: usize| spans.iter().any(|(_, s)| s.start < at && at < s.end);
         let right = whole.marks.iter().all(|&(at, id)| if assistant(id) { inside(at) } else { !strictly(at) });
-        let apart = spans.windows(2).all(|s| s[0].end <= s[1].start);
+        let apart = spans.windows(2).all(|s| s[0].1.end <= s[1].1.start);
         Ok((right && apart).then_some(spans))
     }
 

@@ -1,6 +1,6 @@
 //! The formats of records and how they are told apart.
 
-use crate::chat::Message;
+use crate::chat::Chat;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -100,7 +100,7 @@ pub enum Body {
         completion: String,
     },
     /// The loss is on the assistant's turns.
-    Messages(Vec<Message>),
+    Messages(Chat),
     /// A text, or two, with a label.
     Labelled {
         /// First text.

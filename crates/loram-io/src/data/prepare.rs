@@ -1,10 +1,11 @@
 //! Records as tokens, with a mark on every token that the loss counts.
 
 use super::format::{Body, Label, Labels, Record};
-use crate::chat::ChatTemplate;
+use crate::chat::{self, ChatTemplate};
 use crate::tokenizer::{Encoded, TextTokenizer};
 use crate::{Error, Result};
 use rayon::prelude::*;
+use serde_json::{Map, Value};
 
 /// What a text is to be recognised as.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -78,6 +79,8 @@ pub struct Preparer {
     /// Compiled when a record first needs it.
     template: std::sync::OnceLock<std::result::Result<ChatTemplate, String>>,
     chat_template: Option<String>,
+    /// Variables of the chat template for all records, e.g. `enable_thinking`.
+    pub chat_template_kwargs: Map<String, Value>,
     /// Longest example in tokens; longer ones lose their end.
     pub max_length: usize,
     /// Make only the first so many examples of all records: a document of a text file alone makes many.
@@ -96,6 +99,7 @@ impl Preparer {
             tokenizer,
             template: Default::default(),
             chat_template,
+            chat_template_kwargs: Map::new(),
             max_length,
             max_examples: None,
             completion_only: true,
@@ -111,7 +115,7 @@ impl Preparer {
     /// The chat template.
     pub fn template(&self) -> Result<&ChatTemplate> {
         let make = || {
-            ChatTemplate::new(&self.tokenizer, self.chat_template.as_deref(), &Default::default())
+            ChatTemplate::new(&self.tokenizer, self.chat_template.as_deref(), &self.chat_template_kwargs)
                 .map_err(|e| e.to_string())
         };
         self.template.get_or_init(make).as_ref().map_err(|e| Error::Usage(e.clone()))
@@ -179,11 +183,14 @@ impl Preparer {
                 mask.resize(ids.len(), true);
                 Ok(vec![self.cut(ids, mask)])
             }
-            Body::Messages(messages) => {
+            Body::Messages(chat) => {
                 let template = self.template().map_err(|e| at(record, e))?;
-                let (text, spans) = template.spans(messages, &Default::default()).map_err(|e| at(record, e))?;
+                let (text, spans) = template.spans(chat).map_err(|e| at(record, e))?;
                 if spans.is_empty() && self.completion_only {
-                    let what = "no turn of the role `assistant`: there is nothing to learn".to_string();
+                    let what = format!(
+                        "no text of the role `assistant`, so there is nothing to learn; the roles are {}",
+                        chat::roles(&chat.messages)
+                    );
                     return Err(Error::Data { at: record.at.clone(), what });
                 }
                 let Encoded { ids, offsets, .. } = t.encode(&text, false)?;

@@ -2,7 +2,7 @@
 
 use super::demo;
 use super::format::{Body, Format, Label, Record};
-use crate::chat::Message;
+use crate::chat::{Chat, Message};
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -203,15 +203,19 @@ fn body(format: Format, fields: &Map<String, Value>, at: &str) -> Result<Body> {
         Format::PromptCompletion => match (fields.get("prompt"), fields.get("completion")) {
             (Some(p @ Value::Array(_)), Some(c @ Value::Array(_))) => {
                 let mut all = messages(p, "prompt", at)?;
+                let counted_from = all.len();
                 all.extend(messages(c, "completion", at)?);
-                Body::Messages(all)
+                Body::Messages(Chat { messages: all, context: context(fields, at)?, counted_from })
             }
             _ => Body::PromptCompletion { prompt: string("prompt")?, completion: string("completion")? },
         },
         Format::Messages => match (fields.get("messages"), fields.get("conversations")) {
-            (Some(m), _) => Body::Messages(messages(m, "messages", at)?),
-            (None, Some(m)) => Body::Messages(messages(m, "conversations", at)?),
             (None, None) => return Err(missing("messages")),
+            (m, n) => {
+                let (list, key) = m.map(|m| (m, "messages")).or(n.map(|n| (n, "conversations"))).expect("one of both");
+                let chat = Chat::new(messages(list, key, at)?);
+                Body::Messages(Chat { context: context(fields, at)?, ..chat })
+            }
         },
         Format::Alpaca => {
             let (instruction, output) = (string("instruction")?, string("output")?);
@@ -274,6 +278,33 @@ fn kind(v: &Value) -> &'static str {
     }
 }
 
+/// Variables that a record gives to the chat template, in the columns of TRL: `tools` and `documents`, lists or JSON texts of
+/// lists, and the entries of `chat_template_kwargs`.
+fn context(fields: &Map<String, Value>, at: &str) -> Result<Map<String, Value>> {
+    let mut out = Map::new();
+    for key in ["tools", "documents"] {
+        let Some(value) = fields.get(key).filter(|v| !v.is_null()) else { continue };
+        let parsed = match value {
+            Value::String(text) => serde_json::from_str(text).unwrap_or(Value::Null),
+            other => other.clone(),
+        };
+        if !parsed.is_array() {
+            let what = format!("field `{key}`: expected a list or its JSON text, found {}", kind(value));
+            return Err(Error::Data { at: at.to_string(), what });
+        }
+        out.insert(key.into(), parsed);
+    }
+    match fields.get("chat_template_kwargs") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(map)) => out.extend(map.iter().map(|(k, v)| (k.clone(), v.clone()))),
+        Some(other) => {
+            let what = format!("field `chat_template_kwargs`: expected an object, found {}", kind(other));
+            return Err(Error::Data { at: at.to_string(), what });
+        }
+    }
+    Ok(out)
+}
+
 /// A list of turns, as OpenAI (`role`, `content`) or ShareGPT (`from`, `value`) writes them.
 fn messages(v: &Value, key: &str, at: &str) -> Result<Vec<Message>> {
     let bad = |what: String| Error::Data { at: at.to_string(), what: format!("field `{key}`: {what}") };
@@ -292,8 +323,13 @@ fn messages(v: &Value, key: &str, at: &str) -> Result<Vec<Message>> {
                 other => other,
             };
             let content = turn.get("content").or(turn.get("value")).cloned().unwrap_or(Value::Null);
-            if !matches!(content, Value::String(_) | Value::Null) {
-                return Err(bad(format!("turn {}: expected `content` to be a text, found {}", i + 1, kind(&content))));
+            if !matches!(content, Value::String(_) | Value::Null | Value::Array(_)) {
+                let what = format!(
+                    "turn {}: expected `content` to be a text or a list of parts, found {}",
+                    i + 1,
+                    kind(&content)
+                );
+                return Err(bad(what));
             }
             let known = ["role", "from", "content", "value"];
             let rest = turn.as_object().into_iter().flatten().filter(|(k, _)| !known.contains(&k.as_str()));

@@ -1,6 +1,6 @@
 //! Rendered chats and their loss masks: those of transformers, and what must hold for any template.
 
-use loram_io::chat::{CHATML, ChatTemplate, Message};
+use loram_io::chat::{CHATML, Chat, ChatTemplate, Message};
 use loram_io::testing::shared_dir;
 use serde_json::{Map, Value, json};
 use std::time::Instant;
@@ -17,7 +17,7 @@ fn messages(list: &Value) -> Vec<Message> {
 
 /// The text with ⟦ and ⟧ around the spans.
 fn masked(template: &ChatTemplate, messages: &[Message]) -> Result<String, String> {
-    let (text, spans) = template.spans(messages, &Map::new()).map_err(|e| e.to_string())?;
+    let (text, spans) = template.spans(&Chat::new(messages.to_vec())).map_err(|e| e.to_string())?;
     let (mut out, mut at) = (String::new(), 0);
     for s in spans {
         out += &format!("{}⟦{}⟧", &text[at..s.start], &text[s.clone()]);
@@ -171,6 +171,19 @@ fn variables_of_a_chat_and_of_all_chats() {
 }
 
 #[test]
+fn a_prompt_of_turns_does_not_count() {
+    let turns = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")];
+    let chat = Chat { counted_from: 3, ..Chat::new(turns.map(|(r, c)| Message::new(r, c)).to_vec()) };
+    let marked = CHATML.replace("message['content'] + '<|im_end|>'", "message['content'] }}{% if message['role'] == 'assistant' %}{% generation %}{{ '<|im_end|>' }}{% endgeneration %}{% else %}{{ '<|im_end|>' }}{% endif %}{{ ''");
+    for (source, want) in [(CHATML, "d<|im_end|>\n"), (&marked, "<|im_end|>")] {
+        let (text, spans) = compiled(source).spans(&chat).unwrap();
+        assert_eq!(spans.len(), 1, "{text}");
+        assert_eq!(&text[spans[0].clone()], want);
+        assert!(spans[0].start > text.find("c<").unwrap());
+    }
+}
+
+#[test]
 fn text_parts_are_joined() {
     let chat = json!([
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
@@ -207,7 +220,7 @@ fn hostile_templates_end_with_an_error() {
         let source = std::fs::read_to_string(shared.join("cases/reliability/inputs/template-slice.jinja")).unwrap();
         for chat in [&list[..], &list[..1], &[], &[Message::new("system", "s"), Message::new("user", "u")]] {
             let _ = compiled(&source).render(chat, &Map::new(), true);
-            let _ = compiled(&source).spans(chat, &Map::new());
+            let _ = compiled(&source).spans(&Chat::new(chat.to_vec()));
         }
     }
 }

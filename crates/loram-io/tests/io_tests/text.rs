@@ -94,6 +94,39 @@ fn formats_and_loss_masks() {
 }
 
 #[test]
+fn records_give_variables_to_the_template() {
+    let template = "{% if tools %}{{ tools | tojson }}{% endif %}{% if not enable_thinking %}/no_think{% endif %}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}";
+    let text = |record: &str| {
+        let (_dir, spec) = write("d.jsonl", record);
+        let records = load_records(&spec)?;
+        let tokenizer = TextTokenizer::load(testing::tiny_llama()).unwrap();
+        let p = Preparer::new(tokenizer, 200, Some(template.into()));
+        let (examples, _) = p.prepare_all(&records)?;
+        Ok::<String, Error>(p.render(&examples[0])?.into_iter().map(|s| s.text).collect())
+    };
+    let turns = r#""messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}, {"role": "assistant", "content": "b"}]"#;
+    for (extra, want) in [
+        ("", "/no_think<user>a<assistant>b"),
+        (r#", "tools": [{"name": "f"}]"#, "[{\"name\": \"f\"}]/no_think<user>a<assistant>b"),
+        (r#", "tools": "[{\"name\": \"f\"}]""#, "[{\"name\": \"f\"}]/no_think<user>a<assistant>b"),
+        (r#", "tools": null, "chat_template_kwargs": {"enable_thinking": true}"#, "<user>a<assistant>b"),
+    ] {
+        assert_eq!(text(&format!("{{{turns}{extra}}}")).unwrap(), want);
+    }
+    for (extra, expected) in [
+        (r#", "tools": "x""#, "field `tools`: expected a list or its JSON text"),
+        (r#", "chat_template_kwargs": 1"#, "field `chat_template_kwargs`: expected an object"),
+    ] {
+        let e = text(&format!("{{{turns}{extra}}}")).unwrap_err().to_string();
+        assert!(e.contains("d.jsonl:1") && e.contains(expected), "{e}");
+    }
+    let e = text(r#"{"messages": [{"role": "user", "content": "a"}, {"role": "bot", "content": "b"}]}"#)
+        .unwrap_err()
+        .to_string();
+    assert!(e.contains("`user`, `bot`") && e.contains("nothing to learn"), "{e}");
+}
+
+#[test]
 fn whole_files_and_compressed_ones() {
     let (_d, spec) = write("a.txt", &"A long story. ".repeat(100));
     let p = preparer(64);
