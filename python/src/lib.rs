@@ -5,7 +5,7 @@
 
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
-use loram_core::{Error, LayerInput, LayerPlan, LayerRecipe, SchemeOptions, SchemeSpec, Initialization, Weight, WeightRef, growth};
+use loram_core::{Error, Factors, LayerInput, LayerPlan, LayerRecipe, SchemeOptions, SchemeSpec, Initialization, Weight, WeightRef, growth};
 use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -141,12 +141,17 @@ fn matrix(py: Python<'_>, values: Vec<f32>, rows: usize, cols: usize) -> PyResul
     values.into_pyarray(py).reshape([rows, cols])
 }
 
+/// A (r, m) and B (n, r).
+fn matrices(py: Python<'_>, f: Factors) -> PyResult<(Matrix<'_>, Matrix<'_>)> {
+    Ok((matrix(py, f.a, f.r, f.m)?, matrix(py, f.b, f.n, f.r)?))
+}
+
 fn as_dict(py: Python<'_>, start: Initialization) -> PyResult<Bound<'_, PyDict>> {
-    let (n, m, r) = (start.recipe.n, start.recipe.m, start.recipe.r);
     let recipe = serde_json::to_string(&start.recipe).map_err(|e| PyValueError::new_err(e.to_string()))?;
     let out = PyDict::new(py);
-    out.set_item("a", matrix(py, start.a, r, m)?)?;
-    out.set_item("b", matrix(py, start.b, n, r)?)?;
+    let (a, b) = matrices(py, start.factors)?;
+    out.set_item("a", a)?;
+    out.set_item("b", b)?;
     out.set_item("changes_base", start.changes_base)?;
     out.set_item("lora_alpha", start.lora_alpha)?;
     out.set_item("scaling", start.scaling)?;
@@ -161,11 +166,7 @@ fn as_dict(py: Python<'_>, start: Initialization) -> PyResult<Bound<'_, PyDict>>
 fn from_recipe<'py>(py: Python<'py>, recipe: &str) -> PyResult<Option<(Matrix<'py>, Matrix<'py>)>> {
     let recipe: LayerRecipe =
         serde_json::from_str(recipe).map_err(|e| PyValueError::new_err(format!("no valid recipe: {e}")))?;
-    let (n, m, r) = (recipe.n, recipe.m, recipe.r);
-    match py.detach(|| loram_core::from_recipe(&recipe)) {
-        Some((a, b)) => Ok(Some((matrix(py, a, r, m)?, matrix(py, b, n, r)?))),
-        None => Ok(None),
-    }
+    py.detach(|| loram_core::from_recipe(&recipe)).map(|f| matrices(py, f)).transpose()
 }
 
 /// Facts about every scheme, the default first.
@@ -226,8 +227,8 @@ fn k1(a: PyReadonlyArray2<'_, f32>, b: PyReadonlyArray2<'_, f32>, train_a: bool,
         return Err(PyValueError::new_err(format!("A ({r}, {m}) and B ({n}, {r_b}) do not fit together")));
     }
     let contiguous = |_| PyTypeError::new_err("expected C-contiguous factors");
-    let (a, b) = (a.as_slice().map_err(contiguous)?, b.as_slice().map_err(contiguous)?);
-    Ok(growth::k1_of_factors(a, b, n, m, r, train_a, train_b))
+    let (a, b) = (a.as_slice().map_err(contiguous)?.to_vec(), b.as_slice().map_err(contiguous)?.to_vec());
+    Ok(growth::k1_of_factors(&Factors { n, m, r, a, b }, train_a, train_b))
 }
 
 /// Second moment of ΔW after `steps` of SGD: s⁴·k₁·lr²·σ_L²·steps.

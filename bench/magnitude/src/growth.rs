@@ -7,8 +7,8 @@
 use crate::Result;
 use crate::plot::{Line, Panel, figure};
 use loram_core::growth::{InitMagnitude, sgd};
-use loram_core::magnitude::nu_update;
-use loram_core::{Initialization, LayerPlan, MatRef, SchemeOptions, SchemeSpec, initialize};
+use loram_core::magnitude::Update;
+use loram_core::{LayerPlan, MatRef, SchemeOptions, SchemeSpec, initialize};
 use loram_nn::kernels::gemm::{View, ViewMut, gemm};
 use plotters::prelude::SeriesLabelPosition;
 use rand::SeedableRng;
@@ -85,19 +85,19 @@ pub fn course(scheme: &'static str, r: usize, steps: usize, tau: f64) -> Result<
     let start = initialize(&spec, MatRef { data: &w, rows: N, cols: M }, &plan, 5)?;
     let magnitude = InitMagnitude::of(&start);
     let (k1, common) = (magnitude.k1(), 2.0 * (r * r) as f64 * magnitude.nu_a * magnitude.nu_b);
-    let Initialization { a: a0, b: b0, .. } = start;
-    let (mut a, mut b) = (a0.clone(), b0.clone());
+    let init = start.factors;
+    let mut now = init.clone();
     let gamma = tau / (M * steps) as f64;
     let lr = gamma.sqrt() as f32;
     let mut points = Vec::new();
     for t in 1..=steps {
         let g = normals(&mut rng, N * M, 1.0);
-        let (before_a, before_b) = (a.clone(), b.clone());
+        let before = now.clone();
         let g = View::new(&g, N, M);
-        gemm(ViewMut::new(&mut a, r, M), true, -lr, View::new(&before_b, N, r).t(), g);
-        gemm(ViewMut::new(&mut b, N, r), true, -lr, g, View::new(&before_a, r, M).t());
+        gemm(ViewMut::new(&mut now.a, r, M), true, -lr, View::new(&before.b, N, r).t(), g);
+        gemm(ViewMut::new(&mut now.b, N, r), true, -lr, g, View::new(&before.a, r, M).t());
         if t % 4 == 0 || t * 20 < steps {
-            points.push((t as f64, nu_update(&a, &b, Some((&a0, &b0)), N, M, r, 1.0)));
+            points.push((t as f64, Update::new(&now, Some(&init), 1.0).nu()));
         }
     }
     Ok(Course { scheme, r, k1, common, gamma, points })

@@ -6,8 +6,8 @@ use crate::Result;
 use crate::plot::{Line, Panel, figure};
 use loram_core::equivalence::Optimizer;
 use loram_core::growth::{InitMagnitude, Knob};
-use loram_core::magnitude::{nu, nu_update};
-use loram_core::{Initialization, LayerPlan, MatRef, SchemeOptions, SchemeSpec, add_product, initialize};
+use loram_core::magnitude::{Update, nu};
+use loram_core::{Factors, Initialization, LayerPlan, MatRef, SchemeOptions, SchemeSpec, add_product, initialize};
 use loram_nn::kernels::gemm::{View, ViewMut, gemm};
 use loram_nn::kernels::optim::{AdamW, adamw_step};
 use plotters::prelude::SeriesLabelPosition;
@@ -160,9 +160,9 @@ impl Task {
         let mut bases = self.weights.clone();
         if let Setting::Adapter { scheme, scaling, .. } = *setting {
             for (i, base) in bases.iter_mut().enumerate() {
-                let s = self.start(i, scheme, scaling)?;
-                add_product(base, &s.a, &s.b, WIDE, R, -scaling);
-                factors.push((Adam::new(s.a.clone()), Adam::new(s.b.clone()), (s.a, s.b)));
+                let init = self.start(i, scheme, scaling)?.factors;
+                init.add_to(base, -scaling);
+                factors.push((Adam::new(init.a.clone()), Adam::new(init.b.clone()), init));
             }
         }
         for t in 1..=steps as u64 {
@@ -188,14 +188,15 @@ impl Task {
                         nus += nu(&delta);
                     }
                     Setting::Adapter { lr, scaling, .. } => {
-                        let (a, b, (a0, b0)) = &mut factors[i];
+                        let (a, b, init) = &mut factors[i];
                         let (mut ga, mut gb) = (vec![0.0; R * WIDE], vec![0.0; WIDE * R]);
                         let s = scaling as f32;
                         gemm(ViewMut::new(&mut ga, R, WIDE), false, s, View::new(&b.value, WIDE, R).t(), square(g));
                         gemm(ViewMut::new(&mut gb, WIDE, R), false, s, square(g), View::new(&a.value, R, WIDE).t());
                         a.step(&ga, lr, t);
                         b.step(&gb, lr, t);
-                        nus += nu_update(&a.value, &b.value, Some((&a0[..], &b0[..])), WIDE, WIDE, R, scaling);
+                        let now = Factors { a: a.value.clone(), b: b.value.clone(), ..*init };
+                        nus += Update::new(&now, Some(init), scaling).nu();
                     }
                 }
             }

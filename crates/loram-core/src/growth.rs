@@ -6,14 +6,15 @@
 //! k₁ = 1 at s = 1.
 
 use crate::equivalence::Optimizer;
+use crate::factors::Factors;
 use crate::magnitude::Update;
 
-/// k₁ of given factors, A (r, m) and B (n, r): ‖AAᵀ‖²_F/m + ‖BᵀB‖²_F/n, whatever their entries' distribution; a factor
-/// that is not trained takes the other one's part away.
-pub fn k1_of_factors(a: &[f32], b: &[f32], n: usize, m: usize, r: usize, train_a: bool, train_b: bool) -> f64 {
-    let (of_a, of_b) = Update::new(a, b, None, n, m, r, 1.0).gram_squares();
+/// k₁ of given factors: ‖AAᵀ‖²_F/m + ‖BᵀB‖²_F/n, whatever their entries' distribution; a factor that is not trained takes
+/// the other one's part away.
+pub fn k1_of_factors(factors: &Factors, train_a: bool, train_b: bool) -> f64 {
+    let (of_a, of_b) = Update::new(factors, None, 1.0).gram_squares();
     let part = |on: bool, squares: f64, len: usize| if on { squares / len as f64 } else { 0.0 };
-    part(train_b, of_a, m) + part(train_a, of_b, n)
+    part(train_b, of_a, factors.m) + part(train_a, of_b, factors.n)
 }
 
 /// Facts about a layer that the formula of a scheme's magnitude may need.
@@ -166,7 +167,6 @@ pub fn matching_lr(lr: f64, own: f64, wanted: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::magnitude;
     use crate::rng::Stream;
 
     /// The law itself: SGD on random gradients, ν\[ΔW_t\] against s⁴·k₁·γ·t.
@@ -191,9 +191,10 @@ mod tests {
             b.iter_mut().zip(db).for_each(|(x, d)| *x -= lr * d);
         }
         let f = |x: &[f64]| x.iter().map(|&x| x as f32).collect::<Vec<f32>>();
-        let (a32, b32) = (f(&a0), f(&b0));
-        let measured = magnitude::nu_update(&f(&a), &f(&b), Some((&a32, &b32)), n, m, r, s);
-        let predicted = sgd(k1_of_factors(&a32, &b32, n, m, r, true, true), s, lr, 1.0, steps as f64);
+        let factors = |a: &[f64], b: &[f64]| Factors { n, m, r, a: f(a), b: f(b) };
+        let init = factors(&a0, &b0);
+        let measured = Update::new(&factors(&a, &b), Some(&init), s).nu();
+        let predicted = sgd(k1_of_factors(&init, true, true), s, lr, 1.0, steps as f64);
         assert!((measured / predicted - 1.0).abs() < 0.1, "{measured} {predicted}");
         assert!((matching_lr(2e-4, 1.0, 4.0) - 4e-4).abs() < 1e-18);
         assert!((adam_step(2.0, 4, 1e-3, 0.0, 5.0, 0.25) - 4e-6).abs() < 1e-18);

@@ -15,6 +15,7 @@ mod config;
 mod convert;
 pub mod equivalence;
 mod error;
+mod factors;
 mod first_step;
 mod gain;
 pub mod growth;
@@ -22,6 +23,7 @@ mod lanczos;
 mod linalg;
 pub mod magnitude;
 mod panel;
+mod patterns;
 mod quantise;
 mod randomised;
 mod residual;
@@ -35,8 +37,9 @@ mod weight;
 
 pub use basis::{Basis, sines};
 pub use config::{LoraConfig, OneOrMany, TargetModules, unsupported_keys};
-pub use convert::{add_product, plain_alpha, plain_factors, truncate};
+pub use convert::add_product;
 pub use error::{Error, Result};
+pub use factors::Factors;
 pub use first_step::FirstStep;
 pub use gain::{Gain, GainStatistic, exact as exact_gain, log_gain, singular_values, sketch_gain, sketch_spectrum};
 pub use lanczos::End;
@@ -45,9 +48,9 @@ pub use quantise::Quantizer;
 pub use residual::{Stored, residual};
 pub use rng::Stream;
 pub use schemes::{
-    Behaviour, Components, Context, Factors, Initialization, LayerInput, LayerRecipe, Observed, OptionInfo, Scale,
-    SchemeInfo, SchemeOptions, SchemeSpec, Statistic, WeightUse, from_recipe, initialize, option, principal_components,
-    quantised_base, redistribute_ranks, register, registry, scheme_option, scheme_options,
+    Behaviour, Components, Context, Initialization, LayerInput, LayerRecipe, Observed, OptionInfo, Scale,
+    SchemeFactors, SchemeInfo, SchemeOptions, SchemeSpec, Statistic, WeightUse, from_recipe, initialize, option,
+    principal_components, quantised_base, redistribute_ranks, register, registry, scheme_option, scheme_options,
 };
 pub use similar::similar_name;
 pub use source::{Source, sums};

@@ -1,5 +1,6 @@
 //! The magnitude ν\[X\] = ‖X‖²_F / entries of weights and updates (2507.06558), without forming n × m products.
 
+use crate::factors::Factors;
 use crate::linalg::{self, eigen, product, view};
 use crate::sketch;
 use crate::weight::{Weight, WeightRef};
@@ -15,16 +16,6 @@ pub fn sums(x: &[f32]) -> (f64, f64) {
 /// ν\[X\]; 0 for no entries.
 pub fn nu(x: &[f32]) -> f64 {
     if x.is_empty() { 0.0 } else { sums(x).1 / x.len() as f64 }
-}
-
-/// ν\[B·A\] = tr(BᵀB·AAᵀ)/(n·m) in O((n+m)·r²). A: (r, m), B: (n, r), row-major.
-pub fn nu_product(a: &[f32], b: &[f32], n: usize, m: usize, r: usize) -> f64 {
-    Update::of_product(a, b, n, m, r, 1.0).nu()
-}
-
-/// ν\[ΔW\] of ΔW = s·(B·A − B₀·A₀); without a start, of s·B·A.
-pub fn nu_update(a: &[f32], b: &[f32], start: Option<(&[f32], &[f32])>, n: usize, m: usize, r: usize, s: f64) -> f64 {
-    Update::new(a, b, start, n, m, r, s).nu()
 }
 
 /// ‖W‖₂ of a weight, by passes over it (40 at most) until one raises the estimate of ‖W‖₂² by less than the share
@@ -43,11 +34,12 @@ pub struct Update {
 }
 
 impl Update {
-    /// Of ΔW = s·(B·A − B₀·A₀), or s·B·A without a start; in O((n+m)·r²). A: (r, m), B: (n, r), row-major.
+    /// Of ΔW = s·(B·A − B₀·A₀) for factors that were initialised with `init`, or of s·B·A without it; in O((n+m)·r²).
     ///
-    /// With a start, ΔW = s·((B − B₀)·A + B₀·(A − A₀)) is used: a small update next to a large start keeps its digits.
-    pub fn new(a: &[f32], b: &[f32], start: Option<(&[f32], &[f32])>, n: usize, m: usize, r: usize, s: f64) -> Update {
-        let Some((a0, b0)) = start else { return Update::of_product(a, b, n, m, r, s) };
+    /// It is computed as s·((B − B₀)·A + B₀·(A − A₀)), so that a small update beside large factors keeps its digits.
+    pub fn new(factors: &Factors, init: Option<&Factors>, s: f64) -> Update {
+        let Factors { n, m, r, ref a, ref b } = *factors;
+        let Some(Factors { a: a0, b: b0, .. }) = init else { return Update::of_product(a, b, n, m, r, s) };
         let mut tall = a.to_vec();
         tall.extend(a.iter().zip(a0).map(|(x, x0)| x - x0));
         let mut wide = Vec::with_capacity(2 * b.len());
@@ -58,6 +50,7 @@ impl Update {
         Update::of_product(&tall, &wide, n, m, 2 * r, s)
     }
 
+    /// Of s·B·A. A: (r, m), B: (n, r), row-major.
     pub(crate) fn of_product(a: &[f32], b: &[f32], n: usize, m: usize, r: usize, s: f64) -> Update {
         let (of_a, of_b) = rayon::join(|| gram(view(a, r, m)), || gram(view(b, n, r).transpose()));
         Update { of_a, of_b, entries: (n * m) as f64, s }
@@ -128,7 +121,6 @@ pub fn inner_product(x: &[f32], y: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::convert::add_product;
     use crate::rng::Stream;
 
     fn random(len: usize, k: u64, std: f64) -> Vec<f32> {
@@ -138,10 +130,10 @@ mod tests {
     #[test]
     fn products_without_forming_them() {
         for (n, m, r) in [(4, 3, 2), (70, 33, 5), (1500, 40, 3)] {
-            let (a, b) = (random(r * m, 1, 1.0), random(n * r, 2, 1.0));
+            let factors = Factors { n, m, r, a: random(r * m, 1, 1.0), b: random(n * r, 2, 1.0) };
             let mut p = vec![0.0; n * m];
-            add_product(&mut p, &a, &b, m, r, -1.5);
-            let u = Update::new(&a, &b, None, n, m, r, -1.5);
+            factors.add_to(&mut p, -1.5);
+            let u = Update::new(&factors, None, -1.5);
             assert!((nu(&p) / u.nu() - 1.0).abs() < 1e-6);
             assert!((u.frobenius().powi(2) / (nu(&p) * (n * m) as f64) - 1.0).abs() < 1e-6);
             let top = linalg::svd(linalg::mat(&p, n, m).as_ref()).unwrap().s[0];
@@ -150,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_update_beside_a_large_start() {
+    fn a_small_update_beside_large_factors() {
         let (n, m, r) = (30, 20, 4);
         let (a0, b0) = (random(r * m, 1, 1.0), random(n * r, 2, 1.0));
         let (da, db) = (random(r * m, 3, 1e-4), random(n * r, 4, 1e-4));
@@ -165,9 +157,11 @@ mod tests {
                 exact += (entry(&a, &b) - entry(&a0, &b0)).powi(2);
             }
         }
-        let found = nu_update(&a, &b, Some((&a0, &b0)), n, m, r, 2.0) * (n * m) as f64;
+        let (factors, init) = (Factors { n, m, r, a, b }, Factors { n, m, r, a: a0, b: b0 });
+        let nu = |factors| Update::new(factors, Some(&init), 2.0).nu();
+        let found = nu(&factors) * (n * m) as f64;
         assert!((found / (4.0 * exact) - 1.0).abs() < 1e-6, "{found} {exact}");
-        assert_eq!(nu_update(&a0, &b0, Some((&a0, &b0)), n, m, r, 2.0), 0.0, "nothing moved: exactly nothing");
+        assert_eq!(nu(&init), 0.0, "nothing moved: exactly nothing");
     }
 
     #[test]

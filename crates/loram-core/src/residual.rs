@@ -1,6 +1,5 @@
 //! The base of schemes whose B₀A₀ is not 0: W_res = W − s·B₀A₀.
 
-use crate::convert::add_product;
 use crate::schemes::Initialization;
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -31,14 +30,14 @@ impl Initialization {
     /// Rounds A₀ and B₀ to the type in which they will be stored. To be done before [`residual`]: then the product that
     /// is subtracted is the one that the stored factors have, and the rounding of the factors does not show in the model.
     pub fn round(&mut self, stored: Stored) {
-        stored.round(&mut self.a);
-        stored.round(&mut self.b);
+        stored.round(&mut self.factors.a);
+        stored.round(&mut self.factors.b);
     }
 }
 
 /// W ← W − s·B₀A₀ in f32, for W (n, m) row-major; nothing when the scheme leaves the base as it is.
 pub fn residual(w: &mut [f32], init: &Initialization) {
     if init.changes_base {
-        add_product(w, &init.a, &init.b, init.recipe.m, init.recipe.r, -init.scaling);
+        init.factors.add_to(w, -init.scaling);
     }
 }

@@ -1,7 +1,8 @@
 //! From a configuration to the layers that get an adapter, by PEFT's rules (`peft/tuners/tuners_utils.py`,
-//! `check_target_module_exists`; `peft/utils/other.py`, `get_pattern_key`).
+//! `check_target_module_exists`).
 
 use crate::config::{LoraConfig, OneOrMany, TargetModules};
+use crate::patterns::{Patterns, compile, is_match};
 use crate::similar::similar_name;
 use crate::{Error, Result};
 use fancy_regex::Regex;
@@ -57,15 +58,13 @@ impl LayerPlan {
 pub fn plan_layers(cfg: &LoraConfig, linears: &[LinearInfo]) -> Result<Vec<LayerPlan>> {
     check_layers(cfg)?;
     let rules = Rules::new(cfg)?;
-    let ranks = patterns("rank_pattern", cfg.rank_pattern.iter())?;
-    let alphas = patterns("alpha_pattern", cfg.alpha_pattern.iter())?;
+    let patterns = Patterns::new(cfg)?;
     let mut plans = Vec::new();
     for l in linears {
         if !rules.target(l)? {
             continue;
         }
-        let r = find(&ranks, &l.path)?.copied().unwrap_or(cfg.r);
-        let lora_alpha = find(&alphas, &l.path)?.copied().unwrap_or(cfg.lora_alpha);
+        let (r, lora_alpha) = patterns.of(&l.path)?;
         let scaling = cfg.scaling(lora_alpha, r);
         let plan = LayerPlan { path: l.path.clone(), n: l.n, m: l.m, r, lora_alpha, scaling };
         plan.check_rank()?;
@@ -120,28 +119,6 @@ fn no_target(cfg: &LoraConfig, linears: &[LinearInfo]) -> Error {
 /// Python's `re.fullmatch`.
 fn full(key: &str, pattern: &str) -> Result<Regex> {
     compile(key, pattern, &format!("^(?:{pattern})$"))
-}
-
-fn compile(key: &str, written: &str, pattern: &str) -> Result<Regex> {
-    Regex::new(pattern).map_err(|e| Error::setting(key, format!("`{written}` is not a regular expression: {e}")))
-}
-
-fn is_match(re: &Regex, path: &str) -> Result<bool> {
-    re.is_match(path).map_err(|e| Error::setting("target_modules", format!("matching `{path}`: {e}")))
-}
-
-fn patterns<'a, T>(key: &str, map: impl Iterator<Item = (&'a String, &'a T)>) -> Result<Vec<(Regex, &'a T)>> {
-    // groups as PEFT has them, so that a back reference in the pattern means the same group
-    map.map(|(p, v)| Ok((compile(key, p, &format!(r"^(.*\.)?({p})$"))?, v))).collect()
-}
-
-fn find<'a, T>(patterns: &[(Regex, &'a T)], path: &str) -> Result<Option<&'a T>> {
-    for (re, value) in patterns {
-        if is_match(re, path)? {
-            return Ok(Some(value));
-        }
-    }
-    Ok(None)
 }
 
 /// A compiled configuration.

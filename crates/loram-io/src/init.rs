@@ -10,14 +10,14 @@ pub use remake::{Base, remake};
 pub(crate) use remake::{again, from_base};
 pub use residual::write_residual;
 
-use crate::adapter::{ADAPTER_WEIGHTS, Adapter, AdapterForm, Fingerprint, LoraWeights, Recipe, factor_specs};
+use crate::adapter::{ADAPTER_WEIGHTS, Adapter, AdapterForm, Fingerprint, Recipe, factor_specs};
 use crate::atomic::AtomicDir;
 use crate::checkpoint::{SafetensorsWriter, pt_metadata};
 use crate::config::{CONFIG_FILE, CheckpointHead, TensorNames, read_object};
 use crate::layer_weight::LayerWeight;
 use crate::linear::refuse_other_targets;
 use crate::{Checkpoint, DType, Error, ModelConfig, Result, linear_modules};
-use loram_core::{Initialization, LayerPlan, LayerRecipe, LoraConfig, SchemeSpec, plan_layers};
+use loram_core::{Factors, LayerPlan, LayerRecipe, LoraConfig, SchemeSpec, plan_layers};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -103,15 +103,11 @@ pub fn init(
 ) -> Result<(Adapter, InitReport)> {
     let job = Job::new(ckpt, cfg, options)?;
     let mut factors = BTreeMap::new();
-    let mut done = job.run(progress, |plan, start| {
-        factors.insert(plan.path.clone(), (std::mem::take(&mut start.a), std::mem::take(&mut start.b)));
+    let mut done = job.run(progress, |plan, init| {
+        factors.insert(plan.path.clone(), init);
         Ok(())
     })?;
-    for (path, w) in &mut done.0.layers {
-        if let Some((a, b)) = factors.remove(path) {
-            (w.a, w.b) = (a, b);
-        }
-    }
+    done.0.layers = factors;
     Ok(done)
 }
 
@@ -135,7 +131,7 @@ pub fn init_to(
     let job = Job::new(ckpt, cfg, options)?;
     let new = AtomicDir::create(out)?;
     let mut writer = factor_file(new.path(), &job.plans)?;
-    let (mut adapter, mut report) = job.run(progress, |plan, start| put(&mut writer, plan, &start.a, &start.b))?;
+    let (mut adapter, mut report) = job.run(progress, |plan, init| put(&mut writer, &plan.path, &init))?;
     writer.finish()?;
     if let Some(residual) = residual {
         let factors = new.path().join(ADAPTER_WEIGHTS);
@@ -153,10 +149,10 @@ fn factor_file(dir: &Path, plans: &[LayerPlan]) -> Result<SafetensorsWriter> {
     SafetensorsWriter::create(dir.join(ADAPTER_WEIGHTS), &pt_metadata(), specs.collect())
 }
 
-fn put(writer: &mut SafetensorsWriter, plan: &LayerPlan, a: &[f32], b: &[f32]) -> Result<()> {
-    let [name_a, name_b] = factor_specs(&plan.path, plan.n, plan.m, plan.r, DType::F32).map(|s| s.name);
-    writer.put_f32(&name_a, a)?;
-    writer.put_f32(&name_b, b)
+fn put(writer: &mut SafetensorsWriter, path: &str, factors: &Factors) -> Result<()> {
+    let [name_a, name_b] = factor_specs(path, factors.n, factors.m, factors.r, DType::F32).map(|s| s.name);
+    writer.put_f32(&name_a, &factors.a)?;
+    writer.put_f32(&name_b, &factors.b)
 }
 
 /// The order of tensors in an adapter file: by name.
@@ -196,7 +192,7 @@ impl<'a> Job<'a> {
     fn run(
         &self,
         progress: Progress<'_>,
-        mut take: impl FnMut(&LayerPlan, &mut Initialization) -> Result<()> + Send,
+        mut take: impl FnMut(&LayerPlan, Factors) -> Result<()> + Send,
     ) -> Result<(Adapter, InitReport)> {
         let clock = Instant::now();
         let o = self.options;
@@ -213,9 +209,9 @@ impl<'a> Job<'a> {
             weight.tensor.release();
             Ok((start, digest, bytes))
         };
-        layers::each(&self.plans, make, |i, (mut start, digest, bytes)| {
+        layers::each(&self.plans, make, |i, (start, digest, bytes)| {
             let plan = &self.plans[i];
-            take(plan, &mut start)?;
+            take(plan, start.factors)?;
             if start.scaling != plan.scaling {
                 // the scheme has a lora_alpha of its own
                 adapter.config.alpha_pattern.insert(plan.path.clone(), start.lora_alpha);
@@ -228,7 +224,7 @@ impl<'a> Job<'a> {
             report.changes_base |= start.changes_base;
             report.bytes_read += bytes as u64;
             let LayerPlan { path, n, m, r, .. } = plan.clone();
-            adapter.layers.insert(path.clone(), LoraWeights { n, m, r, a: Vec::new(), b: Vec::new() });
+            adapter.layers.insert(path.clone(), Factors { n, m, r, a: Vec::new(), b: Vec::new() });
             progress(adapter.layers.len(), self.plans.len(), &path);
             recipe.layers.insert(path, start.recipe);
             Ok(())

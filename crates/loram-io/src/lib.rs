@@ -24,7 +24,7 @@ pub mod testing;
 pub mod tokenizer;
 pub mod verify;
 
-pub use adapter::{Adapter, AdapterForm, LoraWeights};
+pub use adapter::{Adapter, AdapterForm};
 pub use checkpoint::{Checkpoint, DType, FileSource, TensorRef};
 pub use config::{DecoderConfig, EncoderConfig, ModelConfig};
 pub use error::{Error, Result};

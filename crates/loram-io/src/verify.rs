@@ -1,7 +1,7 @@
 //! Checks of an adapter against its own recipe and against a base model: can its start be made again, bit for bit, and is
 //! this the base it was started on?
 
-use crate::adapter::{Adapter, AdapterForm, RECIPE_FILE, Recipe, ends_in_start, same};
+use crate::adapter::{Adapter, AdapterForm, RECIPE_FILE, Recipe};
 use crate::config::TensorNames;
 use crate::init::{again, from_base};
 use crate::{Checkpoint, ModelConfig, Result};
@@ -103,19 +103,18 @@ fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> 
             );
             return Ok(Check { name, outcome: Outcome::Failed, detail });
         }
-        let (a0, b0) = match (from_recipe(layer), base) {
-            (Some(start), _) => start,
+        let init = match (from_recipe(layer), base) {
+            (Some(init), _) => init,
             (None, Some(_)) => again(layer, recipe, adapter.config.use_rslora, base)?,
             (None, None) => {
                 let detail = format!("`{}` starts are made from the base's weights: give --base", layer.scheme);
                 return Ok(Check { name, outcome: Outcome::Skipped, detail });
             }
         };
-        let is_start = w.r == layer.r && same(w.a.iter().copied(), &a0) && same(w.b.iter().copied(), &b0);
-        if is_start {
+        if w.same_bits(&init) {
             untrained += 1;
         } else if recipe.form == AdapterForm::Plain && w.r == 2 * layer.r {
-            if !ends_in_start(w, &a0, &b0) {
+            if w.native(&init).is_none() {
                 let detail = format!("layer `{path}`: the recipe's start is not the one that the file holds");
                 return Ok(Check { name, outcome: Outcome::Failed, detail });
             }

@@ -5,8 +5,8 @@
 
 use crate::Result;
 use crate::adapt::{Adaptation, AdaptedLayer};
-use loram_core::LayerPlan;
-use loram_core::magnitude::{Update, nu, nu_update};
+use loram_core::magnitude::{Update, nu};
+use loram_core::{Factors, LayerPlan};
 use loram_io::{Checkpoint, ModelConfig, WeightNorms, weight_norms};
 use loram_nn::Model;
 use rayon::prelude::*;
@@ -62,13 +62,11 @@ impl LayerMagnitude {
     }
 }
 
-type Factors = (Vec<f32>, Vec<f32>);
-
 /// A measured layer.
 struct MeteredLayer {
     plan: LayerPlan,
-    /// `(A₀, B₀)` when the initial product is subtracted from the base.
-    start: Option<Factors>,
+    /// The initial factors, where their product is subtracted from the base.
+    init: Option<Factors>,
     /// Norms of the untouched base; `None` for a head that the checkpoint does not have.
     norms: Option<WeightNorms>,
 }
@@ -92,7 +90,7 @@ impl MagnitudeMeter {
     /// weights that cannot be read.
     pub fn new(adaptation: &Adaptation, ckpt: &Checkpoint, config: &ModelConfig) -> Result<MagnitudeMeter> {
         let norms = weight_norms(ckpt, config, adaptation.layers.values().map(|l| &l.plan))?;
-        let layer = |(l, norms): (&AdaptedLayer, _)| MeteredLayer { plan: l.plan.clone(), start: l.start(), norms };
+        let layer = |(l, norms): (&AdaptedLayer, _)| MeteredLayer { plan: l.plan.clone(), init: l.init(), norms };
         Ok(MagnitudeMeter { layers: adaptation.layers.values().zip(norms).map(layer).collect(), before: Vec::new() })
     }
 
@@ -121,14 +119,13 @@ impl MagnitudeMeter {
 }
 
 impl MeteredLayer {
-    fn measure(&self, (a, b): &Factors, before: Option<&Before>) -> LayerMagnitude {
-        let LayerPlan { n, m, r, scaling, .. } = self.plan;
-        let start = self.start.as_ref().map(|(a, b)| (&a[..], &b[..]));
-        let update = Update::new(a, b, start, n, m, r, scaling);
-        let step = |f: &Before| nu_update(a, b, Some((&f.factors.0, &f.factors.1)), n, m, r, scaling);
+    fn measure(&self, factors: &Factors, before: Option<&Before>) -> LayerMagnitude {
+        let scaling = self.plan.scaling;
+        let update = Update::new(factors, self.init.as_ref(), scaling);
+        let step = |f: &Before| Update::new(factors, Some(&f.factors), scaling).nu();
         LayerMagnitude {
-            nu_a: finite(nu(a)),
-            nu_b: finite(nu(b)),
+            nu_a: finite(nu(&factors.a)),
+            nu_b: finite(nu(&factors.b)),
             nu_update: finite(update.nu()),
             nu_step: before.map(step).and_then(finite),
             relative: self.norms.and_then(|w| finite(update.frobenius() / w.frobenius)),

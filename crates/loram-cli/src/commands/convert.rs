@@ -19,7 +19,7 @@ pub fn run(args: &Convert, console: &Console) -> Result<()> {
     let base = match (&args.model, &adapter.base_model) {
         (Some(name), _) => Some(name.clone()),
         // the base is read only for starts that need it
-        (None, Some(name)) if !adapter.start_follows_from_recipe() => Some(name.clone()),
+        (None, Some(name)) if !adapter.init_follows_from_recipe() => Some(name.clone()),
         _ => None,
     };
     let opened = base.map(|name| -> Result<_> {

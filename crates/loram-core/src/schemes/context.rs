@@ -1,6 +1,6 @@
 //! What a scheme's function works on: one layer, its options, and whatever of the weight and the data it asks for.
 
-use super::factors::Factors;
+use super::factors::SchemeFactors;
 use super::input::{Given, LayerInput};
 use super::observed::{Components, Observed, Statistic, check};
 use super::option::{OptionInfo, SchemeOptions};
@@ -24,7 +24,7 @@ pub struct Context<'a> {
     pub(super) plan: &'a LayerPlan,
     pub(super) seed: u64,
     pub(super) input: &'a LayerInput<'a>,
-    pub(super) tracked: Option<Factors>,
+    pub(super) tracked: Option<SchemeFactors>,
 }
 
 impl<'a> Context<'a> {
@@ -148,7 +148,7 @@ impl<'a> Context<'a> {
     }
 
     /// The factors of the scheme that the options name ([`SchemeInfo::tracks`](super::SchemeInfo)), on this layer.
-    pub fn tracked(&self) -> Option<&Factors> {
+    pub fn tracked(&self) -> Option<&SchemeFactors> {
         self.tracked.as_ref()
     }
 

@@ -2,7 +2,7 @@
 //! that of W. `ipm` takes what matters most for the calibration data, `kpm` what matters least, and so keeps it.
 
 use super::context::Context;
-use super::factors::{Factors, columns_as_rows};
+use super::factors::{SchemeFactors, columns_as_rows};
 use super::info::SchemeInfo;
 use super::input::WeightUse;
 use super::observed::Statistic;
@@ -45,7 +45,7 @@ enum CordaMethod {
 /// is bad; nothing is inverted here.
 const DAMPING: f64 = 0.01;
 
-fn init(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<SchemeFactors> {
     let (n, m, r) = c.shape();
     let moment = c.moment()?;
     let w = c.values()?;
@@ -63,5 +63,5 @@ fn init(c: &Context<'_>) -> Result<Factors> {
     // Uᵀ·W·C = Σ·Vᵀ, so that Σ·VᵀC⁻¹ is UᵀW
     let projected = wide_product(view(&w, n, m).transpose(), d.u.as_ref());
     let over: Vec<f64> = d.s.iter().zip(&roots).map(|(s, root)| if *s > 0.0 { root / s } else { 0.0 }).collect();
-    Ok(Factors::new(columns_as_rows(&projected, &over), d.left(&roots)))
+    Ok(SchemeFactors::new(columns_as_rows(&projected, &over), d.left(&roots)))
 }

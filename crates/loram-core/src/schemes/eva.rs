@@ -2,7 +2,7 @@
 //! where a component explains most.
 
 use super::context::Context;
-use super::factors::{Factors, columns_as_rows};
+use super::factors::{SchemeFactors, columns_as_rows};
 use super::info::SchemeInfo;
 use super::observed::{Components, Statistic, check};
 use super::option::{OptionInfo, SchemeOptions, number};
@@ -36,9 +36,9 @@ const EXACT: usize = 1024;
 /// Power iterations on the covariance, whose spectrum is the square of the inputs': as PEFT's eight on the inputs.
 const ITERATIONS: usize = 4;
 
-fn init(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<SchemeFactors> {
     let (n, m, r) = c.shape();
-    Ok(Factors::new(c.components()?.vectors[..r * m].to_vec(), vec![0.0; n * r]))
+    Ok(SchemeFactors::new(c.components()?.vectors[..r * m].to_vec(), vec![0.0; n * r]))
 }
 
 /// The number of components that a layer may get: ρ·r, rounded as in Python, and never more than a rank can be.

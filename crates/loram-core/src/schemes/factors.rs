@@ -1,12 +1,14 @@
 //! The factors that a scheme makes.
 
 use crate::basis::Basis;
+use crate::factors::Factors;
 use crate::linalg::Svd;
+use crate::targets::LayerPlan;
 use faer::Mat;
 
-/// Factors of one layer: A₀ (r, m) and B₀ (n, r), row-major.
+/// Factors of one layer, as a scheme gives them: A₀ (r, m) and B₀ (n, r), row-major.
 #[derive(Debug, Clone)]
-pub struct Factors {
+pub struct SchemeFactors {
     /// A₀, (r, m) row-major.
     pub a: Vec<f32>,
     /// B₀, (n, r) row-major.
@@ -30,15 +32,20 @@ pub struct Scale {
     pub basis: Basis,
 }
 
-impl Factors {
+impl SchemeFactors {
     /// Factors that are both trained.
-    pub fn new(a: Vec<f32>, b: Vec<f32>) -> Factors {
-        Factors { a, b, train_a: true, train_b: true, scale: None }
+    pub fn new(a: Vec<f32>, b: Vec<f32>) -> SchemeFactors {
+        SchemeFactors { a, b, train_a: true, train_b: true, scale: None }
     }
 
     /// A = diag(roots)·Vᵀ, B = U·diag(roots).
-    pub fn of_triples(triples: &Svd, roots: &[f64]) -> Factors {
-        Factors::new(triples.right(roots), triples.left(roots))
+    pub fn of_triples(triples: &Svd, roots: &[f64]) -> SchemeFactors {
+        SchemeFactors::new(triples.right(roots), triples.left(roots))
+    }
+
+    /// The factors alone, for a layer of this shape and rank.
+    pub(super) fn of(self, plan: &LayerPlan) -> Factors {
+        Factors { n: plan.n, m: plan.m, r: plan.r, a: self.a, b: self.b }
     }
 
     /// Multiplies A₀ and B₀.

@@ -1,7 +1,7 @@
 //! PEFT's `gaussian`: A normal of deviation 1/r, B zero.
 
 use super::context::Context;
-use super::factors::Factors;
+use super::factors::SchemeFactors;
 use super::info::SchemeInfo;
 use crate::Result;
 use crate::growth::InitMagnitude;
@@ -13,8 +13,8 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     ..SchemeInfo::new("gaussian", init)
 };
 
-fn init(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<SchemeFactors> {
     let (n, m, r) = c.shape();
     let a = c.stream(0).normals(r * m, 1.0 / r as f64);
-    Ok(Factors::new(a.iter().map(|&x| x as f32).collect(), vec![0.0; n * r]))
+    Ok(SchemeFactors::new(a.iter().map(|&x| x as f32).collect(), vec![0.0; n * r]))
 }

@@ -1,7 +1,7 @@
 //! An entry of the registry: what a scheme says of itself, and the functions that it consists of.
 
 use super::context::Context;
-use super::factors::{Factors, Scale};
+use super::factors::{Scale, SchemeFactors};
 use super::input::WeightUse;
 use super::observed::Statistic;
 use super::option::{OptionInfo, SchemeOptions};
@@ -14,13 +14,13 @@ use crate::targets::LayerPlan;
 /// A scheme of your own is a constant of this type:
 ///
 /// ```
-/// use loram_core::{Factors, SchemeInfo};
+/// use loram_core::{SchemeFactors, SchemeInfo};
 ///
 /// static ONES: SchemeInfo = SchemeInfo {
 ///     summary: "A of ones, B = 0",
 ///     ..SchemeInfo::new("ones", |layer| {
 ///         let (n, m, r) = layer.shape();
-///         Ok(Factors::new(vec![1.0; r * m], vec![0.0; n * r]))
+///         Ok(SchemeFactors::new(vec![1.0; r * m], vec![0.0; n * r]))
 ///     })
 /// };
 /// ```
@@ -63,9 +63,9 @@ pub struct SchemeInfo {
     pub plain_base: Option<fn(&Context<'_>) -> Result<Vec<f32>>>,
     /// The factors from the numbers of a recipe, without the weight. A scheme that reads the shape alone needs no such
     /// function.
-    pub recompute: Option<fn(&LayerPlan, u64, &Scale) -> Factors>,
+    pub recompute: Option<fn(&LayerPlan, u64, &Scale) -> SchemeFactors>,
     /// The initialisation.
-    pub init: fn(&Context<'_>) -> Result<Factors>,
+    pub init: fn(&Context<'_>) -> Result<SchemeFactors>,
 }
 
 /// What a scheme reads, and how it follows the scaling.
@@ -84,7 +84,7 @@ pub struct Behaviour {
 impl SchemeInfo {
     /// A scheme that reads the shape alone and whose B₀A₀ is 0, without options; everything else is set with
     /// `SchemeInfo { …, ..SchemeInfo::new(name, init) }`.
-    pub const fn new(name: &'static str, init: fn(&Context<'_>) -> Result<Factors>) -> SchemeInfo {
+    pub const fn new(name: &'static str, init: fn(&Context<'_>) -> Result<SchemeFactors>) -> SchemeInfo {
         SchemeInfo {
             name,
             aliases: &[],

@@ -1,7 +1,7 @@
 //! Init[AB]: both factors at random, as `lora` initialises A; their product is subtracted from the base.
 
 use super::context::Context;
-use super::factors::Factors;
+use super::factors::SchemeFactors;
 use super::info::SchemeInfo;
 use crate::Result;
 use crate::growth::InitMagnitude;
@@ -17,8 +17,8 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     ..SchemeInfo::new("init-ab", init)
 };
 
-fn init(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<SchemeFactors> {
     let (n, m, r) = c.shape();
     let bound = 1.0 / (m as f64).sqrt();
-    Ok(Factors::new(c.stream(0).uniform(r * m, bound), c.stream(1).uniform(n * r, bound)))
+    Ok(SchemeFactors::new(c.stream(0).uniform(r * m, bound), c.stream(1).uniform(n * r, bound)))
 }

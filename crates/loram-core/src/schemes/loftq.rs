@@ -6,7 +6,7 @@
 //! in place of W, the factors are a plain adapter, and the model is off by what neither of them holds.
 
 use super::context::Context;
-use super::factors::Factors;
+use super::factors::SchemeFactors;
 use super::info::SchemeInfo;
 use super::input::WeightUse;
 use super::option::{OptionInfo, named, whole};
@@ -43,10 +43,10 @@ const ITERATIONS: OptionInfo = OptionInfo {
     read: |value| whole(value, |n| n > 0),
 };
 
-fn init(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<SchemeFactors> {
     let w = c.values()?;
     let d = rest(c, &w, &last_quantised(c, &w)?)?;
-    Ok(Factors::of_triples(&d, &c.roots(d.values())?))
+    Ok(SchemeFactors::of_triples(&d, &c.roots(d.values())?))
 }
 
 /// The first r triples of W − Q.
@@ -64,7 +64,7 @@ fn last_quantised(c: &Context<'_>, w: &[f32]) -> Result<Vec<f32>> {
     for _ in 1..c.option::<usize>(&ITERATIONS)? {
         let d = rest(c, w, &q)?;
         let roots: Vec<f64> = d.values().iter().map(|s| s.sqrt()).collect();
-        let f = Factors::of_triples(&d, &roots);
+        let f = SchemeFactors::of_triples(&d, &roots);
         q.copy_from_slice(w);
         add_product(&mut q, &f.a, &f.b, m, r, -1.0);
         quantizer.apply(&mut q);

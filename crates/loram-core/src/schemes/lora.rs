@@ -1,7 +1,7 @@
 //! LoRA's own initialisation (2106.09685) as PEFT has it: A uniform, B zero.
 
 use super::context::Context;
-use super::factors::Factors;
+use super::factors::SchemeFactors;
 use super::info::SchemeInfo;
 use crate::Result;
 use crate::growth::InitMagnitude;
@@ -14,7 +14,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     ..SchemeInfo::new("lora", init)
 };
 
-fn init(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<SchemeFactors> {
     let (n, m, r) = c.shape();
-    Ok(Factors::new(c.stream(0).uniform(r * m, 1.0 / (m as f64).sqrt()), vec![0.0; n * r]))
+    Ok(SchemeFactors::new(c.stream(0).uniform(r * m, 1.0 / (m as f64).sqrt()), vec![0.0; n * r]))
 }

@@ -2,7 +2,7 @@
 //! stable scale n^¼/√γ on both factors, as in the paper and its authors' code.
 
 use super::context::Context;
-use super::factors::{Factors, columns_as_rows, scaled_columns};
+use super::factors::{SchemeFactors, columns_as_rows, scaled_columns};
 use super::info::SchemeInfo;
 use super::observed::Statistic;
 use super::option::{OptionInfo, number};
@@ -34,7 +34,7 @@ const EXACT: usize = 1024;
 const ITERATIONS: usize = 4;
 const VECTORS: usize = 4;
 
-fn init(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<SchemeFactors> {
     let (n, m, r) = c.shape();
     let gradient = c.gradient()?;
     let path = &c.plan().path;
@@ -59,7 +59,7 @@ fn init(c: &Context<'_>) -> Result<Factors> {
     let scale = vec![(n as f64).sqrt().sqrt() / c.option::<f64>(&GAMMA)?.sqrt(); r];
     let (v, u) = (d.v.as_ref().subcols(0, r), d.u.as_ref().subcols(r, r));
     let (v, u) = (signed(v), signed(u));
-    Ok(Factors::new(columns_as_rows(&v, &scale), scaled_columns(&u, &scale)))
+    Ok(SchemeFactors::new(columns_as_rows(&v, &scale), scaled_columns(&u, &scale)))
 }
 
 /// The columns with their largest entry positive: A and B take vectors of different triples, so that nothing else fixes

@@ -1,7 +1,7 @@
 //! LoRAM (2507.06558): orthogonal sine bases, scaled so that B₀A₀ has the share Q\[r\] of the weight's magnitude.
 
 use super::context::Context;
-use super::factors::{Factors, Scale};
+use super::factors::{Scale, SchemeFactors};
 use super::info::{Behaviour, SchemeInfo};
 use super::input::WeightUse;
 use super::observed::Statistic;
@@ -9,9 +9,10 @@ use super::option::{OptionInfo, SchemeOptions, named};
 use crate::basis::{Basis, Columns};
 use crate::gain::{Gain, GainStatistic, exact, log_gain, singular_values_of};
 use crate::growth::{InitMagnitude, LayerFacts};
+use crate::magnitude::Update;
 use crate::rng::Stream;
 use crate::targets::LayerPlan;
-use crate::{Error, Result, linalg, magnitude};
+use crate::{Error, Result, linalg};
 
 pub(super) const INFO: SchemeInfo = SchemeInfo {
     summary: "β times the first r columns of the sine bases of both sides, β from the weight's norm",
@@ -85,7 +86,7 @@ fn of_formula(options: &SchemeOptions, f: &LayerFacts<'_>) -> Option<InitMagnitu
     Some(InitMagnitude { k1_a: squares / n, k1_b: squares / m, nu_a: beta2 / m, nu_b: beta2 / n, ..zero })
 }
 
-fn init(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<SchemeFactors> {
     let (n, m, r) = c.shape();
     let gain = gain(c.options());
     let statistic: GainStatistic = c.option(&STATISTIC)?;
@@ -108,7 +109,7 @@ fn init(c: &Context<'_>) -> Result<Factors> {
     }
     let wanted = match c.tracked() {
         Some(f) => {
-            let squares = magnitude::nu_product(&f.a, &f.b, n, m, r) * (n * m) as f64;
+            let squares = Update::of_product(&f.a, &f.b, n, m, r, 1.0).nu() * (n * m) as f64;
             statistic.of(n * m, sum_of_product(f, n, m, r), squares)
         }
         None => known.unwrap_or(0.0) * of_weight,
@@ -143,8 +144,8 @@ fn columns(basis: Basis, plan: &LayerPlan, seed: u64) -> [Columns; 2] {
 }
 
 /// A₀ and B₀: β times the bases.
-fn factors([of_m, of_n]: [Columns; 2], kept: Scale) -> Factors {
-    Factors { scale: Some(kept), ..Factors::new(of_m.transposed(kept.beta), of_n.rows(kept.beta)) }
+fn factors([of_m, of_n]: [Columns; 2], kept: Scale) -> SchemeFactors {
+    SchemeFactors { scale: Some(kept), ..SchemeFactors::new(of_m.transposed(kept.beta), of_n.rows(kept.beta)) }
 }
 
 /// The statistic of Φ_nΦ_mᵀ: its squares are the inner product of the Gram matrices (r when the columns are
@@ -156,7 +157,7 @@ fn unit(statistic: GainStatistic, [of_m, of_n]: &[Columns; 2], entries: usize) -
 }
 
 /// Σ entries of B·A = Σ_k (Σᵢ B[i,k])·(Σⱼ A[k,j]).
-fn sum_of_product(f: &Factors, n: usize, m: usize, r: usize) -> f64 {
+fn sum_of_product(f: &SchemeFactors, n: usize, m: usize, r: usize) -> f64 {
     let of_a = |k: usize| f.a[k * m..(k + 1) * m].iter().map(|&x| f64::from(x)).sum::<f64>();
     let of_b = |k: usize| (0..n).map(|i| f64::from(f.b[i * r + k])).sum::<f64>();
     (0..r).map(|k| of_a(k) * of_b(k)).sum()

@@ -1,7 +1,7 @@
 //! MiCA (2604.01694): B holds the last r left singular vectors and stays frozen; A is zero.
 
 use super::context::Context;
-use super::factors::Factors;
+use super::factors::SchemeFactors;
 use super::info::SchemeInfo;
 use super::rlpo;
 use crate::Result;
@@ -20,8 +20,8 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     ..rlpo::INFO
 };
 
-fn init(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<SchemeFactors> {
     let (_, m, r) = c.shape();
     let b = c.triples(End::Last)?.left(&vec![1.0; r]);
-    Ok(Factors { train_b: false, ..Factors::new(vec![0.0; r * m], b) })
+    Ok(SchemeFactors { train_b: false, ..SchemeFactors::new(vec![0.0; r * m], b) })
 }

@@ -1,7 +1,7 @@
 //! MiLoRA (2406.09044): the last r singular triples, so that the main ones stay as they are.
 
 use super::context::Context;
-use super::factors::Factors;
+use super::factors::SchemeFactors;
 use super::info::SchemeInfo;
 use super::pissa;
 use crate::Result;
@@ -20,7 +20,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     ..pissa::INFO
 };
 
-fn init(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<SchemeFactors> {
     let d = c.triples(End::Last)?;
-    Ok(Factors::of_triples(&d, &c.roots(d.values())?))
+    Ok(SchemeFactors::of_triples(&d, &c.roots(d.values())?))
 }

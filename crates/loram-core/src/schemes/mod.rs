@@ -31,7 +31,7 @@ mod rlpo;
 
 pub use context::Context;
 pub use eva::{principal_components, redistribute_ranks};
-pub use factors::{Factors, Scale};
+pub use factors::{Scale, SchemeFactors};
 pub use info::{Behaviour, SchemeInfo};
 pub use input::{LayerInput, WeightUse};
 pub use observed::{Components, Observed, Statistic};

@@ -1,7 +1,7 @@
 //! OLoRA (2406.01775): the first columns of Q and rows of R of the weight's QR decomposition.
 
 use super::context::Context;
-use super::factors::Factors;
+use super::factors::SchemeFactors;
 use super::info::SchemeInfo;
 use super::input::WeightUse;
 use crate::Result;
@@ -16,7 +16,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     ..SchemeInfo::new("olora", init)
 };
 
-fn init(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<SchemeFactors> {
     let (n, m, r) = c.shape();
     let w = c.values()?;
     // the first r columns of Q come from the first r columns of W alone, and R[:r] = Q[:, :r]ᵀ·W
@@ -24,5 +24,5 @@ fn init(c: &Context<'_>) -> Result<Factors> {
     let (q, upper) = qr(mat(&first, n, r));
     let projected = wide_product(view(&w, n, m).transpose(), q.as_ref());
     let a = Mat::from_fn(r, m, |k, j| if j < r { upper[(k, j)] } else { projected[(j, k)] });
-    Ok(Factors::new(rows(a.as_ref()), rows(q.as_ref())))
+    Ok(SchemeFactors::new(rows(a.as_ref()), rows(q.as_ref())))
 }

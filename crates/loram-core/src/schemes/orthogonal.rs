@@ -1,7 +1,7 @@
 //! PEFT's `orthogonal`: both factors at random, through disjoint rows of one orthogonal matrix, so that B·A = 0.
 
 use super::context::Context;
-use super::factors::Factors;
+use super::factors::SchemeFactors;
 use super::info::SchemeInfo;
 use crate::growth::InitMagnitude;
 use crate::{Result, linalg};
@@ -18,7 +18,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     ..SchemeInfo::new("orthogonal", init)
 };
 
-fn init(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<SchemeFactors> {
     let (n, m, r) = c.shape();
     if r % 2 != 0 {
         return Err(c.error(format!("`orthogonal` needs an even rank, found r = {r}")));
@@ -28,7 +28,7 @@ fn init(c: &Context<'_>) -> Result<Factors> {
     linalg::orthonormalise(&mut q);
     let a = mixed(&c.stream(1).normals(m * r / 2, 0.1), q.iter().step_by(2), r);
     let a_rows = (0..r).flat_map(|k| (0..m).map(|j| a[j * r + k]).collect::<Vec<_>>()).collect();
-    Ok(Factors::new(a_rows, mixed(&c.stream(2).normals(n * r / 2, 0.1), q.iter().skip(1).step_by(2), r)))
+    Ok(SchemeFactors::new(a_rows, mixed(&c.stream(2).normals(n * r / 2, 0.1), q.iter().skip(1).step_by(2), r)))
 }
 
 /// noise (len, r/2) times the given rows (r/2, r), row-major; plain arithmetic, for the same bits on every machine.

@@ -1,12 +1,13 @@
 //! From a spec and what is known of a layer to its factors, and from a recipe back to them.
 
 use super::context::Context;
-use super::factors::{Factors, Scale};
+use super::factors::{Scale, SchemeFactors};
 use super::input::{Given, LayerInput, WeightUse};
 use super::observed::Statistic;
 use super::option::SchemeOptions;
 use super::recipe::LayerRecipe;
 use super::spec::SchemeSpec;
+use crate::factors::Factors;
 use crate::sketch::sketch;
 use crate::source::{Source, sums};
 use crate::targets::LayerPlan;
@@ -17,10 +18,8 @@ use std::collections::BTreeMap;
 /// The initialised adapter of one layer.
 #[derive(Debug, Clone)]
 pub struct Initialization {
-    /// A₀, (r, m) row-major.
-    pub a: Vec<f32>,
-    /// B₀, (n, r) row-major.
-    pub b: Vec<f32>,
+    /// A₀ and B₀.
+    pub factors: Factors,
     /// B₀A₀ ≠ 0: then the base has to become W − s·B₀A₀ ([`crate::residual`]) for the model's output to stay.
     pub changes_base: bool,
     /// Factor on B·A: the plan's, unless the scheme sets `lora_alpha` itself.
@@ -71,19 +70,18 @@ pub fn initialize<'a>(
         options: if from_shape { spec.options().values.clone() } else { BTreeMap::<String, Value>::new() },
     };
     Ok(Initialization {
-        a: f.a,
-        b: f.b,
         changes_base: spec.info().changes_base,
         scaling: plan.scaling,
         lora_alpha: plan.lora_alpha,
         train_a: f.train_a,
         train_b: f.train_b,
+        factors: f.of(&plan),
         recipe,
     })
 }
 
 /// The factors of a scheme, before the options' scales.
-fn factors(spec: &SchemeSpec, input: &LayerInput<'_>, plan: &LayerPlan, seed: u64) -> Result<Factors> {
+fn factors(spec: &SchemeSpec, input: &LayerInput<'_>, plan: &LayerPlan, seed: u64) -> Result<SchemeFactors> {
     (spec.info().init)(&context(spec, input, plan, seed)?)
 }
 
@@ -100,9 +98,9 @@ fn context<'a>(spec: &'a SchemeSpec, input: &'a LayerInput<'a>, plan: &'a LayerP
     })
 }
 
-/// A₀ (r, m) and B₀ (n, r) of a recipe, bit for bit as they were. `None` when they need the weight (the schemes that
+/// A₀ and B₀ of a recipe, bit for bit as they were. `None` when they need the weight (the schemes that
 /// decompose it) or calibration data, or when the recipe is none that this crate writes.
-pub fn from_recipe(recipe: &LayerRecipe) -> Option<(Vec<f32>, Vec<f32>)> {
+pub fn from_recipe(recipe: &LayerRecipe) -> Option<Factors> {
     let LayerRecipe { n, m, r, seed, .. } = *recipe;
     let options = SchemeOptions { values: recipe.options.clone(), ..SchemeOptions::default() };
     let spec = SchemeSpec::parse(&recipe.scheme, &options).ok()?;
@@ -119,7 +117,7 @@ pub fn from_recipe(recipe: &LayerRecipe) -> Option<(Vec<f32>, Vec<f32>)> {
         _ => return None,
     };
     f.multiply(recipe.init_scale_a, recipe.init_scale_b);
-    Some((f.a, f.b))
+    Some(f.of(&plan))
 }
 
 /// The base (n, m) on which the factors of weight W are a plain adapter, for schemes where that is not W − s·B₀A₀: LoftQ's

@@ -1,7 +1,7 @@
 //! PiSSA (2404.02948): the first r singular triples, exactly or by a randomised decomposition.
 
 use super::context::Context;
-use super::factors::Factors;
+use super::factors::SchemeFactors;
 use super::info::SchemeInfo;
 use super::input::WeightUse;
 use crate::Result;
@@ -31,12 +31,12 @@ pub(super) const RANDOMISED: SchemeInfo = SchemeInfo {
     ..INFO
 };
 
-fn init(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<SchemeFactors> {
     let d = c.triples(End::First)?;
-    Ok(Factors::of_triples(&d, &c.roots(d.values())?))
+    Ok(SchemeFactors::of_triples(&d, &c.roots(d.values())?))
 }
 
-fn randomised(c: &Context<'_>) -> Result<Factors> {
+fn randomised(c: &Context<'_>) -> Result<SchemeFactors> {
     let (n, m, r) = c.shape();
     let w = c.values()?;
     // a full group costs no more over the weight
@@ -44,5 +44,5 @@ fn randomised(c: &Context<'_>) -> Result<Factors> {
     let noise = c.stream(0).normals(m * q, 1.0);
     let omega = Mat::from_fn(m, q, |i, j| noise[i * q + j] as f32);
     let d = krylov_svd(&c.plan().path, &w, (n, m), omega, c.number().unwrap_or(0), r)?;
-    Ok(Factors::of_triples(&d, &c.roots(d.values())?))
+    Ok(SchemeFactors::of_triples(&d, &c.roots(d.values())?))
 }

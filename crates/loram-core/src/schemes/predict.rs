@@ -11,15 +11,14 @@ use crate::weight::Weight;
 impl InitMagnitude {
     /// Returns the magnitude of an initialisation that is made.
     pub fn of(init: &Initialization) -> InitMagnitude {
-        let (n, m, r) = (init.recipe.n, init.recipe.m, init.recipe.r);
-        let k1 = |train_a, train_b| k1_of_factors(&init.a, &init.b, n, m, r, train_a, train_b);
+        let factors = &init.factors;
         InitMagnitude {
             scaling: init.scaling,
-            r,
-            k1_a: k1(init.train_a, false),
-            k1_b: k1(false, init.train_b),
-            nu_a: magnitude::nu(&init.a),
-            nu_b: magnitude::nu(&init.b),
+            r: factors.r,
+            k1_a: k1_of_factors(factors, init.train_a, false),
+            k1_b: k1_of_factors(factors, false, init.train_b),
+            nu_a: magnitude::nu(&factors.a),
+            nu_b: magnitude::nu(&factors.b),
         }
     }
 

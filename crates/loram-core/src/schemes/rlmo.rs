@@ -1,7 +1,7 @@
 //! RLMO (2606.31813): A holds the last r right singular vectors, without their values; B is zero.
 
 use super::context::Context;
-use super::factors::Factors;
+use super::factors::SchemeFactors;
 use super::info::SchemeInfo;
 use super::rlpo;
 use crate::Result;
@@ -10,6 +10,6 @@ use crate::lanczos::End;
 pub(super) const INFO: SchemeInfo =
     SchemeInfo { name: "rlmo", summary: "A: the last r right singular vectors, B = 0", init, ..rlpo::INFO };
 
-fn init(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<SchemeFactors> {
     rlpo::right(c, End::Last)
 }

@@ -1,7 +1,7 @@
 //! RLPO (2606.31813): A holds the first r right singular vectors, without their values; B is zero.
 
 use super::context::Context;
-use super::factors::Factors;
+use super::factors::SchemeFactors;
 use super::info::SchemeInfo;
 use super::input::WeightUse;
 use crate::Result;
@@ -19,12 +19,12 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     ..SchemeInfo::new("rlpo", init)
 };
 
-fn init(c: &Context<'_>) -> Result<Factors> {
+fn init(c: &Context<'_>) -> Result<SchemeFactors> {
     right(c, End::First)
 }
 
 /// The first or the last r right singular vectors.
-pub(super) fn right(c: &Context<'_>, end: End) -> Result<Factors> {
+pub(super) fn right(c: &Context<'_>, end: End) -> Result<SchemeFactors> {
     let (n, _, r) = c.shape();
-    Ok(Factors::new(c.triples(end)?.right(&vec![1.0; r]), vec![0.0; n * r]))
+    Ok(SchemeFactors::new(c.triples(end)?.right(&vec![1.0; r]), vec![0.0; n * r]))
 }

@@ -82,12 +82,12 @@ fn starts_are_those_of_peft_and_numpy() {
                 assert!(off < TOLERANCE, "{name} ({n}, {m}) r = {r}: {what} is off by {off:e}");
             };
             let (a, b) = (numbers(&want["a"]), numbers(&want["b"]));
-            let (own_a, own_b) = (aligned(&start.a, &a, r, true), aligned(&start.b, &b, r, false));
+            let (own_a, own_b) = (aligned(&start.factors.a, &a, r, true), aligned(&start.factors.b, &b, r, false));
             check("A", distance(&own_a, &a));
             check("B", distance(&own_b, &b));
             if name == "lora-ga" {
                 // its A and B are of different triples: the sign of each is open by itself
-                (start.a, start.b) = (own_a, own_b);
+                (start.factors.a, start.factors.b) = (own_a, own_b);
             }
             let mut base = w.clone();
             residual(&mut base, &start);
@@ -139,7 +139,7 @@ fn eva_gives_the_ranks_of_peft() {
             let data = Observed::Components(components);
             let start = initialize(&spec, LayerInput::from(matrix).observed(Some(&data)), plan, 0).unwrap();
             let a = numbers(&layer["a"]);
-            let off = distance(&aligned(&start.a, &a, plan.r, true), &a);
+            let off = distance(&aligned(&start.factors.a, &a, plan.r, true), &a);
             assert!(off < TOLERANCE, "ρ = {rho}: A of {} is off by {off:e}", plan.path);
         }
     }

@@ -22,9 +22,9 @@ fn start(name: &str, n: usize, m: usize, r: usize, s: f64) -> Initialization {
     initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, r, s), 3).unwrap()
 }
 
-fn product(st: &Initialization, n: usize, m: usize, r: usize, s: f64) -> Vec<f32> {
+fn product(st: &Initialization, n: usize, m: usize, s: f64) -> Vec<f32> {
     let mut p = vec![0.0; n * m];
-    add_product(&mut p, &st.a, &st.b, m, r, s);
+    st.factors.add_to(&mut p, s);
     p
 }
 
@@ -42,9 +42,9 @@ fn golden_case() {
         let st = initialize(&spec, w, &plan(4, 3, 2, 1.0), 0).unwrap();
         assert!((st.recipe.gain.unwrap() - 0.63092975).abs() < 1e-8);
         assert!((st.recipe.beta.unwrap() - beta).abs() < 1e-7, "{:?}", st.recipe.beta);
-        assert!((f64::from(st.b[0]) - beta * 0.37174803).abs() < 1e-7);
-        assert!((f64::from(st.a[1]) - beta * std::f64::consts::FRAC_1_SQRT_2).abs() < 1e-7);
-        assert_eq!(from_recipe(&st.recipe).unwrap(), (st.a, st.b), "bit for bit from the recipe");
+        assert!((f64::from(st.factors.b[0]) - beta * 0.37174803).abs() < 1e-7);
+        assert!((f64::from(st.factors.a[1]) - beta * std::f64::consts::FRAC_1_SQRT_2).abs() < 1e-7);
+        assert_eq!(from_recipe(&st.recipe).unwrap(), st.factors, "bit for bit from the recipe");
     }
 }
 
@@ -57,10 +57,10 @@ fn loram_takes_its_share_of_the_magnitude() {
             let options = SchemeOptions::default().with("basis", basis.name()).with("gain", gain);
             let spec = SchemeSpec::parse("loram", &options).unwrap();
             let st = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, 6, 2.0), 1).unwrap();
-            let nu = magnitude::nu_product(&st.a, &st.b, n, m, 6);
+            let nu = st.factors.nu();
             let want = st.recipe.gain.unwrap() * magnitude::nu(&w);
             assert!((nu / want - 1.0).abs() < 1e-5, "{spec:?}: {nu} {want}");
-            assert_eq!(from_recipe(&st.recipe).unwrap(), (st.a, st.b));
+            assert_eq!(from_recipe(&st.recipe).unwrap(), st.factors);
         }
     }
 }
@@ -86,7 +86,7 @@ fn a_weight_may_be_read_while_it_is_worked_on() {
                 match possible {
                     true => {
                         let found = found.unwrap();
-                        assert!(found.a == whole.a && found.b == whole.b && found.recipe == whole.recipe, "{spec:?}");
+                        assert!(found.factors == whole.factors && found.recipe == whole.recipe, "{spec:?}");
                     }
                     false => assert!(found.unwrap_err().to_string().contains(needs), "{spec:?}"),
                 }
@@ -140,14 +140,14 @@ fn starts_are_multiplied_and_made_again() {
         let options = SchemeOptions { init_scale_a: 3.0, init_scale_b: 0.25, ..Default::default() };
         let spec = SchemeSpec::parse(name, &options).unwrap();
         let st = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, r, s), 3).unwrap();
-        assert!(st.a.iter().zip(&plain.a).all(|(x, y)| *x == (3.0 * f64::from(*y)) as f32), "{name}");
-        assert!(st.b.iter().zip(&plain.b).all(|(x, y)| *x == 0.25 * y), "{name}");
+        assert!(st.factors.a.iter().zip(&plain.factors.a).all(|(x, y)| *x == (3.0 * f64::from(*y)) as f32), "{name}");
+        assert!(st.factors.b.iter().zip(&plain.factors.b).all(|(x, y)| *x == 0.25 * y), "{name}");
         let text = serde_json::to_string(&st.recipe).unwrap();
         assert!(text.contains("init_scale_a") && !serde_json::to_string(&plain.recipe).unwrap().contains("init_scale"));
         let recipe: LayerRecipe = serde_json::from_str(&text).unwrap();
         match name {
             "pissa" => assert!(from_recipe(&recipe).is_none()),
-            _ => assert!(from_recipe(&recipe) == Some((st.a, st.b)), "{name}"),
+            _ => assert!(from_recipe(&recipe) == Some(st.factors), "{name}"),
         }
     }
     for (key, wrong) in [("init_scale_a", 0.0), ("init_scale_b", f64::NAN)] {
@@ -165,7 +165,7 @@ fn tracking_has_the_magnitude_of_the_other_scheme() {
     let spec = SchemeSpec::parse("loram", &options).unwrap();
     let st = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, r, s), 1).unwrap();
     let pissa = start("pissa", n, m, r, s);
-    let of = |x: &Initialization| magnitude::nu_product(&x.a, &x.b, n, m, r);
+    let of = |x: &Initialization| x.factors.nu();
     assert!((of(&st) / of(&pissa) - 1.0).abs() < 1e-5);
     // of one that needs data as well, which the start then needs too
     let spec = |name: &str, gain: &str| SchemeSpec::parse(name, &SchemeOptions::default().with("gain", gain)).unwrap();
@@ -177,7 +177,7 @@ fn tracking_has_the_magnitude_of_the_other_scheme() {
     };
     let (own, tracked_start) = (made(&own, Some(&gradient)).unwrap(), made(&tracked, Some(&gradient)).unwrap());
     assert!((of(&tracked_start) / of(&own) - 1.0).abs() < 1e-5);
-    assert!(from_recipe(&tracked_start.recipe) == Some((tracked_start.a, tracked_start.b)), "β says it all");
+    assert!(from_recipe(&tracked_start.recipe) == Some(tracked_start.factors), "β says it all");
     assert_eq!((tracked.statistic(), tracked.one_pass()), (Statistic::Gradient, false));
     assert!(made(&tracked, None).unwrap_err().to_string().contains("gradient"));
     for wrong in ["track:lora", "track:loram", "track:nope", "1.5", "nope"] {
@@ -211,9 +211,9 @@ fn the_automatic_gain_follows_rate_and_optimiser_up_to_the_weight_itself() {
     }
     // at a small rate no start reaches the share: that of the weight's own magnitude is taken
     let st = made("auto", Optimizer::Adam, 1e-9, Some(&gradient)).unwrap();
-    assert!((magnitude::nu_product(&st.a, &st.b, n, m, r) / magnitude::nu(&w) - 1.0).abs() < 1e-5);
+    assert!((st.factors.nu() / magnitude::nu(&w) - 1.0).abs() < 1e-5);
     assert!((st.recipe.gain.unwrap() - 1.0).abs() < 1e-12);
-    assert!(from_recipe(&st.recipe) == Some((st.a, st.b)), "β says it all");
+    assert!(from_recipe(&st.recipe) == Some(st.factors), "β says it all");
     // a layer that the data do not reach has the gain of the logarithm
     let still = Observed::Gradient(vec![0.0; n * m]);
     let none = made("auto", Optimizer::Adam, 1e-3, Some(&still)).unwrap();
@@ -252,10 +252,10 @@ fn pissa_removes_the_first_triples_and_milora_the_last() {
         let st = start(name, n, m, r, s);
         assert!(st.changes_base);
         let mut rest = w.clone();
-        add_product(&mut rest, &st.a, &st.b, m, r, -s);
+        st.factors.add_to(&mut rest, -s);
         kept[i] = norm(&rest);
         // s·BA is an orthogonal part of W: Pythagoras
-        let taken = norm(&product(&st, n, m, r, s));
+        let taken = norm(&product(&st, n, m, s));
         assert!((taken.powi(2) + kept[i].powi(2) - norm(&w).powi(2)).abs() < 1e-4, "{name}");
     }
     assert!(kept[0] < 0.5 * kept[1] && (kept[0] - kept[2]).abs() < 1e-4, "{kept:?}");
@@ -266,11 +266,11 @@ fn olora_leaves_the_rows_below() {
     let (n, m, r) = (8, 6, 6);
     let st = start("olora", n, m, r, 1.0);
     let w = weight(n, m);
-    let p = product(&st, n, m, r, 1.0);
+    let p = product(&st, n, m, 1.0);
     assert!(p.iter().zip(&w).all(|(p, w)| (p - w).abs() < 1e-5), "at full rank QR is W");
     for i in 0..r {
         for j in 0..r {
-            let dot: f32 = (0..n).map(|k| st.b[k * r + i] * st.b[k * r + j]).sum();
+            let dot: f32 = (0..n).map(|k| st.factors.b[k * r + i] * st.factors.b[k * r + j]).sum();
             assert!((dot - f32::from(u8::from(i == j))).abs() < 1e-5);
         }
     }
@@ -281,14 +281,14 @@ fn starts_at_zero_have_no_product() {
     for name in ["lora", "gaussian", "orthogonal"] {
         let st = start(name, 10, 14, 4, 2.0);
         assert!(!st.changes_base);
-        assert!(norm(&product(&st, 10, 14, 4, 1.0)) < 1e-6, "{name}");
-        assert!(norm(&st.a) > 0.1);
+        assert!(norm(&product(&st, 10, 14, 1.0)) < 1e-6, "{name}");
+        assert!(norm(&st.factors.a) > 0.1);
     }
     let st = start("lora", 40, 400, 16, 1.0);
-    let var = magnitude::nu(&st.a) * 3.0 * 400.0;
+    let var = magnitude::nu(&st.factors.a) * 3.0 * 400.0;
     assert!((var - 1.0).abs() < 0.05, "variance 1/(3m), found {var}");
     let st = start("gaussian", 40, 400, 16, 1.0);
-    assert!((magnitude::nu(&st.a) * 256.0 - 1.0).abs() < 0.05);
+    assert!((magnitude::nu(&st.factors.a) * 256.0 - 1.0).abs() < 0.05);
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn edges() {
     assert!(e.contains("did you mean `pissa`"), "{e}");
     let zero = vec![0.0; 12];
     let st = initialize(&spec, MatRef { data: &zero, rows: 4, cols: 3 }, &plan(4, 3, 2, 1.0), 0).unwrap();
-    assert_eq!(norm(&st.a), 0.0, "a zero weight gives a zero start, not NaN");
+    assert_eq!(norm(&st.factors.a), 0.0, "a zero weight gives a zero start, not NaN");
 }
 
 /// The layout of `loram.json` since its first version.

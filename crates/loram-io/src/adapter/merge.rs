@@ -87,12 +87,9 @@ impl MergeSource for AdapterMerge<'_> {
         let Some(w) = self.adapter.layers.get(path) else { return Ok(()) };
         fits(&[w.n, w.m])?;
         let s = self.scaling[path];
-        match self.adapter.start_of(path, Some(values))? {
-            None => loram_core::add_product(values, &w.a, &w.b, w.m, w.r, s),
-            Some((a0, b0)) => {
-                let (a, b) = loram_core::plain_factors(&w.a, &w.b, &a0, &b0, w.n, w.m, w.r);
-                loram_core::add_product(values, &a, &b, w.m, 2 * w.r, s);
-            }
+        match self.adapter.init_of(path, Some(values))? {
+            None => w.add_to(values, s),
+            Some(init) => w.plain(&init).add_to(values, s),
         }
         Ok(())
     }

@@ -9,8 +9,7 @@ mod recipe;
 mod tensors;
 
 pub use config_file::PEFT_VERSION;
-pub use convert::{BaseWeights, InitFactors, TruncatedLayer, Truncation};
-pub(crate) use convert::{ends_in_start, same};
+pub use convert::{BaseWeights, TruncatedLayer, Truncation};
 pub use merge::{AdapterMerge, MergeOptions, merge_adapter};
 pub use recipe::{AdapterForm, Fingerprint, RECIPE_FILE, Recipe};
 pub(crate) use tensors::factor_specs;
@@ -20,7 +19,7 @@ use crate::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
 use crate::config::{TensorNames, read_object};
 use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, DType, Error, Result};
-use loram_core::{LayerPlan, LinearInfo, LoraConfig, TargetModules, plan_layers};
+use loram_core::{Factors, LayerPlan, LinearInfo, LoraConfig, TargetModules, plan_layers};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,23 +30,8 @@ pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// File name of the adapter's weights.
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
-/// File beside a native adapter with starts that its recipe alone cannot make again: `<module path>.A0` and `.B0`.
-pub const STARTS: &str = "start.safetensors";
-
-/// The two factors of one layer, row-major.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LoraWeights {
-    /// Outputs of the layer.
-    pub n: usize,
-    /// Inputs of the layer.
-    pub m: usize,
-    /// Rank.
-    pub r: usize,
-    /// `lora_A`, (r, m).
-    pub a: Vec<f32>,
-    /// `lora_B`, (n, r).
-    pub b: Vec<f32>,
-}
+/// File beside a native adapter with initial factors that its recipe alone cannot give: `<module path>.A0` and `.B0`.
+pub const INIT_FACTORS: &str = "start.safetensors";
 
 /// A tensor of a module that was trained whole.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,15 +54,15 @@ pub struct Adapter {
     /// Revision of the base model on the hub.
     pub revision: Option<String>,
     /// Factors by module path.
-    pub layers: BTreeMap<String, LoraWeights>,
+    pub layers: BTreeMap<String, Factors>,
     /// Tensors of `modules_to_save`, by name in the task model, e.g. `classifier.weight`.
     pub saved: BTreeMap<String, SavedTensor>,
     /// Copies of the base's weights that came with the file, by name in the task model; see [`Adapter::check_copies`].
     pub base_copies: BTreeMap<String, SavedTensor>,
     /// How it was started; `None` for adapters of other programs.
     pub recipe: Option<Recipe>,
-    /// Starts that were stored beside the factors because the recipe alone cannot make them again, by module path.
-    pub starts: BTreeMap<String, InitFactors>,
+    /// Initial factors that are stored because the recipe alone cannot give them, by module path.
+    pub init_factors: BTreeMap<String, Factors>,
     /// Type that the tensors are stored in: F32, F16 or BF16.
     pub dtype: DType,
     /// `adapter_config.json` as it was read, so that keys unknown here survive; empty for a new adapter.
@@ -97,7 +81,7 @@ impl Adapter {
             saved: BTreeMap::new(),
             base_copies: BTreeMap::new(),
             recipe: None,
-            starts: BTreeMap::new(),
+            init_factors: BTreeMap::new(),
             dtype: DType::F32,
             raw: Map::new(),
         }
@@ -141,7 +125,7 @@ impl Adapter {
             saved,
             base_copies,
             recipe,
-            starts: read_starts(dir)?,
+            init_factors: read_init_factors(dir)?,
             dtype,
             raw,
         };
@@ -158,13 +142,13 @@ impl Adapter {
         let tensors = tensors::encode(&self.layers, &self.saved, self.dtype);
         write_safetensors(new.path().join(ADAPTER_WEIGHTS), &pt_metadata(), tensors)?;
         self.write_settings(new.path())?;
-        let starts = self.form() == AdapterForm::Native && !self.starts.is_empty();
-        if starts {
-            write_safetensors(new.path().join(STARTS), &pt_metadata(), self.start_tensors())?;
+        let stored = self.form() == AdapterForm::Native && !self.init_factors.is_empty();
+        if stored {
+            write_safetensors(new.path().join(INIT_FACTORS), &pt_metadata(), self.init_tensors())?;
         }
         new.commit()?;
-        // what an older adapter left in the same folder would speak of the wrong factors
-        for (name, stays) in [(RECIPE_FILE, self.recipe.is_some()), (STARTS, starts)] {
+        // files of an older adapter in the same folder belong to other factors
+        for (name, stays) in [(RECIPE_FILE, self.recipe.is_some()), (INIT_FACTORS, stored)] {
             let old = dir.join(name);
             if !stays && old.exists() {
                 std::fs::remove_file(&old).map_err(|e| Error::io("remove", &old, e))?;
@@ -184,11 +168,12 @@ impl Adapter {
         }
     }
 
-    fn start_tensors(&self) -> Vec<(TensorSpec, Cow<'_, [f32]>)> {
-        let layers = self.starts.iter().filter_map(|(path, start)| Some((path, start, self.layers.get(path)?)));
+    fn init_tensors(&self) -> Vec<(TensorSpec, Cow<'_, [f32]>)> {
+        let layers = self.init_factors.iter().filter(|(path, _)| self.layers.contains_key(*path));
         layers
-            .flat_map(|(path, (a, b), w)| {
-                [("A0", [w.r, w.m], a), ("B0", [w.n, w.r], b)].map(|(name, shape, values)| {
+            .flat_map(|(path, init)| {
+                let Factors { n, m, r, ref a, ref b } = *init;
+                [("A0", [r, m], a), ("B0", [n, r], b)].map(|(name, shape, values)| {
                     (TensorSpec::new(format!("{path}.{name}"), DType::F32, &shape), Cow::Borrowed(&values[..]))
                 })
             })
@@ -269,12 +254,7 @@ impl Adapter {
             return Err(format!("adapters are stored in F32, F16 or BF16, not {}", self.dtype));
         }
         for (path, w) in &self.layers {
-            if w.a.len() != w.r * w.m || w.b.len() != w.n * w.r {
-                return Err(format!(
-                    "layer `{path}`: factors do not have the shapes ({}, {}) and ({}, {})",
-                    w.r, w.m, w.n, w.r
-                ));
-            }
+            w.check().map_err(|what| format!("layer `{path}`: {what}"))?;
         }
         for (path, plan) in self.plan().map_err(|e| e.to_string())? {
             let r = self.layers[&path].r;
@@ -328,8 +308,8 @@ impl Adapter {
     }
 }
 
-fn read_starts(dir: &Path) -> Result<BTreeMap<String, InitFactors>> {
-    let path = dir.join(STARTS);
+fn read_init_factors(dir: &Path) -> Result<BTreeMap<String, Factors>> {
+    let path = dir.join(INIT_FACTORS);
     if !path.exists() {
         return Ok(BTreeMap::new());
     }
@@ -337,8 +317,9 @@ fn read_starts(dir: &Path) -> Result<BTreeMap<String, InitFactors>> {
     let mut out = BTreeMap::new();
     for name in file.names() {
         if let Some(layer) = name.strip_suffix(".A0") {
-            let b = file.tensor(&format!("{layer}.B0"))?.to_f32()?;
-            out.insert(layer.to_string(), (file.tensor(name)?.to_f32()?, b));
+            let (a, b) = (file.tensor(name)?, file.tensor(&format!("{layer}.B0"))?);
+            let ((r, m), (n, _)) = (a.dims2()?, b.dims2()?);
+            out.insert(layer.to_string(), Factors { n, m, r, a: a.to_f32()?, b: b.to_f32()? });
         }
     }
     Ok(out)

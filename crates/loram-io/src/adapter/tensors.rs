@@ -1,8 +1,9 @@
 //! Names in `adapter_model.safetensors`: which tensors belong to LoRA, which are saved modules, which are refused.
 
-use super::{LoraWeights, SavedTensor};
+use super::SavedTensor;
 use crate::checkpoint::TensorSpec;
 use crate::{Checkpoint, DType, Error, Result};
+use loram_core::Factors;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -73,7 +74,7 @@ fn parse_key(key: &str, saved: &[String]) -> std::result::Result<Key, &'static s
 /// The tensors of an adapter file.
 pub(super) struct Parts {
     /// By module path.
-    pub layers: BTreeMap<String, LoraWeights>,
+    pub layers: BTreeMap<String, Factors>,
     /// By name in the model.
     pub saved: BTreeMap<String, SavedTensor>,
     /// By name in the model.
@@ -117,7 +118,7 @@ pub(super) fn read(path: &Path, saved_modules: &[String]) -> Result<Parts> {
                 format!("layer `{layer}`: lora_A {:?} and lora_B {:?} do not fit together", a.shape(), b.shape());
             return Err(refuse(what));
         }
-        layers.insert(layer, LoraWeights { n, m, r, a: a.to_f32()?, b: b.to_f32()? });
+        layers.insert(layer, Factors { n, m, r, a: a.to_f32()?, b: b.to_f32()? });
     }
     if layers.is_empty() && saved.is_empty() {
         return Err(refuse("holds no LoRA tensors".into()));
@@ -133,7 +134,7 @@ pub(crate) fn factor_specs(path: &str, n: usize, m: usize, r: usize, dtype: DTyp
 
 /// The tensors of an adapter under PEFT's keys.
 pub(super) fn encode<'a>(
-    layers: &'a BTreeMap<String, LoraWeights>,
+    layers: &'a BTreeMap<String, Factors>,
     saved: &'a BTreeMap<String, SavedTensor>,
     dtype: DType,
 ) -> Vec<(TensorSpec, Cow<'a, [f32]>)> {

@@ -1,12 +1,12 @@
 //! A start made again from its recipe: from the recipe alone where the scheme allows it, otherwise from the base too.
 
 use super::{InitReport, Progress, factor_file, file_order, layers, put};
-use crate::adapter::{ADAPTER_CONFIG, Adapter, AdapterForm, InitFactors, LoraWeights, RECIPE_FILE, Recipe};
+use crate::adapter::{ADAPTER_CONFIG, Adapter, AdapterForm, RECIPE_FILE, Recipe};
 use crate::atomic::AtomicDir;
 use crate::config::{TensorNames, read_object};
 use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, Error, ModelConfig, Result};
-use loram_core::{Initialization, LayerPlan, LayerRecipe, LoraConfig, SchemeSpec, TargetModules, from_recipe};
+use loram_core::{Factors, Initialization, LayerPlan, LayerRecipe, LoraConfig, SchemeSpec, TargetModules, from_recipe};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -40,8 +40,8 @@ pub fn remake(source: &Path, base: Option<Base<'_>>, out: &Path, progress: Progr
     let mut writer = factor_file(new.path(), &plans)?;
     let use_rslora = adapter.config.use_rslora;
     let make = |plan: &LayerPlan| again(&recipe.layers[&plan.path], &recipe, use_rslora, base_weights);
-    layers::each(&plans, make, |i, (a, b)| {
-        put(&mut writer, &plans[i], &a, &b)?;
+    layers::each(&plans, make, |i, init| {
+        put(&mut writer, &plans[i].path, &init)?;
         report.add(&recipe.layers[&plans[i].path]);
         progress(i + 1, plans.len(), &plans[i].path);
         Ok(())
@@ -63,7 +63,7 @@ pub(crate) fn again(
     recipe: &Recipe,
     use_rslora: bool,
     base: Option<(&Checkpoint, &TensorNames)>,
-) -> Result<InitFactors> {
+) -> Result<Factors> {
     if let Some(start) = from_recipe(layer) {
         return Ok(start);
     }
@@ -72,7 +72,7 @@ pub(crate) fn again(
             "starts are made from the base's weights, not from the recipe alone: give the base model with --model";
         return Err(Error::Usage(format!("layer `{}`: `{}` {what}", layer.path, layer.scheme)));
     };
-    from_base(layer, recipe, use_rslora, base).map(|start| (start.a, start.b))
+    from_base(layer, recipe, use_rslora, base).map(|start| start.factors)
 }
 
 /// The scheme of a recipe's layer, run on the base's weight.
@@ -122,17 +122,11 @@ fn settings(source: &Path, recipe: &Recipe, file: &Path) -> Result<Adapter> {
             let what = format!("the recipe of layer `{path}` is for `{}`", layer.path);
             return Err(Error::Json { path: file.into(), what });
         }
-        // keys are regular expressions
-        let key = regex::escape(path);
-        if layer.r != lora.r {
-            lora.rank_pattern.insert(key.clone(), layer.r);
-        }
-        if alpha(layer) != lora.lora_alpha {
-            lora.alpha_pattern.insert(key, alpha(layer));
-        }
         let LayerRecipe { n, m, r, .. } = *layer;
-        layers.insert(path.clone(), LoraWeights { n, m, r, a: Vec::new(), b: Vec::new() });
+        layers.insert(path.clone(), Factors { n, m, r, a: Vec::new(), b: Vec::new() });
     }
+    lora.set_ranks(recipe.layers.iter().map(|(path, l)| (path.as_str(), l.r)));
+    lora.set_alphas(recipe.layers.iter().map(|(path, l)| (path.as_str(), alpha(l))));
     let mut adapter = Adapter::new(lora, "", text("base_model_name_or_path"));
     adapter.task_type = text("task_type");
     adapter.revision = text("revision");

@@ -11,7 +11,7 @@ use crate::config::TensorNames;
 use crate::layer_weight::transposed;
 use crate::merge::{MergeSource, write_merged};
 use crate::{Checkpoint, DType, Error, ModelConfig, Result};
-use loram_core::{LayerPlan, MatRef, SchemeSpec, add_product};
+use loram_core::{Factors, LayerPlan, MatRef, SchemeSpec};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -100,11 +100,12 @@ impl MergeSource for Taken<'_> {
         }
         let [a, b] = factor_specs(path, n, m, r, DType::F32);
         let (a, b) = (self.factors.tensor(&a.name)?.to_f32()?, self.factors.tensor(&b.name)?.to_f32()?);
-        if self.names.is_transposed(path) {
-            add_product(values, &transposed(&b, n, r), &transposed(&a, r, m), n, r, -scaling);
-        } else {
-            add_product(values, &a, &b, m, r, -scaling);
-        }
+        let factors = match self.names.is_transposed(path) {
+            false => Factors { n, m, r, a, b },
+            // (B·A)ᵀ = Aᵀ·Bᵀ
+            true => Factors { n: m, m: n, r, a: transposed(&b, n, r), b: transposed(&a, r, m) },
+        };
+        factors.add_to(values, -scaling);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Adapters written by PEFT 0.21 (tests/data/make_adapters.py): read, rewritten, merged, refused.
 
-use loram_core::LoraConfig;
+use loram_core::{Factors, LoraConfig};
 use loram_io::adapter::*;
 use loram_io::config::{Head, TensorNames};
 use loram_io::merge::write_merged;
@@ -84,7 +84,7 @@ fn a_new_adapter_has_every_key_of_peft() {
     let peft = config_file(&data("adapters/patterns"));
     let config = LoraConfig { r: 2, lora_alpha: 4.0, ..Default::default() };
     let mut a = Adapter::new(config, "CAUSAL_LM", Some("org/base".into()));
-    let w = LoraWeights { n: 4, m: 4, r: 2, a: vec![0.5; 8], b: vec![0.25; 8] };
+    let w = Factors { n: 4, m: 4, r: 2, a: vec![0.5; 8], b: vec![0.25; 8] };
     for p in ["model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj", "model.layers.0.mlp.up_proj"] {
         a.layers.insert(p.into(), w.clone());
     }
@@ -275,8 +275,8 @@ fn native(scheme: &str) -> Adapter {
         let w = loram_core::MatRef { data: &w, rows: plan.n, cols: plan.m };
         let start = loram_core::initialize(&spec, w, &plan, 11).unwrap();
         let moved = |x: Vec<f32>| x.iter().enumerate().map(|(i, x)| x + ((i % 5) as f32 - 2.0) * 0.03).collect();
-        let weights = LoraWeights { n: plan.n, m: plan.m, r: plan.r, a: moved(start.a), b: moved(start.b) };
-        a.layers.insert(plan.path.clone(), weights);
+        let Factors { n, m, r, a: a0, b: b0 } = start.factors;
+        a.layers.insert(plan.path.clone(), Factors { n, m, r, a: moved(a0), b: moved(b0) });
         recipe.layers.insert(plan.path, start.recipe);
     }
     recipe.base = Some(Fingerprint::of(&ckpt, None, a.layers.keys().map(String::as_str)).unwrap());
@@ -379,8 +379,8 @@ fn folded_scalings_give_the_same_update() {
     for (path, w) in &folded.layers {
         let old = &plain.layers[path];
         let (mut x, mut y) = (vec![0.0; w.n * w.m], vec![0.0; w.n * w.m]);
-        loram_core::add_product(&mut x, &old.a, &old.b, w.m, old.r, plans[path].scaling);
-        loram_core::add_product(&mut y, &w.a, &w.b, w.m, w.r, 1.0);
+        old.add_to(&mut x, plans[path].scaling);
+        w.add_to(&mut y, 1.0);
         assert!(x.iter().zip(&y).all(|(x, y)| (x - y).abs() < 1e-5), "{path}");
     }
     assert!(native("loram").folded().is_err());

@@ -1,6 +1,6 @@
 //! Starts of whole checkpoints: written as they are made, the same for any number of threads, made again from recipes.
 
-use loram_core::{LoraConfig, SchemeOptions, SchemeSpec, TargetModules, add_product, from_recipe};
+use loram_core::{LoraConfig, SchemeOptions, SchemeSpec, TargetModules, from_recipe};
 use loram_io::adapter::*;
 use loram_io::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
 use loram_io::init::{InitOptions, InitReport, Residual, init, init_to, remake};
@@ -164,7 +164,7 @@ fn distance(base: &Path, residual: &Path, adapter: &Adapter) -> f64 {
         let name = format!("{path}.weight");
         let mut want = base.tensor(&name).unwrap().to_f32().unwrap();
         all += want.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
-        add_product(&mut want, &w.a, &w.b, w.m, w.r, -plan.scaling);
+        w.add_to(&mut want, -plan.scaling);
         let found = residual.tensor(&name).unwrap().to_f32().unwrap();
         off += want.iter().zip(&found).map(|(x, y)| f64::from(x - y).powi(2)).sum::<f64>();
     }
@@ -250,7 +250,7 @@ fn conv1d_layers_start_as_the_linear_layers_that_they_are() {
             assert_eq!(stored.shape(), [w.m, w.n]);
             let (stored, before) = (stored.to_f32().unwrap(), before.to_f32().unwrap());
             let mut product = vec![0.0; w.n * w.m];
-            add_product(&mut product, &w.a, &w.b, w.m, w.r, 1.5);
+            w.add_to(&mut product, 1.5);
             let off = |k: usize| (before[k] - product[k % w.n * w.m + k / w.n] - stored[k]).abs();
             assert!((0..w.n * w.m).all(|k| off(k) < 1e-5), "{path}");
         }

@@ -99,8 +99,9 @@ proptest! {
             for layer in recipe.layers.values() {
                 // larger ones only cost memory here
                 let small = layer.n.saturating_add(layer.m).saturating_mul(layer.r) < 1 << 16;
-                if let Some((a, b)) = small.then(|| loram_core::from_recipe(layer)).flatten() {
-                    prop_assert_eq!((a.len(), b.len()), (layer.r * layer.m, layer.n * layer.r));
+                if let Some(init) = small.then(|| loram_core::from_recipe(layer)).flatten() {
+                    prop_assert_eq!((init.n, init.m, init.r), (layer.n, layer.m, layer.r));
+                    prop_assert_eq!(init.check(), Ok(()));
                     prop_assert!(layer.r <= layer.n.min(layer.m));
                 }
             }

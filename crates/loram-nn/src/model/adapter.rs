@@ -6,16 +6,13 @@ use crate::linear::{Linear, Lora as Attached};
 use crate::param::{ParamKind, Trainable, Vector};
 use crate::tensor::{Compute, Tensor};
 use crate::{Error, Result};
+use loram_core::Factors;
 
 /// An adapter for one linear layer with weight (n, m): W + scaling·B·A (2106.09685).
 #[derive(Debug, Clone)]
 pub struct Lora {
-    /// A, (r, m) row-major.
-    pub a: Vec<f32>,
-    /// B, (n, r) row-major.
-    pub b: Vec<f32>,
-    /// Rank.
-    pub r: usize,
+    /// A and B.
+    pub factors: Factors,
     /// Factor on B·A.
     pub scaling: f64,
     /// Probability of dropping an input of A in training (`lora_dropout`).
@@ -24,8 +21,8 @@ pub struct Lora {
     pub train_a: bool,
     /// B is trained, not frozen.
     pub train_b: bool,
-    /// `(A₀, B₀)`: frozen initial factors whose product is subtracted in every pass, so that the base weight stays as it is.
-    pub initial: Option<(Vec<f32>, Vec<f32>)>,
+    /// A₀ and B₀, frozen: scaling·B₀·A₀ is subtracted in every pass, so that the base weight stays as it is.
+    pub initial: Option<Factors>,
 }
 
 impl Model {
@@ -47,7 +44,7 @@ impl Model {
     pub fn attach(&mut self, path: &str, lora: Lora) -> Result<()> {
         let compute = self.options.compute;
         let (linear, params) = self.linear_mut(path)?;
-        let (n, m, r) = (linear.n, linear.m, lora.r);
+        let (n, m) = (linear.n, linear.m);
         let wrong = |what: String| Err(Error::Layer { path: path.to_string(), what });
         if linear.lora.is_some() {
             return wrong("has an adapter already".into());
@@ -55,13 +52,13 @@ impl Model {
         if matches!(linear.weight, Trainable::Param(_)) {
             return wrong("is fully trained (modules_to_save): it takes no adapter".into());
         }
-        let pairs = std::iter::once((&lora.a, &lora.b)).chain(lora.initial.as_ref().map(|s| (&s.0, &s.1)));
-        for (a, b) in pairs {
-            if a.len() != r * m || b.len() != n * r {
-                let (la, lb) = (a.len(), b.len());
-                return wrong(format!(
-                    "A has {la} values and B {lb}, expected ({r}, {m}) and ({n}, {r}): the adapter belongs to another model"
-                ));
+        for f in std::iter::once(&lora.factors).chain(&lora.initial) {
+            if (f.n, f.m) != (n, m) {
+                let what = "the adapter belongs to another model";
+                return wrong(format!("its weight is ({n}, {m}), the factors are for ({}, {}): {what}", f.n, f.m));
+            }
+            if let Err(what) = f.check() {
+                return wrong(what);
             }
         }
         let dropout = Dropout::adapter(lora.dropout, params.len() as u64);
@@ -76,27 +73,31 @@ impl Model {
                 false => Trainable::Frozen(value(compute)),
             }
         };
-        let a = factor(&lora.a, r, m, lora.train_a, ParamKind::LoraA, "lora_A");
-        let b = factor(&lora.b, n, r, lora.train_b, ParamKind::LoraB, "lora_B");
-        let initial =
-            lora.initial.map(|(a, b)| (Tensor::from_f32(compute, r, m, &a), Tensor::from_f32(compute, n, r, &b)));
+        let Factors { r, ref a, ref b, .. } = lora.factors;
+        let a = factor(a, r, m, lora.train_a, ParamKind::LoraA, "lora_A");
+        let b = factor(b, n, r, lora.train_b, ParamKind::LoraB, "lora_B");
+        let frozen =
+            |f: Factors| (Tensor::from_f32(compute, f.r, f.m, &f.a), Tensor::from_f32(compute, f.n, f.r, &f.b));
+        let initial = lora.initial.map(frozen);
         linear.lora = Some(Attached { a, b, scaling: lora.scaling, dropout, initial });
         Ok(())
     }
 
-    /// The factors `(A, B)` of an adapter as they are now, trained or frozen.
-    pub fn factors(&self, path: &str) -> Option<(Vec<f32>, Vec<f32>)> {
-        let lora = self.linear(path).ok()?.lora.as_ref()?;
-        Some((lora.a.get(&self.params).to_f32_vec(), lora.b.get(&self.params).to_f32_vec()))
+    /// The factors of an adapter as they are now, trained or frozen.
+    pub fn factors(&self, path: &str) -> Option<Factors> {
+        let linear = self.linear(path).ok()?;
+        let lora = linear.lora.as_ref()?;
+        let (a, b) = (lora.a.get(&self.params), lora.b.get(&self.params));
+        Some(Factors { n: linear.n, m: linear.m, r: a.rows(), a: a.to_f32_vec(), b: b.to_f32_vec() })
     }
 
-    /// W ← W − s·B·A on an owned f32 copy of the weight; the checkpoint is not touched. A: (r, m), B: (n, r).
-    pub fn subtract_product(&mut self, path: &str, a: &[f32], b: &[f32], s: f64) -> Result<()> {
+    /// W ← W − s·B·A on an owned f32 copy of the weight; the checkpoint is not touched.
+    pub fn subtract_product(&mut self, path: &str, factors: &Factors, s: f64) -> Result<()> {
         let tied_head = self.tied && path == "lm_head";
         let (linear, _) = self.linear_mut(path)?;
         let (n, m) = (linear.n, linear.m);
-        let r = a.len() / m.max(1);
-        if a.len() != r * m || b.len() != n * r {
+        let Factors { r, ref a, ref b, .. } = *factors;
+        if (factors.n, factors.m) != (n, m) || factors.check().is_err() {
             let what = format!("A has {} values and B {}, which fit no rank of an ({n}, {m}) weight", a.len(), b.len());
             return Err(Error::Layer { path: path.to_string(), what });
         }

@@ -1,5 +1,6 @@
 //! Logits, losses and gradients of every family against transformers and PEFT (`fixtures/make.py`).
 
+use loram_core::Factors;
 use loram_io::Checkpoint;
 use loram_io::ModelConfig;
 use loram_nn::*;
@@ -103,13 +104,14 @@ impl Reference {
         Model::load(&ckpt, &cfg, &options).unwrap()
     }
 
-    fn attach(&self, model: &mut Model, subtract: bool) {
+    fn attach(&self, model: &mut Model, init: bool) {
         let r = self.info["r"].as_u64().unwrap() as usize;
         let scaling = self.info["lora_alpha"].as_f64().unwrap() / r as f64;
         for (path, n, m) in self.layers() {
             let (a, b) = (self.f32s(&format!("lora.{path}.A")), self.f32s(&format!("lora.{path}.B")));
-            let initial = subtract.then(|| (vec![0.25; r * m], vec![-0.125; n * r]));
-            let lora = Lora { a, b, r, scaling, dropout: 0.0, train_a: true, train_b: true, initial };
+            let factors = Factors { n, m, r, a, b };
+            let init = init.then(|| Factors { a: vec![0.25; r * m], b: vec![-0.125; n * r], ..factors.clone() });
+            let lora = Lora { factors, scaling, dropout: 0.0, train_a: true, train_b: true, initial: init };
             model.attach(&path, lora).unwrap();
         }
     }
@@ -192,7 +194,8 @@ fn initial_product_as_branch_or_in_the_weight() {
     let r = reference.info["r"].as_u64().unwrap() as usize;
     let s = reference.info["lora_alpha"].as_f64().unwrap() / r as f64;
     for (path, n, m) in reference.layers() {
-        residual.subtract_product(&path, &vec![0.25; r * m], &vec![-0.125; n * r], s).unwrap();
+        let factors = Factors { n, m, r, a: vec![0.25; r * m], b: vec![-0.125; n * r] };
+        residual.subtract_product(&path, &factors, s).unwrap();
     }
     reference.attach(&mut residual, false);
     let [x, y] = [&mut branch, &mut residual].map(|m| {
@@ -342,8 +345,8 @@ fn wrong_input_is_an_error() {
     let batch = Batch { tokens: vec![4; 41], lengths: vec![41], ..Default::default() };
     assert!(model.logits(&batch).unwrap_err().to_string().contains("41"));
     assert!(model.generator().is_err());
-    let lora =
-        Lora { a: vec![], b: vec![], r: 1, scaling: 1.0, dropout: 0.0, train_a: true, train_b: true, initial: None };
+    let factors = Factors { n: 1, m: 1, r: 1, a: vec![], b: vec![] };
+    let lora = Lora { factors, scaling: 1.0, dropout: 0.0, train_a: true, train_b: true, initial: None };
     assert!(model.attach("bert.encoder.layer.0.attention.self.query", lora.clone()).unwrap_err().exit_code() == 2);
     assert!(model.attach("nowhere", lora).unwrap_err().to_string().contains("nowhere"));
 }

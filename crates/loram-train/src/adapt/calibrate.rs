@@ -107,8 +107,6 @@ fn counted(e: &Example) -> usize {
 /// Layers whose rank is 0 leave the lists.
 pub(super) fn redistribute(config: &mut LoraConfig, plans: &mut Vec<LayerPlan>, components: &mut Vec<Components>) {
     redistribute_ranks(config, plans, components);
-    config.rank_pattern.clear();
-    config.alpha_pattern.clear();
     let mut keep = plans.iter().map(|p| p.r > 0);
     components.retain(|_| keep.next().unwrap_or(false));
     let before = plans.len();
@@ -119,12 +117,6 @@ pub(super) fn redistribute(config: &mut LoraConfig, plans: &mut Vec<LayerPlan>, 
         config.layers_to_transform = None;
         config.layers_pattern = None;
     }
-    for p in plans.iter() {
-        if p.r != config.r {
-            config.rank_pattern.insert(p.path.clone(), p.r);
-        }
-        if p.lora_alpha != config.lora_alpha {
-            config.alpha_pattern.insert(p.path.clone(), p.lora_alpha);
-        }
-    }
+    config.set_ranks(plans.iter().map(|p| (p.path.as_str(), p.r)));
+    config.set_alphas(plans.iter().map(|p| (p.path.as_str(), p.lora_alpha)));
 }

@@ -1,6 +1,6 @@
 //! An adapter folder onto a model: ours or PEFT's, plain or native.
 
-use super::start::{Factors, attach};
+use super::start::{New, attach};
 use super::{Adaptation, AdaptedLayer};
 use crate::config::BaseMode;
 use crate::{Error, Result};
@@ -71,21 +71,21 @@ pub fn load(
         param.value.copy_from_f32(&tensor.values);
     }
     for path in order {
-        let (Some(weights), Some(plan)) = (adapter.layers.get(&path), plans.remove(&path)) else { continue };
+        let (Some(factors), Some(plan)) = (adapter.layers.get(&path), plans.remove(&path)) else { continue };
         let recipe = recipe.and_then(|r| r.layers.get(&path)).cloned();
         let mut layer = AdaptedLayer {
             changes_base: native,
             // a plain adapter goes on as one: after a conversion, the recipe of its start no longer fits its rank
             recipe: recipe.filter(|r| r.r == plan.r),
-            start: adapter.starts.get(&path).filter(|_| native).cloned(),
+            init: adapter.init_factors.get(&path).filter(|_| native).cloned(),
             plan,
         };
-        if native && layer.start().is_none() {
-            // spectral starts are made from the weight again
-            layer.start = adapter.start_of(&path, Some(&model.weight_f32(&path)?))?;
+        if native && layer.init().is_none() {
+            // a decomposition of the weight gives the initial factors again
+            layer.init = adapter.init_of(&path, Some(&model.weight_f32(&path)?))?;
         }
-        let factors = Factors { a: weights.a.clone(), b: weights.b.clone(), train_a: how.train, train_b: how.train };
-        attach(model, &layer, factors, how.dropout, how.base)?;
+        let new = New { factors: factors.clone(), train_a: how.train, train_b: how.train };
+        attach(model, &layer, new, how.dropout, how.base)?;
         layers.insert(path, layer);
     }
     let labels = recipe.and_then(|r| r.labels.clone());

@@ -12,8 +12,8 @@ pub use init::init_on_data;
 pub use load::{LoadAdapter, load};
 pub use start::{StartOptions, fingerprint, start};
 
-use loram_core::{LayerPlan, LayerRecipe, LoraConfig, SchemeOptions, from_recipe};
-use loram_io::adapter::{Fingerprint, InitFactors};
+use loram_core::{Factors, LayerPlan, LayerRecipe, LoraConfig, SchemeOptions, from_recipe};
+use loram_io::adapter::Fingerprint;
 use std::collections::BTreeMap;
 
 /// What was put on a model, and how it was started: with the trained factors, all that an adapter folder needs.
@@ -46,17 +46,17 @@ pub struct AdaptedLayer {
     pub recipe: Option<LayerRecipe>,
     /// Whether the start's product is taken off the base: the update is then `s·(B·A − B₀·A₀)`.
     pub changes_base: bool,
-    /// `(A₀, B₀)` where they are needed and the recipe alone does not make them again.
-    start: Option<(Vec<f32>, Vec<f32>)>,
+    /// The initial factors, where they are needed and the recipe alone does not give them.
+    init: Option<Factors>,
 }
 
 impl AdaptedLayer {
-    /// `(A₀, B₀)` of a layer that changes its base, else `None`.
-    pub fn start(&self) -> Option<(Vec<f32>, Vec<f32>)> {
+    /// The initial factors of a layer that changes its base, else `None`.
+    pub fn init(&self) -> Option<Factors> {
         if !self.changes_base {
             return None;
         }
-        self.start.clone().or_else(|| from_recipe(self.recipe.as_ref()?))
+        self.init.clone().or_else(|| from_recipe(self.recipe.as_ref()?))
     }
 }
 
@@ -66,8 +66,8 @@ impl Adaptation {
         self.layers.values().any(|l| l.changes_base)
     }
 
-    /// Starts that only a stored copy can give back, by layer: needed beside the factors to resume.
-    fn stored_starts(&self) -> BTreeMap<String, InitFactors> {
-        self.layers.iter().filter_map(|(path, l)| Some((path.clone(), l.start.clone()?))).collect()
+    /// Initial factors that only a stored copy can give, by layer: needed beside the factors to resume.
+    fn stored_init(&self) -> BTreeMap<String, Factors> {
+        self.layers.iter().filter_map(|(path, l)| Some((path.clone(), l.init.clone()?))).collect()
     }
 }

@@ -5,7 +5,7 @@ use super::{Adaptation, AdaptedLayer};
 use crate::Result;
 use crate::config::BaseMode;
 use loram_core::{
-    Initialization, LayerInput, LayerPlan, LoraConfig, MatRef, Observed, SchemeSpec, initialize, plan_layers,
+    Factors, Initialization, LayerInput, LayerPlan, LoraConfig, MatRef, Observed, SchemeSpec, initialize, plan_layers,
 };
 use loram_io::adapter::Fingerprint;
 use loram_io::config::TensorNames;
@@ -64,10 +64,10 @@ pub fn start(
         let layer = AdaptedLayer {
             recipe: Some(s.recipe),
             changes_base: s.changes_base,
-            start: (s.changes_base && !remade).then(|| (s.a.clone(), s.b.clone())),
+            init: (s.changes_base && !remade).then(|| s.factors.clone()),
             plan,
         };
-        let new = Factors { a: s.a, b: s.b, train_a: s.train_a, train_b: s.train_b };
+        let new = New { factors: s.factors, train_a: s.train_a, train_b: s.train_b };
         attach(model, &layer, new, config.lora_dropout, options.base)?;
         layers.insert(layer.plan.path.clone(), layer);
     }
@@ -124,36 +124,26 @@ fn made_from_data(
 }
 
 /// The factors that go on a layer.
-pub(super) struct Factors {
-    pub a: Vec<f32>,
-    pub b: Vec<f32>,
+pub(super) struct New {
+    pub factors: Factors,
     pub train_a: bool,
     pub train_b: bool,
 }
 
 /// Puts factors on a layer and takes its start off the base.
-pub(super) fn attach(model: &mut Model, layer: &AdaptedLayer, f: Factors, dropout: f64, base: BaseMode) -> Result<()> {
+pub(super) fn attach(model: &mut Model, layer: &AdaptedLayer, new: New, dropout: f64, base: BaseMode) -> Result<()> {
     let plan = &layer.plan;
-    let mut start = layer.start();
+    let mut init = layer.init();
     let residual = match base {
         BaseMode::Residual => true,
         BaseMode::Branch => false,
         BaseMode::Auto => model.holds_f32(&plan.path),
     };
-    if let Some((a0, b0)) = start.as_ref().filter(|_| residual) {
-        model.subtract_product(&plan.path, a0, b0, plan.scaling)?;
-        start = None;
+    if let Some(init) = init.take_if(|_| residual) {
+        model.subtract_product(&plan.path, &init, plan.scaling)?;
     }
-    let lora = Lora {
-        a: f.a,
-        b: f.b,
-        r: plan.r,
-        scaling: plan.scaling,
-        dropout,
-        train_a: f.train_a,
-        train_b: f.train_b,
-        initial: start,
-    };
+    let New { factors, train_a, train_b } = new;
+    let lora = Lora { factors, scaling: plan.scaling, dropout, train_a, train_b, initial: init };
     Ok(model.attach(&plan.path, lora)?)
 }
 

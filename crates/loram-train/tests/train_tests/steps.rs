@@ -1,6 +1,6 @@
 //! Twenty AdamW steps of every start against transformers and PEFT (`fixtures/make_steps.py`): losses to 1e-3.
 
-use loram_core::{LoraConfig, SchemeOptions, SchemeSpec};
+use loram_core::{Factors, LoraConfig, SchemeOptions, SchemeSpec};
 use loram_io::{Checkpoint, ModelConfig};
 use loram_nn::{Batch, IGNORE, LoadOptions, Lora, Model, Targets, Task};
 use loram_train::TrainConfig;
@@ -88,12 +88,13 @@ impl Steps {
         // the order does not matter to AdamW
         for name in self.file.names() {
             let Some(path) = name.strip_prefix("start.").and_then(|n| n.strip_suffix(".A")) else { continue };
-            let a = self.file.tensor(name).unwrap().to_f32().unwrap();
-            let b = self.file.tensor(&format!("start.{path}.B")).unwrap().to_f32().unwrap();
+            let (a, b) = (self.file.tensor(name).unwrap(), self.file.tensor(&format!("start.{path}.B")).unwrap());
+            let (n, m) = (b.shape()[0], a.shape()[1]);
+            let factors = Factors { n, m, r, a: a.to_f32().unwrap(), b: b.to_f32().unwrap() };
             if changes_base {
-                model.subtract_product(path, &a, &b, scaling).unwrap();
+                model.subtract_product(path, &factors, scaling).unwrap();
             }
-            let lora = Lora { a, b, r, scaling, dropout: 0.0, train_a: true, train_b: true, initial: None };
+            let lora = Lora { factors, scaling, dropout: 0.0, train_a: true, train_b: true, initial: None };
             model.attach(path, lora).unwrap();
         }
     }
