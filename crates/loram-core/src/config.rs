@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Which modules get an adapter, as PEFT writes it: a list of names, or one string.
+/// The modules that get an adapter, as PEFT writes it: a list of names, or one string.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub enum TargetModules {
@@ -104,17 +104,17 @@ pub struct LoraConfig {
     pub layers_to_transform: Option<OneOrMany<usize>>,
     /// Name of the list of blocks, where it is not the first number in a path.
     pub layers_pattern: Option<OneOrMany<String>>,
-    /// Modules that are trained whole beside the adapters.
+    /// Modules that are fully trained beside the adapters.
     pub modules_to_save: Option<Vec<String>>,
     /// Scaling `lora_alpha/sqrt(r)` instead of `lora_alpha/r` (2312.03732).
     pub use_rslora: bool,
     /// Weight decomposition (2402.09353).
     pub use_dora: bool,
-    /// Which biases are trained.
+    /// The biases that are trained.
     pub bias: String,
     /// The layer stores its weight transposed (Conv1D).
     pub fan_in_fan_out: bool,
-    /// The start, as PEFT writes it: true, "gaussian", "pissa", …
+    /// The initialisation, as PEFT writes it: true, "gaussian", "pissa", …
     pub init_lora_weights: Value,
 }
 
@@ -162,7 +162,7 @@ const OTHER_KINDS: [(&str, &str); 15] = [
     ("lora_bias", "a bias on lora_B"),
     ("fan_in_fan_out", "weights stored as (in, out)"),
     ("layer_replication", "replicated layers"),
-    ("trainable_token_indices", "single trained embedding rows; train the embedding whole with modules_to_save"),
+    ("trainable_token_indices", "single trained embedding rows; train the whole embedding with modules_to_save"),
     ("target_parameters", "adapters on bare parameters"),
     ("alora_invocation_tokens", "activated LoRA"),
     ("use_qalora", "QA-LoRA"),
@@ -176,7 +176,7 @@ const OTHER_KINDS: [(&str, &str); 15] = [
 
 /// One line for each key of an `adapter_config.json` that asks for an adapter of another kind than this crate's; reading
 /// its factors as plain LoRA would be silently wrong. Keys that are absent, null, false or empty ask for nothing, and
-/// those that only concern how a new adapter starts (`eva_config`, `loftq_config`, …) are not looked at.
+/// those that only concern how a new adapter is initialised (`eva_config`, `loftq_config`, …) are not looked at.
 pub fn unsupported_keys(raw: &serde_json::Map<String, Value>) -> Vec<String> {
     let asks = |key: &str| match raw.get(key)? {
         Value::Null | Value::Bool(false) => None,

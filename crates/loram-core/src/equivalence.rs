@@ -1,11 +1,11 @@
-//! Parameter-scaling equivalence (Proposition 1 of 2507.06558): settings that differ in scaling, start and rates and have
+//! Parameter-scaling equivalence (Proposition 1 of 2507.06558): settings that differ in scaling, initialisation and rates and have
 //! the same ΔW at every step.
 //!
 //! Clipping by the global norm of the gradient is not invariant, and stays outside.
 
 use serde::{Deserialize, Serialize};
 
-/// Which kind of step.
+/// A kind of optimiser step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Optimizer {
@@ -15,15 +15,15 @@ pub enum Optimizer {
     Adam,
 }
 
-/// What of a run's setting the equivalence changes. The start is (A₀, B₀) times `start_a`, `start_b`.
+/// The settings of a run that the equivalence changes. Training starts from `init_a`·A₀ and `init_b`·B₀.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Setting {
     /// Factor on B·A.
     pub scaling: f64,
     /// Factor on A₀.
-    pub start_a: f64,
+    pub init_a: f64,
     /// Factor on B₀.
-    pub start_b: f64,
+    pub init_b: f64,
     /// Learning rate of A.
     pub lr_a: f64,
     /// Learning rate of B.
@@ -39,12 +39,12 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// One rate, decay and ε for both factors, the start as it is.
+    /// One rate, decay and ε for both factors, A₀ and B₀ as they are.
     pub fn new(scaling: f64, lr: f64, decay: f64, epsilon: f64) -> Setting {
         Setting {
             scaling,
-            start_a: 1.0,
-            start_b: 1.0,
+            init_a: 1.0,
+            init_b: 1.0,
             lr_a: lr,
             lr_b: lr,
             decay_a: decay,
@@ -67,8 +67,8 @@ impl Setting {
         };
         Setting {
             scaling: self.scaling / (c_a * c_b),
-            start_a: self.start_a * c_a,
-            start_b: self.start_b * c_b,
+            init_a: self.init_a * c_a,
+            init_b: self.init_b * c_b,
             lr_a: self.lr_a * rate(c_a),
             lr_b: self.lr_b * rate(c_b),
             decay_a: self.decay_a / rate(c_a),
@@ -123,8 +123,8 @@ mod tests {
     /// ΔW over 200 steps of fitting s·B·A·x to a target, in f64.
     fn run(optimizer: Optimizer, set: &Setting, a0: &[f64], b0: &[f64]) -> Vec<Vec<f64>> {
         let target = Stream::new(9, "target", 0).normals(N * M, 1.0);
-        let mut a: Vec<f64> = a0.iter().map(|x| x * set.start_a).collect();
-        let mut b: Vec<f64> = b0.iter().map(|x| x * set.start_b).collect();
+        let mut a: Vec<f64> = a0.iter().map(|x| x * set.init_a).collect();
+        let mut b: Vec<f64> = b0.iter().map(|x| x * set.init_b).collect();
         let product = |a: &[f64], b: &[f64]| -> Vec<f64> {
             (0..N * M).map(|e| set.scaling * (0..R).map(|k| b[e / M * R + k] * a[k * M + e % M]).sum::<f64>()).collect()
         };
@@ -190,7 +190,7 @@ mod tests {
                 assert!(off < 1e-9, "{optimizer:?} {two:?}: {off}");
                 // each entry of the table matters: the other optimiser's exponents break it
                 let other = if optimizer == Optimizer::Sgd { Optimizer::Adam } else { Optimizer::Sgd };
-                let wrong = one.rescaled(other, two.start_a, two.start_b);
+                let wrong = one.rescaled(other, two.init_a, two.init_b);
                 assert!(difference(&reference, &run(optimizer, &wrong, &a0, &b0)) > 1e-3);
             }
         }

@@ -1,6 +1,6 @@
-//! `gain: auto`: a start whose first update moves the weight by a chosen share of its norm.
+//! `gain: auto`: an initialisation whose first update moves the weight by a chosen share of its norm.
 //!
-//! The factors' gradients at a start (β·Φ_mᵀ, β·Φ_n) are s·β·G·Φ_m for B and s·β·Φ_nᵀ·G for A, with the gradient G of the
+//! The factors' gradients at A₀ = β·Φ_mᵀ, B₀ = β·Φ_n are s·β·G·Φ_m for B and s·β·Φ_nᵀ·G for A, with the gradient G of the
 //! weight. Adam's first step is lr·sign of them, whatever β is, so that ‖step‖ = s·β·‖U‖ with
 //! U = lr_B·sign(G·Φ_m)·Φ_mᵀ + lr_A·Φ_n·sign(Φ_nᵀ·G); under SGD it is s²·β²·‖U‖ without the signs. Either gives β.
 
@@ -12,19 +12,19 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
 use serde::{Deserialize, Serialize};
 
-/// How a run makes its steps, as far as the first one goes.
+/// The settings of a run that decide its first step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct FirstStep {
-    /// Kind of step.
+    /// Kind of optimiser step.
     pub optimizer: Optimizer,
-    /// Learning rate of A at its highest, after warm-up.
+    /// Peak learning rate of A.
     pub lr_a: f64,
-    /// Learning rate of B at its highest.
+    /// Peak learning rate of B.
     pub lr_b: f64,
 }
 
 impl FirstStep {
-    /// β at which the first step has the norm `wanted`; `None` where no β does (a gradient of 0). G is (n, m) row-major.
+    /// Returns the β at which the first step has the norm `wanted`; `None` for a gradient of 0. G is (n, m) row-major.
     pub(crate) fn beta(&self, gradient: &[f32], of_m: &Columns, of_n: &Columns, s: f64, wanted: f64) -> Option<f64> {
         let norm = s.abs() * self.unit_step(gradient, of_m, of_n, s);
         let beta = match self.optimizer {
@@ -76,7 +76,7 @@ mod tests {
     use crate::basis::Basis;
     use crate::rng::Stream;
 
-    /// The step itself, formed in full from factors at the found start.
+    /// The step itself, formed in full from factors at the β found.
     #[test]
     fn the_first_step_has_the_norm_that_was_asked_for() {
         for (n, m, r, s, basis) in

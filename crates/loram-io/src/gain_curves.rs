@@ -15,9 +15,9 @@ const SEED: u64 = 42;
 pub struct Band {
     /// Mean.
     pub mean: f64,
-    /// The value that a tenth of the layers are below.
+    /// The first decile.
     pub low: f64,
-    /// The value that nine tenths are below.
+    /// The ninth decile.
     pub high: f64,
 }
 
@@ -37,7 +37,7 @@ pub struct GainCurves {
 }
 
 impl GainCurves {
-    /// Of a checkpoint: at the given ranks, or at powers of 2 up to the shortest side of a layer. `exact` decomposes every
+    /// Returns the gains of a checkpoint: at the given ranks, or at powers of 2 up to the shortest side of a layer. `exact` decomposes every
     /// weight.
     pub fn of(ckpt: &Checkpoint, config: &ModelConfig, ranks: Option<&[usize]>, exact: bool) -> Result<GainCurves> {
         let names = TensorNames::of(ckpt, Some(config))?;
@@ -73,7 +73,7 @@ impl GainCurves {
         })
     }
 
-    /// Whether the exact gains of this checkpoint take no more than seconds.
+    /// True if the exact gains of this checkpoint take seconds at most.
     pub fn exact_is_quick(ckpt: &Checkpoint, config: &ModelConfig) -> Result<bool> {
         let work = |l: &loram_core::LinearInfo| l.n as f64 * l.m as f64 * l.n.min(l.m) as f64;
         Ok(linear_modules(ckpt, Some(config))?.iter().map(work).sum::<f64>() < 2e10)

@@ -14,14 +14,14 @@ use loram_core::{
 };
 use serde::Serialize;
 
-/// What is planned.
+/// The run whose magnitude is predicted.
 #[derive(Debug, Clone)]
 pub struct PlanOptions {
     /// PEFT's settings.
     pub lora: LoraConfig,
-    /// The start.
+    /// The initialisation.
     pub scheme: SchemeSpec,
-    /// Seed of random starts and of the sketch.
+    /// Seed of random initialisations and of the sketch.
     pub seed: u64,
     /// Kind of the optimiser's steps.
     pub optimizer: Optimizer,
@@ -29,33 +29,33 @@ pub struct PlanOptions {
     pub lr_a: f64,
     /// Learning rate of B.
     pub lr_b: f64,
-    /// Whether singular values are computed (an SVD of each layer), not estimated in one pass.
+    /// Compute singular values (an SVD of each layer) instead of estimating them in one pass.
     pub exact: bool,
     /// The run that is to be matched.
-    pub matched: Option<Target>,
+    pub matched: Option<MatchTarget>,
 }
 
 /// A run whose magnitude is to be reached.
 #[derive(Debug, Clone)]
-pub struct Target {
-    /// Its start.
+pub struct MatchTarget {
+    /// Its initialisation.
     pub scheme: SchemeSpec,
     /// Its learning rate, of both factors.
     pub lr: f64,
 }
 
-impl Target {
+impl MatchTarget {
     /// Parses `SCHEME@RATE`. Errors: another form, an unknown scheme, one that needs data, a rate that is not above 0.
-    pub fn parse(text: &str) -> Result<Target> {
+    pub fn parse(text: &str) -> Result<MatchTarget> {
         let wrong = |what: String| Error::Usage(format!("match: found `{text}`, {what}"));
         let (name, rate) =
             text.split_once('@').ok_or_else(|| wrong("expected SCHEME@RATE, such as lora@2e-4".into()))?;
         let scheme = SchemeSpec::parse(name.trim(), &SchemeOptions::default())?;
         if scheme.statistic() != Statistic::None {
-            return Err(wrong(format!("but the start of `{scheme}` follows from data, not from the weights")));
+            return Err(wrong(format!("but the initialisation of `{scheme}` follows from data, not from the weights")));
         }
         match rate.trim().parse() {
-            Ok(lr) if lr > 0.0 && f64::is_finite(lr) => Ok(Target { scheme, lr }),
+            Ok(lr) if lr > 0.0 && f64::is_finite(lr) => Ok(MatchTarget { scheme, lr }),
             _ => Err(wrong("expected a learning rate above 0 after the @".into())),
         }
     }
@@ -73,7 +73,7 @@ pub struct Gains {
     pub exact: Option<f64>,
 }
 
-/// What is expected of one start: of a layer, or of all layers together.
+/// The predicted magnitude of one scheme: in a layer, or in all layers together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Growth {
     /// s⁴·k₁: ν\[ΔW\] after t steps of SGD is this times t·lr²·ν\[∇_W\]; full fine-tuning has 1. Of all layers together:
@@ -85,7 +85,7 @@ pub struct Growth {
     pub step_relative: f64,
 }
 
-/// A layer's plan.
+/// The prediction for a layer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlannedLayer {
     /// Module path.
@@ -102,7 +102,7 @@ pub struct PlannedLayer {
     pub gains: Gains,
     /// Of the scheme in hand.
     pub growth: Growth,
-    /// The largest s⁴·k₁ of a start whose product has at most the magnitude of W (Q = 1).
+    /// The largest s⁴·k₁ of factors whose product has at most the magnitude of W (Q = 1).
     pub largest_k1: f64,
     /// The largest share of a gradient of independent entries that an update of rank 2r can hold.
     pub rank_share: f64,
@@ -115,21 +115,21 @@ pub struct PlannedLayer {
     target: Option<f64>,
 }
 
-/// One start, over all layers.
+/// One scheme, over all layers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SchemeTotal {
     /// Canonical name.
     pub scheme: String,
-    /// Whether it is the one in hand, with its options.
+    /// True for the one in hand, with its options.
     pub own: bool,
-    /// What is expected of it.
+    /// Its predicted magnitude.
     pub growth: Growth,
     /// The learning rate at which it moves as far as the scheme in hand at its rate; absent where nothing moves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr_for_equal: Option<f64>,
 }
 
-/// What matches the target.
+/// The settings that match the target.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Match {
     /// Target's scheme.
@@ -143,12 +143,13 @@ pub struct Match {
     /// See `rate`.
     pub scaling: f64,
     /// See `rate`.
-    pub start: f64,
+    #[serde(rename = "start")]
+    pub init: f64,
 }
 
-/// What training is going to do.
+/// How far training is going to move the layers of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Plan {
+pub struct MagnitudePlan {
     /// Canonical name of the scheme in hand.
     pub scheme: String,
     /// `sgd` or `adam`.
@@ -159,26 +160,28 @@ pub struct Plan {
     pub lr_b: f64,
     /// Layers in the order of the model.
     pub layers: Vec<PlannedLayer>,
-    /// Every scheme that needs no data and no start to be made, the one in hand first.
+    /// Every scheme that needs no data and whose magnitude has a formula, the one in hand first.
     pub schemes: Vec<SchemeTotal>,
     /// Bytes of weights that were read.
     pub bytes_read: u64,
-    /// How the target is matched.
+    /// The settings that match the target, where one was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matched: Option<Match>,
 }
 
-/// Plans the targets of a checkpoint. Errors: those of a start ([`crate::init::init`]); a scheme that needs data; a target
+/// Predicts the magnitude of each target of a checkpoint. Errors: those of an initialisation ([`crate::init::init`]); a scheme that needs data; a target
 /// whose update is 0.
 pub fn plan(
     ckpt: &Checkpoint,
     cfg: Option<&ModelConfig>,
     options: &PlanOptions,
     progress: Progress<'_>,
-) -> Result<Plan> {
+) -> Result<MagnitudePlan> {
     if options.scheme.statistic() != Statistic::None {
-        let what =
-            format!("the start of `{}` follows from data: only training can say how far it moves", options.scheme);
+        let what = format!(
+            "the initialisation of `{}` follows from data: only training can say how far it moves",
+            options.scheme
+        );
         return Err(Error::Usage(what));
     }
     let names = TensorNames::of(ckpt, cfg)?;
@@ -203,7 +206,7 @@ pub fn plan(
     })?;
     let schemes = totals(options, &others, &layers);
     let matched = options.matched.as_ref().map(|t| matching(options, t, &layers, schemes[0].growth)).transpose()?;
-    Ok(Plan {
+    Ok(MagnitudePlan {
         scheme: options.scheme.to_string(),
         optimizer: match options.optimizer {
             Optimizer::Sgd => "sgd",
@@ -219,7 +222,7 @@ pub fn plan(
 }
 
 /// The schemes to compare with: those without data, at their default options, whose magnitude has a formula. Families
-/// with a number in their name and starts that would have to be made are left out.
+/// with a number in their name are left out.
 fn compared(own: &SchemeSpec) -> Result<Vec<SchemeSpec>> {
     let formula = |s: &SchemeInfo| s.magnitude.is_some() && s.family().is_none();
     let listed = registry().iter().filter(|s| s.statistic == Statistic::None && formula(s));
@@ -234,16 +237,16 @@ fn planned(weight: &LayerWeight, p: &LayerPlan, o: &PlanOptions, others: &[Schem
         let estimate = sketch_spectrum(&p.path, w, o.seed)?;
         let computed = if o.exact { Some(singular_values(&p.path, w)?) } else { None };
         let sigma = computed.as_ref().unwrap_or(&estimate);
-        let growth = |start: &InitMagnitude, lr_a, lr_b| {
-            let step_squares = start.first_step(o.optimizer, lr_a, lr_b) * (p.n * p.m) as f64;
-            let k1 = start.scaling.powi(4) * start.k1();
+        let growth = |init: &InitMagnitude, lr_a, lr_b| {
+            let step_squares = init.first_step(o.optimizer, lr_a, lr_b) * (p.n * p.m) as f64;
+            let k1 = init.scaling.powi(4) * init.k1();
             Growth { k1, step_squares, step_relative: (step_squares / squares).sqrt() }
         };
         let own = InitMagnitude::predict(&o.scheme, w, p, o.seed, sigma)?;
         let other = |spec: &SchemeSpec| {
-            // a start that this rank does not allow is no reason to stop
-            let start = InitMagnitude::predict(spec, w, p, o.seed, sigma).ok()?;
-            Some(growth(&start, o.lr_a, o.lr_b))
+            // an initialisation that this rank does not allow is not a reason to stop
+            let init = InitMagnitude::predict(spec, w, p, o.seed, sigma).ok()?;
+            Some(growth(&init, o.lr_a, o.lr_b))
         };
         let own_growth = growth(&own, o.lr_a, o.lr_b);
         let target = match &o.matched {
@@ -305,7 +308,7 @@ fn totals(o: &PlanOptions, others: &[SchemeSpec], layers: &[PlannedLayer]) -> Ve
     out
 }
 
-fn matching(o: &PlanOptions, t: &Target, layers: &[PlannedLayer], own: Growth) -> Result<Match> {
+fn matching(o: &PlanOptions, t: &MatchTarget, layers: &[PlannedLayer], own: Growth) -> Result<Match> {
     let wanted: f64 = layers.iter().filter_map(|l| l.target).sum();
     let over = o.scheme.over_scaling();
     let multiple = |knob: Knob| knob.multiple(o.optimizer, over, own.step_squares, wanted);
@@ -320,6 +323,6 @@ fn matching(o: &PlanOptions, t: &Target, layers: &[PlannedLayer], own: Growth) -
         step_relative: (wanted / squares).sqrt(),
         rate: multiple(Knob::Rate),
         scaling: multiple(Knob::Scaling),
-        start: multiple(Knob::Initialization),
+        init: multiple(Knob::Initialization),
     })
 }

@@ -8,7 +8,7 @@ use crate::keys;
 use crate::progress::layer_bar;
 use crate::table::{Side, facts, table};
 use clap::ArgMatches;
-use loram_io::plan::{Growth, Match, Plan, PlanOptions, PlannedLayer, Target, plan};
+use loram_io::plan::{Growth, MagnitudePlan, Match, MatchTarget, PlanOptions, PlannedLayer, plan};
 use loram_io::{Checkpoint, ModelConfig};
 use loram_train::TrainConfig;
 use loram_train::config::Layer;
@@ -42,7 +42,7 @@ pub fn run(args: &Arguments, matches: &ArgMatches, console: &Console) -> Result<
         lr_a: of_a.learning_rate,
         lr_b: of_b.learning_rate,
         exact: args.exact,
-        matched: args.matched.as_deref().map(Target::parse).transpose()?,
+        matched: args.matched.as_deref().map(MatchTarget::parse).transpose()?,
     };
     let bar = layer_bar(console);
     let found = plan(&checkpoint, known.as_ref(), &options, &|done, total, path| {
@@ -68,7 +68,7 @@ fn rewrite(args: &Arguments, config: &TrainConfig, console: &Console) -> Result<
     console.result(|| new.config.to_short_yaml(head), &json)
 }
 
-fn text(name: &str, p: &Plan, solved: Option<&serde_json::Map<String, Value>>, args: &Arguments) -> String {
+fn text(name: &str, p: &MagnitudePlan, solved: Option<&serde_json::Map<String, Value>>, args: &Arguments) -> String {
     let rate = if p.lr_a == p.lr_b { format!("{:e}", p.lr_a) } else { format!("A {:e}, B {:e}", p.lr_a, p.lr_b) };
     let mut text = facts(&[
         ("model", format!("{name}, {}", several(p.layers.len() as u64, "layer"))),
@@ -148,7 +148,7 @@ fn summary(layers: &[PlannedLayer]) -> String {
     ])
 }
 
-fn schemes(p: &Plan) -> String {
+fn schemes(p: &MagnitudePlan) -> String {
     let growth = |g: &Growth| vec![short(g.k1), short(g.step_relative)];
     let mut rows: Vec<Vec<String>> = Vec::new();
     for s in &p.schemes {

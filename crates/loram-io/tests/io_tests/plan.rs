@@ -2,7 +2,7 @@
 
 use loram_core::equivalence::Optimizer;
 use loram_core::{LoraConfig, SchemeOptions, SchemeSpec};
-use loram_io::plan::{Plan, PlanOptions, Target, plan};
+use loram_io::plan::{MagnitudePlan, MatchTarget, PlanOptions, plan};
 use loram_io::testing::{python, tiny_llama};
 use loram_io::{Checkpoint, ModelConfig, Result};
 
@@ -19,7 +19,7 @@ fn options(scheme: &str, optimizer: Optimizer) -> PlanOptions {
     }
 }
 
-fn planned(o: &PlanOptions) -> Result<Plan> {
+fn planned(o: &PlanOptions) -> Result<MagnitudePlan> {
     let dir = tiny_llama();
     plan(&Checkpoint::open(&dir)?, Some(&ModelConfig::load(&dir)?), o, &|_, _, _| {})
 }
@@ -77,7 +77,7 @@ fn what_is_solved_for_is_as_large_as_the_target() {
     for optimizer in [Optimizer::Sgd, Optimizer::Adam] {
         for scheme in ["loram", "pissa", "olora"] {
             let mut o = options(scheme, optimizer);
-            o.matched = Some(Target::parse("lora@2e-4").unwrap());
+            o.matched = Some(MatchTarget::parse("lora@2e-4").unwrap());
             let first = planned(&o).unwrap();
             let m = first.matched.clone().unwrap();
             let close = |o: &PlanOptions| {
@@ -88,7 +88,7 @@ fn what_is_solved_for_is_as_large_as_the_target() {
             // the target's scaling is the run's, so that it must not be looked at again
             let lora = LoraConfig { lora_alpha: 16.0 * m.scaling, ..o.lora.clone() };
             close(&PlanOptions { lora, matched: None, ..o.clone() });
-            let scale = SchemeOptions { init_scale_a: m.start, init_scale_b: m.start, ..Default::default() };
+            let scale = SchemeOptions { init_scale_a: m.init, init_scale_b: m.init, ..Default::default() };
             let spec = SchemeSpec::parse(scheme, &scale).unwrap();
             close(&PlanOptions { scheme: spec, matched: None, ..o });
         }
@@ -124,7 +124,7 @@ fn bounds_and_mistakes() {
         ("eva@1e-4", "follows from data"),
         ("no@1", "unknown"),
     ] {
-        let e = Target::parse(text).unwrap_err();
+        let e = MatchTarget::parse(text).unwrap_err();
         assert!(e.to_string().contains(what) && e.exit_code() == 2, "{text}: {e}");
     }
 }

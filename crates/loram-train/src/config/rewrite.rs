@@ -1,5 +1,5 @@
-//! A configuration turned into an equal one (Proposition 1 of 2507.06558): other scaling, start and rates, the same ΔW at
-//! every step.
+//! A configuration turned into an equal one (Proposition 1 of 2507.06558): other scaling, initialisation and rates, the
+//! same ΔW at every step.
 //!
 //! The two runs differ by the multiples c_A, c_B of their factors. Each key that is asked for fixes one equation between
 //! ln c_A and ln c_B; what they leave open is chosen as evenly as possible. `loram_core::equivalence` says what follows.
@@ -45,7 +45,7 @@ impl TrainConfig {
     /// `lora_alpha` takes the value that leaves the scaling where it is. `loraplus_lr_ratio` alone goes into the scaling.
     ///
     /// Errors: keys that cannot be asked for, values of another type, keys that contradict each other; full fine-tuning,
-    /// `lora-alpha`, which sets its own scaling, and adapters that bring their start, where it would have to change.
+    /// `lora-alpha`, which sets its own scaling, and adapters that bring their initialisation, where it would have to change.
     pub fn rewritten(&self, wanted: &Map<String, Value>) -> Result<Rewritten> {
         if self.finetuning_type == FinetuningType::Full {
             return Err(Error::Config("finetuning_type full has no factors: there is nothing to rewrite".into()));
@@ -91,14 +91,14 @@ impl TrainConfig {
                 if !self.alpha_pattern.is_empty() || scheme.sets_scaling() {
                     let what =
                         if scheme.sets_scaling() { format!("`{scheme}` has") } else { "alpha_pattern has".into() };
-                    let what = format!("{what} scalings of its own: solve for lr or start");
+                    let what = format!("{what} scalings of its own: solve for lr or init");
                     return Err(Error::Config(what));
                 }
                 set("lora_alpha", self.alpha() * found.scaling);
             }
             Knob::Initialization => {
-                set("init_scale_a", self.init_scale_a * found.start);
-                set("init_scale_b", self.init_scale_b * found.start);
+                set("init_scale_a", self.init_scale_a * found.init);
+                set("init_scale_b", self.init_scale_b * found.init);
             }
         }
         Ok(out)
@@ -109,8 +109,8 @@ impl TrainConfig {
         let [a, b] = self.factors();
         Setting {
             scaling: 1.0,
-            start_a: self.init_scale_a,
-            start_b: self.init_scale_b,
+            init_a: self.init_scale_a,
+            init_b: self.init_scale_b,
             lr_a: a.learning_rate,
             lr_b: b.learning_rate,
             decay_a: a.weight_decay,
@@ -125,7 +125,7 @@ impl TrainConfig {
         if self.use_rslora { (r as f64).sqrt() } else { r as f64 }
     }
 
-    /// Share of the scaling's change that each factor of the start follows by itself.
+    /// The share of a change of the scaling that A₀ and B₀ each follow by themselves.
     fn follows(&self) -> Result<f64> {
         Ok(if self.scheme()?.over_scaling() { 0.5 } else { 0.0 })
     }
@@ -223,7 +223,7 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// Rates, decay, ε and start. Keys that would say what already holds stay away.
+    /// Rates, decay, ε and initialisation. Keys that would say what already holds stay away.
     fn take_setting(&mut self, new: &Setting, asked: &TrainConfig, keys: &[&str], divide: f64) -> Result<()> {
         if keys.contains(&"learning_rate") {
             self.put_rewritten("learning_rate", asked.learning_rate);
@@ -260,12 +260,12 @@ impl TrainConfig {
         // what the scheme does by itself at the new scaling
         let own = divide.powf(self.follows()?);
         let (scale_a, scale_b) = (self.init_scale_a, self.init_scale_b);
-        if self.adapter_name_or_path.is_some() && !(near(new.start_a, scale_a) && near(new.start_b, scale_b)) {
-            let what = "adapter_name_or_path: the adapter brings its start, which cannot be rewritten";
+        if self.adapter_name_or_path.is_some() && !(near(new.init_a, scale_a) && near(new.init_b, scale_b)) {
+            let what = "adapter_name_or_path: the adapter brings its initialisation, which cannot be rewritten";
             return Err(Error::Config(what.into()));
         }
-        set(self, "init_scale_a", scale_a, new.start_a / own);
-        set(self, "init_scale_b", scale_b, new.start_b / own);
+        set(self, "init_scale_a", scale_a, new.init_a / own);
+        set(self, "init_scale_b", scale_b, new.init_b / own);
         Ok(())
     }
 
