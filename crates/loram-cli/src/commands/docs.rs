@@ -58,10 +58,10 @@ fn schemes() -> String {
     let mut out = String::from(
         "# Schemes\n\n\
          *This page is made from the registry (`loram docs schemes`); `loram schemes` prints the same on a terminal.*\n\n\
-         A scheme is the start of an adapter: from a weight `W` it makes `A₀` and `B₀`. Where `B₀A₀` is not 0 (the base column \
-         says `W − s·B₀A₀`), the product is taken off the base, so that the model says at step 0 what it said before; such an \
-         adapter is saved in plain form by default, which loads onto the untouched base (see [adapters](adapters.md)).\n\n\
-         | scheme | start | base | needs W | needs data | options | source |\n|---|---|---|---|---|---|---|\n",
+         A scheme initialises an adapter: from a weight `W` it computes `A₀` and `B₀`. If `B₀A₀` is not 0 (the base column \
+         says `W − s·B₀A₀`), `s·B₀A₀` is subtracted from the base, so that the output of the model does not change at step 0. \
+         Such an adapter is saved in plain form by default, which loads onto the untouched base (see [adapters](adapters.md)).\n\n\
+         | scheme | initialisation | base | reads W | reads data | options | source |\n|---|---|---|---|---|---|---|\n",
     );
     for s in loram_core::registry() {
         let base = if s.changes_base { "`W − s·B₀A₀`" } else { "unchanged" };
@@ -74,21 +74,24 @@ fn schemes() -> String {
         let (summary, source) = (cell(s.summary), cell(s.source));
         let _ = writeln!(out, "| `{}` | {summary} | {base} | {needs} | {data} | {options} | {source} |", s.name);
     }
-    out += "\n## Which one\n\n\
-            `loram` is the default: it needs one pass over each weight (its norm), no SVD, and its start can be made again from \
-            one number per layer. `lora` is what PEFT does without an option. `pissa`, `milora` and `olora` decompose every \
-            weight; they are here to compare with, and for models that were started with them.\n\n\
-            The learning rate belongs to the scheme: at the same rate LoRAM moves the weights several times further per step \
-            than `lora`, so that a fair comparison tries several rates for each.\n\n\
-            ## Options of `loram`\n\n\
-            - `basis`: `dst` (default; the sine basis), `random-orthogonal`, `gaussian`, `dct`.\n\
-            - `gain`: how much of the weight's magnitude the start has. `log` (default) is ln r / ln min(n, m); `exact` takes \
-            the weight's true spectrum (an SVD); `sketch` estimates it; `log-half`; `auto` looks at gradients and the \
-            learning rate, so that the first step moves every layer by the same share of its norm (`auto:SHARE`; 0.03); \
-            `track:SCHEME` copies another scheme's magnitude; or a number in (0, 1].\n\
-            - `gain_statistic`: `second-moment` (default), or `variance` as in the authors' code.\n\n\
-            Options of the data-driven schemes and of `loftq`, what a calibration file is and what it costs: \
-            [starts](starts.md).\n";
+    out += "\n## Options\n\n\
+            Every option is a configuration key and a flag (`--corda-method`). `init_scale_a` and `init_scale_b` multiply \
+            `A₀` and `B₀` of every scheme.\n\n\
+            | option | scheme | default | values | meaning |\n|---|---|---|---|---|\n";
+    for s in loram_core::registry() {
+        for o in s.options {
+            let (expected, help) = (cell(o.expected), cell(o.help));
+            let _ = writeln!(out, "| `{}` | `{}` | `{}` | {expected} | {help} |", o.key, s.name, o.default);
+        }
+    }
+    out += "\n## Choosing a scheme\n\n\
+            `loram` is the default: it needs one pass over each weight (its norm), no SVD, and its factors can be recomputed \
+            from one number per layer. `lora` is PEFT's default. `pissa`, `milora` and `olora` decompose every weight; use \
+            them for comparisons, and for models that were initialised with them.\n\n\
+            The learning rate depends on the scheme: at the same rate, LoRAM moves the weights several times further per step \
+            than `lora`, so a fair comparison tries several rates for each.\n\n\
+            The gains of `loram`, the data-driven schemes and `loftq`, calibration data and costs: \
+            [initialisation](initialisation.md).\n";
     out
 }
 

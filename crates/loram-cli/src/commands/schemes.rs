@@ -1,4 +1,4 @@
-//! `loram schemes`: the registry of starts.
+//! `loram schemes`: the registry of initialisation schemes.
 
 use crate::console::Console;
 use crate::error::Result;
@@ -25,11 +25,11 @@ pub fn run(console: &Console) -> Result<()> {
         let rows: Vec<Vec<String>> = all
             .iter()
             .map(|s| {
-                let base = if s.changes_base { "W − s·B₀A₀" } else { "as it is" };
+                let base = if s.changes_base { "W − s·B₀A₀" } else { "unchanged" };
                 vec![s.name.into(), base.into(), s.source.into(), s.summary.into()]
             })
             .collect();
-        let heading = [("scheme", Side::Left), ("base", Side::Left), ("source", Side::Left), ("start", Side::Left)];
+        let heading = [("scheme", Side::Left), ("base", Side::Left), ("source", Side::Left), ("initialisation", Side::Left)];
         table(&heading, &rows) + "\nChoose one with --init NAME, or init_lora_weights in a configuration file.\n"
     };
     console.result(text, &json!({ "schemes": facts }))

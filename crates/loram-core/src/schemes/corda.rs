@@ -24,7 +24,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
 
 const METHOD: OptionInfo = OptionInfo {
     key: "corda_method",
-    help: "Triples that corda takes: ipm, the first, or kpm, the last, to keep what the calibration data show",
+    help: "Mode of corda: ipm, or kpm to preserve knowledge that the calibration data show",
     expected: "ipm or kpm",
     default: "ipm",
     read: named::<CordaMethod>,

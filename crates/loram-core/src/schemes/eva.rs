@@ -25,7 +25,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
 
 const RHO: OptionInfo = OptionInfo {
     key: "rho",
-    help: "Largest rank of a layer under eva, in multiples of r; 1: ranks stay as they are",
+    help: "Largest rank of a layer under eva, in multiples of r; 1: every layer has rank r",
     expected: "a number of at least 1",
     default: "2",
     read: |value| number(value, |x| x >= 1.0),

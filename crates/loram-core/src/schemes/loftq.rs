@@ -29,7 +29,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
 
 const QUANTIZER: OptionInfo = OptionInfo {
     key: "loftq_quantizer",
-    help: "Quantisation whose loss loftq makes up for",
+    help: "Quantisation whose error loftq compensates",
     expected: "nf4, or uniform-N with N bits from 2 to 8",
     default: "nf4",
     read: named::<Quantizer>,
@@ -37,7 +37,7 @@ const QUANTIZER: OptionInfo = OptionInfo {
 
 const ITERATIONS: OptionInfo = OptionInfo {
     key: "loftq_iter",
-    help: "Alternations of quantising and decomposing in loftq",
+    help: "Iterations of loftq",
     expected: "a whole number of at least 1",
     default: "1",
     read: |value| whole(value, |n| n > 0),
