@@ -1,7 +1,5 @@
 //! The factors of a layer's adapter: one type for those of an initialisation, of a file and of a model.
 
-use crate::magnitude::Update;
-
 /// Factors A (r, m) and B (n, r) for a layer with weight (n, m), row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Factors {
@@ -31,11 +29,6 @@ impl Factors {
             true => Ok(()),
             false => Err(format!("A has {a} values and B {b}, expected the shapes ({r}, {m}) and ({n}, {r})")),
         }
-    }
-
-    /// ν\[B·A\] = ‖B·A‖²_F/(n·m), in O((n+m)·r²).
-    pub fn nu(&self) -> f64 {
-        Update::new(self, None, 1.0).nu()
     }
 
     /// Returns whether all values have the same bits; −0 counts as 0, because the plain form of an adapter holds −B₀.

@@ -92,6 +92,13 @@ impl Update {
     }
 }
 
+impl Factors {
+    /// ν\[B·A\] = ‖B·A‖²_F/(n·m), in O((n+m)·r²).
+    pub fn nu(&self) -> f64 {
+        Update::new(self, None, 1.0).nu()
+    }
+}
+
 /// X·Xᵀ in f64 for X (k, len), in blocks of a fixed size.
 fn gram(x: MatRef<'_, f32>) -> Mat<f64> {
     const BLOCK: usize = 1024;

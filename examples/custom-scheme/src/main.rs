@@ -15,9 +15,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let spec = SchemeSpec::parse("sparse", &SchemeOptions::default().with("density", 0.25))?;
     let plan = LayerPlan { path: "q_proj".into(), n: 64, m: 48, r: 4, lora_alpha: 4.0, scaling: 1.0 };
     let layer = initialize(&spec, LayerInput::shape(), &plan, 42)?;
-    let filled = layer.a.iter().filter(|x| **x != 0.0).count();
-    println!("{spec}: {filled} of {} entries of A are not 0", layer.a.len());
-    assert_eq!(from_recipe(&layer.recipe), Some((layer.a, layer.b)), "its recipe is sufficient");
+    let filled = layer.factors.a.iter().filter(|x| **x != 0.0).count();
+    println!("{spec}: {filled} of {} entries of A are not 0", layer.factors.a.len());
+    assert_eq!(from_recipe(&layer.recipe), Some(layer.factors), "its recipe is sufficient");
 
     // a run: the scheme's name and its option are keys of the configuration like any other
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");

@@ -3,7 +3,7 @@
 
 use loram_core::growth::InitMagnitude;
 use loram_core::option::number;
-use loram_core::{Context, Factors, OptionInfo, Result, SchemeInfo};
+use loram_core::{Context, OptionInfo, Result, SchemeFactors, SchemeInfo};
 
 pub static SPARSE: SchemeInfo = SchemeInfo {
     summary: "A sparse: ±1/sqrt(3·density·in_features) with probability density, else 0; B = 0",
@@ -23,12 +23,12 @@ const DENSITY: OptionInfo = OptionInfo {
     read: |value| number(value, |x| x > 0.0 && x <= 1.0),
 };
 
-fn init(layer: &Context<'_>) -> Result<Factors> {
+fn init(layer: &Context<'_>) -> Result<SchemeFactors> {
     let (n, m, r) = layer.shape();
     let density: f64 = layer.option(&DENSITY)?;
     let size = (1.0 / (3.0 * density * m as f64)).sqrt() as f32;
     // uniform in ±1: a stream that depends on the seed and the layer alone
     let uniform = layer.stream(0).uniform(r * m, 1.0);
     let kept = |x: &f32| if f64::from(x.abs()) < density { size.copysign(*x) } else { 0.0 };
-    Ok(Factors::new(uniform.iter().map(kept).collect(), vec![0.0; n * r]))
+    Ok(SchemeFactors::new(uniform.iter().map(kept).collect(), vec![0.0; n * r]))
 }

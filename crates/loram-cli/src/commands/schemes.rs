@@ -29,7 +29,8 @@ pub fn run(console: &Console) -> Result<()> {
                 vec![s.name.into(), base.into(), s.source.into(), s.summary.into()]
             })
             .collect();
-        let heading = [("scheme", Side::Left), ("base", Side::Left), ("source", Side::Left), ("initialisation", Side::Left)];
+        let heading =
+            [("scheme", Side::Left), ("base", Side::Left), ("source", Side::Left), ("initialisation", Side::Left)];
         table(&heading, &rows) + "\nChoose one with --init NAME, or init_lora_weights in a configuration file.\n"
     };
     console.result(text, &json!({ "schemes": facts }))
