@@ -5,7 +5,7 @@
 
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
-use loram_core::{Error, Factors, LayerInput, LayerPlan, LayerRecipe, SchemeOptions, SchemeSpec, Initialization, Weight, WeightRef, growth};
+use loram_core::{Error, Factors, LayerInput, LayerPlan, LayerRecipe, SchemeOptions, SchemeSpec, Initialization, StoredWeight, growth};
 use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -34,16 +34,25 @@ impl<'py> Array<'py> {
         values.extract().map(Array::BF16).map_err(|_| PyTypeError::new_err(expected))
     }
 
-    fn weight(&self) -> PyResult<Weight<'_>> {
-        fn values<'a, T: Element>(x: &'a PyReadonlyArray2<'_, T>) -> PyResult<&'a [T]> {
-            x.as_slice().map_err(|_| PyTypeError::new_err("expected a C-contiguous weight"))
+    fn weight(&self) -> PyResult<StoredWeight<'_>> {
+        fn values<'a, T: Element>(x: &'a PyReadonlyArray2<'_, T>) -> PyResult<(&'a [T], usize, usize)> {
+            let values = x.as_slice().map_err(|_| PyTypeError::new_err("expected a C-contiguous weight"))?;
+            Ok((values, x.shape()[0], x.shape()[1]))
         }
-        let (data, shape) = match self {
-            Array::F32(x) => (WeightRef::F32(values(x)?), x.shape()),
-            Array::F16(x) => (WeightRef::F16(values(x)?), x.shape()),
-            Array::BF16(x) => (WeightRef::BF16(values(x)?.reinterpret_cast::<bf16>()), x.shape()),
-        };
-        Ok(Weight { data, rows: shape[0], cols: shape[1] })
+        Ok(match self {
+            Array::F32(x) => {
+                let (values, n, m) = values(x)?;
+                StoredWeight::of(values, n, m)
+            }
+            Array::F16(x) => {
+                let (values, n, m) = values(x)?;
+                StoredWeight::of(values, n, m)
+            }
+            Array::BF16(x) => {
+                let (bits, n, m) = values(x)?;
+                StoredWeight::of(bits.reinterpret_cast::<bf16>(), n, m)
+            }
+        })
     }
 }
 
@@ -108,7 +117,7 @@ impl Scheme {
     ) -> PyResult<Bound<'py, PyDict>> {
         let array = Array::new(weight)?;
         let w = array.weight()?;
-        let plan = LayerPlan { path: path.into(), n: w.rows, m: w.cols, r, lora_alpha, scaling };
+        let plan = LayerPlan { path: path.into(), n: w.rows(), m: w.cols(), r, lora_alpha, scaling };
         let spec = &self.spec;
         let start = py.detach(|| loram_core::initialize(spec, w, &plan, seed)).map_err(refused)?;
         as_dict(py, start)
@@ -191,7 +200,7 @@ fn schemes(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
 fn sums(py: Python<'_>, weight: &Bound<'_, PyAny>) -> PyResult<(f64, f64)> {
     let array = Array::new(weight)?;
     let w = array.weight()?;
-    Ok(py.detach(|| w.data.sums()))
+    Ok(py.detach(|| w.sums()))
 }
 
 /// All singular values of a weight, descending.

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::plot::{Line, Panel, figure};
 use loram_core::growth::{InitMagnitude, sgd};
 use loram_core::magnitude::Update;
-use loram_core::{LayerPlan, MatRef, SchemeOptions, SchemeSpec, initialize};
+use loram_core::{LayerPlan, SchemeOptions, SchemeSpec, StoredWeight, initialize};
 use loram_nn::kernels::gemm::{View, ViewMut, gemm};
 use plotters::prelude::SeriesLabelPosition;
 use rand::SeedableRng;
@@ -82,7 +82,7 @@ pub fn course(scheme: &'static str, r: usize, steps: usize, tau: f64) -> Result<
     let w = weight(&mut rng);
     let spec = SchemeSpec::parse(scheme, &SchemeOptions::default())?;
     let plan = LayerPlan { path: "layer".into(), n: N, m: M, r, lora_alpha: r as f64, scaling: 1.0 };
-    let start = initialize(&spec, MatRef { data: &w, rows: N, cols: M }, &plan, 5)?;
+    let start = initialize(&spec, StoredWeight::of(&w, N, M), &plan, 5)?;
     let magnitude = InitMagnitude::of(&start);
     let (k1, common) = (magnitude.k1(), 2.0 * (r * r) as f64 * magnitude.nu_a * magnitude.nu_b);
     let init = start.factors;

@@ -7,7 +7,9 @@ use crate::plot::{Line, Panel, figure};
 use loram_core::equivalence::Optimizer;
 use loram_core::growth::{InitMagnitude, Knob};
 use loram_core::magnitude::{Update, nu};
-use loram_core::{Factors, Initialization, LayerPlan, MatRef, SchemeOptions, SchemeSpec, add_product, initialize};
+use loram_core::{
+    Factors, Initialization, LayerPlan, SchemeOptions, SchemeSpec, StoredWeight, add_product, initialize,
+};
 use loram_nn::kernels::gemm::{View, ViewMut, gemm};
 use loram_nn::kernels::optim::{AdamW, adamw_step};
 use plotters::prelude::SeriesLabelPosition;
@@ -137,7 +139,7 @@ impl Task {
 
     fn start(&self, layer: usize, scheme: &str, scaling: f64) -> Result<Initialization> {
         let spec = SchemeSpec::parse(scheme, &SchemeOptions::default())?;
-        let w = MatRef { data: &self.weights[layer], rows: WIDE, cols: WIDE };
+        let w = StoredWeight::of(&self.weights[layer], WIDE, WIDE);
         Ok(initialize(&spec, w, &Self::plan(scaling), layer as u64)?)
     }
 

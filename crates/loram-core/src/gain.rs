@@ -1,7 +1,7 @@
 //! The spectral gain Q\[r\] of LoRAM (2507.06558): the share of a weight's magnitude that s·B₀A₀ has.
 
 use crate::linalg::Spectrum;
-use crate::weight::Weight;
+use crate::weight::StoredWeight;
 use crate::{Error, Result, sketch};
 use serde::{Deserialize, Serialize};
 
@@ -85,8 +85,8 @@ pub fn exact(sigma: &[f64], r: usize) -> f64 {
 
 /// All singular values of a weight (n, m), row-major, descending, in f64. Errors when the decomposition does not converge,
 /// with `path`.
-pub fn singular_values(path: &str, w: Weight<'_>) -> Result<Vec<f64>> {
-    singular_values_of(path, &w.data.to_f32(), w.rows, w.cols)
+pub fn singular_values(path: &str, w: StoredWeight<'_>) -> Result<Vec<f64>> {
+    singular_values_of(path, &w.to_f32(), w.rows(), w.cols())
 }
 
 /// The same of values in f32.
@@ -95,13 +95,13 @@ pub(crate) fn singular_values_of(path: &str, values: &[f32], n: usize, m: usize)
 }
 
 /// Estimate of Q\[r\] in one pass over the weight, deterministic in (seed, path): see [`Gain::Sketch`].
-pub fn sketch_gain(path: &str, w: Weight<'_>, r: usize, seed: u64) -> f64 {
+pub fn sketch_gain(path: &str, w: StoredWeight<'_>, r: usize, seed: u64) -> f64 {
     sketch::of_weight(path, w, seed).gain(r)
 }
 
 /// Estimate of all singular values from one pass over the weight, descending: the spectrum of which [`sketch_gain`] is the
 /// gain. Values far down are those of a typical trained layer rather than of this one. Errors: a weight that is not finite.
-pub fn sketch_spectrum(path: &str, w: Weight<'_>, seed: u64) -> Result<Vec<f64>> {
+pub fn sketch_spectrum(path: &str, w: StoredWeight<'_>, seed: u64) -> Result<Vec<f64>> {
     let found = sketch::of_weight(path, w, seed);
     match found.sums.1.is_finite() {
         true => Ok(found.spectrum()),

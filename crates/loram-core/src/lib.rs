@@ -31,7 +31,6 @@ mod rng;
 mod schemes;
 mod similar;
 mod sketch;
-mod source;
 mod targets;
 mod weight;
 
@@ -45,7 +44,7 @@ pub use gain::{Gain, GainStatistic, exact as exact_gain, log_gain, singular_valu
 pub use lanczos::End;
 pub use linalg::Svd;
 pub use quantise::Quantizer;
-pub use residual::{Stored, residual};
+pub use residual::residual;
 pub use rng::Stream;
 pub use schemes::{
     Behaviour, Components, Context, Initialization, LayerInput, LayerRecipe, Observed, OptionInfo, Scale,
@@ -53,6 +52,5 @@ pub use schemes::{
     principal_components, quantised_base, redistribute_ranks, register, registry, scheme_option, scheme_options,
 };
 pub use similar::similar_name;
-pub use source::{Source, sums};
 pub use targets::{LayerPlan, LinearInfo, plan_layers};
-pub use weight::{MatRef, Weight, WeightRef};
+pub use weight::{BFloat16, Float16, Float32, Float64, StoredWeight, Sums, WeightBytes, WeightElement, WeightFormat};

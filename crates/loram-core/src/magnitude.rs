@@ -3,14 +3,14 @@
 use crate::factors::Factors;
 use crate::linalg::{self, eigen, product, view};
 use crate::sketch;
-use crate::weight::{Weight, WeightRef};
+use crate::weight::StoredWeight;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
 
 /// Σx and Σx² in f64, in blocks of a fixed size, so that any number of threads gives the same bits.
 pub fn sums(x: &[f32]) -> (f64, f64) {
-    WeightRef::F32(x).sums()
+    StoredWeight::of(x, 1, x.len()).sums()
 }
 
 /// ν\[X\]; 0 for no entries.
@@ -20,7 +20,7 @@ pub fn nu(x: &[f32]) -> f64 {
 
 /// ‖W‖₂ of a weight, by passes over it (40 at most) until one raises the estimate of ‖W‖₂² by less than the share
 /// `tolerance`; the same bits for any number of threads. The estimate is never above the norm.
-pub fn spectral_norm(w: Weight<'_>, tolerance: f64) -> f64 {
+pub fn spectral_norm(w: StoredWeight<'_>, tolerance: f64) -> f64 {
     sketch::spectral_norm(w, tolerance)
 }
 

@@ -1,8 +1,7 @@
 //! K·X for K = WᵀW and a few vectors X, in one pass over W as it is stored: a panel of rows is multiplied by X and at once
 //! by the transpose of the result, while it lies in the cache.
 
-use crate::source::Source;
-use crate::weight::{WeightRef, bf16_to_f32};
+use crate::weight::{StoredWeight, WeightBytes, WeightFormat};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -32,14 +31,13 @@ pub(crate) struct Pass<const V: usize> {
     pub sums: (f64, f64),
 }
 
-/// KX and XᵀKX for V vectors, `x[j]` being their entries for input j, and with SUMS those of W, whose values (rows, cols)
-/// come from `source`. V is 8 or 16.
-pub(crate) fn gram_product<const V: usize, const SUMS: bool, S: Source>(
-    source: &S,
-    (rows, cols): (usize, usize),
+/// KX and XᵀKX for V vectors, `x[j]` being their entries for input j, and with SUMS those of W. V is 8 or 16.
+pub(crate) fn gram_product<const V: usize, const SUMS: bool, B: WeightBytes>(
+    w: &StoredWeight<'_, B>,
     x: &[[f32; V]],
-) -> std::result::Result<Pass<V>, S::Error> {
+) -> Result<Pass<V>, B::Error> {
     const { assert!(V.is_multiple_of(TILE)) };
+    let (rows, cols) = (w.rows(), w.cols());
     let wide = cols.div_ceil(WIDE);
     let zeros = || vec![Wide::default(); wide];
     // a plane for each vector, so that neighbouring inputs share a register
@@ -54,7 +52,7 @@ pub(crate) fn gram_product<const V: usize, const SUMS: bool, S: Source>(
             || ([0; 2].map(|_| std::array::from_fn(|_| zeros())), Vec::new()),
             |(panels, buffer), b| {
                 let rows = b * BLOCK..((b + 1) * BLOCK).min(rows);
-                pulp::Arch::new().dispatch(Block::<V, SUMS, S> { source, cols, rows, x: &planes, panels, buffer })
+                pulp::Arch::new().dispatch(Block::<V, SUMS, B> { w, rows, x: &planes, panels, buffer })
             },
         )
         .collect();
@@ -82,20 +80,19 @@ pub(crate) fn add_outer<const V: usize>(inner: &mut [[f64; V]; V], x: &[f32; V])
 }
 
 /// The part of a block of rows. A type of its own, because a closure is not inlined where the vector unit is known.
-struct Block<'a, const V: usize, const SUMS: bool, S> {
-    source: &'a S,
-    cols: usize,
+struct Block<'a, const V: usize, const SUMS: bool, B> {
+    w: &'a StoredWeight<'a, B>,
     rows: Range<usize>,
     x: &'a [Plane; V],
     panels: &'a mut [[Plane; PANEL]; 2],
-    buffer: &'a mut Vec<u64>,
+    buffer: &'a mut Vec<u8>,
 }
 
 /// KX, XᵀKX and the sums of a block.
 type Part<const V: usize> = ([Plane; V], [[f64; V]; V], (f64, f64));
 
-impl<const V: usize, const SUMS: bool, S: Source> pulp::NullaryFnOnce for Block<'_, V, SUMS, S> {
-    type Output = std::result::Result<Part<V>, S::Error>;
+impl<const V: usize, const SUMS: bool, B: WeightBytes> pulp::NullaryFnOnce for Block<'_, V, SUMS, B> {
+    type Output = Result<Part<V>, B::Error>;
 
     #[inline(always)]
     fn call(self) -> Self::Output {
@@ -104,9 +101,10 @@ impl<const V: usize, const SUMS: bool, S: Source> pulp::NullaryFnOnce for Block<
 }
 
 #[inline(always)]
-fn block<const V: usize, const SUMS: bool, S: Source>(
-    Block { source, cols, rows, x, panels, buffer }: Block<'_, V, SUMS, S>,
-) -> std::result::Result<Part<V>, S::Error> {
+fn block<const V: usize, const SUMS: bool, B: WeightBytes>(
+    Block { w, rows, x, panels, buffer }: Block<'_, V, SUMS, B>,
+) -> Result<Part<V>, B::Error> {
+    let (format, cols) = (w.format(), w.cols());
     let wide = cols.div_ceil(WIDE);
     // the values of the panel that begins with a row
     let panel_at = |first: usize| first.min(rows.end) * cols..(first + PANEL).min(rows.end) * cols;
@@ -114,9 +112,11 @@ fn block<const V: usize, const SUMS: bool, S: Source>(
     let mut g = [[0.0; V]; V];
     let mut of_w = [[0.0; WIDE]; 2];
     let [panel, next] = panels;
-    convert(source.fetch(panel_at(rows.start), buffer)?, cols, 0..wide, panel);
+    let here = panel_at(rows.start);
+    convert(format, here.start, w.fetch(here, buffer)?, cols, 0..wide, panel);
     for at in rows.clone().step_by(PANEL) {
-        let coming = source.fetch(panel_at(at + PANEL), buffer)?;
+        let after = panel_at(at + PANEL);
+        let (coming, first) = (w.fetch(after.clone(), buffer)?, after.start);
         // u = W·x, of the panel
         let mut sums = [[Wide::default(); V]; PANEL];
         for part in parts(wide) {
@@ -131,7 +131,7 @@ fn block<const V: usize, const SUMS: bool, S: Source>(
                 }
             }
             // the next panel comes from memory while this one is computed with
-            convert(coming, cols, part, next);
+            convert(format, first, coming, cols, part, next);
         }
         let u = sums.map(|s| s.map(|s| s.iter().sum::<f32>()));
         u.iter().for_each(|u| add_outer(&mut g, u));
@@ -224,27 +224,21 @@ fn add_rows(y: [&mut [Wide]; TILE], row: [&[Wide]; TILE], u: [[f32; TILE]; TILE]
     }
 }
 
-/// Part of the rows that `values` hold; rows beyond them are 0, as are places beyond a row's end.
-#[inline(always)]
-fn convert(values: WeightRef<'_>, cols: usize, part: Range<usize>, panel: &mut [Plane; PANEL]) {
+/// Converts a part of the rows of `cols` values that `bytes` hold, the first of them at position `first` of the weight;
+/// rows beyond them are 0, as are places beyond a row's end.
+fn convert(
+    format: &dyn WeightFormat,
+    first: usize,
+    bytes: &[u8],
+    cols: usize,
+    part: Range<usize>,
+    panel: &mut [Plane; PANEL],
+) {
     let columns = part.start * WIDE..(part.end * WIDE).min(cols);
-    for (i, row) in panel.iter_mut().enumerate() {
-        let out = row[part.clone()].as_flattened_mut();
-        let at = i * cols;
-        if at + cols > values.len() {
-            out.fill(0.0);
-            continue;
-        }
-        let (from, out) = (at + columns.start..at + columns.end, &mut out[..columns.len()]);
-        // inlined where the vector unit is known
-        if let WeightRef::BF16(x) = values {
-            for (o, x) in out.iter_mut().zip(&x[from]) {
-                *o = bf16_to_f32(*x);
-            }
-        } else {
-            values.read(from, out);
-        }
-    }
+    let rows = format.values_in(bytes.len()).checked_div(cols).unwrap_or(0);
+    let mut out = panel.each_mut().map(|row| row[part.clone()].as_flattened_mut());
+    format.read_columns(first, bytes, cols, columns, &mut out[..rows]);
+    out[rows..].iter_mut().for_each(|row| row.fill(0.0));
 }
 
 #[cfg(test)]
@@ -256,9 +250,9 @@ mod tests {
         let normals = |k, len| Stream::new(k, "w", 0).normals(len, 1.0).into_iter().map(|x| x as f32);
         let w: Vec<f32> = normals(0, n * m).collect();
         let x: Vec<[f32; V]> = normals(1, m * V).collect::<Vec<_>>().as_chunks::<V>().0.to_vec();
-        let values = WeightRef::F32(&w);
-        let Ok(Pass { y, g, sums }) = gram_product::<V, true, _>(&values, (n, m), &x);
-        let want = values.sums();
+        let stored = StoredWeight::of(&w, n, m);
+        let Ok(Pass { y, g, sums }) = gram_product::<V, true, _>(&stored, &x);
+        let want = stored.sums();
         assert!((sums.0 - want.0).abs() + (sums.1 - want.1).abs() < 1e-6 * want.1, "{n}×{m}: {sums:?} {want:?}");
         let row = |i: usize| &w[i * m..(i + 1) * m];
         for a in 0..V {

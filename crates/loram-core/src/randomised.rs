@@ -2,7 +2,7 @@
 
 use crate::linalg::{Svd, eigen, product, qr, svd, thin_qr, to_f64, view, wide_product};
 use crate::panel::{Pass, gram_product};
-use crate::weight::{Weight, WeightRef};
+use crate::weight::StoredWeight;
 use crate::{Error, Result};
 use faer::{Mat, MatRef};
 
@@ -27,7 +27,7 @@ pub(crate) fn randomised_svd(
 ) -> Result<Svd> {
     let mut x = omega;
     for _ in 0..=niter {
-        let w = Weight { data: WeightRef::F32(values), rows: n, cols: m };
+        let w = StoredWeight::of(values, n, m);
         x = qr(gram_times(w, &x)).0;
     }
     triples(path, view(values, n, m), to_f64(x.as_ref()), r)
@@ -47,7 +47,7 @@ pub(crate) fn krylov_svd(
     niter: usize,
     r: usize,
 ) -> Result<Svd> {
-    let w = Weight { data: WeightRef::F32(values), rows: n, cols: m };
+    let w = StoredWeight::of(values, n, m);
     let b = omega.ncols();
     // no more columns than there are dimensions
     let columns = (passes(niter) * b).min(m);
@@ -99,13 +99,13 @@ fn diverged(path: &str) -> Error {
 }
 
 /// WᵀW·X, [`LANES`] vectors at a time.
-fn gram_times(w: Weight<'_>, x: &Mat<f32>) -> Mat<f32> {
+fn gram_times(w: StoredWeight<'_>, x: &Mat<f32>) -> Mat<f32> {
     let mut out = Mat::zeros(x.nrows(), x.ncols());
     for first in (0..x.ncols()).step_by(LANES) {
         let count = LANES.min(x.ncols() - first);
         let entry = |j: usize, k: usize| if k < count { x[(j, first + k)] } else { 0.0 };
         let lanes: Vec<[f32; LANES]> = (0..x.nrows()).map(|j| std::array::from_fn(|k| entry(j, k))).collect();
-        let Ok(Pass { y, .. }) = gram_product::<LANES, false, _>(&w.data, (w.rows, w.cols), &lanes);
+        let Ok(Pass { y, .. }) = gram_product::<LANES, false, _>(&w, &lanes);
         for k in 0..count {
             out.col_mut(first + k).iter_mut().zip(&y).for_each(|(o, y)| *o = y[k]);
         }

@@ -10,8 +10,7 @@
 use crate::linalg;
 use crate::panel::{Pass, add_outer, gram_product};
 use crate::rng::Stream;
-use crate::source::{self, Source};
-use crate::weight::Weight;
+use crate::weight::{StoredWeight, WeightBytes};
 
 /// Random vectors.
 const VECTORS: usize = 8;
@@ -28,25 +27,20 @@ pub(crate) struct Sketch {
     moments: [f64; 3],
 }
 
-/// The pass over values of `shape` (rows, columns), deterministic in (seed, path).
-pub(crate) fn sketch<S: Source>(
-    path: &str,
-    source: &S,
-    shape: (usize, usize),
-    seed: u64,
-) -> std::result::Result<Sketch, S::Error> {
-    let side = shape.0.min(shape.1);
-    let signs = Stream::new(seed, path, 2).signs(shape.1);
-    let Pass { y, g, mut sums } = gram_product::<VECTORS, true, S>(source, shape, &signs)?;
+/// The pass over a weight, deterministic in (seed, path).
+pub(crate) fn sketch<B: WeightBytes>(path: &str, w: &StoredWeight<'_, B>, seed: u64) -> Result<Sketch, B::Error> {
+    let side = w.rows().min(w.cols());
+    let signs = Stream::new(seed, path, 2).signs(w.cols());
+    let Pass { y, g, mut sums } = gram_product::<VECTORS, true, B>(w, &signs)?;
     if !sums.1.is_finite() {
-        sums = source::sums(source)?;
+        sums = w.try_sums()?;
     }
     Ok(Sketch { sums, side, moments: moments(&g, &inner(&y), sums.1, side) })
 }
 
 /// The same of a weight in memory.
-pub(crate) fn of_weight(path: &str, w: Weight<'_>, seed: u64) -> Sketch {
-    let Ok(sketch) = sketch(path, &w.data, (w.rows, w.cols), seed);
+pub(crate) fn of_weight(path: &str, w: StoredWeight<'_>, seed: u64) -> Sketch {
+    let Ok(sketch) = sketch(path, &w, seed);
     sketch
 }
 
@@ -76,18 +70,18 @@ impl Sketch {
 
 /// ‖W‖₂ by at most 40 passes over the weight (subspace iteration with eight vectors), until one gains less than
 /// `tolerance`.
-pub(crate) fn spectral_norm(w: Weight<'_>, tolerance: f64) -> f64 {
-    let mut omega = Stream::new(0, "spectral norm", 0).signs(w.cols);
+pub(crate) fn spectral_norm(w: StoredWeight<'_>, tolerance: f64) -> f64 {
+    let mut omega = Stream::new(0, "spectral norm", 0).signs(w.cols());
     let mut last = 0.0;
     for _ in 0..40 {
         let mut columns: Vec<Vec<f64>> =
-            (0..VECTORS.min(w.cols)).map(|k| omega.iter().map(|o| f64::from(o[k])).collect()).collect();
+            (0..VECTORS.min(w.cols())).map(|k| omega.iter().map(|o| f64::from(o[k])).collect()).collect();
         linalg::orthonormalise(&mut columns);
         omega.fill(Lane::default());
         for (k, c) in columns.iter().enumerate() {
             omega.iter_mut().zip(c).for_each(|(o, x)| o[k] = *x as f32);
         }
-        let Ok(Pass { y, g, .. }) = gram_product::<VECTORS, false, _>(&w.data, (w.rows, w.cols), &omega);
+        let Ok(Pass { y, g, .. }) = gram_product::<VECTORS, false, _>(&w, &omega);
         let g = faer::Mat::from_fn(VECTORS, VECTORS, |i, j| g[i][j]);
         let top = linalg::eigen(g.as_ref(), false).and_then(|(s, _)| s.last().copied()).unwrap_or(0.0);
         if top <= last * (1.0 + tolerance) {
@@ -205,7 +199,6 @@ impl Shape {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weight::WeightRef;
 
     #[test]
     fn the_family_is_recovered_from_its_own_moments() {
@@ -230,17 +223,15 @@ mod tests {
         let (n, m) = (60, 45);
         let x: Vec<f32> = Stream::new(0, "w", 0).normals(n * m, 1.0).iter().map(|&x| x as f32).collect();
         let want = linalg::svd(linalg::mat(&x, n, m).as_ref()).unwrap().s[0];
-        let found = spectral_norm(Weight { data: WeightRef::F32(&x), rows: n, cols: m }, 1e-5);
+        let found = spectral_norm(StoredWeight::of(&x, n, m), 1e-5);
         assert!((found / want - 1.0).abs() < 1e-3, "{found} {want}");
-        assert_eq!(spectral_norm(Weight { data: WeightRef::F32(&[0.0; 6]), rows: 2, cols: 3 }, 1e-5), 0.0);
-        assert!(
-            (spectral_norm(Weight { data: WeightRef::F32(&[3.0, 4.0]), rows: 2, cols: 1 }, 1e-5) - 5.0).abs() < 1e-5
-        );
+        assert_eq!(spectral_norm(StoredWeight::of(&[0.0; 6], 2, 3), 1e-5), 0.0);
+        assert!((spectral_norm(StoredWeight::of(&[3.0, 4.0], 2, 1), 1e-5) - 5.0).abs() < 1e-5);
     }
 
     #[test]
     fn extremes() {
-        let gain = |w: &[f32], n, m, r| of_weight("x", Weight { data: WeightRef::F32(w), rows: n, cols: m }, 0).gain(r);
+        let gain = |w: &[f32], n, m, r| of_weight("x", StoredWeight::of(w, n, m), 0).gain(r);
         let ones = vec![1.0f32; 64 * 32];
         assert!(gain(&ones, 64, 32, 1) > 0.8, "rank one: Q[1] = 1");
         let mut eye = vec![0.0f32; 64 * 64];
@@ -253,7 +244,7 @@ mod tests {
         }
         assert_eq!(gain(&[0.0; 12], 4, 3, 2), 0.0);
         // the spectrum has the gains of the fit, and the norm of the weight
-        let w = Weight { data: WeightRef::F32(&eye), rows: 64, cols: 64 };
+        let w = StoredWeight::of(&eye, 64, 64);
         let sigma = of_weight("x", w, 0).spectrum();
         assert_eq!(sigma.len(), 64);
         assert!((sigma.iter().map(|x| x * x).sum::<f64>() - 64.0).abs() < 1e-9 && sigma.is_sorted_by(|a, b| a >= b));

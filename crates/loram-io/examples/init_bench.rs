@@ -4,7 +4,7 @@
 //!     init_bench start JOB.json                           # starts of single layers; prints times, memory, errors
 
 use half::bf16;
-use loram_core::{LayerPlan, MatRef, SchemeOptions, SchemeSpec, initialize, residual};
+use loram_core::{LayerPlan, SchemeOptions, SchemeSpec, StoredWeight, initialize, residual};
 use loram_io::checkpoint::{DType, INDEX_FILE, SINGLE_FILE, SafetensorsWriter, TensorSpec, pt_metadata};
 use loram_io::{Checkpoint, Error, Result, atomic};
 use rayon::prelude::*;
@@ -177,7 +177,7 @@ fn start(job: &Path) -> Result<()> {
         let before = memory("VmRSS");
         let clock = Instant::now();
         let plan = LayerPlan { path: name.into(), n, m, r: job.r, lora_alpha: job.r as f64, scaling: 1.0 };
-        let made = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan, 0)?;
+        let made = initialize(&spec, StoredWeight::of(&w, n, m), &plan, 0)?;
         residual(&mut w, &made);
         let seconds = clock.elapsed().as_secs_f64();
         let left = w.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();

@@ -1,9 +1,8 @@
 //! The weight of a linear layer in a checkpoint, whichever way round it is stored.
 
-use crate::checkpoint::DType;
 use crate::config::TensorNames;
 use crate::{Checkpoint, Error, Result, TensorRef};
-use loram_core::{Initialization, LayerInput, LayerPlan, SchemeSpec, Weight, WeightRef, initialize};
+use loram_core::{Initialization, LayerInput, LayerPlan, SchemeSpec, StoredWeight, initialize};
 
 /// Where a layer's weight is.
 pub(crate) struct LayerWeight {
@@ -32,43 +31,25 @@ impl LayerWeight {
         Ok(transposed(&values, m, n))
     }
 
-    /// Starts the layer, from its file where one pass is all it takes, else from the values where they lie.
+    /// Initialises the layer: from its file where one pass is all it takes, else from the values in place.
     pub fn start(&self, plan: &LayerPlan, scheme: &SchemeSpec, seed: u64) -> Result<Initialization> {
-        let in_order = !self.transposed && self.tensor.shape() == [plan.n, plan.m];
-        if scheme.one_pass()
-            && in_order
-            && let Some(source) = self.tensor.source()
-        {
-            return Ok(initialize(scheme, LayerInput::read(scheme, &source, plan, seed)?, plan, seed)?);
+        if scheme.one_pass() && !self.transposed && self.tensor.shape() == [plan.n, plan.m] {
+            let layer = LayerInput::read(scheme, &self.tensor.in_file()?, plan, seed)?;
+            return Ok(initialize(scheme, layer, plan, seed)?);
         }
         Ok(self.with(plan.n, plan.m, |w| initialize(scheme, w, plan, seed))??)
     }
 
-    /// Works on the values (n, m) where they lie: they are copied only for types that cannot be read in place and for
-    /// transposed weights. An error when the weight has another shape.
-    pub fn with<R>(&self, n: usize, m: usize, work: impl FnOnce(Weight<'_>) -> R) -> Result<R> {
+    /// Works on the weight (n, m) in place; transposed weights are copied. An error when the weight has another shape.
+    pub fn with<R>(&self, n: usize, m: usize, work: impl FnOnce(StoredWeight<'_>) -> R) -> Result<R> {
         let stored = if self.transposed { [m, n] } else { [n, m] };
         if self.tensor.shape() != stored {
             let what = format!("expected shape {stored:?}, found {:?}", self.tensor.shape());
             return Err(Error::Tensor { name: self.tensor.name().into(), what });
         }
-        let copy;
-        let data = match self.in_place().filter(|_| !self.transposed) {
-            Some(data) => data,
-            None => {
-                copy = self.values()?;
-                WeightRef::F32(&copy)
-            }
-        };
-        Ok(work(Weight { data, rows: n, cols: m }))
-    }
-
-    fn in_place(&self) -> Option<WeightRef<'_>> {
-        match self.tensor.dtype() {
-            DType::F32 => self.tensor.as_f32().map(WeightRef::F32),
-            DType::F16 => self.tensor.as_f16().map(WeightRef::F16),
-            DType::BF16 => self.tensor.as_bf16().map(WeightRef::BF16),
-            _ => None,
+        match self.transposed {
+            true => Ok(work(StoredWeight::of(&self.values()?, n, m))),
+            false => Ok(work(self.tensor.stored()?)),
         }
     }
 }

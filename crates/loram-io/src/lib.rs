@@ -25,7 +25,7 @@ pub mod tokenizer;
 pub mod verify;
 
 pub use adapter::{Adapter, AdapterForm};
-pub use checkpoint::{Checkpoint, DType, FileSource, TensorRef};
+pub use checkpoint::{Checkpoint, DType, FileBytes, TensorRef};
 pub use config::{DecoderConfig, EncoderConfig, ModelConfig};
 pub use error::{Error, Result};
 pub use linear::linear_modules;

@@ -25,7 +25,7 @@ pub fn weight_norms<'a>(
     let norms = |plan: &LayerPlan| {
         let Ok(weight) = LayerWeight::find(ckpt, &names, &plan.path) else { return Ok(None) };
         let found = weight.with(plan.n, plan.m, |w| WeightNorms {
-            frobenius: w.data.sums().1.sqrt(),
+            frobenius: w.sums().1.sqrt(),
             spectral: magnitude::spectral_norm(w, 1e-3),
         })?;
         weight.tensor.release();

@@ -232,7 +232,7 @@ fn compared(own: &SchemeSpec) -> Result<Vec<SchemeSpec>> {
 
 fn planned(weight: &LayerWeight, p: &LayerPlan, o: &PlanOptions, others: &[SchemeSpec]) -> Result<PlannedLayer> {
     weight.with(p.n, p.m, |w| {
-        let squares = w.data.sums().1;
+        let squares = w.sums().1;
         let nu_w = squares / (p.n * p.m) as f64;
         let estimate = sketch_spectrum(&p.path, w, o.seed)?;
         let computed = if o.exact { Some(singular_values(&p.path, w)?) } else { None };

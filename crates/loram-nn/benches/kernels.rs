@@ -5,11 +5,12 @@
 //! Products report FLOP per second as elements per second, all others bytes that must be read and written.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use loram_core::StoredWeight;
 use loram_nn::kernels::activation::{Act, act_backward, act_forward, swiglu, swiglu_backward_inplace};
 use loram_nn::kernels::attention::{AttnDropout, AttnShape, attention, attention_backward, attention_cached};
 use loram_nn::kernels::cross_entropy::softmax_cross_entropy;
 use loram_nn::kernels::elementwise::{add_assign, bias_grad, dropout_forward, sum_squares};
-use loram_nn::kernels::embedding::{Table, gather, scatter_add};
+use loram_nn::kernels::embedding::{gather_stored, scatter_add};
 use loram_nn::kernels::gemm::{Term, View, ViewMut, gemm, gemm_sum};
 use loram_nn::kernels::norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
 use loram_nn::kernels::optim::{AdamW, adamw_step};
@@ -141,9 +142,10 @@ fn rows(c: &mut Criterion) {
     });
     let ids: Vec<u32> = (0..T as u32).map(|i| i * 7919 % VOCAB as u32).collect();
     let words = data(VOCAB * WIDTH);
+    let table = StoredWeight::of(&words, VOCAB, WIDTH);
     let mut dwords = zeros(VOCAB * WIDTH);
     g.bench_function("gather", |bench| {
-        bench.iter(|| gather(Table::F32(&words), WIDTH, &ids, black_box(&mut y), false));
+        bench.iter(|| gather_stored(table, &ids, black_box(&mut y), false));
     });
     g.bench_function("scatter_add", |bench| {
         bench.iter(|| scatter_add(&dy, &ids, black_box(&mut dwords), WIDTH));

@@ -3,14 +3,13 @@
 use crate::Result;
 #[cfg(gpu)]
 use crate::cuda;
-use crate::cuda::on_gpu;
 #[cfg(gpu)]
 use crate::cuda::product::{Side, product};
 use crate::kernels::activation::{self, Act};
 use crate::kernels::attention::{self, AttnShape};
 use crate::kernels::gemm::gemm;
 use crate::kernels::{elementwise, embedding, norm};
-use crate::tensor::{Compute, Tensor, typed};
+use crate::tensor::{Tensor, typed};
 
 /// Statistics of a norm for each row: 1/σ, and the mean for layer norm.
 #[derive(Debug)]
@@ -254,16 +253,10 @@ pub(crate) fn add_t_times(out: &mut Tensor, s: f64, a: &Tensor, b: &Tensor) {
 
 /// out (ids × cols) = (accumulate ? out : 0) + rows of a table in the number type of `out`. An error names an id beyond it.
 pub(crate) fn gather(table: &Tensor, ids: &[u32], out: &mut Tensor, accumulate: bool) -> Result<()> {
-    use embedding::{Table, check, gather};
     let cols = table.cols();
-    match table.compute() {
-        Compute::F32 => gather(Table::F32(table.as_slice()), cols, ids, out.f32s_mut(), accumulate)?,
-        Compute::F64 => gather::<f64>(Table::F64(table.as_slice()), cols, ids, out.as_mut_slice(), accumulate)?,
-        Compute::CudaF32 | Compute::CudaBf16 => {
-            check(ids, table.rows())?;
-            on_gpu!(cuda::rows::gather(table, ids, out, accumulate));
-        }
-    }
+    typed!(table, T, embedding::gather::<T>(table.as_slice(), cols, ids, out.as_mut_slice(), accumulate), gpu: {
+        embedding::check(ids, table.rows()).map(|()| cuda::rows::gather(table, ids, out, accumulate))
+    })?;
     Ok(())
 }
 

@@ -219,7 +219,7 @@ impl Tensor {
             for (d, &s) in self.as_mut_slice::<T>().iter_mut().zip(values) {
                 *d = T::from_f32(s);
             }
-        }, gpu: cuda::product::in_pieces(self.buffer(), values, |x| x))
+        }, gpu: cuda::product::upload_f32(self.buffer(), 0, values))
     }
 
     /// Sets every element to 0.

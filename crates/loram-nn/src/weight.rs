@@ -1,16 +1,17 @@
 //! Frozen matrices, in the type in which the checkpoint stores them.
 
 use crate::cuda;
+use crate::kernels::Real;
 #[cfg(gpu)]
 use crate::kernels::embedding::check;
-use crate::kernels::embedding::{Table, gather};
+use crate::kernels::embedding::gather_stored;
 use crate::kernels::gemm::{Term, View, ViewMut, gemm_sum};
 use crate::kernels::par::{RowsMut, for_rows};
-use crate::kernels::simd::simd;
+use crate::kernels::real::f32s;
 use crate::tensor::{Compute, Element, Tensor, typed};
 use crate::{Error, Result};
-use half::{bf16, f16};
-use loram_io::{DType, TensorRef};
+use loram_core::StoredWeight;
+use loram_io::TensorRef;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use std::sync::Arc;
 /// Elements that are converted at a time: large enough to keep all threads busy, small enough for the caches.
 const TILE: usize = 1 << 20;
 
-/// A frozen matrix `(rows, cols)`, row-major, mapped from its file or owned. 16-bit weights are converted tile by tile
-/// inside products and never exist whole in another type. Cheap to clone.
+/// A frozen matrix `(rows, cols)`, row-major, mapped from its file or owned. Weights in formats narrower than f32 are
+/// converted tile by tile inside products and never exist whole in another type. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Weight {
     rows: usize,
@@ -31,40 +32,32 @@ pub struct Weight {
 
 #[derive(Debug, Clone)]
 enum Data {
+    /// In its file, in its stored format.
     Mapped(TensorRef),
-    F32(Arc<Vec<f32>>),
-    F16(Arc<Vec<f16>>),
-    BF16(Arc<Vec<bf16>>),
+    /// In memory, in f32.
+    Values(Arc<Vec<f32>>),
 }
 
 impl Weight {
-    /// A weight in a checkpoint: used in place when its type and alignment allow. Vectors become one row.
+    /// A weight in a checkpoint: used in place when products can read it there. Vectors become one row.
     pub fn from_tensor(t: &TensorRef) -> Result<Weight> {
-        let (rows, cols) = match *t.shape() {
-            [n, m] => (n, m),
-            [m] => (1, m),
-            _ => {
-                return Err(Error::Layer {
-                    path: t.name().into(),
-                    what: format!("expected a matrix, found {:?}", t.shape()),
-                });
-            }
+        if t.shape().len() > 2 || t.shape().is_empty() {
+            let what = format!("expected a matrix, found {:?}", t.shape());
+            return Err(Error::Layer { path: t.name().into(), what });
+        }
+        let stored = t.stored()?;
+        let narrow = stored.bytes().len() < stored.len() * size_of::<f32>();
+        let data = match narrow || stored.as_f32().is_some() {
+            true => Data::Mapped(t.clone()),
+            false => Data::Values(Arc::new(stored.to_vec())),
         };
-        let in_place = t.as_f32().is_some() || t.as_f16().is_some() || t.as_bf16().is_some();
-        let data = match t.dtype() {
-            _ if in_place => Data::Mapped(t.clone()),
-            // misaligned, which safetensors' own writer never produces: one copy in the stored type
-            DType::F16 => Data::F16(Arc::new(bytemuck::pod_collect_to_vec(t.bytes()))),
-            DType::BF16 => Data::BF16(Arc::new(bytemuck::pod_collect_to_vec(t.bytes()))),
-            _ => Data::F32(Arc::new(t.to_f32()?)),
-        };
-        Ok(Weight { rows, cols, data, resident: cuda::Resident::default() })
+        Ok(Weight { rows: stored.rows(), cols: stored.cols(), data, resident: cuda::Resident::default() })
     }
 
     /// A weight of the given row-major values.
     pub fn from_f32(rows: usize, cols: usize, values: Vec<f32>) -> Weight {
         assert_eq!(values.len(), rows * cols, "values of a {rows}×{cols} weight");
-        Weight { rows, cols, data: Data::F32(Arc::new(values)), resident: cuda::Resident::default() }
+        Weight { rows, cols, data: Data::Values(Arc::new(values)), resident: cuda::Resident::default() }
     }
 
     /// Output features.
@@ -79,38 +72,25 @@ impl Weight {
 
     /// True for weights that are held in f32: these can be changed in place without loss.
     pub fn is_f32(&self) -> bool {
-        matches!(self.table(), Table::F32(_))
+        self.stored().as_f32().is_some()
     }
 
     /// Bytes that the weight takes, mapped or owned.
     pub fn bytes(&self) -> usize {
-        self.rows * self.cols * if self.is_f32() { 4 } else { 2 }
+        self.stored().bytes().len()
     }
 
-    fn table(&self) -> Table<'_> {
+    /// The weight in its stored format.
+    pub fn stored(&self) -> StoredWeight<'_> {
         match &self.data {
-            Data::F32(v) => Table::F32(v),
-            Data::F16(v) => Table::F16(v),
-            Data::BF16(v) => Table::Bf16(v),
-            Data::Mapped(t) => match (t.as_f32(), t.as_f16(), t.as_bf16()) {
-                (Some(v), ..) => Table::F32(v),
-                (_, Some(v), _) => Table::F16(v),
-                (.., Some(v)) => Table::Bf16(v),
-                _ => unreachable!("checked when the weight was made"),
-            },
+            Data::Mapped(t) => t.stored().expect("checked when the weight was made"),
+            Data::Values(v) => StoredWeight::of(v, self.rows, self.cols),
         }
     }
 
     /// All elements in f32, row-major; borrowed where they are held so.
     pub fn to_f32(&self) -> Cow<'_, [f32]> {
-        match self.table() {
-            Table::F32(v) => Cow::Borrowed(v),
-            _ => {
-                let mut out = vec![0.0; self.rows * self.cols];
-                self.convert_rows(0..self.rows, &mut out);
-                Cow::Owned(out)
-            }
-        }
+        self.stored().to_f32()
     }
 
     /// All elements as a tensor.
@@ -118,15 +98,15 @@ impl Weight {
         let mut out = Tensor::scratch(compute, self.rows, self.cols);
         typed!(
             out, T, self.convert_rows::<T>(0..self.rows, out.as_mut_slice()),
-            gpu: out = cuda::product::upload_weight(self, self.table(), compute)
+            gpu: out = cuda::product::upload_weight(self.stored(), compute)
         );
         out
     }
 
     /// W ← `f`(W) on an owned copy in f32; the mapped pages are let go.
     pub fn change(&mut self, f: impl FnOnce(&mut [f32])) {
-        let mut values = match std::mem::replace(&mut self.data, Data::F32(Arc::new(Vec::new()))) {
-            Data::F32(v) => Arc::try_unwrap(v).unwrap_or_else(|v| (*v).clone()),
+        let mut values = match std::mem::replace(&mut self.data, Data::Values(Arc::new(Vec::new()))) {
+            Data::Values(v) => Arc::try_unwrap(v).unwrap_or_else(|v| (*v).clone()),
             other => {
                 let old = Weight { data: other, resident: cuda::Resident::default(), ..*self };
                 let copy = old.to_f32().into_owned();
@@ -135,7 +115,7 @@ impl Weight {
             }
         };
         f(&mut values);
-        self.data = Data::F32(Arc::new(values));
+        self.data = Data::Values(Arc::new(values));
         self.resident = cuda::Resident::default();
     }
 
@@ -150,44 +130,31 @@ impl Weight {
     #[cfg(gpu)]
     pub(crate) fn on_gpu(&self, like: &Tensor) -> &Tensor {
         self.resident.get_or_init(|| {
-            let uploaded = cuda::product::upload_weight(self, self.table(), like.compute());
+            let uploaded = cuda::product::upload_weight(self.stored(), like.compute());
             self.release();
             uploaded
         })
     }
 
     /// Rows `range` converted to `T`.
-    pub(crate) fn convert_rows<T: Element>(&self, range: Range<usize>, out: &mut [T]) {
-        let cols = self.cols;
-        let first = range.start;
+    fn convert_rows<T: Element>(&self, range: Range<usize>, out: &mut [T]) {
+        let (stored, cols, first) = (self.stored(), self.cols, range.start);
         for_rows(RowsMut(out, cols), range.len(), cols, |out, r| {
             let at = (first + r.start) * cols..(first + r.end) * cols;
-            self.convert(at, out.0);
+            match f32s(out.0) {
+                Some(out) => stored.read(at, out),
+                None => {
+                    let mut values = vec![0.0; at.len()];
+                    stored.read(at, &mut values);
+                    out.0.iter_mut().zip(values).for_each(|(o, x)| *o = T::from_f32(x));
+                }
+            }
         });
-    }
-
-    fn convert<T: Element>(&self, at: Range<usize>, out: &mut [T]) {
-        fn each<T, S: Copy>(out: &mut [T], src: &[S], f: impl Fn(S) -> T) {
-            simd(
-                #[inline(always)]
-                || {
-                    for (o, &s) in out.iter_mut().zip(src) {
-                        *o = f(s);
-                    }
-                },
-            );
-        }
-        match self.table() {
-            Table::F32(v) => each(out, &v[at], T::from_f32),
-            Table::F64(v) => each(out, &v[at], T::from_f64),
-            Table::F16(v) => each(out, &v[at], T::from_f16),
-            Table::Bf16(v) => each(out, &v[at], T::from_bf16),
-        }
     }
 
     /// out (ids × cols) = (accumulate ? out : 0) + the rows with the given ids, e.g. the embeddings of tokens.
     pub(crate) fn gather(&self, ids: &[u32], out: &mut Tensor, accumulate: bool) -> Result<()> {
-        typed!(out, T, gather::<T>(self.table(), self.cols, ids, out.as_mut_slice(), accumulate), gpu: {
+        typed!(out, T, gather_stored::<T>(self.stored(), ids, out.as_mut_slice(), accumulate), gpu: {
             check(ids, self.rows).map(|()| cuda::rows::gather(self.on_gpu(out), ids, out, accumulate))
         })?;
         Ok(())
@@ -195,9 +162,8 @@ impl Weight {
 
     /// The elements, where they have the type of the product.
     fn direct<T: Element>(&self) -> Option<View<'_, T>> {
-        let Table::F32(v) = self.table() else { return None };
-        (T::NAME == <f32 as crate::kernels::Real>::NAME)
-            .then(|| View::new(bytemuck::cast_slice(v), self.rows, self.cols))
+        let values = self.stored().as_f32()?;
+        (T::NAME == <f32 as Real>::NAME).then(|| View::new(bytemuck::cast_slice(values), self.rows, self.cols))
     }
 
     /// y (t × rows) = (accumulate ? y : 0) + x·Wᵀ + Σ `extra`, x: (t × cols).

@@ -71,10 +71,10 @@ impl<'a> Context<'a> {
     /// Σx and Σx² of the weight, both finite. Needs [`WeightUse::Sums`](super::WeightUse).
     pub fn sums(&self) -> Result<(f64, f64)> {
         let sums = match &self.input.weight {
-            Given::Values(w) => w.data.sums(),
+            Given::Values(w) => w.sums(),
             Given::Sums(sums) => *sums,
             Given::Sketch(sketch) => sketch.sums,
-            Given::Shape | Given::Wrong(_) => return Err(self.not_given("the sums of the weight")),
+            Given::Shape | Given::Wrong(..) => return Err(self.not_given("the sums of the weight")),
         };
         self.finite(sums.1)?;
         Ok(sums)
@@ -94,8 +94,8 @@ impl<'a> Context<'a> {
     /// The weight in f32, (n, m) row-major, all finite. Needs [`WeightUse::Values`](super::WeightUse).
     pub fn values(&self) -> Result<Cow<'_, [f32]>> {
         let Given::Values(w) = &self.input.weight else { return Err(self.not_given("the values of the weight")) };
-        self.finite(w.data.sums().1)?;
-        Ok(w.data.to_f32())
+        self.finite(w.sums().1)?;
+        Ok(w.to_f32())
     }
 
     /// r singular triples of the weight.

@@ -2,7 +2,7 @@
 
 use super::observed::Observed;
 use crate::sketch::Sketch;
-use crate::weight::{MatRef, Weight};
+use crate::weight::StoredWeight;
 
 /// How much a scheme reads of a layer's weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,14 +28,14 @@ pub struct LayerInput<'a> {
 pub(super) enum Given<'a> {
     /// Its shape alone.
     Shape,
-    /// A source of another number of values than the layer has.
-    Wrong(usize),
+    /// A weight of another shape than the layer has.
+    Wrong(usize, usize),
     /// Σx and Σx².
     Sums((f64, f64)),
     /// The same and an estimate of the spectrum.
     Sketch(Sketch),
     /// All values.
-    Values(Weight<'a>),
+    Values(StoredWeight<'a>),
 }
 
 impl<'a> LayerInput<'a> {
@@ -57,14 +57,8 @@ impl<'a> LayerInput<'a> {
     }
 }
 
-impl<'a> From<Weight<'a>> for LayerInput<'a> {
-    fn from(w: Weight<'a>) -> LayerInput<'a> {
+impl<'a> From<StoredWeight<'a>> for LayerInput<'a> {
+    fn from(w: StoredWeight<'a>) -> LayerInput<'a> {
         LayerInput { weight: Given::Values(w), observed: None }
-    }
-}
-
-impl<'a> From<MatRef<'a>> for LayerInput<'a> {
-    fn from(w: MatRef<'a>) -> LayerInput<'a> {
-        Weight::from(w).into()
     }
 }

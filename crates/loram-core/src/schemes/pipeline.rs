@@ -9,8 +9,8 @@ use super::recipe::LayerRecipe;
 use super::spec::SchemeSpec;
 use crate::factors::Factors;
 use crate::sketch::sketch;
-use crate::source::{Source, sums};
 use crate::targets::LayerPlan;
+use crate::weight::{StoredWeight, WeightBytes};
 use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -134,19 +134,18 @@ pub fn quantised_base<'a>(
 }
 
 impl<'a> LayerInput<'a> {
-    /// As much as the scheme reads of a weight (plan.n, plan.m), in one pass over its source, for schemes with
-    /// [`SchemeSpec::one_pass`]; its shape alone for others. The error is that of the source.
-    pub fn read<S: Source>(
+    /// As much as the scheme reads of a weight (plan.n, plan.m), in one pass over its bytes, for schemes with
+    /// [`SchemeSpec::one_pass`]; its shape alone for others. The error is that of the bytes.
+    pub fn read<B: WeightBytes>(
         spec: &SchemeSpec,
-        source: &S,
+        w: &StoredWeight<'_, B>,
         plan: &LayerPlan,
         seed: u64,
-    ) -> std::result::Result<LayerInput<'a>, S::Error> {
-        let (n, m) = (plan.n, plan.m);
+    ) -> std::result::Result<LayerInput<'a>, B::Error> {
         let weight = match spec.behaviour().weight {
-            _ if source.len() != n * m => Given::Wrong(source.len()),
-            WeightUse::Sums => Given::Sums(sums(source)?),
-            WeightUse::Sketch => Given::Sketch(sketch(&plan.path, source, (n, m), seed)?),
+            _ if (w.rows(), w.cols()) != (plan.n, plan.m) => Given::Wrong(w.rows(), w.cols()),
+            WeightUse::Sums => Given::Sums(w.try_sums()?),
+            WeightUse::Sketch => Given::Sketch(sketch(&plan.path, w, seed)?),
             WeightUse::Shape | WeightUse::Values => Given::Shape,
         };
         Ok(LayerInput { weight, observed: None })
@@ -157,10 +156,10 @@ impl<'a> LayerInput<'a> {
         let (n, m) = (plan.n, plan.m);
         let needs = spec.behaviour().weight;
         let what = match &self.weight {
-            Given::Values(w) if (w.rows, w.cols, w.data.len()) != (n, m, n * m) => {
-                format!("expected a weight ({n}, {m}), found ({}, {})", w.rows, w.cols)
+            Given::Values(w) if (w.rows(), w.cols()) != (n, m) => {
+                format!("expected a weight ({n}, {m}), found ({}, {})", w.rows(), w.cols())
             }
-            Given::Wrong(found) => format!("expected a weight ({n}, {m}), found {found} values"),
+            Given::Wrong(rows, cols) => format!("expected a weight ({n}, {m}), found ({rows}, {cols})"),
             Given::Sums(_) if needs > WeightUse::Sums => {
                 format!("`{spec}` with these options needs the weight, not only its sums")
             }

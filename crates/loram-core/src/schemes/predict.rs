@@ -6,7 +6,7 @@ use crate::Result;
 use crate::growth::{InitMagnitude, LayerFacts, k1_of_factors};
 use crate::magnitude;
 use crate::targets::LayerPlan;
-use crate::weight::Weight;
+use crate::weight::StoredWeight;
 
 impl InitMagnitude {
     /// Returns the magnitude of an initialisation that is made.
@@ -28,14 +28,14 @@ impl InitMagnitude {
     /// calibration data.
     pub fn predict(
         spec: &SchemeSpec,
-        w: Weight<'_>,
+        w: StoredWeight<'_>,
         plan: &LayerPlan,
         seed: u64,
         sigma: &[f64],
     ) -> Result<InitMagnitude> {
         let plan = spec.adjust(plan)?;
         let LayerPlan { n, m, r, scaling, .. } = plan;
-        let nu_w = w.data.sums().1 / (n * m) as f64;
+        let nu_w = w.sums().1 / (n * m) as f64;
         let facts = LayerFacts { n, m, r, scaling, nu_w, sigma: Some(sigma) };
         let options = spec.options();
         match spec.info().magnitude.and_then(|formula| formula(options, &facts)) {
@@ -54,14 +54,13 @@ mod tests {
     use crate::rng::Stream;
     use crate::schemes::observed::Statistic;
     use crate::schemes::registry::registry;
-    use crate::weight::MatRef;
 
     #[test]
     fn formulas_agree_with_the_factors() {
         let (n, m, r, s) = (96, 160, 8, 0.5);
         let w: Vec<f32> = Stream::new(5, "w", 0).normals(n * m, 0.02).iter().map(|&x| x as f32).collect();
-        let w = MatRef { data: &w, rows: n, cols: m };
-        let sigma = singular_values("w", Weight::from(w)).unwrap();
+        let w = StoredWeight::of(&w, n, m);
+        let sigma = singular_values("w", w).unwrap();
         for scheme in registry().iter().filter(|s| s.statistic == Statistic::None) {
             let name = scheme.name.replace("-k", "-24");
             let spec = SchemeSpec::parse(&name, &Default::default()).unwrap();

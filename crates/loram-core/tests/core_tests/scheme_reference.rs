@@ -67,7 +67,7 @@ fn starts_are_those_of_peft_and_numpy() {
         let size = |key: &str| case[key].as_u64().unwrap() as usize;
         let (n, m, r) = (size("n"), size("m"), size("r"));
         let w = f32s(&case["w"]);
-        let matrix = MatRef { data: &w, rows: n, cols: m };
+        let matrix = StoredWeight::of(&w, n, m);
         for (name, want) in case["schemes"].as_object().unwrap() {
             let options =
                 want.get("options").map_or(Default::default(), |o| serde_json::from_value(o.clone()).unwrap());
@@ -135,7 +135,7 @@ fn eva_gives_the_ranks_of_peft() {
                 continue;
             }
             let w = vec![0.0; plan.n * plan.m];
-            let matrix = MatRef { data: &w, rows: plan.n, cols: plan.m };
+            let matrix = StoredWeight::of(&w, plan.n, plan.m);
             let data = Observed::Components(components);
             let start = initialize(&spec, LayerInput::from(matrix).observed(Some(&data)), plan, 0).unwrap();
             let a = numbers(&layer["a"]);
@@ -150,7 +150,7 @@ fn eva_gives_the_ranks_of_peft() {
 fn data_driven_starts_say_what_they_lack() {
     let (n, m) = (6, 5);
     let w: Vec<f32> = (0..n * m).map(|i| (i as f32).sin()).collect();
-    let matrix = MatRef { data: &w, rows: n, cols: m };
+    let matrix = StoredWeight::of(&w, n, m);
     let plan = LayerPlan { path: "model.q_proj".into(), n, m, r: 2, lora_alpha: 2.0, scaling: 1.0 };
     let start = |name: &str, plan: &LayerPlan, data: Option<&Observed>| {
         let spec = SchemeSpec::parse(name, &Default::default()).unwrap();

@@ -19,7 +19,7 @@ fn weight(n: usize, m: usize) -> Vec<f32> {
 fn start(name: &str, n: usize, m: usize, r: usize, s: f64) -> Initialization {
     let w = weight(n, m);
     let spec = SchemeSpec::parse(name, &SchemeOptions::default()).unwrap();
-    initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, r, s), 3).unwrap()
+    initialize(&spec, StoredWeight::of(&w, n, m), &plan(n, m, r, s), 3).unwrap()
 }
 
 fn product(st: &Initialization, n: usize, m: usize, s: f64) -> Vec<f32> {
@@ -35,7 +35,7 @@ fn norm(x: &[f32]) -> f64 {
 #[test]
 fn golden_case() {
     let w: Vec<f32> = (0..12).map(|i| (i + 1) as f32 / 10.0).collect();
-    let w = MatRef { data: &w, rows: 4, cols: 3 };
+    let w = StoredWeight::of(&w, 4, 3);
     for (statistic, beta) in [("second-moment", 1.1966470992), ("variance", 0.9560622006)] {
         let options = SchemeOptions::default().with("gain_statistic", statistic);
         let spec = SchemeSpec::parse("loram", &options).unwrap();
@@ -56,7 +56,7 @@ fn loram_takes_its_share_of_the_magnitude() {
         for gain in [Gain::Log, Gain::LogHalf, Gain::Exact, Gain::Sketch, Gain::Value(0.3)] {
             let options = SchemeOptions::default().with("basis", basis.name()).with("gain", gain);
             let spec = SchemeSpec::parse("loram", &options).unwrap();
-            let st = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, 6, 2.0), 1).unwrap();
+            let st = initialize(&spec, StoredWeight::of(&w, n, m), &plan(n, m, 6, 2.0), 1).unwrap();
             let nu = st.factors.nu();
             let want = st.recipe.gain.unwrap() * magnitude::nu(&w);
             assert!((nu / want - 1.0).abs() < 1e-5, "{spec:?}: {nu} {want}");
@@ -69,7 +69,7 @@ fn loram_takes_its_share_of_the_magnitude() {
 fn a_weight_may_be_read_while_it_is_worked_on() {
     let (n, m) = (24, 40);
     let w = weight(n, m);
-    let source = WeightRef::F32(&w);
+    let source = StoredWeight::of(&w, n, m);
     for scheme in ["loram", "lora", "gaussian", "init-ab", "orthogonal", "pissa"] {
         for gain in ["log", "log-half", "0.3", "sketch", "exact", "track:init-ab"] {
             let gain = if scheme == "loram" { gain } else { "log" };
@@ -78,7 +78,7 @@ fn a_weight_may_be_read_while_it_is_worked_on() {
             let Ok(read) = LayerInput::read(&spec, &source, &plan, 1);
             let in_pass = initialize(&spec, read, &plan, 1);
             let from_sums = initialize(&spec, LayerInput::sums(source.sums()), &plan, 1);
-            let whole = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan, 1).unwrap();
+            let whole = initialize(&spec, StoredWeight::of(&w, n, m), &plan, 1).unwrap();
             for (found, possible, needs) in [
                 (in_pass, spec.one_pass(), "needs the weight in memory"),
                 (from_sums, spec.sums_suffice(), "needs the weight, not only its sums"),
@@ -95,37 +95,39 @@ fn a_weight_may_be_read_while_it_is_worked_on() {
     }
 }
 
-/// A source that ends before its length says.
-struct Short<'a>(&'a [f32]);
+/// Bytes that end before their length says.
+struct Short<'a>(&'a [u8]);
 
-impl Source for Short<'_> {
+impl WeightBytes for Short<'_> {
     type Error = std::ops::Range<usize>;
 
     fn len(&self) -> usize {
         2 * self.0.len()
     }
 
-    fn fetch<'b>(&'b self, at: Self::Error, _: &'b mut Vec<u64>) -> std::result::Result<WeightRef<'b>, Self::Error> {
-        self.0.get(at.clone()).map(WeightRef::F32).ok_or(at)
+    fn fetch<'b>(&'b self, at: Self::Error, _: &'b mut Vec<u8>) -> std::result::Result<&'b [u8], Self::Error> {
+        self.0.get(at.clone()).ok_or(at)
     }
 }
 
 #[test]
-fn a_source_that_fails_is_heard() {
+fn an_error_of_the_file_is_passed_on() {
     let (n, m) = (24, 40);
     let half = weight(n / 2, m);
     for gain in ["log", "sketch"] {
         let options = SchemeOptions::default().with("gain", gain);
         let spec = SchemeSpec::parse("loram", &options).unwrap();
-        let Err(at) = LayerInput::read(&spec, &Short(&half), &plan(n, m, 6, 2.0), 1) else { panic!("{gain}") };
-        assert!(at.end > half.len(), "{gain}: {at:?}");
+        let there = StoredWeight::of(&half, n / 2, m);
+        let short = StoredWeight::new(there.format(), Short(there.bytes()), n, m);
+        let Err(at) = LayerInput::read(&spec, &short, &plan(n, m, 6, 2.0), 1) else { panic!("{gain}") };
+        assert!(at.end > there.bytes().len(), "{gain}: {at:?}");
         let wide = plan(n, m + 1, 6, 2.0);
-        let Ok(read) = LayerInput::read(&spec, &Short(&half), &wide, 1) else { panic!("{gain}") };
+        let Ok(read) = LayerInput::read(&spec, &short, &wide, 1) else { panic!("{gain}") };
         let wrong = initialize(&spec, read, &wide, 1).unwrap_err();
-        assert!(wrong.to_string().contains("found 960 values"), "{wrong}");
+        assert!(wrong.to_string().contains("found (24, 40)"), "{wrong}");
         let mut bad = weight(n, m);
         bad[700] = f32::NAN;
-        let Ok(read) = LayerInput::read(&spec, &WeightRef::F32(&bad), &plan(n, m, 6, 2.0), 1);
+        let Ok(read) = LayerInput::read(&spec, &StoredWeight::of(&bad, n, m), &plan(n, m, 6, 2.0), 1);
         let error = initialize(&spec, read, &plan(n, m, 6, 2.0), 1).unwrap_err().to_string();
         assert!(error.contains("model.layers.0.q_proj") && error.contains("NaN"), "{error}");
     }
@@ -139,7 +141,7 @@ fn starts_are_multiplied_and_made_again() {
         let plain = start(name, n, m, r, s);
         let options = SchemeOptions { init_scale_a: 3.0, init_scale_b: 0.25, ..Default::default() };
         let spec = SchemeSpec::parse(name, &options).unwrap();
-        let st = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, r, s), 3).unwrap();
+        let st = initialize(&spec, StoredWeight::of(&w, n, m), &plan(n, m, r, s), 3).unwrap();
         assert!(st.factors.a.iter().zip(&plain.factors.a).all(|(x, y)| *x == (3.0 * f64::from(*y)) as f32), "{name}");
         assert!(st.factors.b.iter().zip(&plain.factors.b).all(|(x, y)| *x == 0.25 * y), "{name}");
         let text = serde_json::to_string(&st.recipe).unwrap();
@@ -163,7 +165,7 @@ fn tracking_has_the_magnitude_of_the_other_scheme() {
     let (n, m, r, s) = (20, 30, 4, 2.0);
     let w = weight(n, m);
     let spec = SchemeSpec::parse("loram", &options).unwrap();
-    let st = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, r, s), 1).unwrap();
+    let st = initialize(&spec, StoredWeight::of(&w, n, m), &plan(n, m, r, s), 1).unwrap();
     let pissa = start("pissa", n, m, r, s);
     let of = |x: &Initialization| x.factors.nu();
     assert!((of(&st) / of(&pissa) - 1.0).abs() < 1e-5);
@@ -172,7 +174,7 @@ fn tracking_has_the_magnitude_of_the_other_scheme() {
     let (own, tracked) = (spec("lora-ga", "log"), spec("loram", "track:lora-ga"));
     let gradient = Observed::Gradient(weight(n, m).iter().map(|x| x * x - 0.3 * x).collect());
     let made = |spec: &SchemeSpec, o| {
-        let w = LayerInput::from(MatRef { data: &w, rows: n, cols: m });
+        let w = LayerInput::from(StoredWeight::of(&w, n, m));
         initialize(spec, w.observed(o), &plan(n, m, r, s), 1)
     };
     let (own, tracked_start) = (made(&own, Some(&gradient)).unwrap(), made(&tracked, Some(&gradient)).unwrap());
@@ -197,7 +199,7 @@ fn the_automatic_gain_follows_rate_and_optimiser_up_to_the_weight_itself() {
         let options = SchemeOptions { first_step, ..SchemeOptions::default().with("gain", gain) };
         let spec = SchemeSpec::parse("loram", &options).unwrap();
         assert_eq!((spec.statistic(), spec.one_pass()), (Statistic::Gradient, false));
-        let w = LayerInput::from(MatRef { data: &w, rows: n, cols: m });
+        let w = LayerInput::from(StoredWeight::of(&w, n, m));
         initialize(&spec, w.observed(observed), &plan(n, m, r, s), 1)
     };
     let beta = |gain: &str, optimizer, lr| made(gain, optimizer, lr, Some(&gradient)).unwrap().recipe.beta.unwrap();
@@ -235,7 +237,7 @@ fn sketch_is_closer_to_the_exact_gain_than_the_logarithm() {
     let w = weight(n, m);
     let gain = |g| {
         let spec = SchemeSpec::parse("loram", &SchemeOptions::default().with("gain", g)).unwrap();
-        let st = initialize(&spec, MatRef { data: &w, rows: n, cols: m }, &plan(n, m, r, 1.0), 1).unwrap();
+        let st = initialize(&spec, StoredWeight::of(&w, n, m), &plan(n, m, r, 1.0), 1).unwrap();
         st.recipe.gain.unwrap()
     };
     let (exact, sketch, log) = (gain(Gain::Exact), gain(Gain::Sketch), gain(Gain::Log));
@@ -297,16 +299,16 @@ fn edges() {
     assert!((one.recipe.gain.unwrap() - 2f64.ln() / 5f64.ln()).abs() < 1e-12, "r = 1 is not dead");
     let spec = SchemeSpec::parse("loram", &Default::default()).unwrap();
     let bad = vec![f32::NAN; 12];
-    let e = initialize(&spec, MatRef { data: &bad, rows: 4, cols: 3 }, &plan(4, 3, 2, 1.0), 0).unwrap_err();
+    let e = initialize(&spec, StoredWeight::of(&bad, 4, 3), &plan(4, 3, 2, 1.0), 0).unwrap_err();
     assert!(e.to_string().contains("q_proj") && e.to_string().contains("NaN"), "{e}");
     let w = weight(4, 3);
-    assert!(initialize(&spec, MatRef { data: &w, rows: 4, cols: 3 }, &plan(4, 3, 4, 1.0), 0).is_err());
+    assert!(initialize(&spec, StoredWeight::of(&w, 4, 3), &plan(4, 3, 4, 1.0), 0).is_err());
     let odd = SchemeSpec::parse("orthogonal", &Default::default()).unwrap();
-    assert!(initialize(&odd, MatRef { data: &w, rows: 4, cols: 3 }, &plan(4, 3, 3, 1.0), 0).is_err());
+    assert!(initialize(&odd, StoredWeight::of(&w, 4, 3), &plan(4, 3, 3, 1.0), 0).is_err());
     let e = SchemeSpec::parse("pisa", &Default::default()).unwrap_err().to_string();
     assert!(e.contains("did you mean `pissa`"), "{e}");
     let zero = vec![0.0; 12];
-    let st = initialize(&spec, MatRef { data: &zero, rows: 4, cols: 3 }, &plan(4, 3, 2, 1.0), 0).unwrap();
+    let st = initialize(&spec, StoredWeight::of(&zero, 4, 3), &plan(4, 3, 2, 1.0), 0).unwrap();
     assert_eq!(norm(&st.factors.a), 0.0, "a zero weight gives a zero start, not NaN");
 }
 

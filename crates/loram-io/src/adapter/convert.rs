@@ -5,7 +5,7 @@ use super::{Adapter, AdapterForm, INIT_FACTORS, RECIPE_FILE};
 use crate::config::TensorNames;
 use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, Error, ModelConfig, Result};
-use loram_core::{Factors, LayerPlan, LoraConfig, MatRef, SchemeSpec};
+use loram_core::{Factors, LayerPlan, LoraConfig, SchemeSpec, StoredWeight};
 use serde::Serialize;
 
 /// The weights of a base model by module path, for initial factors that are computed from them.
@@ -82,7 +82,7 @@ impl Adapter {
             lora_alpha: self.config.lora_alpha,
             scaling: layer.scaling,
         };
-        let w = MatRef { data, rows: layer.n, cols: layer.m };
+        let w = StoredWeight::of(data, layer.n, layer.m);
         Ok(Some(loram_core::initialize(&spec, w, &plan, layer.seed)?.factors))
     }
 

@@ -1,5 +1,7 @@
 //! Element types of the safetensors format.
 
+use half::{bf16, f16};
+use loram_core::{WeightElement, WeightFormat};
 use std::fmt;
 
 /// Element type of a stored tensor, as safetensors 0.8 names them.
@@ -30,30 +32,30 @@ pub enum DType {
     F4,
 }
 
-/// Name in the file, type, bits per element.
-const TABLE: [(&str, DType, u32); 22] = [
-    ("F64", DType::F64, 64),
-    ("F32", DType::F32, 32),
-    ("F16", DType::F16, 16),
-    ("BF16", DType::BF16, 16),
-    ("I64", DType::I64, 64),
-    ("I32", DType::I32, 32),
-    ("I16", DType::I16, 16),
-    ("I8", DType::I8, 8),
-    ("U64", DType::U64, 64),
-    ("U32", DType::U32, 32),
-    ("U16", DType::U16, 16),
-    ("U8", DType::U8, 8),
-    ("BOOL", DType::Bool, 8),
-    ("C64", DType::C64, 64),
-    ("F8_E4M3", DType::F8E4M3, 8),
-    ("F8_E5M2", DType::F8E5M2, 8),
-    ("F8_E8M0", DType::F8E8M0, 8),
-    ("F8_E4M3FNUZ", DType::F8E4M3Fnuz, 8),
-    ("F8_E5M2FNUZ", DType::F8E5M2Fnuz, 8),
-    ("F6_E2M3", DType::F6E2M3, 6),
-    ("F6_E3M2", DType::F6E3M2, 6),
-    ("F4", DType::F4, 4),
+/// Name in the file, type, number of elements that are stored together, bytes that they take.
+const TABLE: [(&str, DType, usize, usize); 22] = [
+    ("F64", DType::F64, 1, 8),
+    ("F32", DType::F32, 1, 4),
+    ("F16", DType::F16, 1, 2),
+    ("BF16", DType::BF16, 1, 2),
+    ("I64", DType::I64, 1, 8),
+    ("I32", DType::I32, 1, 4),
+    ("I16", DType::I16, 1, 2),
+    ("I8", DType::I8, 1, 1),
+    ("U64", DType::U64, 1, 8),
+    ("U32", DType::U32, 1, 4),
+    ("U16", DType::U16, 1, 2),
+    ("U8", DType::U8, 1, 1),
+    ("BOOL", DType::Bool, 1, 1),
+    ("C64", DType::C64, 1, 8),
+    ("F8_E4M3", DType::F8E4M3, 1, 1),
+    ("F8_E5M2", DType::F8E5M2, 1, 1),
+    ("F8_E8M0", DType::F8E8M0, 1, 1),
+    ("F8_E4M3FNUZ", DType::F8E4M3Fnuz, 1, 1),
+    ("F8_E5M2FNUZ", DType::F8E5M2Fnuz, 1, 1),
+    ("F6_E2M3", DType::F6E2M3, 4, 3),
+    ("F6_E3M2", DType::F6E3M2, 4, 3),
+    ("F4", DType::F4, 2, 1),
 ];
 
 impl DType {
@@ -64,29 +66,61 @@ impl DType {
 
     /// The name in a safetensors header, e.g. `BF16`.
     pub fn name(self) -> &'static str {
-        TABLE.iter().find(|t| t.1 == self).expect("every type is in the table").0
+        self.row().0
     }
 
-    /// Bits per element (4 and 6 for the packed types).
-    pub fn bits(self) -> usize {
-        TABLE.iter().find(|t| t.1 == self).expect("every type is in the table").2 as usize
+    /// The format of weights in this type; `None` for types that weights are not read from.
+    pub fn format(self) -> Option<&'static dyn WeightFormat> {
+        Some(match self {
+            DType::F64 => f64::FORMAT,
+            DType::F32 => f32::FORMAT,
+            DType::F16 => f16::FORMAT,
+            DType::BF16 => bf16::FORMAT,
+            _ => return None,
+        })
     }
 
-    /// True for the types that weights can be computed with: F64, F32, F16 and BF16.
+    /// True for the types that have a [`format`](DType::format).
     pub fn is_float(self) -> bool {
-        matches!(self, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
+        self.format().is_some()
     }
 
-    /// Bytes of a tensor of this shape; `None` when that overflows or is no whole number of bytes.
+    /// Bits per element, rounded up.
+    pub(crate) fn bits(self) -> usize {
+        let (_, _, elements, bytes) = *self.row();
+        (8 * bytes).div_ceil(elements)
+    }
+
+    /// Bytes of a tensor of this shape; `None` when that overflows or is not a whole number of bytes.
     pub fn bytes_for(self, shape: &[usize]) -> Option<usize> {
-        let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
-        let bits = elements.checked_mul(self.bits())?;
-        (bits % 8 == 0).then_some(bits / 8)
+        let (_, _, elements, bytes) = *self.row();
+        let all = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+        let total = all.checked_mul(bytes)?;
+        total.is_multiple_of(elements).then_some(total / elements)
+    }
+
+    fn row(self) -> &'static (&'static str, DType, usize, usize) {
+        TABLE.iter().find(|t| t.1 == self).expect("every type is in the table")
     }
 }
 
 impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_those_of_the_table() {
+        for (name, dtype, elements, bytes) in TABLE {
+            assert_eq!(DType::from_name(name), Some(dtype));
+            if let Some(format) = dtype.format() {
+                assert_eq!((format.name(), format.block_values(), format.block_bytes()), (name, elements, bytes));
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ pub use dtype::DType;
 pub use header::{Header, HeaderProblem, MAX_HEADER, TensorInfo, parse_header};
 pub use index::{IndexProblem, parse_index};
 use tensor::OpenFile;
-pub use tensor::{FileSource, TensorRef};
+pub use tensor::{FileBytes, TensorRef};
 pub use writer::{SafetensorsWriter, TensorSpec, pt_metadata, write_safetensors};
 
 use crate::{Error, Result};

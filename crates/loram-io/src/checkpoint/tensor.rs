@@ -2,9 +2,7 @@
 
 use super::{DType, TensorInfo};
 use crate::{Error, Result};
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
-use loram_core::{Source, WeightRef};
+use loram_core::{StoredWeight, WeightBytes, WeightFormat};
 use memmap2::Mmap;
 use rayon::prelude::*;
 use std::fs::File;
@@ -12,7 +10,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Elements per parallel task: large enough to hide the cost of a task, small enough to stay in the cache.
+/// Elements checked by one task: large enough to hide the cost of a task, small enough to stay in the cache.
 const CHUNK: usize = 1 << 16;
 
 /// A tensor in a mapped safetensors file: no copy is made until it is converted. Cheap to clone.
@@ -42,7 +40,7 @@ impl OpenFile {
             use std::io::{Read, Seek, SeekFrom};
             // a position of its own: threads do not move each other's
             File::open(&self.path).and_then(|mut f| {
-                f.seek(SeekFrom::Initialization(at as u64))?;
+                f.seek(SeekFrom::Start(at as u64))?;
                 f.read_exact(out)
             })
         };
@@ -50,30 +48,25 @@ impl OpenFile {
     }
 }
 
-/// The elements of a tensor, read from its file instead of from the mapping.
-#[derive(Debug)]
-pub struct FileSource<'a> {
+/// The bytes of a tensor, read from its file instead of from the mapping.
+#[derive(Debug, Clone, Copy)]
+pub struct FileBytes<'a> {
     tensor: &'a TensorRef,
-    /// Takes bytes that are aligned for the type.
-    values: fn(&[u8]) -> WeightRef<'_>,
 }
 
-impl Source for FileSource<'_> {
+impl WeightBytes for FileBytes<'_> {
     type Error = Error;
 
     fn len(&self) -> usize {
-        self.tensor.len()
+        self.tensor.info.bytes
     }
 
-    fn fetch<'b>(&'b self, at: Range<usize>, buffer: &'b mut Vec<u64>) -> Result<WeightRef<'b>> {
-        assert!(at.end <= self.len(), "{at:?} of {}", self.len());
-        let t = self.tensor;
-        let width = t.dtype().bits() / 8;
-        let bytes = at.len() * width;
-        buffer.resize(bytes.div_ceil(size_of::<u64>()).max(buffer.len()), 0);
-        let out = &mut bytemuck::cast_slice_mut(buffer)[..bytes];
-        t.file.read_at(out, t.info.start + at.start * width)?;
-        Ok((self.values)(out))
+    fn fetch<'b>(&'b self, at: Range<usize>, buffer: &'b mut Vec<u8>) -> Result<&'b [u8]> {
+        assert!(at.end <= self.len(), "bytes {at:?} of {}", self.len());
+        buffer.resize(at.len().max(buffer.len()), 0);
+        let out = &mut buffer[..at.len()];
+        self.tensor.file.read_at(out, self.tensor.info.start + at.start)?;
+        Ok(out)
     }
 }
 
@@ -122,48 +115,30 @@ impl TensorRef {
         }
     }
 
-    /// The elements in place, when the dtype is F32 and the address is aligned.
-    pub fn as_f32(&self) -> Option<&[f32]> {
-        (self.dtype() == DType::F32).then(|| bytemuck::try_cast_slice(self.bytes()).ok()).flatten()
+    /// The elements as a weight in its stored format, in place. Dimensions but the last count as rows. An error that names
+    /// the tensor when weights are not read from its type.
+    pub fn stored(&self) -> Result<StoredWeight<'_>> {
+        self.weight(self.bytes())
     }
 
-    /// The elements in place, when the dtype is BF16 and the address is aligned.
-    pub fn as_bf16(&self) -> Option<&[bf16]> {
-        (self.dtype() == DType::BF16).then(|| bytemuck::try_cast_slice(self.bytes()).ok()).flatten()
+    /// The same, read from the file piece by piece: the quickest way to see each element once.
+    pub fn in_file(&self) -> Result<StoredWeight<'_, FileBytes<'_>>> {
+        self.weight(FileBytes { tensor: self })
     }
 
-    /// The elements in place, when the dtype is F16 and the address is aligned.
-    pub fn as_f16(&self) -> Option<&[f16]> {
-        (self.dtype() == DType::F16).then(|| bytemuck::try_cast_slice(self.bytes()).ok()).flatten()
+    fn weight<B: WeightBytes>(&self, bytes: B) -> Result<StoredWeight<'_, B>> {
+        let format = self.format()?;
+        let cols = self.shape().last().copied().unwrap_or(1);
+        if !cols.is_multiple_of(format.block_values()) {
+            let what = format!("rows of {cols} elements are not whole blocks of {}", format.block_values());
+            return Err(self.error(format!("{what}, as {} needs: the file is damaged", self.dtype())));
+        }
+        Ok(StoredWeight::new(format, bytes, self.len().checked_div(cols).unwrap_or(0), cols))
     }
 
-    /// All elements in f32 (row-major), converted in parallel. F64 is rounded; integer and quantised types are an error.
+    /// All elements in f32 (row-major), converted in parallel. F64 is rounded; integer types are an error.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
-        self.require_float()?;
-        let mut out = vec![0.0; self.len()];
-        self.read_f32(0..self.len(), &mut out)?;
-        Ok(out)
-    }
-
-    /// Converts elements `range` (row-major positions) into `out`, which must have that length.
-    pub fn read_f32(&self, range: Range<usize>, out: &mut [f32]) -> Result<()> {
-        self.require_float()?;
-        if range.start > range.end || range.end > self.len() || range.len() != out.len() {
-            return Err(self.error(format!(
-                "elements {range:?} asked for into a buffer of {}, the tensor has {}",
-                out.len(),
-                self.len()
-            )));
-        }
-        let width = self.dtype().bits() / 8;
-        let bytes = &self.bytes()[range.start * width..range.end * width];
-        let dtype = self.dtype();
-        if out.len() <= CHUNK {
-            convert(dtype, bytes, out);
-        } else {
-            out.par_chunks_mut(CHUNK).zip(bytes.par_chunks(CHUNK * width)).for_each(|(o, b)| convert(dtype, b, o));
-        }
-        Ok(())
+        Ok(self.stored()?.to_vec())
     }
 
     /// Elements of an integer tensor (any integer type or BOOL) as i64; an error for other types.
@@ -189,19 +164,20 @@ impl TensorRef {
         })
     }
 
-    /// An error that names the tensor when any element is NaN or infinite.
+    /// An error that names the tensor when any element is NaN or infinite in f32.
     pub fn check_finite(&self) -> Result<()> {
-        self.require_float()?;
-        let width = self.dtype().bits() / 8;
-        let dtype = self.dtype();
-        let (count, first) = self
-            .bytes()
-            .par_chunks(CHUNK * width)
-            .enumerate()
-            .map(|(i, b)| match non_finite(dtype, b) {
-                (0, _) => (0, usize::MAX),
-                (n, at) => (n, i * CHUNK + at),
-            })
+        let weight = self.stored()?;
+        let of = |values: &mut Vec<f32>, start: usize| {
+            values.resize(CHUNK.min(weight.len() - start), 0.0);
+            weight.read(start..start + values.len(), values);
+            match values.iter().filter(|x| !x.is_finite()).count() {
+                0 => (0, usize::MAX),
+                n => (n, start + values.iter().position(|x| !x.is_finite()).unwrap_or(0)),
+            }
+        };
+        let (count, first) = (0..weight.len().div_ceil(CHUNK))
+            .into_par_iter()
+            .map_init(Vec::new, |values, i| of(values, i * CHUNK))
             .reduce(|| (0, usize::MAX), |x, y| (x.0 + y.0, x.1.min(y.1)));
         if count == 0 {
             return Ok(());
@@ -213,17 +189,6 @@ impl TensorRef {
             rest /= d;
         }
         Err(self.error(format!("{count} NaN or infinite values, the first at {index:?}: the weights are damaged")))
-    }
-
-    /// The elements as they are in the file, for types that [`WeightRef`] has: the quickest way to see each once.
-    pub fn source(&self) -> Option<FileSource<'_>> {
-        let values: fn(&[u8]) -> WeightRef<'_> = match self.dtype() {
-            DType::F32 => |b| WeightRef::F32(bytemuck::cast_slice(b)),
-            DType::F16 => |b| WeightRef::F16(bytemuck::cast_slice(b)),
-            DType::BF16 => |b| WeightRef::BF16(bytemuck::cast_slice(b)),
-            _ => return None,
-        };
-        Some(FileSource { tensor: self, values })
     }
 
     /// Tells the system that these pages are not needed for now: they leave this process's resident memory and are read
@@ -242,57 +207,12 @@ impl TensorRef {
         Error::Tensor { name: self.name().to_string(), what }
     }
 
-    fn require_float(&self) -> Result<()> {
-        if self.dtype().is_float() {
-            return Ok(());
-        }
-        Err(self.error(format!(
-            "dtype {} holds no plain floating-point weights; F32, F16, BF16 and F64 are supported: use the unquantised checkpoint",
-            self.dtype()
-        )))
-    }
-}
-
-fn convert(dtype: DType, bytes: &[u8], out: &mut [f32]) {
-    match dtype {
-        DType::F32 => match bytemuck::try_cast_slice::<u8, f32>(bytes) {
-            Ok(x) => out.copy_from_slice(x),
-            Err(_) => each(bytes, out, f32::from_le_bytes),
-        },
-        DType::BF16 => match bytemuck::try_cast_slice::<u8, bf16>(bytes) {
-            Ok(x) => x.convert_to_f32_slice(out),
-            Err(_) => each(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
-        },
-        DType::F16 => match bytemuck::try_cast_slice::<u8, f16>(bytes) {
-            Ok(x) => x.convert_to_f32_slice(out),
-            Err(_) => each(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
-        },
-        DType::F64 => each(bytes, out, |b| f64::from_le_bytes(b) as f32),
-        other => unreachable!("{other} is refused before"),
-    }
-}
-
-fn each<const N: usize>(bytes: &[u8], out: &mut [f32], f: impl Fn([u8; N]) -> f32) {
-    for (o, b) in out.iter_mut().zip(bytes.chunks_exact(N)) {
-        *o = f(b.try_into().expect("exact chunks"));
-    }
-}
-
-/// Number of non-finite elements and position of the first: all exponent bits set.
-fn non_finite(dtype: DType, bytes: &[u8]) -> (usize, usize) {
-    fn scan<const N: usize>(bytes: &[u8], bad: impl Fn([u8; N]) -> bool) -> (usize, usize) {
-        let bad = |b: &[u8]| bad(b.try_into().expect("exact chunks"));
-        // counting has no branch, so it runs at memory speed; the position is looked for only when there is one
-        match bytes.chunks_exact(N).map(|b| bad(b) as usize).sum() {
-            0 => (0, usize::MAX),
-            n => (n, bytes.chunks_exact(N).position(bad).unwrap_or(usize::MAX)),
-        }
-    }
-    match dtype {
-        DType::F32 => scan(bytes, |b| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000),
-        DType::BF16 => scan(bytes, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
-        DType::F16 => scan(bytes, |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
-        DType::F64 => scan(bytes, |b| !f64::from_le_bytes(b).is_finite()),
-        other => unreachable!("{other} is refused before"),
+    fn format(&self) -> Result<&'static dyn WeightFormat> {
+        self.dtype().format().ok_or_else(|| {
+            self.error(format!(
+                "dtype {} holds no plain floating-point weights; F32, F16, BF16 and F64 are supported: use the unquantised checkpoint",
+                self.dtype()
+            ))
+        })
     }
 }

@@ -11,7 +11,7 @@ use crate::config::TensorNames;
 use crate::layer_weight::transposed;
 use crate::merge::{MergeSource, write_merged};
 use crate::{Checkpoint, DType, Error, ModelConfig, Result};
-use loram_core::{Factors, LayerPlan, MatRef, SchemeSpec};
+use loram_core::{Factors, LayerPlan, SchemeSpec, StoredWeight};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -85,7 +85,7 @@ impl MergeSource for Taken<'_> {
         let Some(plan) = self.plans.get(name).copied() else { return Ok(()) };
         let &LayerPlan { ref path, n, m, r, scaling, .. } = plan;
         let quantised = |w: &[f32]| match &self.spec {
-            Some(spec) => loram_core::quantised_base(spec, MatRef { data: w, rows: n, cols: m }, plan),
+            Some(spec) => loram_core::quantised_base(spec, StoredWeight::of(w, n, m), plan),
             None => Ok(None),
         };
         // what LoftQ's factors belong to: the quantised weight, read back

@@ -272,7 +272,7 @@ fn native(scheme: &str) -> Adapter {
     let mut recipe = Recipe::new(AdapterForm::Native, spec.to_string(), 11);
     for plan in loram_core::plan_layers(&config, &linears).unwrap() {
         let w = ckpt.tensor(&format!("{}.weight", plan.path)).unwrap().to_f32().unwrap();
-        let w = loram_core::MatRef { data: &w, rows: plan.n, cols: plan.m };
+        let w = loram_core::StoredWeight::of(&w, plan.n, plan.m);
         let start = loram_core::initialize(&spec, w, &plan, 11).unwrap();
         let moved = |x: Vec<f32>| x.iter().enumerate().map(|(i, x)| x + ((i % 5) as f32 - 2.0) * 0.03).collect();
         let Factors { n, m, r, a: a0, b: b0 } = start.factors;

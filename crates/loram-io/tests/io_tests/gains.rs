@@ -1,6 +1,6 @@
 //! Gains on trained weights: the sketch is closer to the exact Q[r] than the logarithm is.
 
-use loram_core::{MatRef, exact_gain, log_gain, singular_values, sketch_gain};
+use loram_core::{StoredWeight, exact_gain, log_gain, singular_values, sketch_gain};
 use loram_io::testing::{minilm_dir, tiny_llama};
 use loram_io::{Checkpoint, ModelConfig, linear_modules};
 use std::path::Path;
@@ -16,7 +16,7 @@ fn distances(dir: &Path, ranks: &[usize]) -> Vec<(f64, f64, f64)> {
         let name = [format!("{}.weight", l.path), format!("{}.weight", l.path.trim_start_matches("bert."))];
         let name = name.iter().find(|n| ckpt.contains(n)).unwrap();
         let data = ckpt.tensor(name).unwrap().to_f32().unwrap();
-        let w = || MatRef { data: &data, rows: l.n, cols: l.m }.into();
+        let w = || StoredWeight::of(&data, l.n, l.m);
         let sigma = singular_values(&l.path, w()).unwrap();
         for (s, &r) in sums.iter_mut().zip(ranks) {
             let (exact, sketch) = (exact_gain(&sigma, r), sketch_gain(&l.path, w(), r, 42));

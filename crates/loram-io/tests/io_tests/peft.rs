@@ -1,7 +1,7 @@
 //! PEFT itself on our files: a plain adapter gives PEFT the weights that our merge writes, a native one is refused, a merged
 //! folder loads in transformers. Skipped without a Python that has PEFT (`LORAM_PYTHON`).
 
-use loram_core::{Factors, LoraConfig, MatRef, SchemeSpec, initialize, plan_layers};
+use loram_core::{Factors, LoraConfig, SchemeSpec, StoredWeight, initialize, plan_layers};
 use loram_io::adapter::*;
 use loram_io::merge::write_merged;
 use loram_io::{Checkpoint, ModelConfig, linear_modules, testing};
@@ -44,7 +44,7 @@ fn peft_reads_plain_adapters_and_refuses_native_ones() {
     let mut recipe = Recipe::new(AdapterForm::Native, spec.to_string(), 0);
     for plan in plan_layers(&config, &linear_modules(&ckpt, Some(&cfg)).unwrap()).unwrap() {
         let data = ckpt.tensor(&format!("{}.weight", plan.path)).unwrap().to_f32().unwrap();
-        let start = initialize(&spec, MatRef { data: &data, rows: plan.n, cols: plan.m }, &plan, 0).unwrap();
+        let start = initialize(&spec, StoredWeight::of(&data, plan.n, plan.m), &plan, 0).unwrap();
         let moved = |x: Vec<f32>| x.iter().enumerate().map(|(i, x)| x + ((i * 7 % 11) as f32 - 5.0) * 0.02).collect();
         let Factors { n, m, r, a: a0, b: b0 } = start.factors;
         a.layers.insert(plan.path.clone(), Factors { n, m, r, a: moved(a0), b: moved(b0) });

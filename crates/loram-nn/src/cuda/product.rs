@@ -3,10 +3,9 @@
 use super::device::{Address, Grid, driver, launch, ok};
 use super::memory::Buffer;
 use super::profile::span;
-use crate::kernels::embedding::Table;
 use crate::tensor::{Compute, Tensor};
-use crate::weight::Weight;
 use half::bf16;
+use loram_core::{BFloat16, Float32, StoredWeight, WeightFormat};
 use std::borrow::Cow;
 
 /// C (m × n) = beta·C + alpha·op(A)·op(B), row-major without gaps; sums in f32.
@@ -108,29 +107,29 @@ pub(crate) fn product(c: &mut Tensor, accumulate: bool, alpha: f64, a: Side<'_>,
 const PIECE: usize = 1 << 22;
 
 /// A frozen weight in the GPU's memory, in the number type of the activations.
-pub(crate) fn upload_weight(w: &Weight, table: Table<'_>, compute: Compute) -> Tensor {
+pub(crate) fn upload_weight(w: StoredWeight<'_>, compute: Compute) -> Tensor {
     let out = Tensor::scratch(compute, w.rows(), w.cols());
-    let buffer = out.buffer();
-    match (table, compute) {
-        (Table::F32(v), Compute::CudaF32) => buffer.upload(bytemuck::cast_slice(v)),
-        (Table::Bf16(v), Compute::CudaBf16) => buffer.upload(bytemuck::cast_slice(v)),
-        (Table::F32(v), _) => in_pieces(buffer, v, |x| x),
-        (Table::F64(v), _) => in_pieces(buffer, v, |x| x as f32),
-        (Table::F16(v), _) => in_pieces(buffer, v, |x| x.to_f32()),
-        (Table::Bf16(v), _) => in_pieces(buffer, v, |x| x.to_f32()),
+    let as_stored = if compute == Compute::CudaBf16 { BFloat16.name() } else { Float32.name() };
+    if w.format().name() == as_stored {
+        out.buffer().upload(w.bytes());
+        return out;
+    }
+    let mut piece = Vec::new();
+    for start in (0..w.len()).step_by(PIECE) {
+        piece.resize(PIECE.min(w.len() - start), 0.0);
+        w.read(start..start + piece.len(), &mut piece);
+        upload_f32(out.buffer(), start, &piece);
     }
     out
 }
 
-/// Uploads values piece by piece in the buffer's number type.
-pub(crate) fn in_pieces<S: Copy>(buffer: &Buffer, values: &[S], widen: impl Fn(S) -> f32) {
+/// Uploads values from element `at` on, in the buffer's number type.
+pub(crate) fn upload_f32(buffer: &Buffer, at: usize, values: &[f32]) {
+    if buffer.compute() != Compute::CudaBf16 {
+        return buffer.upload_at(at, bytemuck::cast_slice(values));
+    }
     for (i, piece) in values.chunks(PIECE).enumerate() {
-        if buffer.compute() == Compute::CudaBf16 {
-            let narrow: Vec<bf16> = piece.iter().map(|&x| bf16::from_f32(widen(x))).collect();
-            buffer.upload_at(i * PIECE, bytemuck::cast_slice(&narrow));
-        } else {
-            let wide: Vec<f32> = piece.iter().map(|&x| widen(x)).collect();
-            buffer.upload_at(i * PIECE, bytemuck::cast_slice(&wide));
-        }
+        let narrow: Vec<bf16> = piece.iter().map(|&x| bf16::from_f32(x)).collect();
+        buffer.upload_at(at + i * PIECE, bytemuck::cast_slice(&narrow));
     }
 }

@@ -1,57 +1,69 @@
 //! Rows of a table by token id, and the gradient into the table.
 
-use half::{bf16, f16};
+use loram_core::StoredWeight;
 
 use super::{
     OutOfRange, Real,
     par::{GRAIN, Rows, RowsMut, Shared, for_rows, for_units},
+    real::f32s,
     simd::simd,
 };
 
-/// A table (rows × cols) in one of the formats that checkpoints have.
-#[derive(Debug, Clone, Copy)]
-pub enum Table<'a> {
-    /// 32-bit.
-    F32(&'a [f32]),
-    /// 64-bit.
-    F64(&'a [f64]),
-    /// bfloat16.
-    Bf16(&'a [bf16]),
-    /// Half.
-    F16(&'a [f16]),
-}
-
-impl Table<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Table::F32(t) => t.len(),
-            Table::F64(t) => t.len(),
-            Table::Bf16(t) => t.len(),
-            Table::F16(t) => t.len(),
-        }
-    }
-}
-
-/// y (ids × cols): row `ids[i]` of the table in row i; added to `y` when `accumulate`.
+/// y (ids × cols): row `ids[i]` of the stored table in row i; added to `y` when `accumulate`.
 ///
 /// # Errors
 /// The first id that the table does not have; nothing is written then.
-pub fn gather<T: Real>(
-    table: Table<'_>,
-    cols: usize,
+pub fn gather_stored<T: Real>(
+    table: StoredWeight<'_>,
     ids: &[u32],
     y: &mut [T],
     accumulate: bool,
 ) -> Result<(), OutOfRange> {
+    let cols = table.cols();
+    assert_eq!(y.len(), ids.len() * cols, "gather: {} rows of {cols}", ids.len());
+    check(ids, table.rows())?;
+    for_rows((Rows(ids, 1), RowsMut(y, cols)), ids.len(), cols, |(ids, y), _| {
+        let mut row = Vec::new();
+        for (&id, y) in ids.0.iter().zip(y.0.chunks_exact_mut(cols)) {
+            let at = id as usize * cols..(id as usize + 1) * cols;
+            match (f32s(y), accumulate) {
+                (Some(y), false) => table.read(at, y),
+                _ => {
+                    row.resize(cols, 0.0);
+                    table.read(at, &mut row);
+                    put(&row, y, accumulate, T::from_f32);
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+/// As [`gather_stored`], from a table (rows × cols) in the number type of `y`.
+///
+/// # Errors
+/// The first id that the table does not have; nothing is written then.
+pub fn gather<T: Real>(table: &[T], cols: usize, ids: &[u32], y: &mut [T], accumulate: bool) -> Result<(), OutOfRange> {
     assert_eq!(y.len(), ids.len() * cols, "gather: {} rows of {cols}", ids.len());
     check(ids, table.len().checked_div(cols).unwrap_or(0))?;
-    match table {
-        Table::F32(t) => rows(t, cols, ids, y, accumulate, T::from_f32),
-        Table::F64(t) => rows(t, cols, ids, y, accumulate, T::from_f64),
-        Table::Bf16(t) => rows(t, cols, ids, y, accumulate, T::from_bf16),
-        Table::F16(t) => rows(t, cols, ids, y, accumulate, T::from_f16),
-    }
+    for_rows((Rows(ids, 1), RowsMut(y, cols)), ids.len(), cols, |(ids, y), _| {
+        for (&id, y) in ids.0.iter().zip(y.0.chunks_exact_mut(cols)) {
+            put(&table[id as usize * cols..(id as usize + 1) * cols], y, accumulate, |x| x);
+        }
+    });
     Ok(())
+}
+
+/// y = (accumulate ? y : 0) + `from`, converted.
+fn put<S: Copy, T: Real>(from: &[S], y: &mut [T], accumulate: bool, convert: impl Fn(S) -> T) {
+    simd(
+        #[inline(always)]
+        || {
+            for (y, &s) in y.iter_mut().zip(from) {
+                *y = if accumulate { *y + convert(s) } else { convert(s) };
+            }
+        },
+    );
 }
 
 /// The first id that a table of `limit` rows does not have.
@@ -60,29 +72,6 @@ pub(crate) fn check(ids: &[u32], limit: usize) -> Result<(), OutOfRange> {
         Some(index) => Err(OutOfRange { what: "token id", index, value: i64::from(ids[index]), limit }),
         None => Ok(()),
     }
-}
-
-fn rows<T: Real, S: Copy + Sync>(
-    table: &[S],
-    cols: usize,
-    ids: &[u32],
-    y: &mut [T],
-    accumulate: bool,
-    widen: impl Fn(S) -> T + Copy + Sync,
-) {
-    for_rows((Rows(ids, 1), RowsMut(y, cols)), ids.len(), cols, |(ids, y), _| {
-        simd(
-            #[inline(always)]
-            || {
-                for (&id, y) in ids.0.iter().zip(y.0.chunks_exact_mut(cols)) {
-                    let from = &table[id as usize * cols..(id as usize + 1) * cols];
-                    for (y, &s) in y.iter_mut().zip(from) {
-                        *y = if accumulate { *y + widen(s) } else { widen(s) };
-                    }
-                }
-            },
-        );
-    });
 }
 
 /// dtable\[ids\[i\]\] += row i of `dy` (ids × cols), tokens in order, blocks of columns in parallel.

@@ -3,7 +3,6 @@
 use std::fmt::{Debug, Display};
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
-use half::{bf16, f16};
 use pulp::Simd;
 
 /// A floating point type with the functions that the kernels need: `f32` for work, `f64` for checks.
@@ -62,16 +61,6 @@ pub trait Real:
     fn tanh(self) -> Self;
     /// Error function.
     fn erf(self) -> Self;
-    /// Widen a bfloat16.
-    #[inline(always)]
-    fn from_bf16(x: bf16) -> Self {
-        Self::from_f32(f32::from_bits(u32::from(x.to_bits()) << 16))
-    }
-    /// Widen a half.
-    #[inline(always)]
-    fn from_f16(x: f16) -> Self {
-        Self::from_f32(x.to_f32())
-    }
     /// A vector register of this type.
     type Vector<S: Simd>: bytemuck::Pod;
     /// All lanes `x`.
@@ -89,6 +78,11 @@ pub trait Real:
     fn max_of(self, other: Self) -> Self {
         if self > other { self } else { other }
     }
+}
+
+/// The values as `f32`, when that is their type.
+pub(crate) fn f32s<T: Real>(values: &mut [T]) -> Option<&mut [f32]> {
+    (T::NAME == f32::NAME).then(|| bytemuck::cast_slice_mut(values))
 }
 
 impl Real for f32 {

@@ -2,9 +2,10 @@
 
 use super::common::{any_threads, cases, close, data, dot, is_gradient, to_f64, tolerance};
 use half::{bf16, f16};
+use loram_core::StoredWeight;
 use loram_nn::kernels::Real;
 use loram_nn::kernels::elementwise::*;
-use loram_nn::kernels::embedding::{Table, gather, scatter_add};
+use loram_nn::kernels::embedding::{gather, gather_stored, scatter_add};
 use proptest::prelude::*;
 
 /// What `f` makes of a copy of `y`.
@@ -150,10 +151,18 @@ fn check_tables<T: Real>(rows: usize, cols: usize, ids: &[u32]) {
         ids.iter().flat_map(|&id| exact[id as usize * cols..(id as usize + 1) * cols].to_vec()).collect();
     let start = data::<T>(ids.len() * cols, 2);
     let sum: Vec<f64> = to_f64(&start).iter().zip(&want).map(|(a, b)| a + b).collect();
-    for table in [Table::F32(&singles), Table::F64(&exact), Table::F16(&halves), Table::Bf16(&brains)] {
-        close(&changed(&start, |y| gather(table, cols, ids, y, false).unwrap()), &want, 0.0);
-        close(&changed(&start, |y| gather(table, cols, ids, y, true).unwrap()), &sum, tolerance::<T>());
+    for table in [
+        StoredWeight::of(&singles, rows, cols),
+        StoredWeight::of(&exact, rows, cols),
+        StoredWeight::of(&halves, rows, cols),
+        StoredWeight::of(&brains, rows, cols),
+    ] {
+        close(&changed(&start, |y| gather_stored(table, ids, y, false).unwrap()), &want, 0.0);
+        close(&changed(&start, |y| gather_stored(table, ids, y, true).unwrap()), &sum, tolerance::<T>());
     }
+    let own: Vec<T> = exact.iter().map(|&x| T::from_f64(x)).collect();
+    close(&changed(&start, |y| gather(&own, cols, ids, y, false).unwrap()), &want, 0.0);
+    close(&changed(&start, |y| gather(&own, cols, ids, y, true).unwrap()), &sum, tolerance::<T>());
 
     let before = data::<T>(rows * cols, 3);
     let got = changed(&before, |d| scatter_add(&start, ids, d, cols).unwrap());
@@ -174,7 +183,7 @@ fn the_gradient_of_gathering_is_scattering() {
     scatter_add(&dy, &ids, &mut grad, cols).unwrap();
     is_gradient(&grad, &table, &|t| {
         let mut y = vec![0.0; 12];
-        gather(Table::F64(t), cols, &ids, &mut y, false).unwrap();
+        gather(t, cols, &ids, &mut y, false).unwrap();
         dot(&y, &dy)
     });
 }
@@ -183,8 +192,11 @@ fn the_gradient_of_gathering_is_scattering() {
 fn tokens_without_a_row_are_errors() {
     let table = data::<f32>(12, 1);
     let mut y = [7f32; 8];
-    let e = gather(Table::F32(&table), 4, &[2, 3], &mut y, false).unwrap_err();
-    assert_eq!(e.to_string(), "token id 3 at index 1 is out of range: expected 0..3");
+    let of_stored = gather_stored(StoredWeight::of(&table, 3, 4), &[2, 3], &mut y, false).unwrap_err();
+    let of_own = gather(&table, 4, &[2, 3], &mut y, false).unwrap_err();
+    for e in [of_stored, of_own] {
+        assert_eq!(e.to_string(), "token id 3 at index 1 is out of range: expected 0..3");
+    }
     assert_eq!(scatter_add(&y, &[u32::MAX, 0], &mut table.clone(), 4).unwrap_err().index, 0);
     assert_eq!(y, [7.0; 8]);
 }

@@ -5,7 +5,8 @@ use super::{Adaptation, AdaptedLayer};
 use crate::Result;
 use crate::config::BaseMode;
 use loram_core::{
-    Factors, Initialization, LayerInput, LayerPlan, LoraConfig, MatRef, Observed, SchemeSpec, initialize, plan_layers,
+    Factors, Initialization, LayerInput, LayerPlan, LoraConfig, Observed, SchemeSpec, StoredWeight, initialize,
+    plan_layers,
 };
 use loram_io::adapter::Fingerprint;
 use loram_io::config::TensorNames;
@@ -92,7 +93,7 @@ fn start_of(
     observed: Option<&Observed>,
 ) -> Result<Initialization> {
     let weight = model.weight_f32(&plan.path)?;
-    let w = MatRef { data: &weight, rows: plan.n, cols: plan.m };
+    let w = StoredWeight::of(&weight, plan.n, plan.m);
     Ok(initialize(&options.scheme, LayerInput::from(w).observed(observed), plan, options.seed)?)
 }
 

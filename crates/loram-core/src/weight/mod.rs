@@ -1,0 +1,22 @@
+//! Weights in the formats in which checkpoints store them.
+//!
+//! [`WeightFormat`] says how bytes become values, once for each format; [`WeightBytes`] says where the bytes are: in
+//! memory, or in a file that is read piece by piece. [`StoredWeight`] is a matrix of both.
+
+mod bfloat16;
+mod bytes;
+mod float16;
+mod float32;
+mod float64;
+mod format;
+mod stored;
+mod sums;
+
+pub use bfloat16::BFloat16;
+pub use bytes::WeightBytes;
+pub use float16::Float16;
+pub use float32::Float32;
+pub use float64::Float64;
+pub use format::{WeightElement, WeightFormat};
+pub use stored::StoredWeight;
+pub use sums::Sums;
