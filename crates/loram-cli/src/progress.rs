@@ -4,6 +4,7 @@ use crate::console::{Console, count, duration, several};
 use indicatif::{ProgressBar, ProgressStyle};
 use loram_io::error::human_bytes;
 use loram_train::Metrics;
+use loram_train::objective::Metric;
 use loram_train::observer::{Event, Level, LogRecord, Observer, RunPlan, Sample, Stage, StepInfo};
 use std::time::{Duration, Instant};
 
@@ -202,17 +203,9 @@ fn one_line(text: &str) -> String {
 
 /// The figures of an evaluation on one line.
 pub fn figures(m: &Metrics) -> String {
-    let four = |name: &str, x: Option<f64>| x.map(|x| format!("{name} {x:.4}"));
-    let percent = |name: &str, x: Option<f64>| x.map(|x| format!("{name} {:.2} %", 100.0 * x));
-    let all = [
-        Some(format!("loss {:.4}", m.loss)),
-        four("perplexity", m.perplexity),
-        percent("token accuracy", m.token_accuracy),
-        percent("accuracy", m.accuracy),
-        four("F1", m.f1),
-        four("Matthews", m.matthews_correlation),
-        four("Pearson", m.pearson),
-        four("Spearman", m.spearmanr),
-    ];
-    all.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let one = |(metric, x): (Metric, f64)| match (metric.short?, metric.percent) {
+        (name, true) => Some(format!("{name} {:.2} %", 100.0 * x)),
+        (name, false) => Some(format!("{name} {x:.4}")),
+    };
+    m.described().into_iter().filter_map(one).collect::<Vec<_>>().join(", ")
 }

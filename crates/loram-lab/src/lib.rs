@@ -22,7 +22,6 @@ mod collect;
 mod data;
 mod driver;
 mod error;
-mod examples;
 mod gains;
 mod gather;
 mod grid;
@@ -46,7 +45,7 @@ pub use collect::{RunRecord, collect};
 pub use data::{Split, SplitOptions};
 pub use driver::{DriveOptions, Driven, Update, drive};
 pub use error::{Error, Result};
-pub use examples::Examples;
+
 pub use gather::{Gathered, gather};
 pub use grid::{Axis, Forgetting, Grid, Halving, Keep, Named, Point, RunSpec, Score};
 pub use metrics_file::{Magnitudes, MetricsFile};

@@ -1,6 +1,5 @@
 //! Scores a trained run on both parts of the held-out data, and measures forgetting.
 
-use crate::examples::Examples;
 use crate::grid::{Forgetting, RunSpec};
 use crate::names::file_name;
 use crate::run_folder::{result_dir, state_dir};
@@ -47,16 +46,17 @@ pub fn score(spec: &RunSpec, cost: Cost, before: Option<f64>, observer: &mut dyn
             ..SessionOptions::default()
         },
     };
-    let session = Session::open(&options, observer)?;
+    let mut session = Session::open(&options, observer)?;
     let how = EvalOptions { batch_size: spec.config.per_device_eval_batch_size, ..EvalOptions::default() };
     let selection = part(spec, &spec.split.selection);
     let (selection, _) = session.evaluate(&selection, how, observer)?;
     let test = part(spec, &spec.split.test);
-    let known = Some((session.model.options().task, &session.labels[..]));
+    let objective = session.objective;
+    let known = Some((objective, &session.labels[..]));
     let set = read_dataset(&session.base, &test, known, observer)?;
-    let test = evaluate(&session.model, &set.examples, how, &mut |_, _| {})?;
-    let examples = Examples::of(&session.model, &set.examples, how.batch_size)?;
-    let names = Metrics::names(session.model.options().task);
+    let test = evaluate(&mut session.model, objective, &set.examples, how, &mut |_, _| {})?;
+    let examples = objective.example_scores(&mut session.model, &set.examples, how.batch_size)?;
+    let names: Vec<&str> = objective.metrics().iter().map(|m| m.name).collect();
     if !names.contains(&spec.score.name.as_str()) {
         let what = format!("score: this task gives no `{}`; there are {}", spec.score.name, names.join(", "));
         return Err(Error::Usage(what));
@@ -122,7 +122,7 @@ pub fn base_loss(spec: &RunSpec, f: &Forgetting, output: &Path, observer: &mut d
         revision: spec.config.revision.clone(),
         ..SessionOptions::default()
     };
-    let session = Session::open(&options, observer)?;
+    let mut session = Session::open(&options, observer)?;
     let how = EvalOptions { batch_size: spec.config.per_device_eval_batch_size, ..EvalOptions::default() };
     let (m, _) = session.evaluate(&domain(spec, f), how, observer)?;
     atomic::write_json(&path, &m.loss)?;
@@ -135,7 +135,11 @@ mod tests {
 
     #[test]
     fn a_score_that_is_not_defined_is_no_score() {
-        let found = |loss, pearson| Metrics { loss, pearson, ..Metrics::default() };
+        let found = |loss, pearson: Option<f64>| {
+            let mut m = Metrics::new(loss, 9, 3);
+            m.set(loram_train::objective::metric("pearson").unwrap(), pearson);
+            m
+        };
         assert_eq!(no_score(&found(2.0, Some(0.5)), "pearson"), None);
         assert!(no_score(&found(2.0, None), "pearson").unwrap().contains("all predictions, or all labels, are equal"));
         assert!(no_score(&found(f64::NAN, Some(0.5)), "pearson").unwrap().contains("loss is not a number"));

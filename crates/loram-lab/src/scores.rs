@@ -1,8 +1,8 @@
 //! `scores.json` in a run folder: what a comparison needs to know of the run beyond `summary.json`.
 
-use crate::examples::Examples;
 use crate::grid::{Point, Score};
 use crate::{Error, Result};
+use loram_train::ExampleScores;
 use loram_train::Metrics;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -81,7 +81,7 @@ pub struct Scores {
     pub cost: Cost,
     /// Figures of each test example.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub examples: Option<Examples>,
+    pub examples: Option<ExampleScores>,
 }
 
 impl Scores {

@@ -5,7 +5,7 @@
 
 use loram_io::{Checkpoint, ModelConfig};
 use loram_nn::kernels::gemm::{View, ViewMut, gemm};
-use loram_nn::{Batch, IGNORE, LoadOptions, Model, Targets, Task, cuda};
+use loram_nn::{Batch, CrossEntropy, HeadKind, IGNORE, LoadOptions, Loss, Model, cuda};
 use loram_train::adapt::{LoadAdapter, load};
 use loram_train::config::{BaseMode, DeviceKind};
 use loram_train::magnitude::MagnitudeMeter;
@@ -59,18 +59,17 @@ fn gemm_peak() -> f64 {
     2.0 * (N as f64).powi(3) / best / 1e9
 }
 
-fn batch(documents: &[Vec<u32>], targets: Option<&Vec<usize>>) -> Batch {
+fn batch(documents: &[Vec<u32>], targets: Option<&Vec<usize>>) -> (Batch, CrossEntropy) {
     let mut b = Batch { lengths: documents.iter().map(Vec::len).collect(), ..Batch::default() };
     for d in documents {
         b.tokens.extend(d);
-        if targets.is_none() {
-            b.labels.extend(d[1..].iter().map(|&t| i64::from(t)).chain([IGNORE]));
-        }
     }
-    if let Some(t) = targets {
-        b.targets = Targets::Class(t.clone());
-    }
-    b
+    let next = |d: &Vec<u32>| d[1..].iter().map(|&t| i64::from(t)).chain([IGNORE]).collect::<Vec<_>>();
+    let labels = match targets {
+        Some(classes) => classes.iter().map(|&c| c as i64).collect(),
+        None => documents.iter().flat_map(next).collect(),
+    };
+    (b, CrossEntropy::new(labels))
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -84,16 +83,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let job: Job = serde_json::from_str(&std::fs::read_to_string(&argument)?)?;
     rayon::ThreadPoolBuilder::new().num_threads(job.threads).build_global()?;
     let (ckpt, config) = (Checkpoint::open(&job.model)?, ModelConfig::load(&job.model)?);
-    let task = match job.num_labels {
-        0 => Task::CausalLm,
-        n => Task::Classification { num_labels: n },
+    let head = match job.num_labels {
+        0 => HeadKind::LanguageModel,
+        outputs => HeadKind::Pooled { outputs },
     };
     let compute = device::compute(match job.device.as_str() {
         "cpu" => DeviceKind::Cpu,
         "cuda" => DeviceKind::Cuda,
         _ => DeviceKind::Auto,
     })?;
-    let options = LoadOptions { compute, gradient_checkpointing: job.gradient_checkpointing, ..LoadOptions::new(task) };
+    let options = LoadOptions { compute, gradient_checkpointing: job.gradient_checkpointing, ..LoadOptions::new(head) };
     let mut model = Model::load(&ckpt, &config, &options)?;
     let how = LoadAdapter { train: true, dropout: 0.0, base: BaseMode::Auto };
     let (adaptation, _) = load(&mut model, &ckpt, &config, &job.adapter, how)?;
@@ -115,13 +114,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 cuda::profile();
             }
             let begun = Instant::now();
-            let b = batch(documents, job.targets.get(i));
-            let counted = match task {
-                Task::CausalLm => b.labels.iter().filter(|&&l| l != IGNORE).count(),
-                _ => b.lengths.len(),
-            };
+            let (b, mut targets) = batch(documents, job.targets.get(i));
+            let counted = targets.counted();
             model.params_mut().zero_grads();
-            let loss = model.forward_backward(&b, 1.0 / counted as f64, 0)?;
+            let loss = model.forward_backward(&b, &mut targets, 1.0 / counted as f64, 0)?;
             norms.push(grad_norm(model.params().iter()));
             steps += 1usize;
             let ends = job.magnitude_steps > 0 && steps % job.magnitude_steps == 0;

@@ -1,7 +1,7 @@
 //! From examples to batches: order, packing, and lists of lengths instead of padding.
 
-use loram_io::data::{Example, Target};
-use loram_nn::{Batch, Targets};
+use loram_io::data::Example;
+use loram_nn::Batch;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -105,42 +105,26 @@ pub fn eval_batches(lengths: &[usize], max_examples: usize, max_tokens: usize) -
     out
 }
 
-/// Examples one after another. For language models the label of a token is the next token where that counts.
+/// The inputs of examples, one after another.
 pub fn batch<'a>(examples: impl IntoIterator<Item = &'a Example>) -> Batch {
     let mut b = Batch::default();
-    let (mut classes, mut values) = (Vec::new(), Vec::new());
     let mut types = false;
     for e in examples {
         b.lengths.push(e.input_ids.len());
         b.tokens.extend_from_slice(&e.input_ids);
         types |= !e.token_type_ids.is_empty();
-        match &e.target {
-            None => b.labels.extend(e.labels()),
-            Some(Target::Class(c)) => classes.push(*c),
-            Some(Target::Value(v)) => values.push(*v),
-        }
         let missing = e.input_ids.len() - e.token_type_ids.len();
         b.token_types.extend(e.token_type_ids.iter().copied().chain(std::iter::repeat_n(0, missing)));
     }
     if !types {
         b.token_types.clear();
     }
-    b.targets = match (classes.is_empty(), values.is_empty()) {
-        (false, _) => Targets::Class(classes),
-        (_, false) => Targets::Value(values),
-        _ => Targets::None,
-    };
     b
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loram_nn::IGNORE;
-
-    fn lm(ids: &[u32], mask: &[bool]) -> Example {
-        Example { input_ids: ids.to_vec(), loss_mask: mask.to_vec(), ..Example::default() }
-    }
 
     #[test]
     fn every_epoch_is_a_permutation_of_its_own() {
@@ -190,26 +174,17 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_the_next_tokens_that_count() {
-        let b = batch(&[lm(&[5, 6, 7], &[false, false, true]), lm(&[8, 9], &[true, true])]);
-        assert_eq!(b.tokens, [5, 6, 7, 8, 9]);
-        assert_eq!(b.lengths, [3, 2]);
-        assert_eq!(b.labels, [IGNORE, 7, IGNORE, 9, IGNORE]);
-        assert!(b.token_types.is_empty() && b.targets == Targets::None && b.check().is_ok());
-    }
-
-    #[test]
-    fn heads_have_targets_and_types() {
-        let one = |class, types: &[u32]| Example {
-            input_ids: vec![1, 2, 3],
+    fn sequences_follow_one_another() {
+        let one = |ids: &[u32], types: &[u32]| Example {
+            input_ids: ids.to_vec(),
             token_type_ids: types.to_vec(),
-            target: Some(Target::Class(class)),
             ..Example::default()
         };
-        let b = batch(&[one(1, &[0, 1, 1]), one(0, &[])]);
-        assert_eq!(b.targets, Targets::Class(vec![1, 0]));
+        let b = batch(&[one(&[5, 6, 7], &[]), one(&[8, 9], &[])]);
+        assert_eq!((&b.tokens[..], &b.lengths[..]), (&[5, 6, 7, 8, 9][..], &[3, 2][..]));
+        assert!(b.token_types.is_empty() && b.check().is_ok());
+        let b = batch(&[one(&[1, 2, 3], &[0, 1, 1]), one(&[1, 2, 3], &[])]);
         assert_eq!(b.token_types, [0, 1, 1, 0, 0, 0]);
-        assert!(b.labels.is_empty() && b.check().is_ok());
-        assert!(batch(&[one(1, &[])]).token_types.is_empty());
+        assert!(b.check().is_ok());
     }
 }

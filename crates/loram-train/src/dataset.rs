@@ -1,13 +1,13 @@
-//! Data for a run: records, the task that they are for, and examples made of tokens.
+//! Data for a run: records, the objective that they are for, and examples made of tokens.
 
 use crate::batching::permutation;
-use crate::config::{TaskKind, TrainConfig};
+use crate::config::TrainConfig;
+use crate::objective::{Objective, of_records};
 use crate::observer::{Observer, Stage};
 use crate::session::{Base, stage};
 use crate::{Error, Result};
-use loram_io::config::Head;
-use loram_io::data::{Body, DataSpec, Example, Format, Label, Labels, PrepareReport, Preparer, Record, load_records};
-use loram_nn::Task;
+use loram_io::data::{Body, DataSpec, Example, Format, Labels, PrepareReport, Preparer, load_records};
+use loram_nn::HeadKind;
 use std::collections::BTreeMap;
 
 /// Longest example by default: longer ones cost memory that nobody asked for.
@@ -32,8 +32,8 @@ pub struct DataOptions {
     pub completion_only: bool,
     /// Chat template in place of the model's.
     pub chat_template: Option<String>,
-    /// Task that was asked for.
-    pub task: Option<TaskKind>,
+    /// The objective that was asked for; `None`: that of the records.
+    pub task: Option<&'static dyn Objective>,
 }
 
 impl DataOptions {
@@ -73,33 +73,39 @@ pub struct Dataset {
     /// Counts.
     pub report: PrepareReport,
     /// What they are for.
-    pub task: Task,
+    pub objective: &'static dyn Objective,
     /// Names of the classes.
     pub labels: Vec<String>,
     /// Longest example allowed, in tokens.
     pub max_length: usize,
-    /// Whether the records are chats.
+    /// True when there are chats among the records.
     pub chat: bool,
     /// Makes more of the same.
     pub preparer: Preparer,
 }
 
-/// Reads records and makes examples of them. `known` are the task and labels of a model that is already fixed, otherwise
-/// they follow from the data (and from the labels of a checkpoint with a head).
+impl Dataset {
+    /// The head that a model needs for these data.
+    pub fn head(&self) -> HeadKind {
+        self.objective.head(&self.labels)
+    }
+}
+
+/// Reads records and makes examples of them. `known` are the objective and labels of a model that is already fixed,
+/// otherwise they follow from the data (and from the labels of a checkpoint with a head).
 pub fn read_dataset(
     base: &Base,
     options: &DataOptions,
-    known: Option<(Task, &[String])>,
+    known: Option<(&'static dyn Objective, &[String])>,
     observer: &mut dyn Observer,
 ) -> Result<Dataset> {
     let source = options.paths.join(", ");
     stage(observer, Stage::Data, 0, 0, &source);
-    let mut format = options.format.as_deref().map(Format::parse).transpose()?;
-    let wanted = known.map(|k| k.0).map(kind_of).or(options.task);
-    if format.is_none() && wanted == Some(TaskKind::Regression) {
-        // whole numbers are scores then, not classes
-        format = Some(Format::Regression);
-    }
+    let wanted = known.map(|k| k.0).or(options.task);
+    let format = match options.format.as_deref() {
+        Some(name) => Some(Format::parse(name)?),
+        None => wanted.and_then(|o| o.format()),
+    };
     let records = load_records(&DataSpec {
         paths: options.paths.clone(),
         format,
@@ -107,24 +113,15 @@ pub fn read_dataset(
         text_field: options.text_field.clone(),
         max_samples: options.max_samples,
     })?;
-    let found = kind_of_records(&records);
-    let kind = wanted.unwrap_or(found);
-    if kind != found {
-        return Err(Error::Data(format!(
-            "{source}: the records are for {}, the task is {}",
-            found.as_str(),
-            kind.as_str()
-        )));
+    let found = of_records(&records);
+    let objective = wanted.unwrap_or(found);
+    if objective != found {
+        let (found, wanted) = (found.name(), objective.name());
+        return Err(Error::Data(format!("{source}: the records are for {found}, the task is {wanted}")));
     }
-    let labels = match (kind, known) {
-        (TaskKind::Classification, Some((_, labels))) => labels.to_vec(),
-        (TaskKind::Classification, None) => labels_of(base, &records, &source)?,
-        _ => Vec::new(),
-    };
-    let task = match kind {
-        TaskKind::CausalLm => Task::CausalLm,
-        TaskKind::Classification => Task::Classification { num_labels: labels.len() },
-        TaskKind::Regression => Task::Regression,
+    let labels = match known {
+        Some((_, labels)) => labels.to_vec(),
+        None => objective.labels(&records, &base.config, &source)?,
     };
     let limit = base.max_length();
     let max_length = options.max_length.unwrap_or(limit.min(DEFAULT_MAX_LENGTH));
@@ -142,51 +139,11 @@ pub fn read_dataset(
     let (examples, report) = preparer.prepare_all(&records)?;
     stage(observer, Stage::Data, records.len() as u64, records.len() as u64, &source);
     let chat = records.iter().any(|r| matches!(r.body, Body::Messages(_)));
-    Ok(Dataset { examples, report, task, labels, max_length, chat, preparer })
+    Ok(Dataset { examples, report, objective, labels, max_length, chat, preparer })
 }
 
-/// The examples on which a data-driven start runs the model: `calibration_samples` of them, chosen by the seed.
+/// The examples on which a data-driven initialisation runs the model: `calibration_samples` of them, chosen by the seed.
 pub fn calibration_examples(config: &TrainConfig, examples: &[Example]) -> Vec<Example> {
     let order = permutation(examples.len(), config.seed, 0);
     order.into_iter().take(config.calibration_samples).map(|i| examples[i].clone()).collect()
-}
-
-fn kind_of(task: Task) -> TaskKind {
-    match task {
-        Task::CausalLm => TaskKind::CausalLm,
-        Task::Classification { .. } => TaskKind::Classification,
-        Task::Regression => TaskKind::Regression,
-    }
-}
-
-fn kind_of_records(records: &[Record]) -> TaskKind {
-    let mut kind = TaskKind::CausalLm;
-    for r in records {
-        match &r.body {
-            Body::Labelled { label: Label::Value(_), .. } => return TaskKind::Regression,
-            Body::Labelled { .. } => kind = TaskKind::Classification,
-            _ => {}
-        }
-    }
-    kind
-}
-
-/// Classes of training data: those of the checkpoint's own head where they fit, else those that occur.
-fn labels_of(base: &Base, records: &[Record], source: &str) -> Result<Vec<String>> {
-    let found = Labels::from_records(records).names;
-    if *base.config.head() == Head::SequenceClassification {
-        let own = &base.config.labels().names;
-        let ids = records.iter().all(|r| matches!(r.body, Body::Labelled { label: Label::Id(_), .. }));
-        let fits = if ids { found.len() <= own.len() } else { found.iter().all(|n| own.contains(n)) };
-        if fits {
-            return Ok(own.clone());
-        }
-    }
-    match found.len() {
-        0 | 1 => Err(Error::Data(format!(
-            "{source}: all records have the label `{}`: there is nothing to tell apart",
-            found.join("")
-        ))),
-        _ => Ok(found),
-    }
 }

@@ -1,12 +1,12 @@
 //! A fully fine-tuned model as a Hugging Face folder.
 
 use crate::Result;
+use crate::objective::{Objective, config_entries};
 use crate::session::Base;
 use loram_io::ModelConfig;
-use loram_io::config::{TensorNames, head_entries};
+use loram_io::config::TensorNames;
 use loram_io::merge::{MergeReport, MergeSource, write_merged};
-use loram_nn::{Model, Task};
-use serde_json::Map;
+use loram_nn::Model;
 use std::path::Path;
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -44,7 +44,13 @@ impl MergeSource for Changes<'_> {
 }
 
 /// Writes the model with its trained weights: same shards and dtypes as the base, its other files copied.
-pub(crate) fn save_full(base: &Base, model: &Model, labels: &[String], out: &Path) -> Result<MergeReport> {
+pub(crate) fn save_full(
+    base: &Base,
+    model: &Model,
+    objective: &dyn Objective,
+    labels: &[String],
+    out: &Path,
+) -> Result<MergeReport> {
     let tied = match &base.config {
         ModelConfig::Decoder(c) => c.tie_word_embeddings && model.params().get(LM_HEAD).is_none(),
         ModelConfig::Encoder(_) => false,
@@ -53,11 +59,7 @@ pub(crate) fn save_full(base: &Base, model: &Model, labels: &[String], out: &Pat
     let same_names = TensorNames::find(&base.checkpoint, &base.config)?.stored(EMBEDDING) == EMBEDDING;
     let shared = tied && same_names && !base.checkpoint.contains(LM_HEAD);
     let config = (!shared).then_some(&base.config);
-    let updates = match model.options().task {
-        Task::CausalLm => Map::new(),
-        Task::Regression => head_entries(&base.config, &[]),
-        Task::Classification { .. } => head_entries(&base.config, labels),
-    };
+    let updates = config_entries(objective, &base.config, labels);
     let mut changes = Changes { model, head: tied && !shared };
     Ok(write_merged(&base.checkpoint, config, out, &updates, &mut changes)?)
 }

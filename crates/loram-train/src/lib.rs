@@ -13,7 +13,8 @@
 //! ```
 //!
 //! - [`config`]: every key, its default and its checks; [`Trainer`]: the run; [`observer`]: what it tells;
-//! - [`adapt`]: starts on a model, adapter folders; [`optim`], [`schedule`], [`batching`], [`mod@evaluate`]: its parts;
+//! - [`objective`]: what a model is trained for, each with its records, loss and metrics;
+//! - [`adapt`]: initialisations on a model, adapter folders; [`optim`], [`schedule`], [`batching`], [`mod@evaluate`]: its parts;
 //! - [`Session`]: a model with an adapter, to evaluate and to [`mod@generate`] with;
 //! - [`mod@estimate`]: the memory it takes, before anything is loaded.
 
@@ -30,6 +31,7 @@ mod full;
 pub mod generate;
 pub mod magnitude;
 mod metrics;
+pub mod objective;
 pub mod observer;
 pub mod optim;
 mod report;
@@ -48,7 +50,8 @@ pub use estimate::{MemoryEstimate, estimate};
 pub use evaluate::{EvalOptions, evaluate};
 pub use generate::{Chat, GenerateOptions, Generated, generate};
 pub use metrics::{Metrics, accuracy, f1, matthews, mse, pearson, spearman};
+pub use objective::{ExampleScores, Objective};
 pub use observer::{Event, Observe, Observer};
 pub use sampling::Sampling;
-pub use session::{Base, Session, SessionOptions, resolve, task_type};
+pub use session::{Base, Session, SessionOptions, resolve};
 pub use trainer::{DataSummary, Preview, PreviewSpan, Status, StopFlag, Summary, Trainer};

@@ -1,74 +1,116 @@
 //! Figures of an evaluation.
 
-use loram_nn::Task;
-use serde::{Deserialize, Serialize};
+use crate::objective::{Metric, metric};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The figures of an evaluation; those that the task does not have are absent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// The figures of an evaluation; those that the objective does not have, or that are not defined, are absent.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metrics {
     /// Mean loss in nats per counted token, or per example for heads (squared error for regression).
     pub loss: f64,
-    /// e^loss, for language models.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub perplexity: Option<f64>,
-    /// Share of counted tokens whose largest logit was right.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token_accuracy: Option<f64>,
     /// Counted tokens, for language models; all tokens for heads.
     pub tokens: u64,
     /// Examples.
     pub examples: u64,
-    /// Share of examples with the right label.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub accuracy: Option<f64>,
-    /// F1 of label 1 with two labels, the mean over labels with more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub f1: Option<f64>,
-    /// Matthews correlation coefficient.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub matthews_correlation: Option<f64>,
-    /// Pearson correlation; absent where it is not defined.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pearson: Option<f64>,
-    /// Spearman rank correlation; absent where it is not defined.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spearmanr: Option<f64>,
-    /// Mean squared error.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mse: Option<f64>,
+    /// The other metrics of the objective by name.
+    others: Vec<(String, f64)>,
 }
 
 impl Metrics {
-    /// All figures by name.
-    pub fn values(&self) -> BTreeMap<String, f64> {
-        let all = [
-            ("loss", Some(self.loss)),
-            ("perplexity", self.perplexity),
-            ("token_accuracy", self.token_accuracy),
-            ("accuracy", self.accuracy),
-            ("f1", self.f1),
-            ("matthews_correlation", self.matthews_correlation),
-            ("pearson", self.pearson),
-            ("spearmanr", self.spearmanr),
-            ("mse", self.mse),
-        ];
-        all.into_iter().filter_map(|(k, v)| Some((k.to_string(), v?))).collect()
+    /// A loss over so many tokens and examples, without other metrics.
+    pub fn new(loss: f64, tokens: u64, examples: u64) -> Metrics {
+        Metrics { loss, tokens, examples, others: Vec::new() }
     }
 
-    /// Names of the figures that an evaluation of this task gives.
-    pub fn names(task: Task) -> &'static [&'static str] {
-        match task {
-            Task::CausalLm => &["loss", "perplexity", "token_accuracy"],
-            Task::Classification { .. } => &["loss", "accuracy", "f1", "matthews_correlation"],
-            Task::Regression => &["loss", "mse", "pearson", "spearmanr"],
-        }
+    /// Adds a metric, where it is defined.
+    pub fn set(&mut self, metric: Metric, value: impl Into<Option<f64>>) {
+        self.others.extend(value.into().map(|v| (metric.name.to_string(), v)));
+    }
+
+    /// All figures by name.
+    pub fn values(&self) -> BTreeMap<String, f64> {
+        self.others.iter().cloned().chain([("loss".to_string(), self.loss)]).collect()
+    }
+
+    /// The loss, and the other metrics in their order, with what is known of each.
+    pub fn described(&self) -> Vec<(Metric, f64)> {
+        let others = self.others.iter().filter_map(|(name, v)| Some((metric(name)?, *v)));
+        std::iter::once((Metric::LOSS, self.loss)).chain(others).collect()
     }
 
     /// A figure by name, with or without `eval_`.
     pub fn get(&self, name: &str) -> Option<f64> {
-        self.values().get(name.strip_prefix("eval_").unwrap_or(name)).copied()
+        let name = name.strip_prefix("eval_").unwrap_or(name);
+        if name == "loss" {
+            return Some(self.loss);
+        }
+        self.others.iter().find(|o| o.0 == name).map(|o| o.1)
     }
+}
+
+/// An object of all figures: the loss, metrics over tokens, the counts, other metrics.
+impl Serialize for Metrics {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let per_token = |name: &str| metric(name).is_some_and(|m| m.per_token);
+        let mut map = serializer.serialize_map(Some(3 + self.others.len()))?;
+        map.serialize_entry("loss", &self.loss)?;
+        for (name, value) in self.others.iter().filter(|o| per_token(&o.0)) {
+            map.serialize_entry(name, value)?;
+        }
+        map.serialize_entry("tokens", &self.tokens)?;
+        map.serialize_entry("examples", &self.examples)?;
+        for (name, value) in self.others.iter().filter(|o| !per_token(&o.0)) {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Metrics {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Metrics, D::Error> {
+        struct Figures;
+        impl<'de> Visitor<'de> for Figures {
+            type Value = Metrics;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of metrics")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metrics, A::Error> {
+                let (mut loss, mut tokens, mut examples, mut others) = (None, None, None, Vec::new());
+                while let Some(name) = map.next_key::<String>()? {
+                    match name.as_str() {
+                        "loss" => loss = Some(map.next_value()?),
+                        "tokens" => tokens = Some(map.next_value()?),
+                        "examples" => examples = Some(map.next_value()?),
+                        _ => others.extend(map.next_value::<Option<f64>>()?.map(|v| (name, v))),
+                    }
+                }
+                let missing = A::Error::missing_field;
+                Ok(Metrics {
+                    loss: loss.ok_or_else(|| missing("loss"))?,
+                    tokens: tokens.ok_or_else(|| missing("tokens"))?,
+                    examples: examples.ok_or_else(|| missing("examples"))?,
+                    others,
+                })
+            }
+        }
+        deserializer.deserialize_map(Figures)
+    }
+}
+
+/// Position of the largest value, the first of equals.
+pub(crate) fn argmax(row: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, &x) in row.iter().enumerate() {
+        if x > row[best] || row[best].is_nan() {
+            best = i;
+        }
+    }
+    best
 }
 
 /// Share of equal pairs.
@@ -212,7 +254,34 @@ mod tests {
 
     #[test]
     fn names_with_and_without_prefix() {
-        let m = Metrics { loss: 1.5, accuracy: Some(0.5), ..Metrics::default() };
-        assert_eq!((m.get("eval_accuracy"), m.get("loss"), m.get("f1")), (Some(0.5), Some(1.5), None));
+        let mut m = Metrics::new(1.5, 9, 3);
+        m.set(metric("accuracy").unwrap(), 0.5);
+        m.set(metric("pearson").unwrap(), None);
+        assert_eq!((m.get("eval_accuracy"), m.get("loss"), m.get("pearson")), (Some(0.5), Some(1.5), None));
+        assert_eq!(
+            m.values().into_iter().collect::<Vec<_>>(),
+            [("accuracy".to_string(), 0.5), ("loss".to_string(), 1.5)]
+        );
+    }
+
+    /// The texts are those of the files written so far.
+    #[test]
+    fn files_keep_their_form() {
+        for text in [
+            r#"{"loss":1.5,"perplexity":4.5,"token_accuracy":0.25,"tokens":9,"examples":3}"#,
+            r#"{"loss":1.5,"tokens":9,"examples":3,"accuracy":0.5,"f1":0.0,"matthews_correlation":-0.5}"#,
+        ] {
+            let m: Metrics = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&m).unwrap(), text);
+        }
+        assert!(
+            serde_json::from_str::<Metrics>(r#"{"loss":1.5,"tokens":9}"#).unwrap_err().to_string().contains("examples")
+        );
+    }
+
+    #[test]
+    fn the_first_of_equals() {
+        assert_eq!(argmax(&[1.0, 3.0, 3.0, 2.0]), 1);
+        assert_eq!(argmax(&[f32::NAN, 1.0]), 1);
     }
 }

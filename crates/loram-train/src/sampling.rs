@@ -1,6 +1,6 @@
 //! From logits to the next token.
 
-use crate::evaluate::argmax;
+use crate::metrics::argmax;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use std::collections::BTreeSet;

@@ -1,17 +1,18 @@
 //! A model folder opened, and a model made ready for a task: what training, evaluation and generation begin with.
 
 use crate::adapt::{Adaptation, LoadAdapter, load};
-use crate::config::{DeviceKind, TaskKind};
+use crate::config::DeviceKind;
 use crate::dataset::{DataOptions, Dataset, read_dataset};
 use crate::evaluate::{EvalOptions, evaluate};
 use crate::generate::GenerateOptions;
+use crate::objective::{Objective, Trained, of_model};
 use crate::observer::{Event, Observer, Stage};
 use crate::{Error, Metrics, Result, device};
 use loram_io::adapter::ADAPTER_CONFIG;
-use loram_io::config::{GenerationConfig, Head, TensorNames};
+use loram_io::config::{GenerationConfig, TensorNames};
 use loram_io::hub;
 use loram_io::{Adapter, Checkpoint, ModelConfig, TextTokenizer};
-use loram_nn::{LoadOptions, Model, Task};
+use loram_nn::{HeadKind, LoadOptions, Model};
 use std::path::{Path, PathBuf};
 
 /// A model folder: everything but the weights in memory.
@@ -76,10 +77,10 @@ impl Base {
         Ok(Model::load(&self.checkpoint, &self.config, options)?)
     }
 
-    /// Modules of the head for this task that must be trained whole: the output layers, as PEFT saves them, and every
-    /// other layer of the head that the checkpoint lacks and that was therefore started at random.
+    /// Modules of the head that must be fully trained: the output layers, as PEFT saves them, and every other layer of the
+    /// head that the checkpoint lacks and that was therefore initialised at random.
     pub fn head_modules(&self, model: &Model) -> Result<Vec<String>> {
-        if model.options().task == Task::CausalLm {
+        if model.options().head == HeadKind::LanguageModel {
             return Ok(Vec::new());
         }
         let names = TensorNames::find(&self.checkpoint, &self.config)?;
@@ -98,14 +99,6 @@ impl Base {
     }
 }
 
-/// PEFT's name of a task.
-pub fn task_type(task: Task) -> &'static str {
-    match task {
-        Task::CausalLm => "CAUSAL_LM",
-        _ => "SEQ_CLS",
-    }
-}
-
 /// A model with its adapter, to evaluate and to generate with.
 pub struct Session {
     /// The model folder.
@@ -114,6 +107,8 @@ pub struct Session {
     pub model: Model,
     /// The adapter, when there is one.
     pub adaptation: Option<Adaptation>,
+    /// What it was trained for.
+    pub objective: &'static dyn Objective,
     /// Labels of the head.
     pub labels: Vec<String>,
     /// What the user should know about the adapter.
@@ -129,8 +124,8 @@ pub struct SessionOptions {
     pub revision: Option<String>,
     /// Adapter folder or hub id.
     pub adapter: Option<String>,
-    /// Task; `None`: from the adapter, else from the model's head.
-    pub task: Option<TaskKind>,
+    /// The objective; `None`: from the adapter, else from the model's head.
+    pub task: Option<&'static dyn Objective>,
     /// Where to run.
     pub device: DeviceKind,
 }
@@ -155,27 +150,35 @@ impl Session {
             }
             false => e,
         })?;
-        let (task, labels) = task_of(&base, adapter.as_ref(), options.task)?;
+        let trained = Trained {
+            config: &base.config,
+            task_type: adapter.as_ref().and_then(|a| a.task_type.as_deref()),
+            outputs: adapter.as_ref().and_then(Adapter::head_outputs),
+            labels: adapter.as_ref().and_then(|a| a.recipe.as_ref()?.labels.as_deref()),
+        };
+        let objective = options.task.unwrap_or_else(|| of_model(&trained));
+        let labels = objective.trained_labels(&trained);
+        let head = objective.head(&labels);
         stage(observer, Stage::Model, 0, 1, &name);
-        let mut model = base.model(&LoadOptions { compute, ..LoadOptions::new(task) })?;
+        let mut model = base.model(&LoadOptions { compute, ..LoadOptions::new(head) })?;
         stage(observer, Stage::Model, 1, 1, &name);
         let (mut adaptation, mut warnings) = (None, Vec::new());
         if let Some(dir) = &dir {
             let (a, w) = load(&mut model, &base.checkpoint, &base.config, dir, LoadAdapter::frozen())?;
             (adaptation, warnings) = (Some(a), w);
         }
-        Ok(Session { base, model, adaptation, labels, warnings })
+        Ok(Session { base, model, adaptation, objective, labels, warnings })
     }
 
-    /// Reads data for this model's task and evaluates it on them.
+    /// Reads data for this model's objective and evaluates it on them.
     pub fn evaluate(
-        &self,
+        &mut self,
         data: &DataOptions,
         options: EvalOptions,
         observer: &mut dyn Observer,
     ) -> Result<(Metrics, Dataset)> {
-        let set = read_dataset(&self.base, data, Some((self.model.options().task, &self.labels)), observer)?;
-        let metrics = evaluate(&self.model, &set.examples, options, &mut |done, total| {
+        let set = read_dataset(&self.base, data, Some((self.objective, &self.labels)), observer)?;
+        let metrics = evaluate(&mut self.model, self.objective, &set.examples, options, &mut |done, total| {
             stage(observer, Stage::Evaluate, done as u64, total as u64, "");
         })?;
         Ok((metrics, set))
@@ -185,35 +188,6 @@ impl Session {
     pub fn generate_options(&self) -> GenerateOptions {
         GenerateOptions::greedy(&self.base.tokenizer, &self.base.generation, self.base.config.max_length())
     }
-}
-
-/// The task of a model for evaluation, and the labels of its head.
-fn task_of(base: &Base, adapter: Option<&Adapter>, asked: Option<TaskKind>) -> Result<(Task, Vec<String>)> {
-    let recipe = adapter.and_then(|a| a.recipe.as_ref()).and_then(|r| r.labels.clone());
-    let outputs = adapter.and_then(Adapter::head_outputs);
-    let from_head = *base.config.head() == Head::SequenceClassification;
-    let kind = match asked {
-        Some(kind) => kind,
-        None if adapter.is_some_and(|a| a.task_type.as_deref() == Some("SEQ_CLS")) || from_head => {
-            let regression = base.config.labels().problem_type == Some(loram_io::config::ProblemType::Regression);
-            match (outputs.unwrap_or(base.config.labels().len()), regression) {
-                (1, _) | (_, true) => TaskKind::Regression,
-                _ => TaskKind::Classification,
-            }
-        }
-        None => TaskKind::CausalLm,
-    };
-    Ok(match kind {
-        TaskKind::CausalLm => (Task::CausalLm, Vec::new()),
-        TaskKind::Regression => (Task::Regression, Vec::new()),
-        TaskKind::Classification => {
-            let names = base.config.labels().names.clone();
-            let n = outputs.unwrap_or(names.len());
-            let labels = recipe.or((names.len() == n).then_some(names));
-            let labels = labels.unwrap_or_else(|| (0..n).map(|i| i.to_string()).collect());
-            (Task::Classification { num_labels: n }, labels)
-        }
-    })
 }
 
 pub(crate) fn stage(observer: &mut dyn Observer, stage: Stage, done: u64, total: u64, detail: &str) {

@@ -9,6 +9,7 @@ use crate::table::facts;
 use clap::ArgMatches;
 use loram_train::dataset::DataOptions;
 use loram_train::evaluate::EvalOptions;
+use loram_train::objective::Metric;
 use loram_train::{Session, SessionOptions};
 use serde_json::{Map, Value, json};
 
@@ -23,7 +24,7 @@ pub fn run(args: &Eval, matches: &ArgMatches, console: &Console) -> Result<()> {
         task: config.task,
         device: config.device,
     };
-    let session = Session::open(&options, &mut show)?;
+    let mut session = Session::open(&options, &mut show)?;
     session.warnings.iter().for_each(|w| console.warn(w));
     let how = EvalOptions { batch_size: config.per_device_eval_batch_size, ..EvalOptions::default() };
     let (metrics, data) = session.evaluate(&DataOptions::evaluation(&config), how, &mut show)?;
@@ -56,22 +57,19 @@ pub fn run(args: &Eval, matches: &ArgMatches, console: &Console) -> Result<()> {
     console.result(text, &json)
 }
 
-/// The figures that there are, with their names.
+/// The figures of an evaluation with their names: the loss, metrics over tokens, the number of tokens, other metrics.
 fn rows_of(m: &loram_train::Metrics) -> Vec<(&'static str, String)> {
-    let four = |name, x: Option<f64>| x.map(|x| (name, format!("{x:.4}")));
-    let percent = |name, x: Option<f64>| x.map(|x| (name, format!("{:.2} %", 100.0 * x)));
-    let loss_unit = if m.perplexity.is_some() { " nats per token" } else { "" };
-    let all = [
-        Some(("loss", format!("{:.4}{loss_unit}", m.loss))),
-        four("perplexity", m.perplexity),
-        Some(("tokens", count(m.tokens))),
-        percent("token accuracy", m.token_accuracy),
-        percent("accuracy", m.accuracy),
-        four("F1", m.f1),
-        four("Matthews correlation", m.matthews_correlation),
-        four("Pearson", m.pearson),
-        four("Spearman", m.spearmanr),
-        four("squared error", m.mse),
-    ];
-    all.into_iter().flatten().collect()
+    let value = |metric: Metric, x: f64| match metric.percent {
+        true => format!("{:.2} %", 100.0 * x),
+        false => format!("{x:.4}"),
+    };
+    let figures = m.described();
+    let row = |&(metric, x): &(Metric, f64)| (metric.title, value(metric, x));
+    let (over_tokens, others): (Vec<_>, Vec<_>) = figures[1..].iter().partition(|(metric, _)| metric.per_token);
+    let unit = if over_tokens.is_empty() { "" } else { " nats per token" };
+    let mut rows = vec![("loss", format!("{:.4}{unit}", m.loss))];
+    rows.extend(over_tokens.iter().map(row));
+    rows.push(("tokens", count(m.tokens)));
+    rows.extend(others.iter().map(row));
+    rows
 }

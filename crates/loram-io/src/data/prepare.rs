@@ -45,6 +45,11 @@ impl Example {
     pub fn counted(&self) -> usize {
         self.loss_mask.iter().skip(1).filter(|&&c| c).count()
     }
+
+    /// Number of units that the loss of the example is a sum over: itself when it has a target, else its counted tokens.
+    pub fn units(&self) -> usize {
+        if self.target.is_some() { 1 } else { self.counted() }
+    }
 }
 
 /// A piece of a rendered example.
@@ -130,13 +135,13 @@ impl Preparer {
             if self.max_examples.is_some_and(|n| out.len() >= n) {
                 break;
             }
-            if e.target.is_none() && e.counted() == 0 {
+            if e.units() == 0 {
                 report.dropped += 1;
                 continue;
             }
             report.examples += 1;
             report.tokens += e.input_ids.len();
-            report.counted += if e.target.is_some() { 1 } else { e.counted() };
+            report.counted += e.units();
             report.truncated += usize::from(e.truncated);
             report.longest = report.longest.max(e.input_ids.len());
             out.push(e);

@@ -3,10 +3,10 @@
 use super::pair::Comparison;
 use crate::choice::{self, Choice};
 use crate::collect::RunRecord;
-use crate::examples::Examples;
 use crate::metrics_file::Magnitudes;
 use crate::scores::Scores;
 use crate::stats::{Curve, Interval, Observations, bootstrap, mean, mean_curve, std};
+use loram_train::ExampleScores;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -221,7 +221,7 @@ pub(super) fn report(name: &str, chosen: &Chosen<'_>, target: Option<f64>) -> Ar
 
 fn interval(runs: &[&RunRecord]) -> Option<Interval> {
     let scored: Vec<&&RunRecord> = runs.iter().filter(|r| r.scores.test_score().is_some()).collect();
-    let examples: Option<Vec<&Examples>> = scored.iter().map(|r| r.scores.examples.as_ref()).collect();
+    let examples: Option<Vec<&ExampleScores>> = scored.iter().map(|r| r.scores.examples.as_ref()).collect();
     match examples {
         Some(list) if !list.is_empty() && list.iter().all(|e| e.len() == list[0].len()) => {
             bootstrap(Observations::Examples(&list, &scored[0].scores.score.name))

@@ -1,9 +1,9 @@
 //! Two arms against each other, over the seeds and test examples that both saw.
 
 use crate::collect::RunRecord;
-use crate::examples::Examples;
 use crate::grid::Score;
 use crate::stats::{Interval, Observations, paired_bootstrap};
+use loram_train::ExampleScores;
 use serde::{Deserialize, Serialize};
 
 /// What an interval of a difference says.
@@ -61,6 +61,6 @@ pub fn compare(score: &Score, a: &[&RunRecord], b: &[&RunRecord]) -> Option<Comp
     Some(Comparison { difference, verdict, seeds: pairs.len() })
 }
 
-fn examples<'a>(runs: &[&'a RunRecord]) -> Option<Vec<&'a Examples>> {
+fn examples<'a>(runs: &[&'a RunRecord]) -> Option<Vec<&'a ExampleScores>> {
     runs.iter().map(|r| r.scores.examples.as_ref()).collect()
 }

@@ -7,6 +7,7 @@ use crate::data::Split;
 use crate::{Error, Result};
 use loram_train::TrainConfig;
 use loram_train::config::{FinetuningType, Key, Layer, Mark, Origin};
+use loram_train::objective::metrics;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -159,13 +160,12 @@ fn score_of(grid: &Grid, value: Option<&Value>, config: &TrainConfig) -> Result<
         Some(Value::String(s)) => s.strip_prefix("eval_").unwrap_or(s).to_string(),
         Some(other) => return Err(grid.error(format!("score: found {other}, expected the name of a metric"))),
     };
-    const LESS: [&str; 3] = ["loss", "perplexity", "mse"];
-    const MORE: [&str; 6] = ["token_accuracy", "accuracy", "f1", "matthews_correlation", "pearson", "spearmanr"];
-    if !LESS.contains(&name.as_str()) && !MORE.contains(&name.as_str()) {
-        let all = [&LESS[..], &MORE].concat().join(", ");
-        return Err(grid.error(format!("score: found `{name}`, expected one of {all}")));
-    }
-    Ok(Score { more_is_better: MORE.contains(&name.as_str()), name })
+    let known = metrics();
+    let Some(metric) = known.iter().find(|m| m.name == name) else {
+        let all: Vec<&str> = known.iter().map(|m| m.name).collect();
+        return Err(grid.error(format!("score: found `{name}`, expected one of {}", all.join(", "))));
+    };
+    Ok(Score { more_is_better: metric.higher_is_better, name })
 }
 
 fn forgetting(grid: &Grid, data: Option<Value>, samples: Option<Value>) -> Result<Option<Forgetting>> {

@@ -212,14 +212,7 @@ fn short(path: &str) -> String {
 
 /// The name of a metric in words.
 pub(super) fn words(metric: &str) -> String {
-    match metric {
-        "f1" => "F1".into(),
-        "matthews_correlation" => "Matthews correlation".into(),
-        "pearson" => "Pearson correlation".into(),
-        "spearmanr" => "Spearman correlation".into(),
-        "mse" => "squared error".into(),
-        other => other.replace('_', " "),
-    }
+    loram_train::objective::metric(metric).map_or_else(|| metric.replace('_', " "), |m| m.title.to_string())
 }
 
 pub(super) fn capital(text: &str) -> String {

@@ -7,7 +7,7 @@
 //! replicates. Where no figures of single examples are there, seeds alone are drawn.
 
 use super::summary::quantile;
-use crate::examples::Examples;
+use loram_train::ExampleScores;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -56,7 +56,7 @@ pub struct Interval {
 #[derive(Debug, Clone, Copy)]
 pub enum Observations<'a> {
     /// Figures of every test example, to be summed up as this metric.
-    Examples(&'a [&'a Examples], &'a str),
+    Examples(&'a [&'a ExampleScores], &'a str),
     /// The metric itself.
     Scores(&'a [f64]),
 }

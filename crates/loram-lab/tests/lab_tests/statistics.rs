@@ -1,7 +1,8 @@
 //! Statistics against numpy and scipy (`tests/reference.py`).
 
-use loram_lab::Examples;
 use loram_lab::stats::{Curve, Observations, Resampled, bootstrap, mean, mean_curve, paired_bootstrap, quantile, std};
+use loram_train::ExampleScores;
+use loram_train::objective::{Classification, NextToken, Regression};
 use serde_json::Value;
 
 fn reference() -> Value {
@@ -45,8 +46,8 @@ fn intervals_over_seeds_are_those_of_scipy() {
     }
 }
 
-fn language(nats: Vec<f64>, tokens: &[u64]) -> Examples {
-    Examples::Language { nats, tokens: tokens.to_vec(), correct: vec![0; tokens.len()] }
+fn language(nats: Vec<f64>, tokens: &[u64]) -> ExampleScores {
+    NextToken::scores(nats, tokens.to_vec(), vec![0; tokens.len()])
 }
 
 #[test]
@@ -71,9 +72,9 @@ fn what_two_arms_share_cancels_out() {
     let nats: Vec<f64> = (0..40).map(|i| 1.0 + (i * 37 % 40) as f64).collect();
     let run =
         |seed: i32, shift: f64| language(nats.iter().map(|x| x + 0.1 * f64::from(seed) + shift).collect(), &tokens);
-    let a: Vec<Examples> = (0..3).map(|s| run(s, -0.2)).collect();
-    let b: Vec<Examples> = (0..3).map(|s| run(s, 0.0)).collect();
-    let (a, b): (Vec<&Examples>, Vec<&Examples>) = (a.iter().collect(), b.iter().collect());
+    let a: Vec<ExampleScores> = (0..3).map(|s| run(s, -0.2)).collect();
+    let b: Vec<ExampleScores> = (0..3).map(|s| run(s, 0.0)).collect();
+    let (a, b): (Vec<&ExampleScores>, Vec<&ExampleScores>) = (a.iter().collect(), b.iter().collect());
     let alone = bootstrap(Observations::Examples(&a, "loss")).unwrap();
     let paired = paired_bootstrap(Observations::Examples(&a, "loss"), Observations::Examples(&b, "loss")).unwrap();
     assert_eq!(paired.resampled, Resampled::SeedsAndExamples);
@@ -102,15 +103,15 @@ fn figures_of_curves() {
 
 #[test]
 fn metrics_of_chosen_examples() {
-    let e = Examples::Language { nats: vec![2.0, 9.0], tokens: vec![2, 3], correct: vec![1, 3] };
+    let e = NextToken::scores(vec![2.0, 9.0], vec![2, 3], vec![1, 3]);
     assert_eq!(e.metric("loss", &[0]), Some(1.0));
     assert_eq!(e.metric("loss", &[0, 1, 1]), Some(20.0 / 8.0));
     assert_eq!(e.metric("token_accuracy", &[0, 1]), Some(0.8));
     assert_eq!(e.metric("accuracy", &[0]), None);
-    let c = Examples::Classes { loss: vec![0.5, 1.5, 1.0], predicted: vec![1, 0, 1], actual: vec![1, 1, 0], labels: 2 };
+    let c = Classification::scores(vec![0.5, 1.5, 1.0], vec![1, 0, 1], vec![1, 1, 0], 2);
     assert_eq!(c.overall("loss"), Some(1.0));
     assert_eq!(c.overall("accuracy"), Some(1.0 / 3.0));
-    let v = Examples::Values { predicted: vec![1.0, 2.0, 3.0], actual: vec![1.0, 2.0, 5.0] };
+    let v = Regression::scores(vec![1.0, 2.0, 3.0], vec![1.0, 2.0, 5.0]);
     assert_eq!(v.overall("mse"), Some(4.0 / 3.0));
     assert!((v.overall("spearmanr").unwrap() - 1.0).abs() < 1e-12);
     assert_eq!(v.metric("pearson", &[0, 0, 0]), None, "not defined on equal values");

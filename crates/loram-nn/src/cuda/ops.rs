@@ -167,7 +167,7 @@ pub(crate) fn rope(
 }
 
 /// Losses of rows of logits whose labels all count. What is found stays on the GPU until [`Losses::sum`].
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Losses {
     found: Vec<Tensor>,
 }

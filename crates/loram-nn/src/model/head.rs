@@ -1,21 +1,19 @@
-//! What sits on top: next-token prediction, classification or regression, each with its loss.
+//! Heads: a language-model head, which computes logits in chunks of rows, and a pooled head, which reads one token of each
+//! sequence. The loss comes from the caller.
 
+use super::HeadKind;
 use super::load::Loader;
 use super::parts::{Embedding, Part, PartMut};
-use crate::batch::{Batch, BatchLoss, Targets};
-#[cfg(gpu)]
-use crate::cuda;
+use crate::batch::Batch;
 use crate::dropout::Dropout;
 use crate::kernels::activation::Act;
-#[cfg(gpu)]
-use crate::kernels::cross_entropy::check_labels;
-use crate::kernels::cross_entropy::{IGNORE, LossSum, mse, softmax_cross_entropy};
 use crate::linear::{Linear, LinearSaved};
+use crate::loss::Loss;
 use crate::ops;
 use crate::param::{Params, Trainable};
-use crate::tensor::{Compute, Element, Tensor, typed};
+use crate::tensor::{Compute, Tensor};
 use crate::weight::Weight;
-use crate::{Error, Result, Task};
+use crate::{Error, Result};
 use loram_io::{DecoderConfig, EncoderConfig};
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -31,7 +29,7 @@ const GPU_LOGITS: usize = 1 << 26;
 pub(crate) enum Head {
     /// `lm_head`.
     Lm(Linear),
-    /// Reads one token of each document.
+    /// Reads one token of each sequence.
     Pooled(Pooled),
 }
 
@@ -46,7 +44,6 @@ pub(crate) struct Pooled {
     out: Linear,
     /// Reads the last token instead of the first.
     last: bool,
-    regression: bool,
 }
 
 /// Activations of a pooled head.
@@ -56,24 +53,17 @@ struct PooledSaved {
     out: LinearSaved,
 }
 
-/// The loss and, where asked for, the gradient of the head's input.
-pub(crate) struct HeadOut {
-    pub loss: BatchLoss,
-    pub d_hidden: Option<Tensor>,
-    pub logits: Vec<f32>,
-}
-
 /// How the backward pass of a head is run.
 pub(crate) struct Backward {
     /// Factor on the sum of losses.
     pub scale: f64,
-    /// Whether something below the head is trained.
+    /// True when something below the head is trained, so that the gradient of the head's input is needed.
     pub through: bool,
     /// Seed of the dropout.
     pub step: u64,
 }
 
-/// Normal values of deviation `std` from ChaCha8 (Box–Muller), as transformers starts a new head.
+/// Normal values of deviation `std` from ChaCha8 (Box–Muller), as transformers initialises a new head.
 fn normal(seed: u64, len: usize, std: f64) -> Vec<f32> {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
     let mut uniform = move || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
@@ -98,7 +88,7 @@ fn load_or_new(l: &Loader<'_>, path: &str, n: usize, m: usize, bias: bool, seed:
             other => other,
         };
     }
-    tracing::info!("`{path}` is not in the checkpoint: started at random (seed {seed})");
+    tracing::info!("`{path}` is not in the checkpoint: initialised at random (seed {seed})");
     // each fresh layer gets a stream of its own
     let stream = path.bytes().fold(seed, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     let mut linear = Linear::frozen(path.to_string(), Weight::from_f32(n, m, normal(stream, n * m, std)));
@@ -109,9 +99,9 @@ fn load_or_new(l: &Loader<'_>, path: &str, n: usize, m: usize, bias: bool, seed:
 }
 
 impl Head {
-    pub fn decoder(cfg: &DecoderConfig, l: &Loader<'_>, embed: &Embedding, task: Task, seed: u64) -> Result<Head> {
+    pub fn decoder(cfg: &DecoderConfig, l: &Loader<'_>, embed: &Embedding, kind: HeadKind, seed: u64) -> Result<Head> {
         let (vocab, hidden) = (cfg.vocab_size, cfg.hidden_size);
-        let Some(outputs) = task.outputs() else {
+        let HeadKind::Pooled { outputs } = kind else {
             if !cfg.tie_word_embeddings {
                 return Ok(Head::Lm(l.linear("lm_head".into(), vocab, hidden, false)?));
             }
@@ -120,12 +110,11 @@ impl Head {
         };
         let out = load_or_new(l, "score", outputs, hidden, false, seed, std_of(&cfg.raw))?;
         let none = Dropout::NONE;
-        let regression = task == Task::Regression;
-        Ok(Head::Pooled(Pooled { input_dropout: none, first: None, dropout: none, out, last: true, regression }))
+        Ok(Head::Pooled(Pooled { input_dropout: none, first: None, dropout: none, out, last: true }))
     }
 
-    pub fn encoder(cfg: &EncoderConfig, l: &Loader<'_>, task: Task, seed: u64) -> Result<Head> {
-        let Some(outputs) = task.outputs() else {
+    pub fn encoder(cfg: &EncoderConfig, l: &Loader<'_>, kind: HeadKind, seed: u64) -> Result<Head> {
+        let HeadKind::Pooled { outputs } = kind else {
             return Err(Error::Task(format!(
                 "`{}` is an encoder: it classifies or scores texts (data with a label), it does not write them",
                 cfg.family
@@ -140,7 +129,6 @@ impl Head {
         let std = std_of(&cfg.raw);
         let first = load_or_new(l, first, hidden, hidden, true, seed, std)?;
         let out = load_or_new(l, out, outputs, hidden, true, seed, std)?;
-        let regression = task == Task::Regression;
         let before = if cfg.family.ends_with("roberta") { cfg.classifier_dropout } else { 0.0 };
         // beyond the places of the embeddings
         let dropout = |p, index| l.dropout(p, cfg.num_layers + 1, index);
@@ -150,7 +138,6 @@ impl Head {
             dropout: dropout(cfg.classifier_dropout, 1),
             out,
             last: false,
-            regression,
         }))
     }
 
@@ -168,34 +155,40 @@ impl Head {
         }
     }
 
-    /// Loss of a batch from the final hidden states (t, hidden), and its gradients.
-    pub fn loss(&self, params: &mut Params, hidden: &Tensor, batch: &Batch, how: &Backward) -> Result<HeadOut> {
+    /// Adds the loss of a batch, from the final hidden states (t, hidden), to `loss` and its gradients to the parameters'.
+    /// Returns the gradient of the hidden states where [`Backward::through`] asks for it.
+    pub fn loss(
+        &self,
+        params: &mut Params,
+        hidden: &Tensor,
+        batch: &Batch,
+        loss: &mut dyn Loss,
+        how: &Backward,
+    ) -> Result<Option<Tensor>> {
         match self {
-            Head::Lm(linear) => lm_loss(linear, params, hidden, batch, how),
-            Head::Pooled(head) => head.loss(params, hidden, batch, how),
+            Head::Lm(linear) => lm_loss(linear, params, hidden, batch, loss, how),
+            Head::Pooled(head) => head.loss(params, hidden, batch, loss, how),
         }
     }
 
-    /// Loss of a batch and the outputs of a pooled head.
-    pub fn evaluate(&self, params: &Params, hidden: &Tensor, batch: &Batch) -> Result<HeadOut> {
+    /// Adds the loss of a batch to `loss`. Returns the outputs of a pooled head, (sequences, outputs) row-major; none for a
+    /// language model.
+    pub fn evaluate(&self, params: &Params, hidden: &Tensor, batch: &Batch, loss: &mut dyn Loss) -> Result<Vec<f32>> {
         match self {
             Head::Lm(linear) => {
-                let mut loss = LmLoss::default();
-                for (rows, labels) in counted_chunks(linear, batch, hidden.compute())? {
-                    let mut logits = linear.forward(params, &hidden.gather_rows(&rows), None).0;
-                    loss.add(&mut logits, &labels, 1.0, false)?;
-                }
-                Ok(HeadOut { loss: loss.sum(), d_hidden: None, logits: Vec::new() })
+                lm_values(linear, params, hidden, &counted_chunks(linear, batch, loss, hidden.compute())?, None, loss)?;
+                Ok(Vec::new())
             }
             Head::Pooled(head) => {
                 let mut out = head.forward(params, head.pick(hidden, batch)?, None).0;
                 let logits = out.to_f32_vec();
-                Ok(HeadOut { loss: head.loss_of(&mut out, batch, 1.0)?, d_hidden: None, logits })
+                head.add_loss(&mut out, batch, loss, 1.0, false)?;
+                Ok(logits)
             }
         }
     }
 
-    /// (t, vocab) for a language model, (documents, outputs) otherwise.
+    /// (t, vocab) for a language model, (sequences, outputs) otherwise.
     pub fn logits(&self, params: &Params, hidden: &Tensor, batch: &Batch) -> Result<Tensor> {
         match self {
             Head::Lm(linear) => Ok(linear.forward(params, hidden, None).0),
@@ -208,78 +201,60 @@ fn std_of(raw: &serde_json::Map<String, serde_json::Value>) -> f64 {
     raw.get("initializer_range").and_then(|v| v.as_f64()).unwrap_or(0.02)
 }
 
-/// Positions whose label counts, with their labels, in chunks small enough for their logits.
-fn counted_chunks(head: &Linear, batch: &Batch, compute: Compute) -> Result<Vec<(Vec<usize>, Vec<i64>)>> {
-    if batch.labels.len() != batch.tokens.len() {
-        return Err(Error::Batch("a language model needs a label for every token".into()));
+/// Rows that count, in chunks small enough for their logits.
+fn counted_chunks(head: &Linear, batch: &Batch, loss: &dyn Loss, compute: Compute) -> Result<Vec<Vec<usize>>> {
+    let (found, expected) = (loss.rows(), batch.tokens.len());
+    if found != expected {
+        let what = format!("a language model needs a label for every token: found {found}, expected {expected}");
+        return Err(Error::Batch(what));
     }
-    let counted: Vec<usize> = (0..batch.labels.len()).filter(|&i| batch.labels[i] != IGNORE).collect();
-    let labels = |rows: &[usize]| rows.iter().map(|&i| batch.labels[i]).collect();
+    let counted: Vec<usize> = (0..expected).filter(|&i| loss.counts(i)).collect();
     let logits = if compute.on_gpu() { GPU_LOGITS } else { LOGITS };
-    Ok(counted.chunks((logits / head.n).clamp(16, 4096)).map(|rows| (rows.to_vec(), labels(rows))).collect())
+    Ok(counted.chunks((logits / head.n).clamp(16, 4096)).map(<[usize]>::to_vec).collect())
 }
 
-/// Loss of rows of logits, which become their gradients times `scale` with `grad`.
-fn cross_entropy<T: Element>(logits: &mut Tensor, labels: &[i64], scale: f64, grad: bool) -> Result<BatchLoss> {
-    let n = logits.cols();
-    let sum = softmax_cross_entropy::<T>(logits.as_mut_slice(), labels, n, T::from_f64(scale), grad)?;
-    Ok(sum.into())
-}
-
-impl From<LossSum> for BatchLoss {
-    fn from(sum: LossSum) -> BatchLoss {
-        BatchLoss { loss_sum: sum.loss, counted: sum.counted, correct: sum.correct }
+/// Shows all logits to the loss, chunk by chunk, without gradients.
+fn lm_values(
+    head: &Linear,
+    params: &Params,
+    hidden: &Tensor,
+    chunks: &[Vec<usize>],
+    step: Option<u64>,
+    loss: &mut dyn Loss,
+) -> Result<()> {
+    for rows in chunks {
+        let mut logits = head.forward(params, &hidden.gather_rows(rows), step).0;
+        loss.chunk(&mut logits, rows, 1.0, false)?;
     }
+    Ok(())
 }
 
-/// The loss of a language model over chunks of logits; what a GPU finds is read when all is done.
-#[derive(Default)]
-struct LmLoss {
-    found: BatchLoss,
-    #[cfg(gpu)]
-    on_gpu: cuda::ops::Losses,
-}
-
-impl LmLoss {
-    /// Labels all count. With `grad` the logits become their gradients times `scale`.
-    fn add(&mut self, logits: &mut Tensor, labels: &[i64], scale: f64, grad: bool) -> Result<()> {
-        let found = typed!(logits, T, cross_entropy::<T>(logits, labels, scale, grad), gpu: {
-            check_labels(labels, logits.cols())?;
-            let labels: Vec<u32> = labels.iter().map(|&l| l as u32).collect();
-            self.on_gpu.add(logits, &labels, scale, grad);
-            Ok(BatchLoss::default())
-        })?;
-        self.found.add(found);
-        Ok(())
-    }
-
-    fn sum(self) -> BatchLoss {
-        #[cfg(gpu)]
-        let on_gpu = self.on_gpu.sum().into();
-        #[cfg(not(gpu))]
-        let on_gpu = BatchLoss::default();
-        let mut sum = self.found;
-        sum.add(on_gpu);
-        sum
-    }
-}
-
-/// Next-token cross-entropy over the positions whose label counts: logits and their gradients chunk by chunk.
-fn lm_loss(head: &Linear, params: &mut Params, hidden: &Tensor, batch: &Batch, how: &Backward) -> Result<HeadOut> {
-    let mut loss = LmLoss::default();
+/// Loss over the rows that count: logits and their gradients chunk by chunk.
+fn lm_loss(
+    head: &Linear,
+    params: &mut Params,
+    hidden: &Tensor,
+    batch: &Batch,
+    loss: &mut dyn Loss,
+    how: &Backward,
+) -> Result<Option<Tensor>> {
     let mut d_hidden = how.through.then(|| Tensor::zeros(hidden.compute(), hidden.rows(), hidden.cols()));
     let step = Some(how.step);
-    for (rows, labels) in counted_chunks(head, batch, hidden.compute())? {
-        let x = hidden.gather_rows(&rows);
+    let chunks = counted_chunks(head, batch, loss, hidden.compute())?;
+    if loss.needs_all_rows() {
+        lm_values(head, params, hidden, &chunks, step, loss)?;
+    }
+    for rows in &chunks {
+        let x = hidden.gather_rows(rows);
         let (mut logits, saved) = head.forward(params, &x, step);
-        loss.add(&mut logits, &labels, how.scale, true)?;
+        loss.chunk(&mut logits, rows, how.scale, true)?;
         let mut dx = how.through.then(|| Tensor::scratch(x.compute(), x.rows(), x.cols()));
         head.backward(params, &x, &saved, &logits, dx.as_mut().map(|t| (t, false)), step);
         if let (Some(d), Some(dx)) = (&mut d_hidden, &dx) {
-            d.add_rows(&rows, dx);
+            d.add_rows(rows, dx);
         }
     }
-    Ok(HeadOut { loss: loss.sum(), d_hidden, logits: Vec::new() })
+    Ok(d_hidden)
 }
 
 impl Pooled {
@@ -288,7 +263,7 @@ impl Pooled {
         let mut rows = Vec::with_capacity(batch.lengths.len());
         for (i, &n) in batch.lengths.iter().enumerate() {
             if n == 0 {
-                return Err(Error::Batch(format!("document {i} has no token to read a label from")));
+                return Err(Error::Batch(format!("sequence {i} has no token to read a label from")));
             }
             rows.push(if self.last { start + n - 1 } else { start });
             start += n;
@@ -310,42 +285,39 @@ impl Pooled {
         (logits, PooledSaved { x, first, out })
     }
 
-    /// Loss of outputs (documents, outputs), which become its gradient times `scale`. So few numbers are the CPU's work.
-    fn loss_of(&self, out: &mut Tensor, batch: &Batch, scale: f64) -> Result<BatchLoss> {
+    /// Adds the loss of outputs (sequences, outputs), which become its gradient times `scale` with `grad`. So few numbers are
+    /// the CPU's work.
+    fn add_loss(&self, out: &mut Tensor, batch: &Batch, loss: &mut dyn Loss, scale: f64, grad: bool) -> Result<()> {
         if out.compute().on_gpu() {
             let mut here = out.on_cpu().into_owned();
-            let loss = self.loss_of(&mut here, batch, scale)?;
+            self.add_loss(&mut here, batch, loss, scale, grad)?;
             out.copy_from_f32(here.f32s());
-            return Ok(loss);
+            return Ok(());
         }
-        match &batch.targets {
-            Targets::None => Ok(BatchLoss::default()),
-            Targets::Class(ids) if !self.regression => {
-                let labels: Vec<i64> = ids.iter().map(|&c| c as i64).collect();
-                typed!(out, T, cross_entropy::<T>(out, &labels, scale, true))
-            }
-            Targets::Value(values) if self.regression => {
-                let loss_sum = typed!(out, T, {
-                    let target: Vec<T> = values.iter().map(|&v| T::from_f32(v)).collect();
-                    let pred = out.as_slice::<T>().to_vec();
-                    mse(&pred, &target, T::from_f64(scale), Some(out.as_mut_slice()))
-                });
-                Ok(BatchLoss { loss_sum, counted: values.len(), correct: 0 })
-            }
-            Targets::Class(_) => Err(Error::Task("the model has a regression head, the data have classes".into())),
-            Targets::Value(_) => Err(Error::Task("the model has a classification head, the data have numbers".into())),
+        let (found, expected) = (loss.rows(), batch.lengths.len());
+        if found != expected {
+            let what = format!("a pooled head needs a target for every sequence: found {found}, expected {expected}");
+            return Err(Error::Batch(what));
         }
+        let rows: Vec<usize> = (0..expected).collect();
+        if grad && loss.needs_all_rows() {
+            loss.chunk(&mut out.clone(), &rows, scale, false)?;
+        }
+        loss.chunk(out, &rows, scale, grad)
     }
 
-    fn loss(&self, params: &mut Params, hidden: &Tensor, batch: &Batch, how: &Backward) -> Result<HeadOut> {
-        if batch.targets == Targets::None {
-            return Err(Error::Batch("training a head needs a target for every document".into()));
-        }
+    fn loss(
+        &self,
+        params: &mut Params,
+        hidden: &Tensor,
+        batch: &Batch,
+        loss: &mut dyn Loss,
+        how: &Backward,
+    ) -> Result<Option<Tensor>> {
         let rows = self.rows(batch)?;
         let step = Some(how.step);
         let (mut out, saved) = self.forward(params, hidden.gather_rows(&rows), step);
-        let logits = out.to_f32_vec();
-        let loss = self.loss_of(&mut out, batch, how.scale)?;
+        self.add_loss(&mut out, batch, loss, how.scale, true)?;
         let mut d = Tensor::scratch(out.compute(), rows.len(), self.out.m);
         let input = saved.first.as_ref().map_or(&saved.x, |f| &f.0);
         self.out.backward(params, input, &saved.out, &out, Some((&mut d, false)), step);
@@ -356,11 +328,10 @@ impl Pooled {
             linear.backward(params, &saved.x, lora, &d, Some((&mut dx, false)), step);
             d = self.input_dropout.apply(dx, step);
         }
-        let d_hidden = how.through.then(|| {
+        Ok(how.through.then(|| {
             let mut all = Tensor::zeros(hidden.compute(), hidden.rows(), hidden.cols());
             all.add_rows(&rows, &d);
             all
-        });
-        Ok(HeadOut { loss, d_hidden, logits })
+        }))
     }
 }

@@ -29,36 +29,23 @@ use loram_core::LinearInfo;
 use loram_io::{Checkpoint, ModelConfig};
 use parts::{Part, PartMut};
 
-/// The task that a model is loaded for.
+/// The kind of head that a model is loaded with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Task {
-    /// Next-token prediction.
-    CausalLm,
-    /// One of several labels per text.
-    Classification {
-        /// Number of labels.
-        num_labels: usize,
+pub enum HeadKind {
+    /// `lm_head`: a score for every entry of the vocabulary, for each token.
+    LanguageModel,
+    /// Reads one token of each sequence.
+    Pooled {
+        /// Number of outputs per sequence.
+        outputs: usize,
     },
-    /// One number per text.
-    Regression,
-}
-
-impl Task {
-    /// Outputs of the head; `None` for a language model.
-    pub fn outputs(self) -> Option<usize> {
-        match self {
-            Task::CausalLm => None,
-            Task::Classification { num_labels } => Some(num_labels),
-            Task::Regression => Some(1),
-        }
-    }
 }
 
 /// Options of [`Model::load`].
 #[derive(Debug, Clone, Copy)]
 pub struct LoadOptions {
-    /// The task.
-    pub task: Task,
+    /// Its head.
+    pub head: HeadKind,
     /// Number type of activations, and where the model runs.
     pub compute: Compute,
     /// Keep only the inputs of blocks and recompute the rest in the backward pass (1604.06174).
@@ -71,8 +58,8 @@ pub struct LoadOptions {
 
 impl LoadOptions {
     /// Single precision, no recomputation, seed 0, no dropout in the model.
-    pub fn new(task: Task) -> LoadOptions {
-        LoadOptions { task, compute: Compute::F32, gradient_checkpointing: false, seed: 0, dropout: false }
+    pub fn new(head: HeadKind) -> LoadOptions {
+        LoadOptions { head, compute: Compute::F32, gradient_checkpointing: false, seed: 0, dropout: false }
     }
 }
 
@@ -97,11 +84,11 @@ impl Model {
         let (backbone, head, tied): (Box<dyn Backbone>, _, _) = match cfg {
             ModelConfig::Decoder(c) => {
                 let decoder = loader.decoder(c)?;
-                let head = Head::decoder(c, &loader, &decoder.embed, options.task, options.seed)?;
-                (Box::new(decoder), head, c.tie_word_embeddings && options.task == Task::CausalLm)
+                let head = Head::decoder(c, &loader, &decoder.embed, options.head, options.seed)?;
+                (Box::new(decoder), head, c.tie_word_embeddings && options.head == HeadKind::LanguageModel)
             }
             ModelConfig::Encoder(c) => {
-                let head = Head::encoder(c, &loader, options.task, options.seed)?;
+                let head = Head::encoder(c, &loader, options.head, options.seed)?;
                 (Box::new(loader.encoder(c)?), head, false)
             }
         };

@@ -3,7 +3,8 @@
 use super::head::Backward;
 use super::pass::Pass;
 use super::{Model, stack};
-use crate::batch::{Batch, BatchLoss, EvalOut};
+use crate::batch::{Batch, EvalOut};
+use crate::loss::{BatchLoss, Loss};
 use crate::observe::{Observe, Watch};
 use crate::tensor::Tensor;
 use crate::{Result, cuda, pool};
@@ -12,16 +13,22 @@ use std::collections::BTreeMap;
 impl Model {
     /// Adds d(`loss_scale`·Σ loss)/dθ of a batch to the gradients of all parameters θ. `loss_scale` is 1/(tokens or
     /// sequences that count in the whole optimiser step) for a mean; `step_seed` seeds the dropout.
-    pub fn forward_backward(&mut self, batch: &Batch, loss_scale: f64, step_seed: u64) -> Result<BatchLoss> {
+    pub fn forward_backward(
+        &mut self,
+        batch: &Batch,
+        loss: &mut dyn Loss,
+        loss_scale: f64,
+        step_seed: u64,
+    ) -> Result<BatchLoss> {
         let done = cuda::catch(|| {
             self.params.begin_pass(self.options.compute);
-            self.pass(batch, loss_scale, step_seed)
+            self.pass(batch, loss, loss_scale, step_seed)
         });
         self.params.end_pass();
         done
     }
 
-    fn pass(&mut self, batch: &Batch, loss_scale: f64, step_seed: u64) -> Result<BatchLoss> {
+    fn pass(&mut self, batch: &Batch, loss: &mut dyn Loss, loss_scale: f64, step_seed: u64) -> Result<BatchLoss> {
         batch.check()?;
         let positions = batch.positions();
         let pass = Pass::new(&batch.lengths, &positions, Some(step_seed));
@@ -39,9 +46,10 @@ impl Model {
             }
         };
         let through = !activations.is_empty() || below || normed.as_ref().is_some_and(|(norm, ..)| norm.trains());
-        let out = self.head.loss(params, &hidden, batch, &Backward { scale: loss_scale, through, step: step_seed })?;
+        let how = Backward { scale: loss_scale, through, step: step_seed };
+        let d_hidden = self.head.loss(params, &hidden, batch, loss, &how)?;
         drop(hidden);
-        if let Some(mut d) = out.d_hidden {
+        if let Some(mut d) = d_hidden {
             if let Some((norm, x, saved)) = normed {
                 let mut dx = Tensor::scratch(x.compute(), x.rows(), x.cols());
                 norm.backward(params, &x, &saved, &d, &mut dx, false);
@@ -54,7 +62,7 @@ impl Model {
             }
         }
         pool::end_of_step();
-        Ok(out.loss)
+        Ok(loss.take())
     }
 
     /// Watches linear layers until [`Model::observed`]: [`Model::observe_batch`] adds to their sums.
@@ -65,13 +73,19 @@ impl Model {
     /// Runs a batch for the layers that are watched: forward for their inputs; forward and backward, with the loss times
     /// `loss_scale`, for gradients, which leaves the gradients of parameters changed. `counted` are the tokens whose
     /// inputs count for [`Observe::Covariance`]; empty: all.
-    pub fn observe_batch(&mut self, batch: &Batch, counted: &[bool], loss_scale: f64) -> Result<()> {
+    pub fn observe_batch(
+        &mut self,
+        batch: &Batch,
+        loss: &mut dyn Loss,
+        counted: &[bool],
+        loss_scale: f64,
+    ) -> Result<()> {
         if let Some(watch) = &mut self.params.watch {
             watch.begin(&batch.lengths, counted);
         }
         match self.params.watches_gradients() {
-            true => self.forward_backward(batch, loss_scale, 0).map(|_| ()),
-            false => self.evaluate(batch).map(|_| ()),
+            true => self.forward_backward(batch, loss, loss_scale, 0).map(|_| ()),
+            false => self.evaluate(batch, loss).map(|_| ()),
         }
     }
 
@@ -90,13 +104,13 @@ impl Model {
         Ok(backbone.finish(params, stack::infer(backbone.blocks(), params, x, &pass)))
     }
 
-    /// Loss of a batch, and for heads their outputs.
-    pub fn evaluate(&self, batch: &Batch) -> Result<EvalOut> {
+    /// Returns the loss of a batch and, for a pooled head, its outputs.
+    pub fn evaluate(&self, batch: &Batch, loss: &mut dyn Loss) -> Result<EvalOut> {
         cuda::catch(|| {
             let hidden = self.hidden(batch)?;
-            let out = self.head.evaluate(&self.params, &hidden, batch)?;
+            let logits = self.head.evaluate(&self.params, &hidden, batch, loss)?;
             pool::end_of_step();
-            Ok(EvalOut { loss: out.loss, logits: out.logits })
+            Ok(EvalOut { loss: loss.take(), logits })
         })
     }
 

@@ -1,7 +1,7 @@
 //! What is summed up while a model runs, against torch's hooks and autograd (`fixtures/make_observed.py`).
 
 use loram_io::{Checkpoint, ModelConfig};
-use loram_nn::{Batch, LoadOptions, Model, Observe, Task};
+use loram_nn::{Batch, CrossEntropy, HeadKind, LoadOptions, Model, Observe};
 use std::path::PathBuf;
 
 fn at(name: &str) -> PathBuf {
@@ -14,7 +14,7 @@ fn fixture(name: &str) -> Checkpoint {
 }
 
 /// Sequences of the small Llama's reference, in batches of these.
-fn batches(cut: &[std::ops::Range<usize>]) -> Vec<Batch> {
+fn batches(cut: &[std::ops::Range<usize>]) -> Vec<(Batch, CrossEntropy)> {
     let bytes = |name: &str| -> Vec<i64> {
         let file = fixture("ref/llama.safetensors");
         let tensor = file.tensor(name).unwrap();
@@ -23,11 +23,13 @@ fn batches(cut: &[std::ops::Range<usize>]) -> Vec<Batch> {
     let (tokens, labels) = (bytes("input_ids"), bytes("labels"));
     let lengths: Vec<usize> = bytes("lengths").into_iter().map(|n| n as usize).collect();
     let start = |document: usize| lengths[..document].iter().sum::<usize>();
-    let one = |r: &std::ops::Range<usize>| Batch {
-        tokens: tokens[start(r.start)..start(r.end)].iter().map(|&t| t as u32).collect(),
-        lengths: lengths[r.clone()].to_vec(),
-        labels: labels[start(r.start)..start(r.end)].to_vec(),
-        ..Batch::default()
+    let one = |r: &std::ops::Range<usize>| {
+        let batch = Batch {
+            tokens: tokens[start(r.start)..start(r.end)].iter().map(|&t| t as u32).collect(),
+            lengths: lengths[r.clone()].to_vec(),
+            ..Batch::default()
+        };
+        (batch, CrossEntropy::new(labels[start(r.start)..start(r.end)].to_vec()))
     };
     cut.iter().map(one).collect()
 }
@@ -44,7 +46,7 @@ fn sums_over_inputs_and_gradients_are_those_of_torch() {
     let config = ModelConfig::load(at("models/llama")).unwrap();
     let reference = fixture("ref/observed-llama.safetensors");
     for gradient_checkpointing in [false, true] {
-        let options = LoadOptions { gradient_checkpointing, ..LoadOptions::new(Task::CausalLm) };
+        let options = LoadOptions { gradient_checkpointing, ..LoadOptions::new(HeadKind::LanguageModel) };
         let mut model = Model::load(&ckpt, &config, &options).unwrap();
         for (what, kind) in
             [(Observe::Covariance, "covariance"), (Observe::Moment, "moment"), (Observe::Gradient, "gradient")]
@@ -54,8 +56,8 @@ fn sums_over_inputs_and_gradients_are_those_of_torch() {
             assert_eq!(wanted.len(), 5);
             for cut in [vec![0..3, 3..4], vec![0..1, 1..4], vec![0..2, 2..3, 3..4]] {
                 model.observe(what, wanted.clone());
-                for (batch, r) in batches(&cut).iter().zip(&cut) {
-                    model.observe_batch(batch, &later_halves(batch, r.start), 1.0).unwrap();
+                for ((batch, mut loss), r) in batches(&cut).into_iter().zip(&cut) {
+                    model.observe_batch(&batch, &mut loss, &later_halves(&batch, r.start), 1.0).unwrap();
                 }
                 let found = model.observed();
                 assert_eq!(found.len(), wanted.len());

@@ -60,27 +60,32 @@ impl Reference {
         self.get(name).iter().map(|&x| x as f32).collect()
     }
 
-    fn task(&self) -> Task {
+    fn head(&self) -> HeadKind {
         match self.info["task"].as_str().unwrap() {
-            "causal-lm" => Task::CausalLm,
-            "regression" => Task::Regression,
-            _ => Task::Classification { num_labels: self.info["num_labels"].as_u64().unwrap() as usize },
+            "causal-lm" => HeadKind::LanguageModel,
+            "regression" => HeadKind::Pooled { outputs: 1 },
+            _ => HeadKind::Pooled { outputs: self.info["num_labels"].as_u64().unwrap() as usize },
         }
     }
 
+    fn loss(&self) -> Box<dyn Loss> {
+        match self.info["task"].as_str().unwrap() {
+            "causal-lm" => Box::new(CrossEntropy::new(self.whole("labels").unwrap())),
+            "regression" => Box::new(SquaredError::new(self.f32s("targets"))),
+            _ => Box::new(CrossEntropy::new(self.whole("targets").unwrap())),
+        }
+    }
+
+    fn whole(&self, name: &str) -> Option<Vec<i64>> {
+        self.tensors.get(name).map(|t| t.1.iter().map(|&x| x as i64).collect())
+    }
+
     fn batch(&self) -> Batch {
-        let whole = |n: &str| self.tensors.get(n).map(|t| t.1.iter().map(|&x| x as i64).collect::<Vec<_>>());
-        let targets = match self.task() {
-            Task::CausalLm => Targets::None,
-            Task::Regression => Targets::Value(self.f32s("targets")),
-            _ => Targets::Class(whole("targets").unwrap().into_iter().map(|c| c as usize).collect()),
-        };
+        let whole = |n: &str| self.whole(n);
         Batch {
             tokens: whole("input_ids").unwrap().into_iter().map(|t| t as u32).collect(),
             lengths: whole("lengths").unwrap().into_iter().map(|n| n as usize).collect(),
-            labels: whole("labels").unwrap_or_default(),
             token_types: whole("token_types").unwrap_or_default().into_iter().map(|t| t as u32).collect(),
-            targets,
         }
     }
 
@@ -100,7 +105,7 @@ impl Reference {
         let dir = fixtures().join("models").join(name);
         let ckpt = Checkpoint::open(&dir).unwrap();
         let cfg = ModelConfig::load(&dir).unwrap();
-        let options = LoadOptions { compute, gradient_checkpointing, ..LoadOptions::new(self.task()) };
+        let options = LoadOptions { compute, gradient_checkpointing, ..LoadOptions::new(self.head()) };
         Model::load(&ckpt, &cfg, &options).unwrap()
     }
 
@@ -137,8 +142,8 @@ fn check(name: &str) {
         reference.attach(&mut model, false);
         let adapted = worst(&doubles(&model.logits(&batch).unwrap()), reference.get("adapter_logits"));
 
-        let eval = model.evaluate(&batch).unwrap().loss;
-        model.forward_backward(&batch, 1.0 / eval.counted as f64, 0).unwrap();
+        let eval = model.evaluate(&batch, &mut *reference.loss()).unwrap().loss;
+        model.forward_backward(&batch, &mut *reference.loss(), 1.0 / eval.counted as f64, 0).unwrap();
         let loss = (eval.loss_sum / eval.counted as f64 / reference.get("loss")[0] - 1.0).abs();
         let mut grads: f64 = 0.0;
         for p in model.params().iter() {
@@ -154,7 +159,7 @@ fn check(name: &str) {
         // recomputation gives exactly the same gradients
         let mut again = reference.model(name, compute, true);
         reference.attach(&mut again, false);
-        again.forward_backward(&batch, 1.0 / eval.counted as f64, 0).unwrap();
+        again.forward_backward(&batch, &mut *reference.loss(), 1.0 / eval.counted as f64, 0).unwrap();
         for (p, q) in model.params().iter().zip(again.params().iter()) {
             assert_eq!(p.grad.to_f64_vec(), q.grad.to_f64_vec(), "{}", p.name);
         }
@@ -199,7 +204,7 @@ fn initial_product_as_branch_or_in_the_weight() {
     }
     reference.attach(&mut residual, false);
     let [x, y] = [&mut branch, &mut residual].map(|m| {
-        m.forward_backward(&batch, 0.1, 0).unwrap();
+        m.forward_backward(&batch, &mut *reference.loss(), 0.1, 0).unwrap();
         (doubles(&m.logits(&batch).unwrap()), m.params().iter().map(|p| p.grad.to_f64_vec()).collect::<Vec<_>>())
     });
     assert!(worst(&x.0, &y.0) < 1e-5);
@@ -215,8 +220,8 @@ fn full_fine_tuning_gradients() {
     for name in ["llama-untied", "qwen3", "bert", "roberta", "distilbert"] {
         let reference = Reference::read(name);
         let batch = reference.batch();
-        check_gradients(name, reference.model(name, Compute::F64, false), &batch, |model, batch| {
-            model.evaluate(batch).unwrap().loss.loss_sum
+        check_gradients(&reference, name, reference.model(name, Compute::F64, false), &batch, |model, batch| {
+            model.evaluate(batch, &mut *reference.loss()).unwrap().loss.loss_sum
         });
     }
 }
@@ -240,23 +245,32 @@ fn dropout_within_the_model() {
             }
             let compute = Compute::F64;
             let options =
-                LoadOptions { compute, gradient_checkpointing, dropout, ..LoadOptions::new(reference.task()) };
+                LoadOptions { compute, gradient_checkpointing, dropout, ..LoadOptions::new(reference.head()) };
             Model::load(&ckpt, &config, &options).unwrap()
         };
-        let train = |model: &mut Model, batch: &Batch| model.forward_backward(batch, 1.0, 7).unwrap().loss_sum;
+        let train = |model: &mut Model, batch: &Batch| {
+            model.forward_backward(batch, &mut *reference.loss(), 1.0, 7).unwrap().loss_sum
+        };
         let (mut without, mut with) = (load(false, false), load(true, false));
-        assert_eq!(without.evaluate(&batch).unwrap().loss.loss_sum, with.evaluate(&batch).unwrap().loss.loss_sum);
+        let [a, b] = [&without, &with].map(|m| m.evaluate(&batch, &mut *reference.loss()).unwrap().loss.loss_sum);
+        assert_eq!(a, b);
         let [a, b] = [train(&mut without, &batch), train(&mut with, &batch)];
         assert!((a - b).abs() > 1e-6 * a.abs(), "{name}: dropout changes nothing");
-        check_gradients(name, with, &batch, train);
-        check_gradients(name, load(true, true), &batch, train);
+        check_gradients(&reference, name, with, &batch, train);
+        check_gradients(&reference, name, load(true, true), &batch, train);
     }
 }
 
 /// Compares gradients of every parameter in a training pass of seed 7 with differences of `loss`.
-fn check_gradients(name: &str, mut model: Model, batch: &Batch, loss: impl Fn(&mut Model, &Batch) -> f64) {
+fn check_gradients(
+    reference: &Reference,
+    name: &str,
+    mut model: Model,
+    batch: &Batch,
+    loss: impl Fn(&mut Model, &Batch) -> f64,
+) {
     model.full_finetune();
-    model.forward_backward(batch, 1.0, 7).unwrap();
+    model.forward_backward(batch, &mut *reference.loss(), 1.0, 7).unwrap();
     let grads: Vec<(String, Vec<f64>)> = model.params().iter().map(|p| (p.name.clone(), p.grad.to_f64_vec())).collect();
     for (param, grad) in grads {
         // the entry with the largest gradient, and one more
@@ -311,7 +325,7 @@ fn threads_do_not_change_gradients() {
         pool.install(|| {
             let mut model = reference.model("llama", Compute::F32, false);
             reference.attach(&mut model, false);
-            let loss = model.forward_backward(&reference.batch(), 1.0, 3).unwrap();
+            let loss = model.forward_backward(&reference.batch(), &mut *reference.loss(), 1.0, 3).unwrap();
             (loss.loss_sum, model.params().iter().map(|p| p.grad.to_f32_vec()).collect::<Vec<_>>())
         })
     };
@@ -338,10 +352,12 @@ fn wrong_input_is_an_error() {
     let mut model = reference.model("bert", Compute::F32, false);
     let mut batch = reference.batch();
     batch.tokens[2] = 5000;
-    assert!(model.evaluate(&batch).unwrap_err().to_string().contains("token id 5000"));
-    let mut batch = reference.batch();
-    batch.targets = Targets::Class(vec![0, 1, 2, 3]);
-    assert!(model.evaluate(&batch).unwrap_err().to_string().contains("label 3"));
+    let wrong = |batch: &Batch, loss: &mut dyn Loss| model.evaluate(batch, loss).unwrap_err().to_string();
+    assert!(wrong(&batch, &mut *reference.loss()).contains("token id 5000"));
+    let batch = reference.batch();
+    assert!(wrong(&batch, &mut CrossEntropy::new(vec![0, 1, 2, 3])).contains("label 3"));
+    assert!(wrong(&batch, &mut CrossEntropy::new(vec![0, 1, 2])).contains("found 3, expected 4"));
+    assert!(wrong(&batch, &mut SquaredError::new(vec![0.5; 4])).contains("1 output"));
     let batch = Batch { tokens: vec![4; 41], lengths: vec![41], ..Default::default() };
     assert!(model.logits(&batch).unwrap_err().to_string().contains("41"));
     assert!(model.generator().is_err());

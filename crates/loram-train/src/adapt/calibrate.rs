@@ -1,12 +1,12 @@
 //! What data-driven starts read of the model: it runs on calibration examples while some layers are watched.
 
-use crate::batching::batch;
+use crate::objective::{Objective, batch_and_loss, objectives};
 use crate::{Error, Result};
 use loram_core::{
     Components, LayerPlan, LoraConfig, Observed, SchemeSpec, Statistic, TargetModules, principal_components,
     redistribute_ranks,
 };
-use loram_io::data::{Example, Target};
+use loram_io::data::Example;
 use loram_nn::{Model, Observe};
 
 /// Bytes of statistics that are held at a time. The examples are run once for each group of layers that fits; the result
@@ -14,8 +14,10 @@ use loram_nn::{Model, Observe};
 const MEMORY: usize = 2 << 30;
 
 /// The data of a data-driven start.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Calibration<'a> {
+    /// What the model is trained for.
+    pub objective: &'a dyn Objective,
     /// Examples for the task of the model.
     pub examples: &'a [Example],
     /// Examples in a pass.
@@ -58,7 +60,7 @@ pub(super) fn observe(
     if data.examples.is_empty() {
         return Err(Error::Config(format!("`{spec}` runs the model on data: give calibration_data")));
     }
-    let units: usize = data.examples.iter().map(counted).sum();
+    let units: usize = data.examples.iter().map(Example::units).sum();
     let groups = groups(plans, statistic);
     let passes = groups.len() * data.examples.len();
     for (k, group) in groups.into_iter().enumerate() {
@@ -72,7 +74,8 @@ pub(super) fn observe(
                 }
                 _ => Vec::new(),
             };
-            model.observe_batch(&batch(examples), &mask, 1.0 / units.max(1) as f64)?;
+            let (batch, mut loss) = batch_and_loss(data.objective, model, examples)?;
+            model.observe_batch(&batch, &mut *loss, &mask, 1.0 / units.max(1) as f64)?;
         }
         let mut found = model.observed();
         model.params_mut().zero_grads();
@@ -95,11 +98,10 @@ pub(super) fn observe(
     Ok(())
 }
 
-/// What the loss of an example is a sum over: its counted tokens, or itself.
-fn counted(e: &Example) -> usize {
-    match e.target {
-        Some(Target::Class(_) | Target::Value(_)) => 1,
-        None => e.labels().iter().filter(|&&l| l != loram_nn::IGNORE).count(),
+impl Default for Calibration<'_> {
+    /// No data, for initialisations that need none.
+    fn default() -> Calibration<'static> {
+        Calibration { objective: objectives()[0], examples: &[], batch_size: 1 }
     }
 }
 

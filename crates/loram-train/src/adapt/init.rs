@@ -4,7 +4,7 @@ use super::{Calibration, ExportInfo, StartOptions, fingerprint, start};
 use crate::config::{BaseMode, TrainConfig};
 use crate::dataset::{DataOptions, calibration_examples, read_dataset};
 use crate::observer::{Observer, Stage};
-use crate::session::{Base, stage, task_type};
+use crate::session::{Base, stage};
 use crate::{Error, Result, device};
 use loram_io::adapter::{Adapter, AdapterForm};
 use loram_io::error::Error as IoError;
@@ -30,18 +30,22 @@ pub fn init_on_data(config: &TrainConfig, observer: &mut dyn Observer) -> Result
     let data = read_dataset(&base, &DataOptions::calibration(config), None, observer)?;
     let examples = calibration_examples(config, &data.examples);
     let compute = device::compute(config.device)?;
-    let mut model = base.model(&LoadOptions { compute, seed: config.seed, ..LoadOptions::new(data.task) })?;
+    let mut model = base.model(&LoadOptions { compute, seed: config.seed, ..LoadOptions::new(data.head()) })?;
     let lora = config.lora_config();
     // the weights stay as they are: nothing runs after the start
     let options = StartOptions { lora, scheme, seed: config.seed, base: BaseMode::Branch };
-    let calibration = Calibration { examples: &examples, batch_size: config.per_device_train_batch_size };
+    let objective = data.objective;
+    let calibration = Calibration { objective, examples: &examples, batch_size: config.per_device_train_batch_size };
     let mut adaptation = start(&mut model, &options, calibration, &mut |done, total, path| {
         stage(observer, Stage::Initialization, done as u64, total as u64, path);
     })?;
     let paths = adaptation.layers.keys().map(String::as_str);
     adaptation.base = Some(fingerprint(&base.checkpoint, &base.config, paths)?);
-    let info =
-        ExportInfo { base_model: base.name.clone(), revision: base.revision.clone(), task_type: task_type(data.task) };
+    let info = ExportInfo {
+        base_model: base.name.clone(),
+        revision: base.revision.clone(),
+        task_type: data.objective.task_type(),
+    };
     let adapter = adaptation.export(&model, AdapterForm::Native, &info)?;
     let layers: Vec<InitializedLayer> = model
         .linears()

@@ -4,6 +4,7 @@ use super::key::Mark;
 use super::table::TrainConfig;
 use super::types::Strategy;
 use crate::Result;
+use crate::objective::metric;
 use loram_core::{FirstStep, LoraConfig, SchemeOptions, SchemeSpec, scheme_options};
 use serde_json::{Map, Value, json};
 
@@ -115,7 +116,8 @@ impl TrainConfig {
 
     /// True if larger values of [`TrainConfig::best_metric`] are better.
     pub fn more_is_better(&self) -> bool {
-        self.greater_is_better.unwrap_or(!["loss", "perplexity", "mse"].contains(&self.best_metric()))
+        let default = metric(self.best_metric()).is_none_or(|m| m.higher_is_better);
+        self.greater_is_better.unwrap_or(default)
     }
 
     /// True if evaluations are compared with each other.

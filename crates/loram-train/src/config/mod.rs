@@ -23,5 +23,5 @@ pub use rewrite::Rewritten;
 pub use table::TrainConfig;
 pub use types::{
     AdapterFormat, BaseMode, DeviceKind, FinetuningType, FlagForm, KeyType, MemoryCheck, OptimKind, ReportTo, Resume,
-    SamplePrompts, SchedulerType, SchemeName, Strategy, TaskKind,
+    SamplePrompts, SchedulerType, SchemeName, Strategy,
 };

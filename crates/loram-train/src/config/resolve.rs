@@ -123,7 +123,7 @@ pub fn yaml(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{OptimKind, Resume, SamplePrompts, Strategy, TaskKind, marked};
+    use crate::config::{OptimKind, Resume, SamplePrompts, Strategy, marked};
     use loram_core::TargetModules;
     use serde_json::json;
 
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(c.sample_prompts, SamplePrompts::First(3));
         assert_eq!(c.init_lora_weights.0, "lora");
         assert_eq!((c.rank_pattern["q_proj"], c.adam_epsilon), (4, 1e-6));
-        assert_eq!((c.optim, c.task), (OptimKind::AdamW, Some(TaskKind::CausalLm)));
+        assert_eq!((c.optim, c.task), (OptimKind::AdamW, crate::objective::find("causal_lm")));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::key::{Key, Mark, expected, key_table};
 use super::layer::Origin;
 use super::types::*;
+use crate::objective::Objective;
 use loram_core::{OneOrMany, TargetModules};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -46,7 +47,7 @@ key_table! {
         /// Chat template that replaces the model's: Jinja text, a file with it, or chatml.
         chat_template: Option<String> = None, [Init Eval];
         /// Training objective; null: chosen by the data and the model.
-        task: Option<TaskKind> = None, [Init Eval];
+        task: Option<&'static dyn Objective> = None, [Init Eval];
     }
     "Adapter" {
         /// lora trains adapters, full trains every weight.

@@ -10,6 +10,7 @@ use crate::session::{show, stage};
 use crate::{Metrics, Result, device, system};
 use loram_io::adapter::{Adapter, AdapterForm};
 use loram_io::atomic;
+use loram_nn::HeadKind;
 use std::path::{Path, PathBuf};
 
 impl Run<'_, '_, '_> {
@@ -122,7 +123,7 @@ impl Run<'_, '_, '_> {
                 if out.exists() {
                     std::fs::remove_dir_all(&out).map_err(|e| loram_io::Error::io("remove", &out, e))?;
                 }
-                save_full(&s.base, &s.model, &s.data.train.labels, &out)?;
+                save_full(&s.base, &s.model, s.data.train.objective, &s.data.train.labels, &out)?;
             }
         }
         stage(self.reporter, Stage::Save, 1, 1, &show(&out));
@@ -188,7 +189,7 @@ impl Run<'_, '_, '_> {
             None => format!("--model {result}"),
         };
         let mut out = Vec::new();
-        if self.s.info.task_type == "CAUSAL_LM" {
+        if self.s.data.train.head() == HeadKind::LanguageModel {
             let chat = match (&self.s.data.train.chat, &self.s.config.chat_template) {
                 (false, _) => String::new(),
                 (true, None) => " --chat".into(),

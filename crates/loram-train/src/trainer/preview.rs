@@ -10,7 +10,6 @@ use crate::{Result, device};
 use loram_core::plan_layers;
 use loram_io::data::{PrepareReport, Target};
 use loram_io::linear_modules;
-use loram_nn::Task;
 use serde::Serialize;
 
 /// Description of a run before it begins.
@@ -20,7 +19,7 @@ pub struct Preview {
     pub config: String,
     /// Family of the model.
     pub family: String,
-    /// The task: `causal_lm`, `classification`, `regression`.
+    /// The objective: `causal_lm`, `classification`, `regression`.
     pub task: &'static str,
     /// Labels of the head.
     pub labels: Vec<String>,
@@ -109,11 +108,7 @@ pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Resu
     Ok(Preview {
         config: config.to_yaml(),
         family: base.config.family().to_string(),
-        task: match train.task {
-            Task::CausalLm => "causal_lm",
-            Task::Classification { .. } => "classification",
-            Task::Regression => "regression",
-        },
+        task: train.objective.name(),
         labels: train.labels.clone(),
         train: DataSummary::new(train),
         eval: eval.as_ref().map(DataSummary::new),

@@ -9,7 +9,7 @@ use crate::report::Reporter;
 use crate::session::{Base, stage};
 use loram_io::chat::Message;
 use loram_io::data::Example;
-use loram_nn::{Model, Task};
+use loram_nn::{HeadKind, Model};
 
 /// A prompt in tokens.
 pub(super) struct Prompt {
@@ -20,7 +20,7 @@ pub(super) struct Prompt {
 
 /// The sample prompts of a configuration; none for heads.
 pub(super) fn prompts(config: &TrainConfig, base: &Base, set: &Dataset) -> Result<Vec<Prompt>> {
-    if set.task != Task::CausalLm {
+    if set.head() != HeadKind::LanguageModel {
         return Ok(Vec::new());
     }
     match &config.sample_prompts {

@@ -3,11 +3,11 @@
 use super::prompts::{Prompt, prompts, show};
 use super::setup::{Setup, clear_output};
 use super::{Status, StopFlag, Summary};
-use crate::batching::batch;
 use crate::checkpoint::{self, Trained};
 use crate::config::{ReportTo, Strategy};
 use crate::evaluate::{EvalOptions, evaluate};
 use crate::magnitude::{MagnitudeMeter, Magnitudes};
+use crate::objective::batch_and_loss;
 use crate::observer::{Event, LogRecord, Observer, RunPlan, Sample, Stage, StepInfo};
 use crate::optim::{check_finite, clip, grad_norm};
 use crate::report::{Reporter, write_environment};
@@ -15,7 +15,7 @@ use crate::schedule::Schedule;
 use crate::session::stage;
 use crate::{Error, Metrics, Result, system};
 use loram_io::atomic;
-use loram_nn::{Batch, BatchLoss, Param, Task};
+use loram_nn::{Batch, BatchLoss, Loss, Param};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -219,16 +219,19 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         let c = self.s.config;
         let from = self.s.state.batch_in_epoch;
         let to = (from + c.gradient_accumulation_steps).min(self.batches.len());
-        let examples = &self.s.data.train.examples;
-        let group: Vec<Batch> = self.batches[from..to].iter().map(|b| batch(b.iter().map(|&i| &examples[i]))).collect();
-        let counted: usize = group.iter().map(counted).sum();
-        let tokens = group.iter().map(|b| b.tokens.len() as u64).sum();
+        let train = &self.s.data.train;
         let model = &mut self.s.model;
+        let mut group: Vec<(Batch, Box<dyn Loss>)> = Vec::new();
+        for b in &self.batches[from..to] {
+            group.push(batch_and_loss(train.objective, model, b.iter().map(|&i| &train.examples[i]))?);
+        }
+        let counted: usize = group.iter().map(|(_, targets)| targets.counted()).sum();
+        let tokens = group.iter().map(|(b, _)| b.tokens.len() as u64).sum();
         model.params_mut().zero_grads();
         let mut loss = BatchLoss::default();
-        for b in &group {
+        for (b, targets) in &mut group {
             let seed = step_seed(c.seed, self.s.state.batches);
-            loss.add(model.forward_backward(b, 1.0 / counted as f64, seed)?);
+            loss.add(model.forward_backward(b, &mut **targets, 1.0 / counted as f64, seed)?);
             self.s.state.batches += 1;
         }
         let norm = grad_norm(model.params().iter());
@@ -285,14 +288,14 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         let w = std::mem::take(&mut state.window);
         let (seconds, tokens) = (elapsed - self.logged.0, state.tokens_seen - self.logged.1);
         self.logged = (elapsed, state.tokens_seen);
-        let language = self.s.data.train.task == Task::CausalLm;
+        let has_accuracy = self.s.data.train.objective.metrics().iter().any(|m| m.name == "token_accuracy");
         let record = LogRecord {
             step: state.global_step,
             epoch,
             loss: Some(w.loss / w.counted.max(1) as f64),
             learning_rate: Some(found.rate),
             grad_norm: Some(found.norm),
-            token_accuracy: language.then(|| w.correct as f64 / w.counted.max(1) as f64),
+            token_accuracy: has_accuracy.then(|| w.correct as f64 / w.counted.max(1) as f64),
             tokens_seen: Some(state.tokens_seen),
             tokens_per_second: Some(tokens as f64 / seconds.max(1e-9)),
             rss: Some(system::rss()),
@@ -307,7 +310,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
     pub fn evaluate(&mut self) -> Result<Metrics> {
         let Some(set) = &self.s.data.eval else { return Err(Error::Config("there is no eval_data".into())) };
         let options = EvalOptions { batch_size: self.s.config.per_device_eval_batch_size, ..EvalOptions::default() };
-        let metrics = evaluate(&self.s.model, &set.examples, options, &mut |done, total| {
+        let metrics = evaluate(&mut self.s.model, set.objective, &set.examples, options, &mut |done, total| {
             stage(self.reporter, Stage::Evaluate, done as u64, total as u64, "");
         })?;
         let best = self.s.config.tracks_best() && self.s.state.global_step > 0 && self.compare(&metrics)?;
@@ -359,14 +362,6 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
 
     pub fn last_checkpoint(&self) -> Option<PathBuf> {
         self.last_checkpoint.clone()
-    }
-}
-
-/// Targets that count in a batch.
-fn counted(b: &Batch) -> usize {
-    match b.labels.is_empty() {
-        true => b.lengths.len(),
-        false => b.labels.iter().filter(|&&l| l != loram_nn::IGNORE).count(),
     }
 }
 

@@ -6,14 +6,15 @@ use crate::checkpoint::{self, TrainerState, checkpoints, data_checksum, read_sta
 use crate::config::{FinetuningType, Resume, Strategy, TrainConfig};
 use crate::dataset::{DataOptions, Dataset, calibration_examples, read_dataset};
 use crate::estimate::{MemoryEstimate, estimate};
+use crate::objective::Objective;
 use crate::observer::{Level, Observer, Stage};
 use crate::optim::Optimizer;
 use crate::report::Reporter;
-use crate::session::{Base, resolve, stage, task_type};
-use crate::{Error, Metrics, Result, device};
+use crate::session::{Base, resolve, stage};
+use crate::{Error, Result, device};
 use loram_core::Statistic;
 use loram_io::chat::ChatTemplate;
-use loram_nn::{LoadOptions, Model, Task, cuda};
+use loram_nn::{HeadKind, LoadOptions, Model, cuda};
 use std::path::{Path, PathBuf};
 
 /// Data of a run and their division into steps.
@@ -32,13 +33,18 @@ pub(crate) fn read_data(config: &TrainConfig, base: &Base, observer: &mut dyn Ob
     let train = read_dataset(base, &DataOptions::training(config), None, observer)?;
     let eval = match config.evaluation() {
         Strategy::No if config.eval_data.is_empty() => None,
-        _ => Some(read_dataset(base, &DataOptions::evaluation(config), Some((train.task, &train.labels)), observer)?),
+        _ => Some(read_dataset(
+            base,
+            &DataOptions::evaluation(config),
+            Some((train.objective, &train.labels)),
+            observer,
+        )?),
     };
     let seed = config.data_seed.unwrap_or(config.seed);
     let batch = config.per_device_train_batch_size;
     let mut lengths: Vec<usize> = train.examples.iter().map(|e| e.input_ids.len()).collect();
     let packing = config.packing;
-    if packing && train.task != Task::CausalLm {
+    if packing && train.head() != HeadKind::LanguageModel {
         return Err(Error::Config("packing is for language models: a head reads one text at a time".into()));
     }
     let order = match packing {
@@ -64,8 +70,9 @@ pub(crate) fn memory(config: &TrainConfig, base: &Base, data: &Data) -> Result<M
 }
 
 /// The settings that are written to every adapter folder of a run.
-pub(crate) fn export_info(base: &Base, task: Task) -> ExportInfo {
-    ExportInfo { base_model: base.name.clone(), revision: base.revision.clone(), task_type: task_type(task) }
+pub(crate) fn export_info(base: &Base, objective: &dyn Objective) -> ExportInfo {
+    let task_type = objective.task_type();
+    ExportInfo { base_model: base.name.clone(), revision: base.revision.clone(), task_type }
 }
 
 /// Everything that the training loop needs.
@@ -96,12 +103,11 @@ impl<'c> Setup<'c> {
         if let Some(warning) = end_of_turn_warning(&data.train, config, &base)? {
             reporter.message(Level::Warning, warning);
         }
-        check_metric(config, data.train.task)?;
+        check_metric(config, data.train.objective)?;
         let needed = memory(config, &base, &data)?;
         if let Some(warning) = needed.check(config)? {
             reporter.message(Level::Warning, warning);
         }
-        let task = data.train.task;
         let mut state = TrainerState {
             max_steps: data.total_steps,
             config: config.fixed_keys(device::name(compute)),
@@ -122,7 +128,7 @@ impl<'c> Setup<'c> {
             gradient_checkpointing: config.gradient_checkpointing,
             seed: config.seed,
             dropout: config.model_dropout,
-            ..LoadOptions::new(task)
+            ..LoadOptions::new(data.train.head())
         };
         stage(reporter, Stage::Model, 0, 1, &base.name);
         let mut model = base.model(&options)?;
@@ -145,7 +151,7 @@ impl<'c> Setup<'c> {
         if let Some(dir) = &resumed {
             checkpoint::restore_optimizer(dir, &model, &mut optimizer, state.global_step)?;
         }
-        let info = export_info(&base, task);
+        let info = export_info(&base, data.train.objective);
         let base_parameters = needed.base_parameters;
         Ok(Setup { config, base, data, model, adaptation, optimizer, state, resumed, info, base_parameters })
     }
@@ -180,12 +186,13 @@ fn adapt_model(
         (Statistic::None, _) => Vec::new(),
         (_, true) => calibration_examples(config, &train.examples),
         (_, false) => {
-            let known = Some((train.task, &train.labels[..]));
+            let known = Some((train.objective, &train.labels[..]));
             let set = read_dataset(base, &DataOptions::calibration(config), known, reporter)?;
             calibration_examples(config, &set.examples)
         }
     };
-    let calibration = Calibration { examples: &examples, batch_size: config.per_device_train_batch_size };
+    let objective = train.objective;
+    let calibration = Calibration { objective, examples: &examples, batch_size: config.per_device_train_batch_size };
     let mut adaptation = start(model, &options, calibration, &mut |done, total, path| {
         stage(reporter, Stage::Initialization, done as u64, total as u64, path);
     })?;
@@ -270,8 +277,9 @@ fn end_of_turn_warning(train: &Dataset, config: &TrainConfig, base: &Base) -> Re
 }
 
 /// The metric that decides must be one that evaluations give.
-fn check_metric(config: &TrainConfig, task: Task) -> Result<()> {
-    let (name, known) = (config.best_metric(), Metrics::names(task));
+fn check_metric(config: &TrainConfig, objective: &dyn Objective) -> Result<()> {
+    let name = config.best_metric();
+    let known: Vec<&str> = objective.metrics().iter().map(|m| m.name).collect();
     match !config.tracks_best() || known.contains(&name) {
         true => Ok(()),
         false => Err(Error::Config(format!(

@@ -1,7 +1,7 @@
 //! Adapters that PEFT trained and saved give PEFT's outputs in our models (`fixtures/make_adapters.py`).
 
 use loram_io::{Checkpoint, ModelConfig};
-use loram_nn::{Batch, LoadOptions, Model, Task};
+use loram_nn::{Batch, HeadKind, LoadOptions, Model};
 use loram_train::adapt::{LoadAdapter, load};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -16,13 +16,13 @@ fn check(name: &str) {
         let bytes = reference.tensor(key).unwrap();
         bytes.bytes().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect()
     };
-    let task = match info["num_labels"].as_u64() {
-        Some(n) => Task::Classification { num_labels: n as usize },
-        None => Task::CausalLm,
+    let head = match info["num_labels"].as_u64() {
+        Some(n) => HeadKind::Pooled { outputs: n as usize },
+        None => HeadKind::LanguageModel,
     };
     let dir = fixtures.join("models").join(info["model"].as_str().unwrap());
     let (ckpt, config) = (Checkpoint::open(&dir).unwrap(), ModelConfig::load(&dir).unwrap());
-    let mut model = Model::load(&ckpt, &config, &LoadOptions::new(task)).unwrap();
+    let mut model = Model::load(&ckpt, &config, &LoadOptions::new(head)).unwrap();
     let batch = Batch {
         tokens: ints("input_ids").into_iter().map(|t| t as u32).collect(),
         lengths: ints("lengths").into_iter().map(|n| n as usize).collect(),

@@ -2,7 +2,7 @@
 //! models and the optimisers that runs use; other exponents do not.
 
 use loram_io::{Checkpoint, ModelConfig};
-use loram_nn::{Batch, Compute, LoadOptions, Model, ParamKind, Task};
+use loram_nn::{Batch, Compute, CrossEntropy, HeadKind, LoadOptions, Model, ParamKind};
 use loram_train::TrainConfig;
 use loram_train::adapt::{Calibration, StartOptions, start};
 use loram_train::config::Layer;
@@ -26,7 +26,7 @@ fn rewritten(config: &TrainConfig, keys: &[&str]) -> TrainConfig {
 }
 
 /// A deterministic batch of token ids for a step.
-fn batch(step: usize, vocab: u32) -> Batch {
+fn batch(step: usize, vocab: u32) -> (Batch, CrossEntropy) {
     let mut state = step as u64 * 7919 + 1;
     let mut next = || {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -34,7 +34,7 @@ fn batch(step: usize, vocab: u32) -> Batch {
     };
     let tokens: Vec<u32> = (0..12).map(|_| next()).collect();
     let labels = tokens[1..].iter().map(|&t| i64::from(t)).chain([loram_nn::IGNORE]).collect();
-    Batch { tokens, lengths: vec![12], labels, ..Batch::default() }
+    (Batch { tokens, lengths: vec![12], ..Batch::default() }, CrossEntropy::new(labels))
 }
 
 /// The factors of a layer in f64, with the scaling and the start's product s·B₀A₀ where the base lost it.
@@ -61,7 +61,8 @@ fn train(config: &TrainConfig, compute: Compute) -> Course {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models/llama");
     let (ckpt, model_config) = (Checkpoint::open(&dir).unwrap(), ModelConfig::load(&dir).unwrap());
     let mut model =
-        Model::load(&ckpt, &model_config, &LoadOptions { compute, ..LoadOptions::new(Task::CausalLm) }).unwrap();
+        Model::load(&ckpt, &model_config, &LoadOptions { compute, ..LoadOptions::new(HeadKind::LanguageModel) })
+            .unwrap();
     let mut scheme = config.scheme().unwrap();
     // multiples of any size, without the rounding of A₀ and B₀ to f32
     let late = compute == Compute::F64 && !scheme.info().changes_base;
@@ -90,9 +91,9 @@ fn train(config: &TrainConfig, compute: Compute) -> Course {
     let schedule = Schedule::new(config, STEPS);
     let mut updates = Vec::new();
     for step in 0..STEPS {
-        let b = batch(step, model_config.vocab_size() as u32);
+        let (b, mut targets) = batch(step, model_config.vocab_size() as u32);
         model.params_mut().zero_grads();
-        model.forward_backward(&b, 1.0 / 11.0, step as u64).unwrap();
+        model.forward_backward(&b, &mut targets, 1.0 / 11.0, step as u64).unwrap();
         optimizer.step(model.params_mut().iter_mut(), schedule.rate(step));
         updates.push(products(&model).iter().zip(&before).map(|(x, x0)| x - x0).collect());
     }

@@ -6,5 +6,6 @@ mod cuda;
 mod equivalence;
 mod greedy;
 mod magnitude;
+mod objectives;
 mod runs;
 mod steps;

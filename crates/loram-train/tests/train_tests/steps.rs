@@ -2,7 +2,7 @@
 
 use loram_core::{Factors, LoraConfig, SchemeOptions, SchemeSpec};
 use loram_io::{Checkpoint, ModelConfig};
-use loram_nn::{Batch, IGNORE, LoadOptions, Lora, Model, Targets, Task};
+use loram_nn::{Batch, CrossEntropy, HeadKind, IGNORE, LoadOptions, Lora, Loss, Model};
 use loram_train::TrainConfig;
 use loram_train::adapt::{Calibration, StartOptions, start};
 use loram_train::config::BaseMode;
@@ -35,10 +35,10 @@ impl Steps {
         self.bytes::<8>("losses").into_iter().map(f64::from_le_bytes).collect()
     }
 
-    fn task(&self) -> Task {
+    fn head(&self) -> HeadKind {
         match self.info["num_labels"].as_u64() {
-            Some(n) => Task::Classification { num_labels: n as usize },
-            None => Task::CausalLm,
+            Some(n) => HeadKind::Pooled { outputs: n as usize },
+            None => HeadKind::LanguageModel,
         }
     }
 
@@ -46,37 +46,34 @@ impl Steps {
         let name = self.info["model"].as_str().unwrap();
         let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models").join(name);
         let (ckpt, config) = (Checkpoint::open(&dir).unwrap(), ModelConfig::load(&dir).unwrap());
-        Model::load(&ckpt, &config, &LoadOptions::new(self.task())).unwrap()
+        Model::load(&ckpt, &config, &LoadOptions::new(self.head())).unwrap()
     }
 
-    /// The documents of every step.
-    fn batches(&self) -> Vec<Batch> {
+    /// The sequences of every step with their labels.
+    fn batches(&self) -> Vec<(Batch, CrossEntropy)> {
         let (tokens, lengths) = (self.ints("tokens"), self.ints("lengths"));
         let starts: Vec<usize> = (0..lengths.len()).map(|i| lengths[..i].iter().sum::<i64>() as usize).collect();
-        let head = self.task() != Task::CausalLm;
+        let head = self.head() != HeadKind::LanguageModel;
         let (types, targets) = match head {
             true => (self.ints("token_types"), self.ints("targets")),
             false => (Vec::new(), Vec::new()),
         };
         let one = |pair: &[i64]| {
             let mut b = Batch::default();
-            let mut classes = Vec::new();
+            let mut labels = Vec::new();
             for &i in pair {
                 let (at, n) = (starts[i as usize], lengths[i as usize] as usize);
                 b.tokens.extend(tokens[at..at + n].iter().map(|&t| t as u32));
                 b.lengths.push(n);
                 if head {
                     b.token_types.extend(types[at..at + n].iter().map(|&t| t as u32));
-                    classes.push(targets[i as usize] as usize);
+                    labels.push(targets[i as usize]);
                 } else {
-                    b.labels.extend(&tokens[at + 1..at + n]);
-                    b.labels.push(IGNORE);
+                    labels.extend(&tokens[at + 1..at + n]);
+                    labels.push(IGNORE);
                 }
             }
-            if head {
-                b.targets = Targets::Class(classes);
-            }
-            b
+            (b, CrossEntropy::new(labels))
         };
         self.ints("steps").chunks_exact(2).map(one).collect()
     }
@@ -124,13 +121,10 @@ impl Steps {
         let mut optimizer = Optimizer::new(&config, model.params().iter());
         let mut worst: f64 = 0.0;
         let expected = self.losses();
-        for (i, batch) in self.batches().iter().enumerate() {
-            let counted = match batch.labels.is_empty() {
-                true => batch.lengths.len(),
-                false => batch.labels.iter().filter(|&&l| l != IGNORE).count(),
-            };
+        for (i, (batch, mut targets)) in self.batches().into_iter().enumerate() {
+            let counted = targets.counted();
             model.params_mut().zero_grads();
-            let loss = model.forward_backward(batch, 1.0 / counted as f64, 0).unwrap();
+            let loss = model.forward_backward(&batch, &mut targets, 1.0 / counted as f64, 0).unwrap();
             assert_eq!(loss.counted, counted);
             worst = worst.max((loss.loss_sum / counted as f64 / expected[i] - 1.0).abs());
             let norm = grad_norm(model.params().iter());
@@ -147,7 +141,7 @@ fn ours(name: &str) {
     let steps = Steps::read(name);
     for base in [BaseMode::Residual, BaseMode::Branch] {
         let mut model = steps.model();
-        if steps.task() != Task::CausalLm {
+        if steps.head() != HeadKind::LanguageModel {
             model.add_module_to_save("classifier").unwrap();
         }
         steps.start(&mut model, base);
@@ -159,7 +153,7 @@ fn ours(name: &str) {
 fn theirs(name: &str, changes_base: bool) {
     let steps = Steps::read(name);
     let mut model = steps.model();
-    if steps.task() != Task::CausalLm {
+    if steps.head() != HeadKind::LanguageModel {
         model.add_module_to_save("classifier").unwrap();
     }
     steps.attach(&mut model, changes_base);

@@ -52,17 +52,6 @@ choices! {
     }
 }
 choices! {
-    /// The objective of training.
-    TaskKind {
-        /// Predict the next token.
-        CausalLm = "causal_lm",
-        /// Assign one of several labels.
-        Classification = "classification" | "seq_cls",
-        /// Predict a number.
-        Regression = "regression",
-    }
-}
-choices! {
     /// The parameters that are trained.
     FinetuningType {
         /// Adapters.

@@ -2,12 +2,12 @@
 
 mod choice;
 mod collection;
+mod objective;
 mod scalar;
 mod special;
 
 pub use choice::{
     AdapterFormat, BaseMode, DeviceKind, FinetuningType, MemoryCheck, OptimKind, ReportTo, SchedulerType, Strategy,
-    TaskKind,
 };
 pub use key_type::{FlagForm, KeyType};
 pub use special::{Resume, SamplePrompts, SchemeName};

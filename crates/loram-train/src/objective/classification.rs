@@ -1,0 +1,174 @@
+//! Classification: one of several labels per text, by softmax cross-entropy.
+
+use super::{Column, ColumnType, Evaluation, ExampleScores, Metric, Objective, Trained, no_target, pooled_outputs};
+use crate::metrics::{Metrics, accuracy, argmax, f1, matthews};
+use crate::{Error, Result};
+use loram_io::ModelConfig;
+use loram_io::config::Head;
+use loram_io::data::{Body, Example, Label, Labels, Record, Target};
+use loram_nn::{Batch, CrossEntropy, HeadKind, Loss, Model};
+
+/// Choose one of several labels (`classification`).
+#[derive(Debug)]
+pub struct Classification;
+
+const ACCURACY: Metric = Metric { percent: true, ..Metric::new("accuracy", "accuracy", "accuracy") };
+const F1: Metric = Metric::new("f1", "F1", "F1");
+const MATTHEWS: Metric = Metric::new("matthews_correlation", "Matthews correlation", "Matthews");
+
+impl Classification {
+    /// Scores of single examples: cross-entropy, the label predicted and the label in the data, of `labels` labels.
+    pub fn scores(loss: Vec<f64>, predicted: Vec<usize>, actual: Vec<usize>, labels: usize) -> ExampleScores {
+        let columns = [
+            ("loss", Column::Real(loss)),
+            ("predicted", Column::of_indices(&predicted)),
+            ("actual", Column::of_indices(&actual)),
+            ("labels", Column::Single(labels as u64)),
+        ];
+        ExampleScores::of(&Classification, columns)
+    }
+
+    fn class(&self, example: &Example) -> Result<usize> {
+        match example.target {
+            Some(Target::Class(c)) => Ok(c),
+            _ => Err(no_target(self)),
+        }
+    }
+
+    fn classes(&self, examples: &[Example]) -> Result<Vec<usize>> {
+        examples.iter().map(|e| self.class(e)).collect()
+    }
+}
+
+impl Objective for Classification {
+    fn name(&self) -> &'static str {
+        "classification"
+    }
+
+    fn aliases(&self) -> &'static [&'static str] {
+        &["seq_cls"]
+    }
+
+    fn task_type(&self) -> &'static str {
+        "SEQ_CLS"
+    }
+
+    fn takes(&self, body: &Body) -> bool {
+        matches!(body, Body::Labelled { label: Label::Name(_) | Label::Id(_), .. })
+    }
+
+    /// The labels of the checkpoint's own head where they fit, else those that occur.
+    fn labels(&self, records: &[Record], config: &ModelConfig, source: &str) -> Result<Vec<String>> {
+        let found = Labels::from_records(records).names;
+        if *config.head() == Head::SequenceClassification {
+            let own = &config.labels().names;
+            let ids = records.iter().all(|r| matches!(r.body, Body::Labelled { label: Label::Id(_), .. }));
+            let fits = if ids { found.len() <= own.len() } else { found.iter().all(|n| own.contains(n)) };
+            if fits {
+                return Ok(own.clone());
+            }
+        }
+        match found.len() {
+            0 | 1 => Err(Error::Data(format!(
+                "{source}: all records have the label `{}`: there is nothing to tell apart",
+                found.join("")
+            ))),
+            _ => Ok(found),
+        }
+    }
+
+    fn head(&self, labels: &[String]) -> HeadKind {
+        HeadKind::Pooled { outputs: labels.len() }
+    }
+
+    fn trained(&self, trained: &Trained<'_>) -> bool {
+        trained.is_pooled()
+    }
+
+    /// The adapter's labels, else the model's where their number fits, else numbers.
+    fn trained_labels(&self, trained: &Trained<'_>) -> Vec<String> {
+        let (n, names) = (trained.outputs(), &trained.config.labels().names);
+        match trained.labels {
+            Some(labels) => labels.to_vec(),
+            None if names.len() == n => names.clone(),
+            None => (0..n).map(|i| i.to_string()).collect(),
+        }
+    }
+
+    fn loss(&self, _: &mut Model, _: &Batch, examples: &[&Example]) -> Result<Box<dyn Loss>> {
+        let labels: Result<Vec<i64>> = examples.iter().map(|e| Ok(self.class(e)? as i64)).collect();
+        Ok(Box::new(CrossEntropy::new(labels?)))
+    }
+
+    fn metrics(&self) -> &'static [Metric] {
+        &[Metric::LOSS, ACCURACY, F1, MATTHEWS]
+    }
+
+    fn evaluate(&self, found: &Evaluation<'_>) -> Result<Metrics> {
+        let actual = self.classes(found.examples)?;
+        let labels = found.outputs.len() / actual.len().max(1);
+        let predicted: Vec<usize> = found.outputs.chunks_exact(labels.max(1)).map(argmax).collect();
+        let mut metrics = found.metrics();
+        metrics.set(ACCURACY, accuracy(&predicted, &actual));
+        metrics.set(F1, f1(&predicted, &actual, labels));
+        metrics.set(MATTHEWS, matthews(&predicted, &actual));
+        Ok(metrics)
+    }
+
+    fn scores_kind(&self) -> &'static str {
+        "classes"
+    }
+
+    fn score_columns(&self) -> &'static [(&'static str, ColumnType)] {
+        &[
+            ("loss", ColumnType::Real),
+            ("predicted", ColumnType::Whole),
+            ("actual", ColumnType::Whole),
+            ("labels", ColumnType::Single),
+        ]
+    }
+
+    fn example_scores(&self, model: &mut Model, examples: &[Example], batch_size: usize) -> Result<ExampleScores> {
+        let logits = pooled_outputs(model, examples, batch_size)?;
+        let labels = logits.len() / examples.len().max(1);
+        let rows: Vec<&[f32]> = logits.chunks_exact(labels.max(1)).collect();
+        let actual = self.classes(examples)?;
+        let loss = rows.iter().zip(&actual).map(|(row, &c)| cross_entropy(row, c)).collect();
+        Ok(Classification::scores(loss, rows.iter().map(|row| argmax(row)).collect(), actual, labels))
+    }
+
+    fn score(&self, scores: &ExampleScores, metric: &str, chosen: &[usize]) -> Option<f64> {
+        let of = |name| chosen.iter().map(|&i| scores.wholes(name)[i] as usize).collect::<Vec<usize>>();
+        Some(match metric {
+            "loss" => chosen.iter().map(|&i| scores.reals("loss")[i]).sum::<f64>() / chosen.len() as f64,
+            "accuracy" => accuracy(&of("predicted"), &of("actual")),
+            "f1" => f1(&of("predicted"), &of("actual"), scores.single("labels") as usize),
+            "matthews_correlation" => matthews(&of("predicted"), &of("actual")),
+            _ => return None,
+        })
+    }
+}
+
+/// −log softmax(row)\[class\].
+fn cross_entropy(row: &[f32], class: usize) -> f64 {
+    let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = row.iter().map(|&x| f64::from(x - top).exp()).sum();
+    sum.ln() - f64::from(row[class] - top)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cross_entropy_is_that_of_sklearn() {
+        let text = include_str!("../../../loram-lab/tests/reference/statistics.json");
+        let file: serde_json::Value = serde_json::from_str(text).unwrap();
+        for case in file["cross_entropy"].as_array().unwrap() {
+            let row: Vec<f32> = case["logits"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();
+            let found = cross_entropy(&row, case["class"].as_u64().unwrap() as usize);
+            let expected = case["loss"].as_f64().unwrap();
+            assert!((found - expected).abs() < 1e-6, "{found}, expected {expected}");
+        }
+    }
+}

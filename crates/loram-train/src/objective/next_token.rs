@@ -1,0 +1,101 @@
+//! Next-token prediction: cross-entropy of every token that counts.
+
+use super::{Column, ColumnType, Evaluation, ExampleScores, Metric, Objective, Trained, batch_and_loss};
+use crate::metrics::Metrics;
+use crate::{Error, Result};
+use loram_io::data::{Body, Example};
+use loram_nn::{Batch, CrossEntropy, HeadKind, Loss, Model};
+
+/// Continue texts (`causal_lm`).
+#[derive(Debug)]
+pub struct NextToken;
+
+const PERPLEXITY: Metric =
+    Metric { higher_is_better: false, per_token: true, ..Metric::new("perplexity", "perplexity", "perplexity") };
+const TOKEN_ACCURACY: Metric =
+    Metric { percent: true, per_token: true, ..Metric::new("token_accuracy", "token accuracy", "token accuracy") };
+
+impl NextToken {
+    /// Scores of single examples: sums of the losses of their counted tokens, the number of these tokens, and how many of
+    /// them had the largest logit.
+    pub fn scores(nats: Vec<f64>, tokens: Vec<u64>, correct: Vec<u64>) -> ExampleScores {
+        let columns =
+            [("nats", Column::Real(nats)), ("tokens", Column::Whole(tokens)), ("correct", Column::Whole(correct))];
+        ExampleScores::of(&NextToken, columns)
+    }
+}
+
+impl Objective for NextToken {
+    fn name(&self) -> &'static str {
+        "causal_lm"
+    }
+
+    fn task_type(&self) -> &'static str {
+        "CAUSAL_LM"
+    }
+
+    fn takes(&self, body: &Body) -> bool {
+        !matches!(body, Body::Labelled { .. })
+    }
+
+    fn head(&self, _: &[String]) -> HeadKind {
+        HeadKind::LanguageModel
+    }
+
+    fn trained(&self, trained: &Trained<'_>) -> bool {
+        !trained.is_pooled()
+    }
+
+    /// The label of a token is the next token where that counts.
+    fn loss(&self, _: &mut Model, _: &Batch, examples: &[&Example]) -> Result<Box<dyn Loss>> {
+        Ok(Box::new(CrossEntropy::new(examples.iter().flat_map(|e| e.labels()).collect())))
+    }
+
+    fn metrics(&self) -> &'static [Metric] {
+        &[Metric::LOSS, PERPLEXITY, TOKEN_ACCURACY]
+    }
+
+    fn evaluate(&self, found: &Evaluation<'_>) -> Result<Metrics> {
+        let (counted, correct) = (found.loss.counted, found.loss.correct);
+        if counted == 0 {
+            return Err(Error::Data("no token of the evaluation data counts for the loss".into()));
+        }
+        let mut metrics = found.metrics();
+        metrics.tokens = counted as u64;
+        metrics.set(PERPLEXITY, metrics.loss.exp());
+        metrics.set(TOKEN_ACCURACY, correct as f64 / counted as f64);
+        Ok(metrics)
+    }
+
+    fn scores_kind(&self) -> &'static str {
+        "language"
+    }
+
+    fn score_columns(&self) -> &'static [(&'static str, ColumnType)] {
+        &[("nats", ColumnType::Real), ("tokens", ColumnType::Whole), ("correct", ColumnType::Whole)]
+    }
+
+    /// One example at a time: the model returns the loss of a batch as one number.
+    fn example_scores(&self, model: &mut Model, examples: &[Example], _: usize) -> Result<ExampleScores> {
+        let (mut nats, mut tokens, mut correct) = (Vec::new(), Vec::new(), Vec::new());
+        for e in examples {
+            let (batch, mut loss) = batch_and_loss(self, model, [e])?;
+            let found = model.evaluate(&batch, &mut *loss)?.loss;
+            nats.push(found.loss_sum);
+            tokens.push(found.counted as u64);
+            correct.push(found.correct as u64);
+        }
+        Ok(NextToken::scores(nats, tokens, correct))
+    }
+
+    fn score(&self, scores: &ExampleScores, metric: &str, chosen: &[usize]) -> Option<f64> {
+        let nats = || chosen.iter().map(|&i| scores.reals("nats")[i]).sum::<f64>();
+        let count = |name| chosen.iter().map(|&i| scores.wholes(name)[i]).sum::<u64>() as f64;
+        Some(match metric {
+            "loss" => nats() / count("tokens"),
+            "perplexity" => (nats() / count("tokens")).exp(),
+            "token_accuracy" => count("correct") / count("tokens"),
+            _ => return None,
+        })
+    }
+}
