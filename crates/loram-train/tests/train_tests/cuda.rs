@@ -45,7 +45,7 @@ fn losses_are_those_of_the_cpu_and_a_run_goes_on_where_it_stopped() {
     let evaluated = |device| {
         let adapter = Some(cuda.join("adapter").display().to_string());
         let options = SessionOptions { adapter, device, ..SessionOptions::default() };
-        let session = Session::open(&options, &mut ()).unwrap();
+        let mut session = Session::open(&options, &mut ()).unwrap();
         let config = TrainConfig::from_yaml("model: m\ndata: d\neval_data: demo:restaurants?seed=1&n=2").unwrap();
         let data = loram_train::DataOptions::evaluation(&config);
         let (metrics, _) = session.evaluate(&data, Default::default(), &mut ()).unwrap();
