@@ -5,6 +5,7 @@
 //! and the counters in the state, so there is no other random state to keep.
 
 use crate::adapt::{Adaptation, ExportInfo};
+use crate::config::canonical;
 use crate::metrics::Metrics;
 use crate::observer::LogRecord;
 use crate::optim::Optimizer;
@@ -200,8 +201,8 @@ pub(crate) fn prune(output: &Path, limit: usize, best: Option<usize>) -> Result<
 pub(crate) fn check_same_run(dir: &Path, saved: &TrainerState, now: &TrainerState) -> Result<()> {
     let wrong = |what: String| Err(Error::Checkpoint { path: dir.to_path_buf(), what });
     let differs = |(k, v): (&String, &Value)| {
-        let old = saved.config.get(k)?;
-        (old != v).then(|| format!("{k} ({old} there, {v} now)"))
+        let old = canonical(k, saved.config.get(k)?);
+        (old != *v).then(|| format!("{k} ({old} there, {v} now)"))
     };
     let changed: Vec<String> = now.config.iter().filter_map(differs).collect();
     if !changed.is_empty() {

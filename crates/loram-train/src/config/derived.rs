@@ -5,7 +5,7 @@ use super::table::TrainConfig;
 use super::types::Strategy;
 use crate::Result;
 use crate::objective::metric;
-use loram_core::{FirstStep, LoraConfig, SchemeOptions, SchemeSpec, scheme_options};
+use loram_core::{FirstStep, LoraConfig, SchemeOptions, SchemeSpec};
 use serde_json::{Map, Value, json};
 
 /// The optimiser's settings for one factor of every adapter.
@@ -29,10 +29,8 @@ impl TrainConfig {
     pub fn scheme(&self) -> Result<SchemeSpec> {
         let (init_scale_a, init_scale_b) = (self.init_scale_a, self.init_scale_b);
         let mut options = SchemeOptions { init_scale_a, init_scale_b, ..SchemeOptions::default() };
-        for option in scheme_options() {
-            if let Some(value) = self.get(option.key).filter(|v| !v.is_null()) {
-                options = options.with(option.key, value);
-            }
+        for (key, value) in &self.scheme_options {
+            options = options.with(key, value.clone());
         }
         let spec = SchemeSpec::parse(&self.init_lora_weights.0, &options)?;
         if !spec.behaviour().first_step {

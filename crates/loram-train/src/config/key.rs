@@ -117,13 +117,15 @@ macro_rules! key_table {
         #[derive(Debug, Clone, PartialEq)]
         pub struct TrainConfig {
             $($( $(#[doc = $doc])+ pub $name: $type, )*)*
+            /// Options of schemes that are given, by key.
+            pub scheme_options: BTreeMap<&'static str, Value>,
             /// Where each value that is not a default came from.
             pub origins: BTreeMap<&'static str, Origin>,
         }
 
         impl Default for TrainConfig {
             fn default() -> TrainConfig {
-                TrainConfig { $($( $name: $default, )*)* origins: BTreeMap::new() }
+                TrainConfig { $($( $name: $default, )*)* scheme_options: BTreeMap::new(), origins: BTreeMap::new() }
             }
         }
 
@@ -153,7 +155,7 @@ macro_rules! key_table {
                         $( let ok = |$x: &$type| -> bool { $check }; if !ok(&read) { return Err(wrong()); } )?
                         self.$name = read;
                     } )*)*
-                    _ => return Err("a known key".into()),
+                    option => self.put_option(option, value)?,
                 }
                 Ok(())
             }
@@ -162,7 +164,7 @@ macro_rules! key_table {
             pub(super) fn value(&self, key: &str) -> Option<Value> {
                 match key {
                     $($( stringify!($name) => Some(KeyType::write(&self.$name)), )*)*
-                    _ => None,
+                    option => self.option(option),
                 }
             }
         }

@@ -2,13 +2,20 @@
 
 use super::key::{Key, Mark};
 use super::layer::Origin;
+use super::scheme_keys::scheme_keys;
 use super::table::rows;
 use crate::Error;
 use std::sync::LazyLock;
 
-static KEYS: LazyLock<Vec<Key>> = LazyLock::new(rows);
+static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+    let mut keys = rows();
+    let scheme = keys.iter().position(|k| k.name == "init_lora_weights").map_or(keys.len(), |i| i + 1);
+    keys.splice(scheme..scheme, scheme_keys());
+    keys
+});
 
-/// All keys, in the order of the documentation.
+/// All keys, in the order of the documentation: the rows of the table, and the options of schemes after the key of the
+/// scheme's name.
 pub fn keys() -> &'static [Key] {
     &KEYS
 }

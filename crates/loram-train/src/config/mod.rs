@@ -1,7 +1,7 @@
 //! The configuration of a run: one flat YAML document with the key names of transformers, PEFT and TRL, over which
 //! `key=value` settings and flags are laid.
 //!
-//! The keys are rows of one table (`table.rs`). A row has everything that the program must know about its key: names, type,
+//! The keys are rows of one table (`table.rs`), and the options that schemes describe (`scheme_keys.rs`). A row has everything that the program must know about its key: names, type,
 //! default, check, help, and [`Mark`]s, from which flags of commands, checks and comparisons follow.
 
 mod check;
@@ -11,6 +11,7 @@ mod layer;
 mod lookup;
 mod resolve;
 mod rewrite;
+mod scheme_keys;
 mod table;
 mod types;
 
@@ -20,6 +21,7 @@ pub use layer::{Layer, Origin};
 pub use lookup::{key, keys, marked, similar_key};
 pub use resolve::yaml;
 pub use rewrite::Rewritten;
+pub(crate) use scheme_keys::canonical;
 pub use table::TrainConfig;
 pub use types::{
     AdapterFormat, BaseMode, DeviceKind, FinetuningType, FlagForm, KeyType, MemoryCheck, OptimKind, ReportTo, Resume,

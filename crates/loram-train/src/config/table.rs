@@ -1,4 +1,5 @@
-//! The table of all keys. Adding a key is one row here, and the code that uses it.
+//! The table of all keys but the options of schemes, which the schemes describe. Adding a key is one row here, and the code
+//! that uses it.
 
 use super::key::{Key, Mark, expected, key_table};
 use super::layer::Origin;
@@ -55,27 +56,11 @@ key_table! {
         /// Initialisation scheme of the adapters.
         init_lora_weights ["init"]: SchemeName = SchemeName("loram".into()),
             [Init Plan Info Common AliasFlag InAdapter];
-        /// Basis of loram: dst, random-orthogonal, gaussian or dct.
-        basis: Option<String> = None, [Init Plan Info];
-        /// Gain of loram: log, log-half, exact, sketch, auto or auto:SHARE, track:SCHEME, or a number in (0, 1].
-        gain: Option<String> = None, [Init Plan Info];
-        /// Statistic of W that the gain multiplies: second-moment, or variance as in the authors' code.
-        gain_statistic: Option<String> = None, [Init Plan Info];
         /// Data on which eva, corda and lora-ga run the model, and loram if its gain is auto or tracks one of them; empty: the
         /// training data.
         calibration_data: Vec<String> = Vec::new(), as "FILE", [Init Resumable InAdapter];
         /// Number of calibration records, chosen by seed.
         calibration_samples: usize = 256, if |n| *n > 0 => "at least 1", [Init];
-        /// Largest rank of a layer under eva, in multiples of r; 1: every layer has rank r.
-        rho: Option<f64> = None, if |x| x.is_none_or(|x| x >= 1.0) => "at least 1; null is 2", [Init Plan Info];
-        /// Mode of corda: ipm, or kpm to preserve knowledge that the calibration data show.
-        corda_method: Option<String> = None, [Init Plan Info];
-        /// gamma of lora-ga's stable scale; a larger one makes the initial factors smaller.
-        stable_gamma: Option<f64> = None, if |x| x.is_none_or(|x| x > 0.0) => "above 0; null is 16", [Init Plan Info];
-        /// Quantisation whose error loftq compensates: nf4, or uniform-N with N bits from 2 to 8; null: nf4.
-        loftq_quantizer: Option<String> = None, [Init Plan Info];
-        /// Iterations of loftq; null: 1.
-        loftq_iter: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Init Plan Info];
         /// Factor on the initial A of the scheme.
         init_scale_a: f64 = 1.0, if |x| *x > 0.0 && x.is_finite() => "above 0",
             [Init Plan Info InAdapter Factor Rewritable];
