@@ -1,4 +1,4 @@
-//! What has been done of a grid, what can be done now, and what waits for a round of halving.
+//! The state of every run of a grid: scored, ready, or waiting for a round of halving.
 
 use crate::Result;
 use crate::choice::{self, Choice};
@@ -8,35 +8,35 @@ use crate::scores::Scores;
 use loram_train::TrainConfig;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A scored run in short.
+/// Summary of a scored run.
 #[derive(Debug, Clone)]
 pub struct Brief {
-    /// What learning rates are chosen on; `None` for a run that diverged.
+    /// The figures that learning rates are chosen by; `None` for a run that diverged.
     pub choice: Option<Choice>,
     /// Seconds of training and scoring.
     pub seconds: f64,
 }
 
-/// Where a run is.
+/// The state of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Its scores are there.
+    /// It is scored.
     Scored,
-    /// It can be made now.
+    /// It can be run now.
     Ready,
-    /// It waits for shorter runs, which decide whether it is made.
+    /// It waits for short runs, which decide if it is run.
     Waiting,
-    /// Shorter runs decided against it.
+    /// Short runs decided against it.
     Dropped,
 }
 
-/// All runs of a grid and what is known of them.
+/// All runs of a grid with their states.
 pub struct Board {
     /// The runs.
     pub runs: Vec<RunSpec>,
-    /// What is known of each.
+    /// The summary of each run that is scored.
     scored: Vec<Option<Brief>>,
-    /// Runs that differ in learning rate and seed only, in the order of their names.
+    /// Runs that differ only in learning rate and seed, in the order of their names.
     groups: Vec<Vec<usize>>,
     factor: usize,
     rounds: usize,
@@ -45,14 +45,14 @@ pub struct Board {
 /// A share of a grid: part `index` (from 1) of `of`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    /// Which part.
+    /// Number of the part.
     pub index: usize,
-    /// Of how many.
+    /// Number of parts.
     pub of: usize,
 }
 
 impl Board {
-    /// Looks at every run folder of the grid.
+    /// Reads every run folder of the grid. Errors: a folder whose run has another configuration.
     pub fn new(grid: &Grid) -> Result<Board> {
         let runs = grid.runs()?;
         let (factor, rounds) = grid.halving.map_or((1, 0), |h| (h.factor, h.rounds));
@@ -74,7 +74,7 @@ impl Board {
         self.runs.iter().map(|s| (s.point.model.as_str(), &s.config)).collect()
     }
 
-    /// Looks at the folder of a run again; gives whether it is scored.
+    /// Reads the folder of a run again. Returns true if it is scored.
     pub fn look(&mut self, i: usize) -> Result<bool> {
         let spec = &self.runs[i];
         let Some(s) = Scores::read(&spec.config.output_dir)? else { return Ok(false) };
@@ -84,12 +84,12 @@ impl Board {
         Ok(true)
     }
 
-    /// What is known of a scored run.
+    /// The summary of a run; `None` until it is scored.
     pub fn brief(&self, i: usize) -> Option<&Brief> {
         self.scored[i].as_ref()
     }
 
-    /// Where every run is.
+    /// The state of every run.
     pub fn states(&self) -> Vec<State> {
         let mut out = vec![State::Waiting; self.runs.len()];
         for members in &self.groups {
@@ -99,7 +99,7 @@ impl Board {
     }
 
     fn group_states(&self, members: &[usize], out: &mut [State]) {
-        // rates that are still in, round after round; all of them at first
+        // learning rates that take part in the round; `None`: all
         let mut rates: Option<BTreeSet<u64>> = None;
         for round in 0..=self.rounds {
             let rung = (round < self.rounds).then_some(round);
@@ -127,7 +127,7 @@ impl Board {
         self.runs[i].point.learning_rate.to_bits()
     }
 
-    /// The best rates of a finished round.
+    /// The best learning rates of a finished round.
     fn survivors(&self, round: &[usize], rates: Option<&BTreeSet<u64>>) -> BTreeSet<u64> {
         let mut list: Vec<usize> =
             round.iter().copied().filter(|&i| rates.is_none_or(|r| r.contains(&self.rate(i)))).collect();
@@ -137,7 +137,7 @@ impl Board {
         list.into_iter().map(|i| self.rate(i)).collect()
     }
 
-    /// The runs of a shard. With halving, all rates of an arm go to the same one, for they decide over each other.
+    /// The runs of a shard. With halving, all learning rates of an arm are in the same shard, since they decide about each other.
     pub fn shard(&self, shard: Option<Shard>) -> Vec<usize> {
         let Some(shard) = shard else { return (0..self.runs.len()).collect() };
         let ours = |n: usize| n % shard.of == shard.index - 1;
@@ -163,9 +163,9 @@ impl Board {
         scored.min_by(|a, b| a.1.cmp(&b.1, &self.runs[like].score)).map(|(i, c)| (i, c.score))
     }
 
-    /// Estimated seconds of these runs, one after another: each takes what a step of scored runs of the same model, task and
-    /// round takes, else of the same model and task, else of all; of those that wait for shorter runs, a share is made.
-    /// `None` before the first run is scored.
+    /// Estimated seconds of these runs, one after another, by the time per step of scored runs of the same model, task and
+    /// round, else of the same model and task, else of all runs. Of runs that wait for short runs, a share is counted. `None`
+    /// before the first run is scored.
     pub fn expected_seconds(&self, runs: &[usize], states: &[State]) -> Option<f64> {
         type Key<'a> = Option<(&'a str, &'a str, Option<Option<usize>>)>;
         let keys = |i: usize| -> [Key<'_>; 3] {

@@ -1,37 +1,37 @@
-//! Which of two learning rates is the better one.
+//! The order of learning rates, the best one first.
 
 use crate::grid::Score;
 use crate::scores::Scores;
 use std::cmp::Ordering;
 
-/// What learning rates are chosen on: figures of the selection part.
+/// The figures that learning rates are chosen by, on the selection part.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Choice {
     /// The score.
     pub score: f64,
-    /// The loss, which decides between equal scores: short runs of a classifier may all score what guessing does, while their
-    /// losses tell already which of them learns.
+    /// The loss, which decides between equal scores: short runs of a classifier may all have the score of guessing while their
+    /// losses already differ.
     pub loss: f64,
 }
 
 impl Choice {
-    /// The figures of a run; `None` where it diverged.
+    /// The figures of a run; `None` if it diverged.
     pub fn of(scores: &Scores) -> Option<Choice> {
         let loss = scores.selection.as_ref()?.loss;
         Some(Choice { score: scores.selection_score()?, loss })
     }
 
-    /// Means over runs; `None` without any.
+    /// The means over runs; `None` without runs.
     pub fn mean(choices: &[Choice]) -> Option<Choice> {
         let mean = |of: fn(&Choice) -> f64| crate::stats::mean(&choices.iter().map(of).collect::<Vec<_>>());
         (!choices.is_empty()).then(|| Choice { score: mean(|c| c.score), loss: mean(|c| c.loss) })
     }
 
-    /// `Less` when `self` comes before `other`, the better one first.
+    /// `Less` if `self` is better than `other`.
     pub fn cmp(&self, other: &Choice, score: &Score) -> Ordering {
         let (a, b) = (self.score, other.score);
         let by_score = match (a == b, score.more_is_better) {
-            // also 0 and −0
+            // also for 0 and −0
             (true, _) => Ordering::Equal,
             (false, true) => b.total_cmp(&a),
             (false, false) => a.total_cmp(&b),
@@ -40,7 +40,7 @@ impl Choice {
     }
 }
 
-/// The same, where a run that diverged has no figures and comes last.
+/// The same order, in which a run that diverged has no figures and comes last.
 pub fn cmp(a: Option<Choice>, b: Option<Choice>, score: &Score) -> Ordering {
     match (a, b) {
         (Some(a), Some(b)) => a.cmp(&b, score),

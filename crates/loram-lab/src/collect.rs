@@ -1,4 +1,4 @@
-//! From run folders to records. A report is made of nothing else.
+//! Reads run folders into records, from which alone reports are made.
 
 use crate::gains;
 use crate::grid::{Point, Score};
@@ -12,22 +12,22 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// A run as a report sees it.
+/// The files of a run that a report needs.
 #[derive(Debug, Clone)]
 pub struct RunRecord {
-    /// Its folder.
+    /// The run folder.
     pub dir: PathBuf,
-    /// Scores; made from `summary.json` for a run that no comparison made.
+    /// Scores; those of `summary.json` for a run that is not part of a comparison.
     pub scores: Scores,
-    /// Whether the learning rate can be chosen on other data than the score is taken on.
+    /// True if the learning rate is chosen on other data than the score is computed on.
     pub separate: bool,
-    /// Training loss by step, each value the mean since the one before.
+    /// Training loss by step; each value is the mean since the previous one.
     pub train_curve: Curve,
     /// Loss on the held-out data by step.
     pub eval_curve: Curve,
-    /// Magnitudes by layer and step, where the run recorded them.
+    /// Magnitudes by layer and step, if the run recorded them.
     pub magnitudes: Option<Magnitudes>,
-    /// Gains of its model's weights, on the first run of each model of a comparison.
+    /// Gains of the model's weights, for the first run of each model of a comparison.
     pub gains: Option<GainCurves>,
     /// Resolved configuration.
     pub config: TrainConfig,
@@ -38,13 +38,14 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
-    /// The curve by which convergence is judged: held-out loss where it has three points or more, else training loss.
+    /// The curve that convergence is judged by: the held-out loss if it has at least three points, else the training loss.
     pub fn curve(&self) -> &Curve {
         if self.eval_curve.steps.len() > 2 { &self.eval_curve } else { &self.train_curve }
     }
 }
 
-/// All finished runs below these folders: run folders, output folders of comparisons, or folders of either.
+/// All finished runs below these folders: run folders, output folders of comparisons, or folders of either. Errors: a folder
+/// that does not exist, or has no finished run.
 pub fn collect(dirs: &[PathBuf]) -> Result<Vec<RunRecord>> {
     let mut out = Vec::new();
     for dir in dirs {
@@ -59,13 +60,13 @@ pub fn collect(dirs: &[PathBuf]) -> Result<Vec<RunRecord>> {
         if out.len() == before {
             return Err(Error::folder(
                 dir,
-                "no finished run in it: expected folders with config.yaml and summary.json",
+                "no finished run found: expected folders with config.yaml and summary.json",
             ));
         }
     }
     out.sort_by(|a, b| a.dir.cmp(&b.dir));
     out.dedup_by(|a, b| a.dir == b.dir);
-    // gathered folders may hold a run twice
+    // gathered folders may contain a run twice
     let mut seen = BTreeSet::new();
     out.retain(|r| !r.separate || seen.insert(r.scores.point.id()));
     let mut models = BTreeSet::new();
@@ -92,7 +93,7 @@ fn walk(dir: &Path, depth: usize, out: &mut Vec<RunRecord>) -> Result<()> {
     below.iter().try_for_each(|d| walk(d, depth - 1, out))
 }
 
-/// A run folder; `None` while the run is not finished.
+/// Reads a run folder; `None` if the run is not finished.
 fn read(dir: &Path) -> Result<Option<RunRecord>> {
     let config = TrainConfig::layered(&[Layer::from_file(dir.join("config.yaml"))?])?;
     let summary = json(&dir.join("summary.json"))?;
@@ -125,7 +126,7 @@ fn json(path: &Path) -> Result<Value> {
     }
 }
 
-/// What `loram train` leaves says as much, but for one part of held-out data in place of two.
+/// Scores of a run of `loram train`, which has one part of held-out data instead of two.
 fn from_summary(dir: &Path, c: &TrainConfig, summary: &Value) -> Result<Scores> {
     let metrics = |key: &str| -> Result<Option<Metrics>> {
         match &summary[key] {

@@ -1,7 +1,7 @@
-//! Makes the runs of a grid, several at a time, each in a process of its own.
+//! Runs the runs of a grid in parallel, each in its own process.
 //!
-//! A process for each run, because its peak memory is then its own, a crash takes nothing else along, and a killed
-//! driver leaves ordinary run folders. Jobs times threads never exceed the cores that may be used.
+//! With a process for each run, its peak memory can be measured, a crash does not affect other runs, and a killed driver
+//! leaves ordinary run folders. Jobs times threads never exceeds the number of cores to use.
 
 use crate::board::{Board, Shard, State};
 use crate::grid::Grid;
@@ -14,91 +14,91 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Time between two looks at the processes.
+/// Time between two checks of the processes.
 const PAUSE: Duration = Duration::from_millis(40);
 
-/// How a grid is to be worked on.
+/// How the runs of a grid are started.
 #[derive(Debug, Clone)]
 pub struct DriveOptions {
-    /// Program that makes one run: called as `program compare GRID --only ID --threads N`.
+    /// The program that runs one run: called as `program compare GRID --only ID --threads N`.
     pub program: PathBuf,
-    /// Cores to use.
+    /// Number of cores to use.
     pub cores: usize,
-    /// Runs at a time; `None`: by the grid, else one for each core.
+    /// Number of parallel runs; `None`: that of the grid, else one for each core.
     pub jobs: Option<usize>,
-    /// Part of the grid to work on.
+    /// The part of the grid to run; `None`: all of it.
     pub shard: Option<Shard>,
 }
 
 impl DriveOptions {
-    /// Runs at a time and threads for each.
+    /// The number of parallel runs, and of threads for each.
     pub fn layout(&self, grid: &Grid) -> (usize, usize) {
         let jobs = self.jobs.or(grid.jobs).unwrap_or(self.cores).clamp(1, self.cores.max(1));
         (jobs, (self.cores / jobs).max(1))
     }
 }
 
-/// What a driver tells.
+/// A message of the driver.
 #[derive(Debug, Clone)]
 pub enum Update {
-    /// The work begins: runs of this shard in all, those that were scored before, jobs, threads of each.
+    /// The driver begins.
     Begin {
-        /// Runs of this shard.
+        /// Number of runs of this shard.
         total: usize,
-        /// Scored before.
+        /// Number of runs that were scored before.
         done: usize,
-        /// Runs at a time.
+        /// Number of parallel runs.
         jobs: usize,
-        /// Threads of each.
+        /// Threads of each run.
         threads: usize,
     },
-    /// A run has begun.
+    /// A run has been started.
     Started {
-        /// Its name.
+        /// Name of the run.
         id: String,
     },
     /// A run is scored.
     Scored {
-        /// Its name.
+        /// Name of the run.
         id: String,
-        /// Its score on the selection part; `None`: diverged.
+        /// Its score on the selection part; `None`: it diverged.
         selection: Option<f64>,
         /// Name of the metric.
         metric: String,
-        /// Runs done so far.
+        /// Number of runs done so far.
         done: usize,
-        /// Runs in all.
+        /// Number of runs of this shard.
         total: usize,
         /// The best run of the same model and task, and its score.
         best: Option<(String, f64)>,
-        /// Estimated seconds to the end.
+        /// Estimated seconds until all are done.
         left: Option<f64>,
     },
-    /// A run failed; its folder stays as it is.
+    /// A run failed; its folder is kept.
     Failed {
-        /// Its name.
+        /// Name of the run.
         id: String,
-        /// Why.
+        /// The reason.
         message: String,
     },
 }
 
-/// What came of it.
+/// The result of [`drive`].
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct Driven {
-    /// Runs of this shard.
+    /// Number of runs of this shard.
     pub total: usize,
-    /// Scored, before or now.
+    /// Runs that are scored, before or by this call.
     pub scored: usize,
-    /// Made by this call.
+    /// Runs that this call scored.
     pub made: usize,
-    /// Left out by successive halving.
+    /// Runs dropped by successive halving.
     pub dropped: usize,
-    /// Failed in this call, with the reason.
+    /// Runs that failed in this call, with the reason.
     pub failed: Vec<(String, String)>,
-    /// Not made: stopped, at work in another program, or waiting for another shard.
+    /// Runs that are not done: interrupted, locked by another process, or waiting for another shard.
     pub remaining: usize,
-    /// Whether it was stopped.
+    /// True if the stop flag was set.
     pub interrupted: bool,
 }
 
@@ -108,7 +108,7 @@ struct Job {
     log: PathBuf,
 }
 
-/// Works on a grid until nothing is left that can be done, or until `stop` is set.
+/// Runs a grid until no run is ready, or until `stop` is set.
 pub fn drive(grid: &Grid, options: &DriveOptions, stop: &StopFlag, tell: &mut dyn FnMut(&Update)) -> Result<Driven> {
     let mut board = Board::new(grid)?;
     let (jobs, threads) = options.layout(grid);
@@ -138,7 +138,7 @@ pub fn drive(grid: &Grid, options: &DriveOptions, stop: &StopFlag, tell: &mut dy
             break;
         }
         if stop.is_set() && asked.is_none() {
-            // Ctrl-C reaches the whole group of processes; a signal sent to this one alone does not
+            // Ctrl-C reaches the whole process group; a signal to this process alone does not
             running.iter().for_each(|j| terminate(&j.child));
             asked = Some(Instant::now());
         }
@@ -201,7 +201,7 @@ fn scored(board: &Board, mine: &[usize], index: usize, jobs: usize) -> Update {
 
 fn start(grid: &Grid, options: &DriveOptions, board: &Board, index: usize, threads: usize) -> Result<Job> {
     let spec = &board.runs[index];
-    // two processes that need the same division would both write it
+    // before the process starts, since several would write the same files
     spec.split.prepare()?;
     let log = state_dir(&grid.output_dir).join(format!("{}.log", spec.id()));
     let dir = log.parent().unwrap_or(Path::new("."));
@@ -217,7 +217,7 @@ fn start(grid: &Grid, options: &DriveOptions, board: &Board, index: usize, threa
     Ok(Job { index, child, log })
 }
 
-/// A run whose driver was killed saves a checkpoint and ends, so that it is not made twice at a time.
+/// Lets a run save a checkpoint and end when its driver is killed, so that no second process starts it meanwhile.
 #[cfg(target_os = "linux")]
 fn end_with_parent(command: &mut Command) {
     use std::os::unix::process::CommandExt;
@@ -242,7 +242,7 @@ fn terminate(child: &Child) {
 #[cfg(not(unix))]
 fn terminate(_: &Child) {}
 
-/// The error that a run ended with: the last line of its messages.
+/// The error of a failed run: the last line of its log.
 fn last_line(log: &Path) -> Option<String> {
     let text = std::fs::read_to_string(log).ok()?;
     let line = text.lines().rev().find(|l| !l.trim().is_empty())?;

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-/// What can go wrong with many runs.
+/// An error of a comparison or a report.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A grid file: what it says, and what was expected.
+    /// A grid file that is not valid.
     #[error("{path}: {what}", path = path.display())]
     Grid {
         /// The file.
@@ -13,7 +13,7 @@ pub enum Error {
         /// Key, found, expected.
         what: String,
     },
-    /// Run folders that are not what they should be.
+    /// A run folder or a file in it that is not valid.
     #[error("{path}: {what}", path = path.display())]
     Folder {
         /// The folder or file.
@@ -21,10 +21,10 @@ pub enum Error {
         /// Found and expected.
         what: String,
     },
-    /// Arguments that do not go together.
+    /// Wrong arguments or input.
     #[error("{0}")]
     Usage(String),
-    /// Something went wrong while running.
+    /// A failure at run time.
     #[error("{0}")]
     Failed(String),
     /// A training run, its configuration or its data.
@@ -42,7 +42,7 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// 2 when the user's input is wrong, 1 when the work failed while running.
+    /// The exit code: 2 for wrong input, 1 for a failure at run time.
     pub fn exit_code(&self) -> i32 {
         match self {
             Error::Grid { .. } | Error::Folder { .. } | Error::Usage(_) => 2,

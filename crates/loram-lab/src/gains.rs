@@ -1,4 +1,4 @@
-//! Gain curves of the models of a comparison: made once, kept beside the run folders, shown by reports.
+//! Gain curves of the models of a comparison: computed once, kept beside the run folders, shown in reports.
 
 use crate::grid::Grid;
 use crate::names::file_name;
@@ -15,7 +15,7 @@ fn path(output: &Path, model: &str) -> PathBuf {
     state_dir(output).join(format!("gains-{}.json", file_name(model)))
 }
 
-/// Makes the curves that are missing: exact ones for small models, else those of the sketch.
+/// Computes the curves that are missing: exact ones for small models, else those of the sketch.
 pub(crate) fn prepare(grid: &Grid, models: &BTreeMap<&str, &TrainConfig>) -> Result<()> {
     for (name, config) in models {
         let path = path(&grid.output_dir, name);
@@ -31,7 +31,7 @@ pub(crate) fn prepare(grid: &Grid, models: &BTreeMap<&str, &TrainConfig>) -> Res
     Ok(())
 }
 
-/// Takes over those that another folder of the same grid has; the models themselves need not be here.
+/// Copies the curves of another folder of the same grid; the models themselves need not be available.
 pub(crate) fn copy(grid: &Grid, models: &BTreeMap<&str, &TrainConfig>, from: &Path) -> Result<()> {
     for name in models.keys() {
         let (source, target) = (path(from, name), path(&grid.output_dir, name));
@@ -49,7 +49,7 @@ fn create_parent(path: &Path) -> Result<()> {
     Ok(std::fs::create_dir_all(dir).map_err(|e| loram_io::Error::io("create", dir, e))?)
 }
 
-/// Those of a model, for a run folder of a comparison; `None` where there are none.
+/// Reads the curves of a model, given a run folder of a comparison; `None` if there are none.
 pub(crate) fn read(run: &Path, model: &str) -> Result<Option<GainCurves>> {
     let Some(output) = run.parent().and_then(Path::parent) else { return Ok(None) };
     let path = path(output, model);

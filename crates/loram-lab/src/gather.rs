@@ -1,4 +1,4 @@
-//! Joins run folders that were made on several machines.
+//! Collects run folders from several machines.
 
 use crate::board::Board;
 use crate::grid::Grid;
@@ -8,20 +8,20 @@ use crate::{Error, Result};
 use loram_io::atomic::AtomicDir;
 use std::path::{Path, PathBuf};
 
-/// What was found.
+/// The result of [`gather`].
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct Gathered {
-    /// Runs copied.
+    /// Runs that were copied.
     pub copied: usize,
-    /// Runs that were there already.
+    /// Runs that were present already.
     pub there: usize,
-    /// Runs of other grids, or not scored.
+    /// Runs that were skipped: of another grid, or not scored.
     pub left_out: usize,
-    /// Runs of the grid that are missing still.
+    /// Runs of the grid that are still missing.
     pub missing: usize,
 }
 
-/// Copies the scored runs of these folders (output folders of the same grid) into the grid's own.
+/// Copies the scored runs of these folders, output folders of the same grid, into the grid's own folder.
 pub fn gather(grid: &Grid, from: &[PathBuf]) -> Result<Gathered> {
     let board = Board::new(grid)?;
     let mut out = Gathered::default();

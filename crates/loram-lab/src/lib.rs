@@ -1,9 +1,9 @@
-//! Many runs: grids, fair comparison, reports.
+//! Many runs: grids, fair comparisons, reports.
 //!
 //! - [`Grid`]: schemes × learning rates × ranks × seeds × models × tasks, from a YAML file;
 //! - [`drive`]: runs it, several runs at a time; [`job::run`]: runs one of them; [`plan_grid`]: counts and times them;
-//! - [`collect()`], [`analyse()`]: from run folders to figures; [`report`]: from figures to HTML, Markdown, CSV, JSON, plots;
-//! - [`peft`]: the PEFT project's experiment folders and result files.
+//! - [`collect()`] and [`analyse()`] turn run folders into figures, [`report`] writes them as HTML, Markdown, CSV, JSON and plots;
+//! - [`peft`] reads experiment folders of the PEFT project and writes its result files.
 //!
 //! ```no_run
 //! # fn main() -> loram_lab::Result<()> {

@@ -1,4 +1,4 @@
-//! `metrics.jsonl` of a run folder: loss curves, and magnitudes where the run measured them.
+//! `metrics.jsonl` of a run folder: loss curves, and magnitudes if the run measured them.
 
 use crate::stats::Curve;
 use crate::{Error, Result};
@@ -6,29 +6,29 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
 
-/// How far the layers moved, relative to their weights: ‖ΔW‖ / ‖W‖ by layer and step.
+/// The size of the layers' updates relative to their weights: ‖ΔW‖ / ‖W‖ by layer and step.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Magnitudes {
     /// Module paths, in the order of the model.
     pub layers: Vec<String>,
     /// Steps.
     pub steps: Vec<f64>,
-    /// For each layer a value at each step; `None` where it was not measured.
+    /// For each layer, the value at each step; `None` if it was not measured.
     pub relative: Vec<Vec<Option<f64>>>,
 }
 
-/// What the file holds.
+/// The content of the file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MetricsFile {
-    /// Training loss by step, each value the mean since the one before.
+    /// Training loss by step; each value is the mean since the previous one.
     pub train: Curve,
     /// Loss on the held-out data by step.
     pub eval: Curve,
-    /// Magnitudes; `None` where no line has any.
+    /// Magnitudes; `None` if no line has any.
     pub magnitudes: Option<Magnitudes>,
 }
 
-/// Reads the file; one that is missing is empty.
+/// Reads the file; a missing file is read as an empty one.
 pub fn read_metrics(path: &Path) -> Result<MetricsFile> {
     let mut out = MetricsFile::default();
     let mut measured: Vec<(f64, Value)> = Vec::new();
@@ -38,7 +38,7 @@ pub fn read_metrics(path: &Path) -> Result<MetricsFile> {
         let mut record: Value = serde_json::from_str(line).map_err(|e| bad(format!("malformed JSON: {e}")))?;
         let step = record["step"].as_f64().ok_or_else(|| bad("no `step`".into()))?;
         for (curve, key) in [(&mut out.train, "loss"), (&mut out.eval, "eval_loss")] {
-            // a loss that is no number is written as null
+            // a loss that is NaN or infinite is written as null
             if let Some(v) = record[key].as_f64() {
                 curve.steps.push(step);
                 curve.values.push(v);

@@ -1,4 +1,4 @@
-//! `scores.json` in a run folder: what a comparison needs to know of the run beyond `summary.json`.
+//! `scores.json` of a run folder: the figures of a run that a comparison needs besides `summary.json`.
 
 use crate::grid::{Point, Score};
 use crate::{Error, Result};
@@ -16,8 +16,8 @@ pub const SCORES: &str = "scores.json";
 pub enum Outcome {
     /// It was trained and scored.
     Finished,
-    /// Its loss or a gradient stopped being a number, or it predicts the same for every example, so that a correlation is not
-    /// defined: the learning rate was too high.
+    /// A loss or gradient became NaN or infinite, or all predictions are equal, so that a correlation is not defined: the
+    /// learning rate was too high.
     Diverged,
 }
 
@@ -26,81 +26,81 @@ pub enum Outcome {
 pub struct ForgettingFigures {
     /// Data files.
     pub data: Vec<String>,
-    /// Loss of the untouched base model.
+    /// Loss of the original base model.
     pub before: f64,
-    /// Loss with what was trained.
+    /// Loss of the trained model.
     pub after: f64,
 }
 
-/// What a run cost.
+/// The cost of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Seconds to make the starts of the adapters; 0 in full fine-tuning.
+    /// Seconds to initialise the adapters; 0 in full fine-tuning.
     pub start_seconds: f64,
-    /// Seconds of training with its evaluations.
+    /// Seconds of training, evaluations included.
     pub train_seconds: f64,
     /// Seconds of scoring afterwards.
     #[serde(default)]
     pub score_seconds: f64,
     /// Largest resident memory of the process in bytes.
     pub peak_rss: u64,
-    /// Trained parameters.
+    /// Number of trained parameters.
     pub trainable_parameters: u64,
     /// Bytes of the adapter, or of the model in full fine-tuning.
     pub result_bytes: u64,
-    /// Bytes of a checkpoint from which the run can go on; 0 when none was saved.
+    /// Bytes of a checkpoint from which the run can resume; 0 if none was saved.
     pub checkpoint_bytes: u64,
-    /// Threads that it computed with.
+    /// Number of threads.
     pub threads: usize,
 }
 
-/// Everything about a run that a comparison looks at.
+/// The figures of a run for a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
-    /// What distinguishes the run.
+    /// What distinguishes the run from others.
     pub point: Point,
-    /// What it is judged by.
+    /// The metric that it is judged by.
     pub score: Score,
     /// How it ended.
     pub outcome: Outcome,
-    /// Why, where it did not end well.
+    /// The reason, if it diverged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Figures on the part of the held-out data where learning rates are chosen.
+    /// Metrics on the selection part, on which learning rates are chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Metrics>,
-    /// Figures on the part that nothing was chosen on.
+    /// Metrics on the test part, on which nothing is chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<Metrics>,
     /// Files of both parts.
     pub data: Vec<String>,
-    /// Forgetting, where it was asked for.
+    /// Forgetting, if it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forgetting: Option<ForgettingFigures>,
-    /// What it cost.
+    /// Its cost.
     pub cost: Cost,
-    /// Figures of each test example.
+    /// Results for each test example.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub examples: Option<ExampleScores>,
 }
 
 impl Scores {
-    /// Reads the file of a run folder; `None` when it has none.
+    /// Reads the file of a run folder; `None` if there is none.
     pub fn read(dir: &Path) -> Result<Option<Scores>> {
         let path = dir.join(SCORES);
         if !path.exists() {
             return Ok(None);
         }
         let text = std::fs::read_to_string(&path).map_err(|e| loram_io::Error::io("read", &path, e))?;
-        serde_json::from_str(&text).map(Some).map_err(|e| Error::folder(&path, format!("not a file of scores: {e}")))
+        serde_json::from_str(&text).map(Some).map_err(|e| Error::folder(&path, format!("malformed scores: {e}")))
     }
 
-    /// The score on which the learning rate is chosen; `None` for a run that diverged.
+    /// The score by which the learning rate is chosen; `None` for a run that diverged.
     pub fn selection_score(&self) -> Option<f64> {
         self.selection.as_ref()?.get(&self.score.name).filter(|x| x.is_finite())
     }
 
-    /// The score that is reported.
+    /// The score that is reported; `None` for a run that diverged.
     pub fn test_score(&self) -> Option<f64> {
         self.test.as_ref()?.get(&self.score.name).filter(|x| x.is_finite())
     }

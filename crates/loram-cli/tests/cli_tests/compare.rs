@@ -234,7 +234,7 @@ fn halving_gives_full_runs_to_the_better_rates_only() {
     let report = room.json(&["report", "out"]);
     let rates = report["groups"][0]["arms"][0]["rates"].as_array().unwrap();
     assert_eq!(rates.iter().filter(|r| r["halved"] == true).count(), 2);
-    room.loram(&["report", "out"]).success().stdout(predicate::str::contains("left out by halving"));
+    room.loram(&["report", "out"]).success().stdout(predicate::str::contains("dropped by halving"));
 }
 
 #[test]

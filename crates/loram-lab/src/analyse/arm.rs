@@ -1,4 +1,4 @@
-//! One arm: its learning rates, the best of them, and what its runs at that rate did.
+//! One arm: its learning rates, the best one, and the figures of its runs at this learning rate.
 
 use super::pair::Comparison;
 use crate::choice::{self, Choice};
@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 pub struct Spread {
     /// Mean.
     pub mean: f64,
-    /// Standard deviation of a sample; absent with one value.
+    /// Sample standard deviation; absent with one value.
     pub std: Option<f64>,
-    /// Values.
+    /// Number of values.
     pub n: usize,
 }
 
@@ -26,7 +26,7 @@ impl Spread {
         (!values.is_empty()).then(|| Spread { mean: mean(values), std: std(values), n: values.len() })
     }
 
-    /// Over the runs that have the figure.
+    /// Mean and standard deviation over the runs that have the figure.
     pub(super) fn of(runs: &[&RunRecord], figure: impl Fn(&Scores) -> Option<f64>) -> Option<Spread> {
         Spread::from(&runs.iter().filter_map(|r| figure(&r.scores)).collect::<Vec<_>>())
     }
@@ -35,41 +35,41 @@ impl Spread {
 /// An arm at one learning rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RatePoint {
-    /// The rate.
+    /// The learning rate.
     pub learning_rate: f64,
-    /// Score where rates are chosen.
+    /// Score on the selection part.
     pub selection: Option<Spread>,
-    /// Score that is reported.
+    /// Score on the test part.
     pub test: Option<Spread>,
-    /// The same of the last short run of successive halving, which has one seed.
+    /// Score on the test part of the last short run of successive halving, which has one seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub short: Option<f64>,
-    /// Runs that diverged.
+    /// Number of runs that diverged.
     pub diverged: usize,
-    /// Left out of the full runs by successive halving.
+    /// True if successive halving dropped it, so that it has no full runs.
     pub halved: bool,
 }
 
-/// End of the grid at which the best rate lies.
+/// The edge of the grid at which the best learning rate is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Edge {
-    /// No lower rate was tried.
+    /// It is the lowest one of the grid.
     Lowest,
-    /// No higher rate was tried.
+    /// It is the highest one of the grid.
     Highest,
 }
 
-/// Means over the runs at the best rate.
+/// Mean cost of the runs at the best learning rate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct MeanCost {
-    /// Seconds to make the starts.
+    /// Seconds of initialisation.
     pub start_seconds: f64,
     /// Seconds of training.
     pub train_seconds: f64,
     /// Largest resident memory in bytes.
     pub peak_rss: f64,
-    /// Trained parameters.
+    /// Number of trained parameters.
     pub trainable_parameters: f64,
     /// Bytes of the adapter or model.
     pub result_bytes: f64,
@@ -77,36 +77,36 @@ pub struct MeanCost {
     pub checkpoint_bytes: f64,
 }
 
-/// What is to be said of an arm.
+/// All figures of an arm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArmReport {
     /// Its name.
     pub arm: String,
-    /// Every rate that was tried, ascending.
+    /// All its learning rates, ascending.
     pub rates: Vec<RatePoint>,
-    /// The rate with the best mean score on the selection part.
+    /// The learning rate with the best mean score on the selection part.
     pub best_rate: Option<f64>,
-    /// Whether that lies at an end of the grid.
+    /// The edge of the grid at which it is, if it is at one.
     pub edge: Option<Edge>,
-    /// Seeds of the runs at that rate.
+    /// Seeds of the runs at this learning rate.
     pub seeds: Vec<u64>,
     /// Score on the test part.
     pub score: Option<Spread>,
     /// Bootstrap interval of that score.
     pub interval: Option<Interval>,
-    /// Score at the rate that is best for `lora`.
+    /// Score at the best learning rate of `lora`.
     pub fixed: Option<Spread>,
-    /// Distance from the baselines, each at its own best rate.
+    /// Difference from each baseline, both at their own best learning rates.
     pub versus: BTreeMap<String, Comparison>,
-    /// Distance from the baselines, both at the rate that is best for `lora`.
+    /// Difference from each baseline, both at the best learning rate of `lora`.
     pub versus_fixed: BTreeMap<String, Comparison>,
     /// Mean height of the loss curve.
     pub curve_height: Option<Spread>,
-    /// Steps to the loss that `lora` ends with, over the runs that reach it.
+    /// Steps to the final loss of `lora`, over the runs that reach it.
     pub steps_to_lora: Option<Spread>,
-    /// Loss on the base's own domain, after minus before.
+    /// Loss on the base model's own domain, after minus before training.
     pub forgetting: Option<Spread>,
-    /// Costs.
+    /// Cost.
     pub cost: MeanCost,
     /// Mean loss curve.
     pub curve: Curve,
@@ -114,28 +114,28 @@ pub struct ArmReport {
     pub band: Vec<(f64, f64)>,
     /// Magnitudes of the run with the first seed.
     pub magnitudes: Option<Magnitudes>,
-    /// Folders of the runs at the best rate.
+    /// Folders of the runs at the best learning rate.
     pub runs: Vec<String>,
 }
 
 impl ArmReport {
-    /// Whether a comparison is at its short rounds still, so that there is no score yet.
+    /// True if only short runs of successive halving are done, so that there is no score yet.
     pub fn has_short_runs_only(&self) -> bool {
         self.rates.iter().all(|p| p.halved)
     }
 }
 
-/// An arm's runs, and the rate that was chosen.
+/// The runs of an arm, and the learning rate that was chosen.
 pub(super) struct Chosen<'a> {
     all: Vec<&'a RunRecord>,
     rates: Vec<RatePoint>,
     pub best_rate: Option<f64>,
-    /// Full runs at the best rate, by seed.
+    /// Full runs at the best learning rate, by seed.
     pub runs: Vec<&'a RunRecord>,
 }
 
 impl<'a> Chosen<'a> {
-    /// Full runs at a rate, by seed.
+    /// Full runs at a learning rate, by seed.
     pub fn at(&self, rate: f64) -> Vec<&'a RunRecord> {
         let of = |r: &&&RunRecord| r.scores.point.rung.is_none() && r.scores.point.learning_rate == rate;
         let mut out: Vec<&RunRecord> = self.all.iter().filter(of).copied().collect();
@@ -144,8 +144,8 @@ impl<'a> Chosen<'a> {
     }
 }
 
-/// Chooses the learning rate: the best mean score on the selection part (see [`Choice`]) among the rates of which most seeds
-/// finished.
+/// Chooses the learning rate with the best mean score on the selection part (see [`Choice`]) among those with the most
+/// finished seeds.
 pub(super) fn choose<'a>(all: &[&'a RunRecord]) -> Chosen<'a> {
     let mut out = Chosen { all: all.to_vec(), rates: Vec::new(), best_rate: None, runs: Vec::new() };
     let mut choices: Vec<(usize, Option<Choice>)> = Vec::new();
@@ -177,7 +177,7 @@ pub(super) fn choose<'a>(all: &[&'a RunRecord]) -> Chosen<'a> {
     out
 }
 
-/// The loss that these runs end with, on average.
+/// The mean final loss of these runs.
 pub(super) fn final_loss(runs: &[&RunRecord]) -> Option<f64> {
     let last: Vec<f64> = runs.iter().filter_map(|r| r.curve().values.last().copied()).collect();
     (!last.is_empty()).then(|| mean(&last))

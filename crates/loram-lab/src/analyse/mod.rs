@@ -1,4 +1,4 @@
-//! From run records to figures: the best learning rate of every arm, its score, its distance from the baselines.
+//! Analyses run records: the best learning rate of every arm, its score, its difference from the baselines.
 
 mod arm;
 mod pair;
@@ -15,33 +15,33 @@ use loram_train::config::{Key, Mark, keys};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Arms that every other one is compared with, by name.
+/// Names of the arms that all others are compared with.
 pub const BASELINES: [&str; 2] = ["lora", "pissa"];
 
-/// Arms on one model, task and rank.
+/// The arms of one model, task and rank.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Group {
     /// Model.
     pub model: String,
     /// Task.
     pub task: String,
-    /// Rank; absent where no arm has one.
+    /// Rank; absent if no arm has one.
     pub r: Option<u64>,
     /// Other keys that vary.
     pub others: BTreeMap<String, String>,
-    /// What runs are judged by.
+    /// The metric that runs are judged by.
     pub score: Score,
     /// Seeds that occur.
     pub seeds: Vec<u64>,
-    /// Records on which learning rates were chosen; 0 where that is not known.
+    /// Number of records of the selection part; 0 if it is not known.
     pub selection_examples: u64,
-    /// Records on which the score was taken.
+    /// Number of records of the test part.
     pub test_examples: u64,
     /// Arms, the best first.
     pub arms: Vec<ArmReport>,
-    /// The rate at which `lora` is at its best, for the comparison at one fixed rate.
+    /// The best learning rate of `lora`, for the comparison at one learning rate.
     pub fixed_rate: Option<f64>,
-    /// What a reader must know.
+    /// Warnings for the reader.
     pub warnings: Vec<String>,
 }
 
@@ -58,20 +58,20 @@ impl Group {
         out
     }
 
-    /// A name for files and anchors.
+    /// The name of its files and anchors.
     pub fn slug(&self) -> String {
         file_name(&self.title().replace(", ", "-").replace(' ', "-"))
     }
 }
 
-/// How often an arm was better than a baseline, worse, or not to be told apart.
+/// The number of groups in which an arm is better than a baseline, worse, or level with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
-    /// The interval lies on the better side of 0.
+    /// The interval is on the better side of 0.
     pub better: usize,
-    /// The interval holds 0.
+    /// The interval contains 0.
     pub level: usize,
-    /// The interval lies on the worse side.
+    /// The interval is on the worse side of 0.
     pub worse: usize,
 }
 
@@ -84,7 +84,7 @@ pub struct Standing {
     pub baseline: String,
     /// Each at its own best learning rate.
     pub at_best: Tally,
-    /// Both at the rate that is best for `lora`.
+    /// Both at the best learning rate of `lora`.
     pub at_fixed: Tally,
 }
 
@@ -95,7 +95,7 @@ pub struct Analysis {
     pub groups: Vec<Group>,
     /// Arms against baselines.
     pub standings: Vec<Standing>,
-    /// Gains of the models' weights by rank, where the comparison has them.
+    /// Gains of the models' weights by rank, if the comparison has them.
     pub gains: BTreeMap<String, GainCurves>,
 }
 
@@ -109,7 +109,7 @@ pub fn analyse(runs: &[RunRecord]) -> Analysis {
     }
     let mut groups = Vec::new();
     for ((model, task, others), mut list) in ranks {
-        // an arm without rank stands in the groups of all ranks
+        // an arm without rank is in the groups of all ranks
         if list.len() > 1 {
             list.remove(&None);
         }
@@ -174,8 +174,8 @@ fn warnings(members: &[&RunRecord], arms: &[ArmReport]) -> Vec<String> {
     let of = |f: fn(&ArmReport) -> bool| arms.iter().filter(|a| f(a)).collect::<Vec<_>>();
     if members.iter().any(|m| !m.separate) {
         out.push(
-            "Learning rates were chosen on the data on which the score was taken: these runs were not made by \
-             `loram compare`, which keeps the two apart. Scores are too good by an unknown amount."
+            "Learning rates were chosen on the data on which the score was computed: these are not runs of \
+             `loram compare`, which uses separate data. Scores are too good by an unknown amount."
                 .into(),
         );
     }
@@ -187,14 +187,14 @@ fn warnings(members: &[&RunRecord], arms: &[ArmReport]) -> Vec<String> {
         let list: Vec<&ArmReport> = arms.iter().filter(|a| a.edge == Some(edge)).collect();
         if !list.is_empty() {
             out.push(format!(
-                "The best learning rate is the {word} one that was tried, so that a better one may lie beyond it: {}.",
+                "The best learning rate is the {word} one of the grid, so that a better one may lie beyond it: {}.",
                 names(list)
             ));
         }
     }
     let single = of(|a| a.rates.len() < 2);
     if !single.is_empty() {
-        out.push(format!("Tried at one learning rate only: {}.", names(single)));
+        out.push(format!("Run at one learning rate only: {}.", names(single)));
     }
     let waiting = of(ArmReport::has_short_runs_only);
     if !waiting.is_empty() {
@@ -217,7 +217,7 @@ fn warnings(members: &[&RunRecord], arms: &[ArmReport]) -> Vec<String> {
     out
 }
 
-/// Keys in which full runs of an arm differ although nothing in the report tells them apart.
+/// Keys in which full runs of an arm differ, although the report does not tell them apart.
 fn differing_keys(members: &[&RunRecord], arm: &str) -> Vec<&'static str> {
     let own = |r: &&&RunRecord| r.scores.point.arm == arm && r.scores.point.rung.is_none();
     let configs: Vec<&TrainConfig> = members.iter().filter(own).map(|r| &r.config).collect();

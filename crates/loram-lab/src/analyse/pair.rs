@@ -1,4 +1,4 @@
-//! Two arms against each other, over the seeds and test examples that both saw.
+//! Compares two arms over the seeds and test examples that they share.
 
 use crate::collect::RunRecord;
 use crate::grid::Score;
@@ -6,13 +6,13 @@ use crate::stats::{Interval, Observations, paired_bootstrap};
 use loram_train::ExampleScores;
 use serde::{Deserialize, Serialize};
 
-/// What an interval of a difference says.
+/// The conclusion from the interval of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Better than the baseline.
     Better,
-    /// Not to be told apart: the interval holds 0.
+    /// No difference is established: the interval contains 0.
     Level,
     /// Worse than the baseline.
     Worse,
@@ -23,13 +23,13 @@ pub enum Verdict {
 pub struct Comparison {
     /// Arm minus baseline.
     pub difference: Interval,
-    /// What it says.
+    /// The conclusion.
     pub verdict: Verdict,
-    /// Seeds that both have.
+    /// Number of seeds that both have.
     pub seeds: usize,
 }
 
-/// Compares runs that differ in seed only; `None` when no seed is in both, or nothing can be drawn.
+/// Compares the runs of two arms by seed; `None` if they share no seed, or there is nothing to resample.
 pub fn compare(score: &Score, a: &[&RunRecord], b: &[&RunRecord]) -> Option<Comparison> {
     let scored = |r: &&RunRecord| r.scores.test_score().is_some();
     let mut pairs: Vec<(&RunRecord, &RunRecord)> = Vec::new();

@@ -1,9 +1,9 @@
-//! Lines cut at the edges of a plot.
+//! Clips lines at the edges of a plot.
 
 use std::ops::Range;
 
-/// The pieces of a line within `range` of y. What is beyond it is left out rather than drawn along the edge, where it would
-/// look like a plateau. Values that are no finite numbers interrupt the line.
+/// The pieces of a line within `range` of y. The rest is left out instead of drawn along the edge, where it would look like
+/// a plateau. Values that are not finite interrupt the line.
 pub fn pieces(points: &[(f64, f64)], range: &Range<f64>) -> Vec<Vec<(f64, f64)>> {
     let mut out: Vec<Vec<(f64, f64)>> = Vec::new();
     for pair in points.windows(2) {

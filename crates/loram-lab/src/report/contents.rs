@@ -9,7 +9,7 @@ use loram_train::config::{Mark, keys, yaml};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Puts everything in order.
+/// The whole report.
 pub(super) fn page(title: &str, runs: &[RunRecord], analysis: &Analysis, figures: &[Figure]) -> Page {
     let full = runs.iter().filter(|r| r.scores.point.rung.is_none()).count();
     let distinct = |f: fn(&RunRecord) -> &String| runs.iter().map(f).collect::<BTreeSet<_>>().len();
@@ -38,9 +38,9 @@ pub(super) fn page(title: &str, runs: &[RunRecord], analysis: &Analysis, figures
 
 fn overview(analysis: &Analysis) -> Section {
     let mut table = Table::new(
-        "In how many groups (model, task, rank) an arm's 95 % interval lies on the better side of the baseline · holds no \
-         difference · lies on the worse side.",
-        &["arm", "against", "each at its best rate", "both at lora's best rate"],
+        "Number of groups (model, task, rank) in which an arm is better than the baseline · level with it · worse, by the 95 % \
+         interval of the difference.",
+        &["arm", "against", "each at its best learning rate", "both at lora's best learning rate"],
     );
     for Standing { arm, baseline, at_best, at_fixed } in &analysis.standings {
         let tally = |t: &Tally| Cell {
@@ -54,11 +54,10 @@ fn overview(analysis: &Analysis) -> Section {
         table.push(vec![arm.clone().into(), baseline.clone().into(), tally(at_best), tally(at_fixed)], false);
     }
     table.columns[1].number = false;
-    let mut section = Section { anchor: "short".into(), title: "In short".into(), ..Section::default() };
+    let mut section = Section { anchor: "short".into(), title: "Overview".into(), ..Section::default() };
     if table.rows.is_empty() {
         section.paragraphs.push(
-            "There is no arm named `lora` or `pissa` with seeds in common with another arm, so that nothing is compared with a \
-             baseline here."
+            "No arm named `lora` or `pissa` shares seeds with another arm, so that there is no comparison with a baseline."
                 .into(),
         );
     } else {
@@ -67,15 +66,15 @@ fn overview(analysis: &Analysis) -> Section {
     section
 }
 
-/// How large LoRAM's starts are, against the spectra of the weights.
+/// The gain of LoRAM compared with the spectra of the weights.
 fn gains(figures: &[Figure]) -> Option<Section> {
     let plots: Vec<PlotView> = figures.iter().filter(|f| f.group.is_none()).map(view).collect();
     (!plots.is_empty()).then(|| Section {
         anchor: "gains".into(),
         title: "Gains of the weights".into(),
         paragraphs: vec![
-            "Q[r] is the share of a weight's magnitude that a start of rank r takes: (Σσᵢ)² / (r·Σσᵢ²) with the first r and all \
-             singular values for PiSSA, and for LoRAM the logarithm by default, or the sketch."
+            "Q[r] is the share of a weight's magnitude that an initialisation of rank r has: for PiSSA (Σσᵢ)² / (r·Σσᵢ²) over the \
+             first r and over all singular values, for LoRAM a logarithm (default) or the sketch."
                 .into(),
         ],
         blocks: vec![Block::Plots { plots }],
@@ -85,31 +84,31 @@ fn gains(figures: &[Figure]) -> Option<Section> {
 
 fn method() -> Section {
     let paragraphs = [
-        "Learning rates: of every arm, the rate with the best mean score over seeds on the selection part of the held-out data \
-         is taken. The score is then that of the same runs on the test part, on which nothing was chosen. Rates at which fewer \
-         seeds finished than at others are not considered.",
+        "Learning rates: every arm is reported at the learning rate with the best mean score over seeds on the selection part of \
+         the held-out data. Its score is that of the same runs on the test part, on which nothing was chosen. Learning rates at \
+         which fewer seeds finished than at others are not considered.",
         "± is the standard deviation over seeds (divisor n − 1).",
         "Intervals: 2000 bootstrap replicates. A replicate draws, with replacement, as many test examples as there are, one \
          draw for all seeds, and as many seeds as there are, and takes the mean over these seeds of the metric over these \
-         examples. For a difference, both arms get the same draws: the seeds and examples that both saw. The interval reaches \
-         from the 2.5 % to the 97.5 % quantile. With one seed only examples are drawn, and the interval then says nothing \
-         about other seeds; without figures of single examples only seeds are.",
+         examples. For a difference, both arms use the same draws of seeds and examples that they share. The interval is the \
+         range from the 2.5 % to the 97.5 % quantile. With a single seed only examples are drawn, and the interval does not \
+         cover variation between seeds; without results for single examples only seeds are drawn.",
         "The height of a loss curve is the area under it (trapezoids between the evaluations on the selection part) divided by \
-         the steps: smaller means faster. Steps to lora's loss: the first step at which a run's curve is at the mean loss that \
-         `lora` ends with, both at their best rates, on straight lines between evaluations.",
-        "Forgetting is the loss on text of the base model's own domain after training minus that before. Start: seconds to \
-         make the adapters' starts. Memory: the peak of the process. Disk: the saved adapter (the whole model in full \
-         fine-tuning), and a checkpoint from which training can go on.",
+         the steps: lower means faster convergence. Steps to lora's loss: the first step at which a run's curve, interpolated \
+         linearly, reaches the mean final loss of `lora`, both at their best learning rates.",
+        "Forgetting is the loss on text of the base model's own domain after training minus that before. Init: seconds to \
+         initialise the adapters. Memory: peak of the process. Disk: the saved adapter (the model in full fine-tuning); \
+         checkpoint: the files to resume from.",
     ];
     Section {
         anchor: "method".into(),
-        title: "How the figures are made".into(),
+        title: "Method".into(),
         paragraphs: paragraphs.iter().map(|p| p.to_string()).collect(),
         ..Section::default()
     }
 }
 
-/// Keys that differ from their defaults, by whether all runs agree on them.
+/// Keys that differ from their defaults in some run.
 fn configuration(runs: &[RunRecord]) -> Section {
     let mut values: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for key in keys().iter().filter(|k| !k.is(Mark::Folder) && !k.is(Mark::Input)) {
@@ -120,7 +119,7 @@ fn configuration(runs: &[RunRecord]) -> Section {
         }
     }
     let mut table =
-        Table::new("Keys that are not at their defaults, with every value that occurs.", &["key", "values"]);
+        Table::new("Keys with other values than their defaults, and all values that occur.", &["key", "values"]);
     for (key, all) in values {
         let cut = all.len() > 12;
         let mut text = all.into_iter().take(12).collect::<Vec<_>>().join(", ");
@@ -134,7 +133,7 @@ fn configuration(runs: &[RunRecord]) -> Section {
         anchor: "configuration".into(),
         title: "Configuration".into(),
         paragraphs: vec![
-            "`config.yaml` in each run folder has every key of that run; `loram train` on it makes it again.".into(),
+            "`config.yaml` in each run folder has every key of that run; `loram train` on it repeats the run.".into(),
         ],
         blocks: vec![Block::Table(table)],
         ..Section::default()

@@ -1,4 +1,4 @@
-//! Plots as SVG and PNG.
+//! Draws plots as SVG and PNG.
 
 use super::clip::pieces;
 use super::legend::{LEGEND_ROW, draw_legend, legend_rows};
@@ -15,12 +15,12 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Once;
 
-/// Fonts are looked up by name when text is measured or drawn.
+/// Registers the font that text is measured and drawn with.
 fn fonts() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         for style in [FontStyle::Normal, FontStyle::Bold] {
-            // fails on bytes that are no font only
+            // fails only on bytes that are not a font
             let _ = register_font("sans-serif", style, dejavu::sans::regular());
         }
     });
@@ -43,7 +43,7 @@ impl Plot {
     }
 }
 
-/// The plot as SVG text that scales with its place.
+/// The plot as SVG text that scales with its container.
 pub(super) fn svg(plot: &Plot, ground: Ground) -> String {
     fonts();
     let (w, h) = plot.size();
@@ -51,7 +51,7 @@ pub(super) fn svg(plot: &Plot, ground: Ground) -> String {
     {
         let root = SVGBackend::with_string(&mut out, (w, h)).into_drawing_area();
         if ground == Ground::White {
-            // writing into a string does not fail
+            // writing into a string cannot fail
             let _ = root.fill(&WHITE);
         }
         if plot.draw(&root, 1).is_err() || root.present().is_err() {
@@ -79,7 +79,7 @@ pub(super) fn png(plot: &Plot, path: &Path) -> Result<()> {
     root.present().map_err(|e| failed(e.to_string()))
 }
 
-/// Numbers in log units, with ticks where the data are.
+/// An axis of logarithms with ticks at the data.
 struct LogTicks {
     range: Range<f64>,
     ticks: Vec<f64>,
@@ -93,7 +93,7 @@ impl Ranged for LogTicks {
         limit.0 + (part * f64::from(limit.1 - limit.0)).round() as i32
     }
     fn key_points<H: KeyPointHint>(&self, _: H) -> Vec<f64> {
-        // as many as there is room for
+        // as many as fit
         let every = self.ticks.len().div_ceil(7).max(1);
         self.ticks.iter().copied().step_by(every).collect()
     }
@@ -113,7 +113,7 @@ impl ValueFormatter<f64> for LogTicks {
     }
 }
 
-/// The range of a line plot's values, without what would flatten the rest.
+/// The range of a line plot's values, without outliers that would flatten the rest.
 fn y_range(p: &LinePlot) -> Range<f64> {
     let mut all: Vec<f64> = p.series.iter().flat_map(|s| s.points.iter().map(|v| v.1)).collect();
     all.retain(|v| v.is_finite());
@@ -219,7 +219,7 @@ fn series<B: DrawingBackend, X: Ranged<ValueType = f64> + ValueFormatter<f64>>(
             chart.draw_series([Polygon::new(there.chain(back).collect::<Vec<_>>(), c.mix(0.16))])?;
         }
         let points: Vec<(f64, f64)> = s.points.iter().map(|(x, y)| (*x, within(*y))).collect();
-        // points with a mark are at the edge when they are beyond it, with their line
+        // marked points beyond the edge are drawn at the edge, where their line leaves the plot
         let line = if s.dots { vec![points.clone()] } else { pieces(&s.points, &range) };
         chart.draw_series(line.into_iter().map(|l| PathElement::new(l, c.stroke_width(2 * k))))?;
         if s.dots {
@@ -239,7 +239,7 @@ fn row_height(h: &HeatMap) -> u32 {
 fn heat<B: DrawingBackend>(h: &HeatMap, area: &DrawingArea<B, Shift>, k: u32) -> Drawn<B> {
     let logs: Vec<f64> = h.values.iter().flatten().flatten().filter(|v| **v > 0.0).map(|v| v.log10()).collect();
     let (low, high) = logs.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |r, v| (r.0.min(*v), r.1.max(*v)));
-    // at most four decades, or the first steps take all colours
+    // at most four decades, else the first steps take all colours
     let low = low.max(high - 4.0);
     let shade = |v: f64| viridis(((v.log10() - low) / (high - low).max(1e-9)).clamp(0.0, 1.0));
     let at = |n: u32| (n * k) as i32;
@@ -275,7 +275,7 @@ fn heat<B: DrawingBackend>(h: &HeatMap, area: &DrawingArea<B, Shift>, k: u32) ->
     area.draw(&Text::new(label(high), (left + width / 2 - at(20), bottom + at(40)), text(12)))
 }
 
-/// From dark blue over green to yellow, straight lines between five colours.
+/// The colour map: dark blue over green to yellow, interpolated linearly between five colours.
 fn viridis(t: f64) -> RGBColor {
     const STOPS: [(f64, f64, f64); 5] =
         [(68.0, 1.0, 84.0), (59.0, 82.0, 139.0), (33.0, 145.0, 140.0), (94.0, 201.0, 98.0), (253.0, 231.0, 37.0)];

@@ -1,4 +1,4 @@
-//! Which plots a comparison has.
+//! The plots of a comparison.
 
 use super::draw::svg;
 use super::page::PlotView;
@@ -10,11 +10,11 @@ use std::collections::BTreeSet;
 
 /// A plot with its place in the report.
 pub(super) struct Figure {
-    /// Index of the group; `None`: it belongs to a model.
+    /// Index of the group; `None` for a plot of a model.
     pub group: Option<usize>,
     /// Name of its files.
     pub name: String,
-    /// What it shows, in a sentence.
+    /// A sentence that describes it.
     pub caption: String,
     /// Its content.
     pub plot: Plot,
@@ -27,7 +27,7 @@ pub(super) fn view(f: &Figure) -> PlotView {
 
 /// All plots, in the order of the groups.
 pub(super) fn figures(analysis: &Analysis) -> Vec<Figure> {
-    // an arm has the same colour everywhere
+    // an arm has the same colour in all plots
     let arms: BTreeSet<&String> = analysis.groups.iter().flat_map(|g| &g.arms).map(|a| &a.arm).collect();
     let colour = |name: &String| arms.iter().position(|a| *a == name).unwrap_or(0);
     let mut out = Vec::new();
@@ -61,7 +61,7 @@ fn gains(model: &str, c: &GainCurves) -> Figure {
         name: format!("{}-gains", file_name(model)),
         caption: format!(
             "Gain Q[r] of the {} linear layers in the blocks of {model}: the mean over layers, with the range of the middle \
-             80 % of them as a band.",
+             80 % as a band.",
             c.layers
         ),
         plot: Plot::Lines(LinePlot {
@@ -90,15 +90,15 @@ fn rates(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&String) 
     };
     let metric = words(&group.score.name);
     let caption = format!(
-        "{} on the test part against the learning rate; bars are one standard deviation over seeds, rings the rates that \
-         were chosen on the selection part.",
+        "{} on the test part by learning rate; bars are one standard deviation over seeds, rings mark the learning rates \
+         chosen on the selection part.",
         capital(&metric)
     );
     let title = format!("{} by learning rate", capital(&metric));
     by_rate(i, group, "rates", title, caption, arms.iter().map(series).collect())
 }
 
-/// Every arm at every rate, where full runs are made at a part of the rates only.
+/// Every arm at every learning rate in the short runs, if only some learning rates have full runs.
 fn short_rates(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&String) -> usize) -> Option<Figure> {
     let series = |a: &&ArmReport| Series {
         name: a.arm.clone(),
@@ -110,7 +110,7 @@ fn short_rates(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&St
     };
     let metric = capital(&words(&group.score.name));
     let caption = format!(
-        "{metric} on the test part in the short runs of successive halving, first seed; rings are the rates that full runs chose."
+        "{metric} on the test part in the short runs of successive halving, first seed; rings mark the learning rates chosen by full runs."
     );
     by_rate(
         i,
@@ -122,7 +122,7 @@ fn short_rates(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&St
     )
 }
 
-/// A plot over learning rates; none with fewer than two of them.
+/// A plot over learning rates; `None` if there are fewer than two.
 fn by_rate(
     i: usize,
     group: &Group,
@@ -167,8 +167,8 @@ fn curves(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&String)
     Some(Figure {
         group: Some(i),
         name: format!("{}-curves", group.slug()),
-        caption: "Loss while training, each arm at its best learning rate: mean over seeds, with the range from the least to \
-                  the largest as a band."
+        caption: "Loss during training, each arm at its best learning rate: mean over seeds, with the range from least to \
+                  largest as a band."
             .into(),
         plot: Plot::Lines(LinePlot {
             title: "Loss by step".into(),
@@ -187,7 +187,7 @@ fn magnitudes(i: usize, group: &Group, arm: &ArmReport) -> Option<Figure> {
     Some(Figure {
         group: Some(i),
         name: format!("{}-magnitude-{}", group.slug(), file_name(&arm.arm)),
-        caption: format!("How far each layer has moved under {}: ‖ΔW‖ / ‖W‖ by step, first seed.", arm.arm),
+        caption: format!("Relative size of each layer's update under {}: ‖ΔW‖ / ‖W‖ by step, first seed.", arm.arm),
         plot: Plot::Heat(HeatMap {
             title: format!("‖ΔW‖ / ‖W‖, {}", arm.arm),
             rows: m.layers.iter().map(|l| short(l)).collect(),
@@ -202,7 +202,7 @@ fn short(path: &str) -> String {
     let parts: Vec<&str> = path.split('.').collect();
     let block = parts.iter().find(|p| p.parse::<usize>().is_ok());
     let last = parts.last().copied().unwrap_or(path);
-    // BERT has three layers that are called `dense` in every block
+    // every block of BERT has three layers called `dense`
     let name = match (last, parts.len()) {
         ("dense", n) if n > 1 => format!("{}.{last}", parts[n - 2]),
         _ => last.to_string(),

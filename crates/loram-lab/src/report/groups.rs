@@ -25,14 +25,14 @@ pub(super) fn section(group: &Group, figures: &[&Figure]) -> Section {
     blocks.push(details("Every learning rate", rates(group)));
     if !heat.is_empty() {
         blocks.push(Block::Details {
-            summary: "How far each layer moved".into(),
+            summary: "Size of each layer's update".into(),
             text: None,
             table: None,
             plots: heat.into_iter().map(|f| view(f)).collect(),
         });
     }
     blocks.push(Block::Details {
-        summary: "How to make these runs again".into(),
+        summary: "How to reproduce these runs".into(),
         text: Some(reproduce(group)),
         table: None,
         plots: Vec::new(),
@@ -50,7 +50,7 @@ fn details(summary: &str, table: Table) -> Block {
     Block::Details { summary: summary.into(), text: None, table: Some(table), plots: Vec::new() }
 }
 
-/// Baselines that this group has.
+/// The baselines in this group.
 fn baselines(group: &Group) -> Vec<&'static str> {
     BASELINES.into_iter().filter(|b| group.arms.iter().any(|a| a.arm == *b)).collect()
 }
@@ -83,7 +83,7 @@ fn fixed(group: &Group) -> Table {
     columns.extend(versus.iter().map(String::as_str));
     let at = group.fixed_rate.map_or(String::new(), rate_text);
     let mut table =
-        Table::new(format!("All arms at {at}, the best rate of lora. – where an arm was not run at it."), &columns);
+        Table::new(format!("All arms at {at}, the best learning rate of lora; – if an arm was not run at it."), &columns);
     for a in &group.arms {
         let mut cells: Vec<Cell> = vec![a.arm.clone().into(), spread(a.fixed).into()];
         cells.extend(baselines(group).iter().map(|b| match *b == a.arm {
@@ -105,8 +105,8 @@ fn speed(group: &Group) -> Table {
     if forgetting {
         columns.push("forgetting");
     }
-    columns.extend(["start", "training", "memory", "trained", "disk", "checkpoint"]);
-    let mut table = Table::new("Speed of convergence and cost, means over the same runs.", &columns);
+    columns.extend(["init", "training", "memory", "trained", "disk", "checkpoint"]);
+    let mut table = Table::new("Convergence and cost, means over the same runs.", &columns);
     for a in &group.arms {
         let c = &a.cost;
         let mut cells: Vec<Cell> = vec![a.arm.clone().into(), spread(a.curve_height).into()];
@@ -128,7 +128,7 @@ fn speed(group: &Group) -> Table {
     table
 }
 
-/// Steps to the loss that lora ends with; how many runs get there where not all do.
+/// Steps to the final loss of `lora`, and how many runs reach it if not all do.
 fn reached(a: &ArmReport) -> String {
     match a.steps_to_lora {
         None => "not reached".into(),
@@ -143,12 +143,12 @@ fn rates(group: &Group) -> Table {
     if shorts {
         columns.push("short run, test");
     }
-    let mut table = Table::new("Scores on both parts; the best rate of an arm is set off.", &columns);
+    let mut table = Table::new("Scores on both parts; the best learning rate of each arm is highlighted.", &columns);
     for a in &group.arms {
         for p in &a.rates {
             let seeds = match (p.halved, a.has_short_runs_only()) {
                 (true, true) => "a short run".to_string(),
-                (true, false) => "left out by halving".to_string(),
+                (true, false) => "dropped by halving".to_string(),
                 (false, _) => p.selection.map_or(0, |s| s.n).to_string(),
             };
             let diverged = if p.diverged > 0 { p.diverged.to_string() } else { "–".into() };
@@ -163,7 +163,7 @@ fn rates(group: &Group) -> Table {
     table
 }
 
-/// Commands that make the runs of the table again.
+/// Commands that reproduce the runs of the table.
 fn reproduce(group: &Group) -> String {
     let mut out = String::new();
     for a in &group.arms {
@@ -184,7 +184,7 @@ fn rate_text(r: f64) -> String {
     format!("{r:e}")
 }
 
-/// A figure with four digits that say something.
+/// A number with about four significant digits.
 fn number(x: f64) -> String {
     match x.abs() {
         a if a >= 1000.0 => format!("{x:.0}"),
@@ -225,7 +225,7 @@ fn seconds(s: f64) -> String {
     }
 }
 
-/// Digits in threes.
+/// A number with its digits in groups of three.
 fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let parts: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|c| std::str::from_utf8(c).ok()).collect();

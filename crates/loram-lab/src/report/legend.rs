@@ -1,4 +1,4 @@
-//! The legend of a line plot: names beside short lines, in as many rows as they need.
+//! The legend of a line plot: names beside short lines, in as many rows as needed.
 
 use super::plot::{Drawn, INK, LinePlot, Series, TEXT, WIDTH, colour};
 use plotters::coord::Shift;
@@ -8,7 +8,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 /// Height of a row.
 pub(super) const LEGEND_ROW: u32 = 20;
 
-/// Entries of the legend by row. Widths are estimated: the height must be known before there is anything to measure on.
+/// Entries of the legend by row. Widths are estimated, since the height must be known before text can be measured.
 fn legend(p: &LinePlot) -> Vec<Vec<(u32, &Series)>> {
     let mut out: Vec<Vec<(u32, &Series)>> = vec![Vec::new()];
     let mut x = 14;
@@ -26,12 +26,12 @@ fn legend(p: &LinePlot) -> Vec<Vec<(u32, &Series)>> {
     out
 }
 
-/// How many rows it takes.
+/// The number of rows.
 pub(super) fn legend_rows(p: &LinePlot) -> u32 {
     legend(p).len() as u32
 }
 
-/// Draws it into an area of that many rows.
+/// Draws the legend into an area of that many rows.
 pub(super) fn draw_legend<B: DrawingBackend>(p: &LinePlot, area: &DrawingArea<B, Shift>, k: u32) -> Drawn<B> {
     for (i, row) in legend(p).into_iter().enumerate() {
         let y = ((i as u32 * LEGEND_ROW + LEGEND_ROW / 2) * k) as i32;

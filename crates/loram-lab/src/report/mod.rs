@@ -1,4 +1,4 @@
-//! Reports: a pure function of run folders, as HTML, Markdown, CSV or JSON, with plots as SVG and PNG.
+//! Reports as HTML, Markdown, CSV or JSON, with plots as SVG and PNG. They depend on the run folders alone.
 
 mod clip;
 mod contents;
@@ -21,20 +21,20 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// What a report can be written as, by the ending of its file.
+/// Endings of files that a report can be written to.
 const ENDINGS: [&str; 4] = ["html", "md", "csv", "json"];
 
 /// A report that can be written in several forms.
 #[derive(Serialize)]
 pub struct Report {
-    /// Its title.
+    /// The title.
     pub title: String,
     /// Version of this program.
     pub loram: &'static str,
-    /// Figures.
+    /// All figures.
     #[serde(flatten)]
     pub analysis: Analysis,
-    /// Every run in short.
+    /// A summary of every run.
     pub runs: Vec<Value>,
     #[serde(skip)]
     page: Page,
@@ -48,7 +48,7 @@ fn ending(path: &Path) -> Option<&str> {
     path.extension().and_then(|e| e.to_str()).filter(|e| ENDINGS.contains(e))
 }
 
-/// Whether a report can be written there. Errors: an ending that says nothing.
+/// Fails if the ending of the file is not that of a report.
 pub fn check_output(path: &Path) -> Result<()> {
     match ending(path) {
         Some(_) => Ok(()),
@@ -67,7 +67,7 @@ impl Report {
         Report {
             page: contents::page(&title, runs, &analysis, &figures),
             csv: csv::csv(runs),
-            runs: runs.iter().map(in_short).collect(),
+            runs: runs.iter().map(summary).collect(),
             loram: env!("CARGO_PKG_VERSION"),
             title,
             analysis,
@@ -75,7 +75,7 @@ impl Report {
         }
     }
 
-    /// Writes the report in the form that the ending of the file names.
+    /// Writes the report in the format that the ending of the file stands for.
     pub fn write(&self, path: &Path) -> Result<()> {
         match ending(path) {
             Some("html") => Ok(atomic::write_bytes(path, text::html(&self.page)?.as_bytes())?),
@@ -91,7 +91,7 @@ impl Report {
         text::markdown(&self.page)
     }
 
-    /// Writes every plot as SVG and PNG; gives their files.
+    /// Writes every plot as SVG and PNG. Returns the files.
     pub fn write_plots(&self, dir: &Path) -> Result<Vec<PathBuf>> {
         let room = AtomicDir::create(dir)?;
         let mut out = Vec::new();
@@ -106,7 +106,7 @@ impl Report {
     }
 }
 
-fn in_short(run: &RunRecord) -> Value {
+fn summary(run: &RunRecord) -> Value {
     let s = &run.scores;
     json!({
         "folder": run.dir,

@@ -25,11 +25,11 @@ pub(super) struct Section {
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(super) enum Block {
-    /// Figures in rows.
+    /// Rows of figures.
     Table(Table),
     /// Plots side by side.
     Plots { plots: Vec<PlotView> },
-    /// Something that is folded until it is asked for.
+    /// A part that is folded until it is opened.
     Details { summary: String, text: Option<String>, table: Option<Table>, plots: Vec<PlotView> },
 }
 
@@ -50,18 +50,18 @@ pub(super) struct Table {
 #[derive(Debug, Serialize)]
 pub(super) struct Column {
     pub name: String,
-    /// Whether it holds numbers.
+    /// True for a column of numbers.
     pub number: bool,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
     pub cells: Vec<Cell>,
-    /// The best one of the table.
+    /// True for a row that is highlighted.
     pub best: bool,
 }
 
-/// A cell and what it says: `good`, `bad`, or nothing.
+/// A cell; its tone is `good`, `bad`, or empty.
 #[derive(Debug, Serialize)]
 pub(super) struct Cell {
     pub text: String,

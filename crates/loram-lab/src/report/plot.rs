@@ -2,18 +2,18 @@
 
 use plotters::prelude::*;
 
-/// Width of a plot in units of its SVG; on a phone a page shows it a little smaller.
+/// Width of a plot in units of its SVG; a phone shows it slightly smaller.
 pub(super) const WIDTH: u32 = 460;
 pub(super) const HEIGHT: u32 = 300;
-/// Sizes of text.
+/// Text sizes.
 pub(super) const TEXT: u32 = 14;
 pub(super) const TITLE: u32 = 16;
-/// Pixels of a PNG for a unit.
+/// Pixels of a PNG per unit.
 pub(super) const PNG_SCALE: u32 = 2;
-/// Text and axes; a page puts its own colour in their place.
+/// Text and axes; a page replaces this colour by its own.
 pub(super) const INK: RGBColor = RGBColor(17, 24, 39);
 pub(super) const GRID: RGBColor = RGBColor(209, 213, 219);
-/// Distinct for most eyes, on white and on black.
+/// Colours that are distinct on white and on black, also with colour blindness.
 const COLOURS: [RGBColor; 12] = [
     RGBColor(213, 94, 0),
     RGBColor(0, 134, 204),
@@ -29,7 +29,7 @@ const COLOURS: [RGBColor; 12] = [
     RGBColor(70, 80, 190),
 ];
 
-/// What a plot shows.
+/// A plot.
 pub(super) enum Plot {
     /// Lines.
     Lines(LinePlot),
@@ -37,15 +37,15 @@ pub(super) enum Plot {
     Heat(HeatMap),
 }
 
-/// Lines over a common axis.
+/// Lines over a common horizontal axis.
 pub(super) struct LinePlot {
     pub title: String,
     pub x_label: String,
     pub y_label: String,
     pub x: XAxis,
-    /// Cut the top, or the bottom, where single points would flatten all others.
+    /// If true, clip outliers at the top, else at the bottom, where they would flatten all other lines.
     pub high_is_bad: bool,
-    /// Show the spread as bars, not as an area.
+    /// Show the spread as bars instead of a band.
     pub bars: bool,
     pub series: Vec<Series>,
 }
@@ -53,7 +53,7 @@ pub(super) struct LinePlot {
 /// The horizontal axis.
 pub(super) enum XAxis {
     Linear,
-    /// Logarithms to the base 10, with ticks at these.
+    /// Logarithms to base 10, with ticks at these values.
     LogTicks(Vec<f64>),
 }
 
@@ -62,9 +62,9 @@ pub(super) struct Series {
     pub name: String,
     pub colour: usize,
     pub points: Vec<(f64, f64)>,
-    /// Low and high at each point.
+    /// Lower and upper end of the spread at each point.
     pub band: Vec<(f64, f64)>,
-    /// Abscissa of a point with a ring.
+    /// The x of a point that is marked by a ring.
     pub marked: Option<f64>,
     pub dots: bool,
 }
@@ -77,12 +77,12 @@ pub(super) struct HeatMap {
     pub values: Vec<Vec<Option<f64>>>,
 }
 
-/// What lies under a plot.
+/// The background of a plot.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ground {
     /// White.
     White,
-    /// That of the page; text and axes take its colours.
+    /// That of the page, whose colours text and axes take.
     Page,
 }
 

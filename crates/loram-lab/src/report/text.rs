@@ -1,4 +1,4 @@
-//! A page as HTML and as Markdown, by templates.
+//! Renders a page as HTML and as Markdown by templates.
 
 use super::page::Page;
 use crate::{Error, Result};
@@ -16,7 +16,7 @@ fn environment() -> std::result::Result<Environment<'static>, minijinja::Error> 
     Ok(env)
 }
 
-/// Escaped HTML in which `…` is code.
+/// Escapes HTML and turns `…` into code.
 fn code_spans(text: String) -> minijinja::Value {
     let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let mut out = String::new();

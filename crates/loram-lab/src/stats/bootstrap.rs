@@ -4,7 +4,7 @@
 //! as there are and as many seeds as there are, and takes the score of these. The example draw is one for all seeds, and
 //! in a paired comparison both draws are the same for both arms: their runs saw the same seeds and the same examples,
 //! so that what they share cancels out. The interval is the range between the 2.5 % and 97.5 % quantiles of the
-//! replicates. Where no figures of single examples are there, seeds alone are drawn.
+//! replicates. Without results for single examples, only seeds are drawn.
 
 use super::summary::quantile;
 use loram_train::ExampleScores;
@@ -12,20 +12,20 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-/// Replicates of an interval.
+/// Number of replicates for an interval.
 pub const REPLICATES: usize = 2000;
 /// Seed of all draws: the same runs give the same report.
 const SEED: u64 = 0x10_4a3;
 
-/// What was drawn anew in each replicate.
+/// What each replicate draws with replacement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resampled {
     /// Seeds and test examples.
     SeedsAndExamples,
-    /// Test examples: there is one seed.
+    /// Test examples, if there is one seed.
     Examples,
-    /// Seeds: there are no figures of single examples.
+    /// Seeds, if there are no results for single examples.
     Seeds,
 }
 
@@ -48,14 +48,14 @@ pub struct Interval {
     pub low: f64,
     /// 97.5 % quantile.
     pub high: f64,
-    /// What was drawn.
+    /// What was resampled.
     pub resampled: Resampled,
 }
 
-/// What the runs of an arm scored, one entry for each seed.
+/// The results of an arm's runs, one entry for each seed.
 #[derive(Debug, Clone, Copy)]
 pub enum Observations<'a> {
-    /// Figures of every test example, to be summed up as this metric.
+    /// Results for every test example, and the name of the metric over them.
     Examples(&'a [&'a ExampleScores], &'a str),
     /// The metric itself.
     Scores(&'a [f64]),
@@ -76,7 +76,7 @@ impl Observations<'_> {
         }
     }
 
-    /// The score over these seeds and examples; `None` where the metric is not defined on them.
+    /// The score over these seeds and examples; `None` if the metric is not defined on them.
     fn score(&self, seeds: &[usize], examples: &[usize]) -> Option<f64> {
         let mut sum = 0.0;
         for &s in seeds {
@@ -89,12 +89,13 @@ impl Observations<'_> {
     }
 }
 
-/// The interval of a score; `None` with one seed and no examples to draw from.
+/// The interval of a score; `None` with one seed and no examples to resample.
 pub fn bootstrap(of: Observations<'_>) -> Option<Interval> {
     replicate(of.seeds(), of.examples(), |seeds, examples| of.score(seeds, examples))
 }
 
-/// The interval of the score of `a` minus that of `b`, of the same seeds in the same order and the same test examples.
+/// The interval of the score of `a` minus that of `b`. Both must have the same seeds in the same order, and the same test
+/// examples; `None` if their numbers differ.
 pub fn paired_bootstrap(a: Observations<'_>, b: Observations<'_>) -> Option<Interval> {
     if a.seeds() != b.seeds() || a.examples() != b.examples() {
         return None;

@@ -3,7 +3,7 @@
 use super::summary::mean;
 use serde::{Deserialize, Serialize};
 
-/// A curve: values by step, steps ascending.
+/// Values by step, in ascending order of steps.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
     /// Steps.
@@ -13,7 +13,7 @@ pub struct Curve {
 }
 
 impl Curve {
-    /// Area under the curve by trapezoids, divided by its width: the mean height. `None` with fewer than two points.
+    /// The mean height: the area under the curve by trapezoids, divided by its width. `None` with fewer than two points.
     pub fn mean_height(&self) -> Option<f64> {
         let width = self.steps.last()? - self.steps.first()?;
         let points = self.steps.windows(2).zip(self.values.windows(2));
@@ -21,8 +21,7 @@ impl Curve {
         (self.steps.len() > 1 && width > 0.0).then(|| area / width)
     }
 
-    /// The first step at which the curve is at `level` or below, on straight lines between its points; `None` when it
-    /// never gets there.
+    /// The first step at which the curve, interpolated linearly, is at `level` or below; `None` if it never is.
     pub fn first_at_or_below(&self, level: f64) -> Option<f64> {
         let below = self.values.iter().position(|v| *v <= level)?;
         if below == 0 {
@@ -34,7 +33,7 @@ impl Curve {
     }
 }
 
-/// The mean of curves at the steps that all of them have, and the least and the largest value there.
+/// The mean of curves at the steps that all of them have, and the least and largest value at each of these steps.
 pub fn mean_curve(curves: &[&Curve]) -> (Curve, Vec<(f64, f64)>) {
     let mut out = (Curve::default(), Vec::new());
     let Some(first) = curves.first() else { return out };

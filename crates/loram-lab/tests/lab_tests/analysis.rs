@@ -163,7 +163,7 @@ fn a_run_that_no_comparison_made_is_reported_with_a_warning() {
     }
     let a = analyse(&collect(&[dir.path().to_path_buf()]).unwrap());
     assert!(
-        a.groups[0].warnings[0].contains("chosen on the data on which the score was taken"),
+        a.groups[0].warnings[0].contains("chosen on the data on which the score was computed"),
         "{:?}",
         a.groups[0].warnings
     );
@@ -185,7 +185,7 @@ fn short_runs_alone_are_no_divergence() {
     assert!(warnings.contains("scored so far: full, lora, loram") && !warnings.contains("Diverged"), "{warnings}");
     let page = report::Report::new("half-way".into(), &runs, a);
     let markdown = page.markdown().unwrap();
-    assert!(markdown.contains("| a short run | – | 1.4") && !markdown.contains("left out by halving"), "{markdown}");
+    assert!(markdown.contains("| a short run | – | 1.4") && !markdown.contains("dropped by halving"), "{markdown}");
     // all rates in one plot, for each group; full runs have none
     page.write(&dir.path().join("r.html")).unwrap();
     let html = fs::read_to_string(dir.path().join("r.html")).unwrap();
