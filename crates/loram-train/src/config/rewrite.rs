@@ -1,8 +1,8 @@
-//! A configuration turned into an equal one (Proposition 1 of 2507.06558): other scaling, initialisation and rates, the
-//! same ΔW at every step.
+//! Rewrites a configuration into an equivalent one (Proposition 1 of 2507.06558): other scaling, initial factors and learning
+//! rates, the same ΔW at every step.
 //!
-//! The two runs differ by the multiples c_A, c_B of their factors. Each key that is asked for fixes one equation between
-//! ln c_A and ln c_B; what they leave open is chosen as evenly as possible. `loram_core::equivalence` says what follows.
+//! The factors of the two runs differ by the multiples c_A and c_B. Each requested key fixes one linear equation in ln c_A and
+//! ln c_B; of several solutions the smallest one is taken. `loram_core::equivalence` says what follows.
 
 use super::key::Mark;
 use super::layer::Origin;
@@ -15,12 +15,12 @@ use loram_core::growth::Knob;
 use loram_io::plan::Match;
 use serde_json::{Map, Value};
 
-/// An equal configuration.
+/// An equivalent configuration.
 #[derive(Debug, Clone)]
 pub struct Rewritten {
-    /// It.
+    /// The configuration.
     pub config: TrainConfig,
-    /// Under which conditions it is equal.
+    /// Conditions under which it is equivalent.
     pub notes: Vec<String>,
 }
 
@@ -33,7 +33,7 @@ struct Equation {
 }
 
 impl TrainConfig {
-    /// The optimiser's kind of step.
+    /// The kind of step that the optimiser takes.
     pub fn step_kind(&self) -> Optimizer {
         match self.optim {
             OptimKind::AdamW => Optimizer::Adam,
@@ -41,14 +41,14 @@ impl TrainConfig {
         }
     }
 
-    /// The equal configuration with these values of [`Mark::Rewritable`] keys. `use_rslora` alone is a change of notation:
-    /// `lora_alpha` takes the value that leaves the scaling where it is. `loraplus_lr_ratio` alone goes into the scaling.
+    /// The equivalent configuration with these values of [`Mark::Rewritable`] keys. `use_rslora` alone is a change of
+    /// notation: `lora_alpha` takes the value that keeps the scaling. `loraplus_lr_ratio` alone changes the scaling.
     ///
-    /// Errors: keys that cannot be asked for, values of another type, keys that contradict each other; full fine-tuning,
-    /// `lora-alpha`, which sets its own scaling, and adapters that bring their initialisation, where it would have to change.
+    /// Errors: keys that are not rewritable, values of another type, keys that contradict each other; full fine-tuning;
+    /// `lora-alpha`, which sets its own scaling, and existing adapters, if their scaling or factors would have to change.
     pub fn rewritten(&self, wanted: &Map<String, Value>) -> Result<Rewritten> {
         if self.finetuning_type == FinetuningType::Full {
-            return Err(Error::Config("finetuning_type full has no factors: there is nothing to rewrite".into()));
+            return Err(Error::Config("finetuning_type full has no factors to rewrite".into()));
         }
         let mut asked = self.clone();
         let mut keys = Vec::new();
@@ -57,7 +57,7 @@ impl TrainConfig {
             if !key.is(Mark::Rewritable) {
                 let all: Vec<&str> = marked(Mark::Rewritable).map(|k| k.name).collect();
                 let what =
-                    format!("{}: no equal setting follows from it; expected one of {}", key.name, all.join(", "));
+                    format!("{}: no equivalent setting follows from it; expected one of {}", key.name, all.join(", "));
                 return Err(Error::Config(what));
             }
             asked.set_from(key, value, Origin::Rewrite)?;
@@ -74,10 +74,10 @@ impl TrainConfig {
         Ok(Rewritten { config: new, notes })
     }
 
-    /// The keys that make this run's first step as large as that of the plan's target, by turning one knob.
+    /// The keys that give this run's first update the size of the plan's target, by changing one setting.
     pub fn solved(&self, found: &Match, knob: Knob) -> Result<Map<String, Value>> {
         let mut out = Map::new();
-        // predictions are not better than that
+        // predictions are not more precise
         let mut set = |key: &str, value: f64| out.insert(key.into(), rounded(value, 4).into());
         match knob {
             Knob::Rate => {
@@ -91,7 +91,7 @@ impl TrainConfig {
                 if !self.alpha_pattern.is_empty() || scheme.sets_scaling() {
                     let what =
                         if scheme.sets_scaling() { format!("`{scheme}` has") } else { "alpha_pattern has".into() };
-                    let what = format!("{what} scalings of its own: solve for lr or init");
+                    let what = format!("{what} its own scalings: solve for lr or init");
                     return Err(Error::Config(what));
                 }
                 set("lora_alpha", self.alpha() * found.scaling);
@@ -104,7 +104,7 @@ impl TrainConfig {
         Ok(out)
     }
 
-    /// What the equivalence is about. The scaling is a multiple of the present one: layers may have several.
+    /// The settings that the equivalence relates. The scaling is relative to the present one, since layers may differ in it.
     fn setting(&self) -> Setting {
         let [a, b] = self.factors();
         Setting {
@@ -120,12 +120,12 @@ impl TrainConfig {
         }
     }
 
-    /// Divisor of `lora_alpha` at a rank.
+    /// The divisor of `lora_alpha` for a rank.
     fn alpha_divisor(&self, r: usize) -> f64 {
         if self.use_rslora { (r as f64).sqrt() } else { r as f64 }
     }
 
-    /// The share of a change of the scaling that A₀ and B₀ each follow by themselves.
+    /// The power of the scaling's change by which the scheme itself changes each initial factor.
     fn follows(&self) -> Result<f64> {
         Ok(if self.scheme()?.over_scaling() { 0.5 } else { 0.0 })
     }
@@ -143,11 +143,11 @@ impl TrainConfig {
                 let value = (new / old).ln();
                 match value.is_finite() {
                     true => Ok(value),
-                    false => Err(Error::Config(format!("{key}: cannot go from {old} to {new}: both must be above 0"))),
+                    false => Err(Error::Config(format!("{key}: cannot change from {old} to {new}: both must be above 0"))),
                 }
             };
             let some = |x: Option<f64>| {
-                x.ok_or_else(|| Error::Config(format!("{key}: expected a number to rewrite it to, found null")))
+                x.ok_or_else(|| Error::Config(format!("{key}: expected a number, found null")))
             };
             let mut add = |p, q, value| out.push(Equation { key, p, q, value });
             match key {
@@ -166,13 +166,13 @@ impl TrainConfig {
                     let value = log(asked.loraplus_lr_ratio.unwrap_or(1.0), b.learning_rate / a.learning_rate)?;
                     add(-power, power, value);
                     if keys.iter().all(|k| matches!(*k, "loraplus_lr_ratio" | "use_rslora")) {
-                        // into the scaling, as LoRA+ is understood: A stays
+                        // into the scaling, as in LoRA+: A is unchanged
                         add(1.0, 0.0, 0.0);
                     }
                 }
                 "init_scale_a" => add(1.0 - follows, -follows, log(asked.init_scale_a, self.init_scale_a)?),
                 "init_scale_b" => add(-follows, 1.0 - follows, log(asked.init_scale_b, self.init_scale_b)?),
-                // a change of notation
+                // a change of notation only
                 _ => {}
             }
         }
@@ -192,7 +192,7 @@ impl TrainConfig {
             return Err(Error::Config(format!("`{scheme}` {what}")));
         }
         if old.adapter_name_or_path.is_some() {
-            let what = "adapter_name_or_path: the adapter brings its scaling, which cannot be rewritten";
+            let what = "adapter_name_or_path: the scaling is that of the adapter and cannot be rewritten";
             return Err(Error::Config(what.into()));
         }
         self.use_rslora = asked.use_rslora;
@@ -207,7 +207,7 @@ impl TrainConfig {
         self.lora_alpha = Some(alpha);
         self.origins.insert("lora_alpha", Origin::Rewrite);
         if changes && !old.rank_pattern.is_empty() {
-            // each rank has a divisor of its own
+            // every rank has its own divisor
             if let Some(key) = old.alpha_pattern.keys().find(|k| !old.rank_pattern.contains_key(*k)) {
                 let what = format!("use_rslora: alpha_pattern has `{key}`, rank_pattern does not; name it in both");
                 return Err(Error::Config(what));
@@ -223,7 +223,7 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// Rates, decay, ε and initialisation. Keys that would say what already holds stay away.
+    /// Sets learning rates, weight decay, ε and the scales of the initial factors, as far as they change.
     fn take_setting(&mut self, new: &Setting, asked: &TrainConfig, keys: &[&str], divide: f64) -> Result<()> {
         if keys.contains(&"learning_rate") {
             self.put_rewritten("learning_rate", asked.learning_rate);
@@ -237,7 +237,7 @@ impl TrainConfig {
         let lr = |this: &TrainConfig| this.factors().map(|f| f.learning_rate);
         let [now, _] = lr(self);
         set(self, "lr_a", now, new.lr_a);
-        // the two say the same of B: what is asked for stays
+        // both set the learning rate of B: the requested one is kept
         if keys.contains(&"loraplus_lr_ratio") {
             self.lr_b = None;
             self.origins.remove("lr_b");
@@ -257,11 +257,11 @@ impl TrainConfig {
         set(self, "weight_decay_b", b.weight_decay, new.decay_b);
         set(self, "adam_epsilon_a", a.epsilon, new.epsilon_a);
         set(self, "adam_epsilon_b", b.epsilon, new.epsilon_b);
-        // what the scheme does by itself at the new scaling
+        // the part that the scheme does itself at the new scaling
         let own = divide.powf(self.follows()?);
         let (scale_a, scale_b) = (self.init_scale_a, self.init_scale_b);
         if self.adapter_name_or_path.is_some() && !(near(new.init_a, scale_a) && near(new.init_b, scale_b)) {
-            let what = "adapter_name_or_path: the adapter brings its initialisation, which cannot be rewritten";
+            let what = "adapter_name_or_path: the factors are those of the adapter and cannot be rewritten";
             return Err(Error::Config(what.into()));
         }
         set(self, "init_scale_a", scale_a, new.init_a / own);
@@ -270,7 +270,7 @@ impl TrainConfig {
     }
 
     fn put_rewritten(&mut self, key: &'static str, value: f64) {
-        // checked where it came from: every value is a positive multiple of one that was
+        // valid, since it is a positive multiple of a valid value
         if self.put(key, &value.into()).is_ok() {
             self.origins.insert(key, Origin::Rewrite);
         }
@@ -280,22 +280,22 @@ impl TrainConfig {
         let mut notes = Vec::new();
         if self.max_grad_norm > 0.0 {
             notes.push(format!(
-                "equal as long as no step is clipped: the norm of all gradients, which max_grad_norm {} limits, is not the \
-                 same in both (0 turns clipping off)",
+                "equivalent as long as no step is clipped: the total norm of gradients, which max_grad_norm {} limits, differs \
+                 between the two (0 turns clipping off)",
                 self.max_grad_norm
             ));
         }
         if new.learning_rate != self.learning_rate || new.loraplus_lr_ratio != self.loraplus_lr_ratio {
             let key = if new.learning_rate != self.learning_rate { "learning_rate" } else { "loraplus_lr_ratio" };
             notes.push(format!(
-                "modules that are trained whole (heads, modules_to_save) follow {key} and train otherwise"
+                "fully trained modules (heads, modules_to_save) follow {key} and train differently"
             ));
         }
         notes
     }
 }
 
-/// The value to this many digits, which people can read.
+/// The value rounded to this many digits.
 fn rounded(x: f64, digits: usize) -> f64 {
     format!("{x:.*e}", digits - 1).parse().unwrap_or(x)
 }
@@ -304,7 +304,7 @@ fn near(x: f64, y: f64) -> bool {
     (x - y).abs() <= 1e-12 * y.abs()
 }
 
-/// c_A and c_B: the solution of all equations; of several ones the smallest. An error names keys that contradict.
+/// Solves all equations for c_A and c_B; of several solutions it returns the smallest. The error names contradicting keys.
 fn solve(equations: &[Equation]) -> Result<(f64, f64)> {
     let sum = |f: &dyn Fn(&Equation) -> f64| equations.iter().map(f).sum::<f64>();
     let (pp, pq, qq) = (sum(&|e| e.p * e.p), sum(&|e| e.p * e.q), sum(&|e| e.q * e.q));
@@ -312,7 +312,7 @@ fn solve(equations: &[Equation]) -> Result<(f64, f64)> {
     let det = pp * qq - pq * pq;
     let (x, y) = match (det > 1e-9, pp + qq > 0.0) {
         (true, _) => ((qq * pv - pq * qv) / det, (pp * qv - pq * pv) / det),
-        // all equations on one line: N⁺ = N/tr(N)²
+        // equations of rank 1: N⁺ = N/tr(N)²
         (false, true) => {
             let trace = (pp + qq).powi(2);
             ((pp * pv + pq * qv) / trace, (pq * pv + qq * qv) / trace)
@@ -322,7 +322,7 @@ fn solve(equations: &[Equation]) -> Result<(f64, f64)> {
     match equations.iter().find(|e| (e.p * x + e.q * y - e.value).abs() > 1e-9) {
         Some(e) => {
             let all: Vec<&str> = equations.iter().map(|e| e.key).collect();
-            Err(Error::Config(format!("{}: no equal setting has all of these values ({})", e.key, all.join(", "))))
+            Err(Error::Config(format!("{}: no equivalent setting has all of these values ({})", e.key, all.join(", "))))
         }
         None => Ok((x.exp(), y.exp())),
     }

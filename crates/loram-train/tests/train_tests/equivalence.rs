@@ -214,12 +214,12 @@ fn what_cannot_be_rewritten_is_named() {
         assert_eq!(e.exit_code(), 2);
         e.to_string()
     };
-    assert!(fails("init: lora", &["r=8"]).contains("r: no equal setting follows from it"));
+    assert!(fails("init: lora", &["r=8"]).contains("r: no equivalent setting follows from it"));
     assert!(fails("init: lora", &["lora_alfa=8"]).contains("did you mean `lora_alpha`"));
     assert!(fails("init: lora", &["lora_alpha=many"]).contains("lora_alpha: found \"many\""));
     assert!(fails("init: lora-alpha", &["lora_alpha=8"]).contains("sets lora_alpha itself"));
     assert!(fails("finetuning_type: full", &["lora_alpha=8"]).contains("no factors"));
-    assert!(fails("init: lora", &["lora_alpha=8", "lr_a=1", "lr_b=1"]).contains("no equal setting has all"));
+    assert!(fails("init: lora", &["lora_alpha=8", "lr_a=1", "lr_b=1"]).contains("no equivalent setting has all"));
     let e = fails("init: lora\nalpha_pattern: {v_proj: 3}\nrank_pattern: {q_proj: 2}", &["use_rslora=true"]);
     assert!(e.contains("v_proj"), "{e}");
 }
