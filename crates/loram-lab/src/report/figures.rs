@@ -167,9 +167,10 @@ fn curves(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&String)
     Some(Figure {
         group: Some(i),
         name: format!("{}-curves", group.slug()),
-        caption: "Loss during training, each arm at its best learning rate: mean over seeds, with the range from least to \
+        caption:
+            "Loss during training, each arm at its best learning rate: mean over seeds, with the range from least to \
                   largest as a band."
-            .into(),
+                .into(),
         plot: Plot::Lines(LinePlot {
             title: "Loss by step".into(),
             x_label: "step".into(),

@@ -82,8 +82,10 @@ fn fixed(group: &Group) -> Table {
     let mut columns = vec!["arm", "score"];
     columns.extend(versus.iter().map(String::as_str));
     let at = group.fixed_rate.map_or(String::new(), rate_text);
-    let mut table =
-        Table::new(format!("All arms at {at}, the best learning rate of lora; – if an arm was not run at it."), &columns);
+    let mut table = Table::new(
+        format!("All arms at {at}, the best learning rate of lora; – if an arm was not run at it."),
+        &columns,
+    );
     for a in &group.arms {
         let mut cells: Vec<Cell> = vec![a.arm.clone().into(), spread(a.fixed).into()];
         cells.extend(baselines(group).iter().map(|b| match *b == a.arm {

@@ -148,7 +148,7 @@ fn curves_costs_and_warnings() {
     assert_eq!((loram.cost.start_seconds, loram.cost.peak_rss), (0.5, 1000.0));
     assert_eq!(loram.magnitudes.as_ref().unwrap().layers.len(), 2);
     let warned = |words: &str| g.warnings.iter().any(|w| w.contains(words));
-    assert!(warned("highest one that was tried, so that a better one may lie beyond it: loram."), "{:?}", g.warnings);
+    assert!(warned("highest one of the grid, so that a better one may lie beyond it: loram."), "{:?}", g.warnings);
     assert!(!warned("Fewer than three seeds") && !warned("same"), "{:?}", g.warnings);
 }
 

@@ -146,8 +146,8 @@ macro_rules! key_table {
         }
 
         impl TrainConfig {
-            /// Sets a key by its own name. The error says what is expected.
-            pub(super) fn put(&mut self, key: &str, value: &Value) -> Result<(), String> {
+            /// Sets the key of a row by its own name. The error says what is expected.
+            pub(super) fn put_row(&mut self, key: &str, value: &Value) -> Result<(), String> {
                 match key {
                     $($( stringify!($name) => {
                         let wrong = || expected::<$type>(&[$($range)?]);
@@ -155,16 +155,16 @@ macro_rules! key_table {
                         $( let ok = |$x: &$type| -> bool { $check }; if !ok(&read) { return Err(wrong()); } )?
                         self.$name = read;
                     } )*)*
-                    option => self.put_option(option, value)?,
+                    _ => return Err("a known key".into()),
                 }
                 Ok(())
             }
 
-            /// The value of a key by its own name, as it is written to files.
-            pub(super) fn value(&self, key: &str) -> Option<Value> {
+            /// The value of the key of a row by its own name, as it is written to files.
+            pub(super) fn row_value(&self, key: &str) -> Option<Value> {
                 match key {
                     $($( stringify!($name) => Some(KeyType::write(&self.$name)), )*)*
-                    option => self.option(option),
+                    _ => None,
                 }
             }
         }

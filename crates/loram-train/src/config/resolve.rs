@@ -3,8 +3,10 @@
 use super::key::{Key, Mark};
 use super::layer::{Layer, Origin};
 use super::lookup::{key, keys, known_key};
+use super::scheme_keys::put_option;
 use super::table::TrainConfig;
 use crate::{Error, Result};
+use loram_core::scheme_option;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -53,6 +55,22 @@ impl TrainConfig {
         })?;
         self.origins.insert(key.name, origin);
         Ok(())
+    }
+
+    /// Sets a key by its own name. The error says what is expected.
+    pub(super) fn put(&mut self, name: &str, value: &Value) -> std::result::Result<(), String> {
+        match scheme_option(name) {
+            Some(option) => put_option(&mut self.scheme_options, option, value),
+            None => self.put_row(name, value),
+        }
+    }
+
+    /// The value of a key by its own name, as it is written to files.
+    fn value(&self, name: &str) -> Option<Value> {
+        match scheme_option(name) {
+            Some(option) => Some(self.scheme_options.get(option.key).cloned().unwrap_or(Value::Null)),
+            None => self.row_value(name),
+        }
     }
 
     /// The value of a key by name or alias, as it is written to files.

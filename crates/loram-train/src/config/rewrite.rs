@@ -143,12 +143,12 @@ impl TrainConfig {
                 let value = (new / old).ln();
                 match value.is_finite() {
                     true => Ok(value),
-                    false => Err(Error::Config(format!("{key}: cannot change from {old} to {new}: both must be above 0"))),
+                    false => {
+                        Err(Error::Config(format!("{key}: cannot change from {old} to {new}: both must be above 0")))
+                    }
                 }
             };
-            let some = |x: Option<f64>| {
-                x.ok_or_else(|| Error::Config(format!("{key}: expected a number, found null")))
-            };
+            let some = |x: Option<f64>| x.ok_or_else(|| Error::Config(format!("{key}: expected a number, found null")));
             let mut add = |p, q, value| out.push(Equation { key, p, q, value });
             match key {
                 "lora_alpha" => {
@@ -287,9 +287,7 @@ impl TrainConfig {
         }
         if new.learning_rate != self.learning_rate || new.loraplus_lr_ratio != self.loraplus_lr_ratio {
             let key = if new.learning_rate != self.learning_rate { "learning_rate" } else { "loraplus_lr_ratio" };
-            notes.push(format!(
-                "fully trained modules (heads, modules_to_save) follow {key} and train differently"
-            ));
+            notes.push(format!("fully trained modules (heads, modules_to_save) follow {key} and train differently"));
         }
         notes
     }

@@ -1,10 +1,13 @@
 //! Options of schemes as keys: a scheme describes its own options, so that they have no rows in the table.
 
 use super::key::{Key, Mark};
-use super::table::TrainConfig;
 use super::types::FlagForm;
 use loram_core::{OptionInfo, scheme_option, scheme_options};
 use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Options that are given, by key.
+pub type Options = BTreeMap<&'static str, Value>;
 
 /// The keys of all schemes' options, in the order of the registry.
 pub fn scheme_keys() -> impl Iterator<Item = Key> {
@@ -38,30 +41,21 @@ fn placeholder(default: &Value) -> &'static str {
     }
 }
 
-impl TrainConfig {
-    /// Sets an option of a scheme; null is the scheme's default. The error says what is expected.
-    pub(super) fn put_option(&mut self, key: &str, value: &Value) -> Result<(), String> {
-        let option = scheme_option(key).ok_or("a known key")?;
-        let unset = value.is_null() || matches!(value.as_str(), Some("" | "null" | "none"));
-        match (option.read)(value) {
-            Some(read) => self.scheme_options.insert(option.key, read),
-            None if unset => self.scheme_options.remove(option.key),
-            None => return Err(expected(option)),
-        };
-        Ok(())
-    }
-
-    /// The value of an option of a scheme; null where the scheme's default holds.
-    pub(super) fn option(&self, key: &str) -> Option<Value> {
-        let option = scheme_option(key)?;
-        Some(self.scheme_options.get(option.key).cloned().unwrap_or(Value::Null))
-    }
+/// Sets an option among those that are given; null is the scheme's default. The error says what is expected.
+pub fn put_option(given: &mut Options, option: &OptionInfo, value: &Value) -> Result<(), String> {
+    let unset = value.is_null() || matches!(value.as_str(), Some("" | "null" | "none"));
+    match (option.read)(value) {
+        Some(read) => given.insert(option.key, read),
+        None if unset => given.remove(option.key),
+        None => return Err(expected(option)),
+    };
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::key;
+    use crate::config::{TrainConfig, key};
     use serde_json::json;
 
     #[test]
