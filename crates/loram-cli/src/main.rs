@@ -19,12 +19,7 @@ use error::{Error, Result};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
-    // a reader that goes away (`| head`) ends the program quietly, as with other tools
-    #[cfg(unix)]
-    // SAFETY: no handler of ours runs, the default action is restored before any thread starts
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-    }
+    signals::end_on_closed_pipe();
     let matches = cli::command().get_matches_from(keys::normalise(std::env::args_os()));
     let cli = match cli::Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,

@@ -7,6 +7,7 @@ use loram_train::Metrics;
 use loram_train::objective::Metric;
 use loram_train::observer::{Event, Level, LogRecord, Observer, RunPlan, Sample, Stage, StepInfo};
 use std::time::{Duration, Instant};
+use unicode_width::UnicodeWidthChar;
 
 /// Seconds between lines where there is no terminal, so that log files stay readable.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
@@ -191,12 +192,17 @@ impl Observer for Show<'_> {
     }
 }
 
-/// A text on one line, shortened.
+/// A text on one line of at most 160 columns.
 fn one_line(text: &str) -> String {
     const LONGEST: usize = 160;
     let line = text.trim().replace('\n', "⏎");
-    match line.char_indices().nth(LONGEST) {
-        Some((at, _)) => format!("{}…", &line[..at]),
+    let mut columns = 0;
+    let mut too_long = |c: char| {
+        columns += c.width().unwrap_or(0);
+        columns > LONGEST
+    };
+    match line.find(&mut too_long) {
+        Some(at) => format!("{}…", &line[..at]),
         None => line,
     }
 }

@@ -1,71 +1,67 @@
-//! Ctrl-C and SIGTERM: the first asks the run to stop at the next step and save, the second ends the program at once.
+//! Ctrl-C and SIGTERM: the first signal asks the run to stop after its step and save, the second ends the program.
 
 use crate::error::{Error, Result};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// What the run looks at.
-static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-/// Exit code that the first signal asked for; 0 while there was none.
-static CODE: AtomicI32 = AtomicI32::new(0);
+/// The exit code of the last signal; 0 before the first.
+static CODE: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
-/// From now on a first signal sets `stop`; a second one exits with 130 (143 for SIGTERM).
+/// Installs handlers: the first signal sets `stop`, the second exits at once with 130 (143 for SIGTERM).
 pub fn stop_gently(stop: Arc<AtomicBool>) -> Result<()> {
-    if STOP.set(stop).is_err() {
+    let code = Arc::new(AtomicUsize::new(0));
+    if CODE.set(code.clone()).is_err() {
         return Ok(());
     }
-    install().map_err(|e| Error::Failed(format!("cannot install a signal handler: {e}")))
+    install(stop, code).map_err(|e| Error::Failed(format!("cannot install a signal handler: {e}")))
 }
 
-/// 143 when SIGTERM came, else 130.
-pub fn exit_code() -> i32 {
-    match CODE.load(Ordering::SeqCst) {
-        0 => 130,
-        code => code,
+fn install(stop: Arc<AtomicBool>, code: Arc<AtomicUsize>) -> std::io::Result<()> {
+    let signals = [SIGINT, SIGTERM];
+    let armed = Arc::new(AtomicBool::new(false));
+    for signal in signals {
+        // handlers run in this order: the first signal finds the exit unarmed
+        flag::register_conditional_shutdown(signal, 128 + signal, armed.clone())?;
+        flag::register(signal, armed.clone())?;
+        flag::register_usize(signal, code.clone(), 128 + signal as usize)?;
+        flag::register(signal, stop.clone())?;
     }
-}
-
-#[cfg(unix)]
-fn install() -> std::io::Result<()> {
-    /// Atomics, `write` and `_exit` are all that may be used here.
-    extern "C" fn on_signal(signal: libc::c_int) {
-        const NOTE: &[u8] = b"\nstopping after this step, with a checkpoint; once more ends at once\n";
-        if CODE.swap(128 + signal, Ordering::SeqCst) != 0 {
-            // SAFETY: ends the process without running anything else
-            unsafe { libc::_exit(128 + signal) }
-        }
-        if let Some(stop) = STOP.get() {
-            stop.store(true, Ordering::SeqCst);
-        }
-        // SAFETY: the bytes live as long as the program
-        unsafe { libc::write(libc::STDERR_FILENO, NOTE.as_ptr().cast(), NOTE.len()) };
-    }
-    let handler: extern "C" fn(libc::c_int) = on_signal;
-    for signal in [libc::SIGINT, libc::SIGTERM] {
-        // SAFETY: the structure is plain data that is filled before use, and the handler is async-signal-safe
-        let done = unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = handler as libc::sighandler_t;
-            action.sa_flags = libc::SA_RESTART;
-            libc::sigaction(signal, &action, std::ptr::null_mut())
-        };
-        if done != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-    }
+    #[cfg(unix)]
+    announce(signal_hook::iterator::Signals::new(signals)?)?;
     Ok(())
 }
 
-#[cfg(not(unix))]
-fn install() -> std::io::Result<()> {
-    let handler = || {
-        if CODE.swap(130, Ordering::SeqCst) != 0 {
-            std::process::exit(130);
+/// Tells the user after the first signal what happens now. A handler itself must not write through `std`.
+#[cfg(unix)]
+fn announce(mut signals: signal_hook::iterator::Signals) -> std::io::Result<()> {
+    use std::io::Write;
+    let wait = move || {
+        if signals.forever().next().is_some() {
+            let note = "\nstopping after this step, with a checkpoint; press again to exit at once";
+            // a closed standard error must not end the run before its checkpoint
+            let _ = writeln!(std::io::stderr(), "{note}");
         }
-        if let Some(stop) = STOP.get() {
-            stop.store(true, Ordering::SeqCst);
-        }
-        eprintln!("stopping after this step, with a checkpoint; once more ends at once");
     };
-    ctrlc::set_handler(handler).map_err(std::io::Error::other)
+    std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
 }
+
+/// 143 after SIGTERM, else 130.
+pub fn exit_code() -> i32 {
+    match CODE.get().map_or(0, |code| code.load(Ordering::SeqCst)) {
+        0 => 130,
+        code => code as i32,
+    }
+}
+
+/// Makes a closed pipe (`| head`) end the program quietly, as other tools do; Rust ignores the signal by default.
+#[cfg(unix)]
+pub fn end_on_closed_pipe() {
+    use signal_hook::consts::SIGPIPE;
+    // without the handler a closed pipe is an error message instead
+    let _ = flag::register_conditional_default(SIGPIPE, Arc::new(AtomicBool::new(true)));
+}
+
+#[cfg(not(unix))]
+pub fn end_on_closed_pipe() {}

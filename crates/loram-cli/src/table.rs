@@ -1,5 +1,7 @@
 //! Tables in plain text: columns as wide as their widest cell.
 
+use unicode_width::UnicodeWidthStr;
+
 /// Which side a column's cells stand on.
 #[derive(Clone, Copy)]
 pub enum Side {
@@ -9,16 +11,16 @@ pub enum Side {
 
 /// Rows under a heading, columns two spaces apart.
 pub fn table(heading: &[(&str, Side)], rows: &[Vec<String>]) -> String {
-    let mut widths: Vec<usize> = heading.iter().map(|h| h.0.chars().count()).collect();
+    let mut widths: Vec<usize> = heading.iter().map(|h| h.0.width()).collect();
     for row in rows {
         for (w, cell) in widths.iter_mut().zip(row) {
-            *w = (*w).max(cell.chars().count());
+            *w = (*w).max(cell.width());
         }
     }
     let line = |cells: &mut dyn Iterator<Item = &str>| {
         let mut out = String::new();
         for ((cell, w), (_, side)) in cells.zip(&widths).zip(heading) {
-            let pad = " ".repeat(w.saturating_sub(cell.chars().count()));
+            let pad = " ".repeat(w.saturating_sub(cell.width()));
             out += &match side {
                 Side::Left => format!("{cell}{pad}  "),
                 Side::Right => format!("{pad}{cell}  "),
@@ -35,8 +37,9 @@ pub fn table(heading: &[(&str, Side)], rows: &[Vec<String>]) -> String {
 
 /// `name  value` lines with the names in one column.
 pub fn facts(rows: &[(&str, String)]) -> String {
-    let width = rows.iter().map(|r| r.0.chars().count()).max().unwrap_or(0);
-    rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+    let width = rows.iter().map(|r| r.0.width()).max().unwrap_or(0);
+    let line = |(name, value): &(&str, String)| format!("{name}{}  {value}\n", " ".repeat(width - name.width()));
+    rows.iter().map(line).collect()
 }
 
 #[cfg(test)]
@@ -48,6 +51,8 @@ mod tests {
         let rows = [vec!["q_proj".into(), "16".into()], vec!["β".into(), "8".into()]];
         let text = table(&[("layer", Side::Left), ("r", Side::Right)], &rows);
         assert_eq!(text, "layer    r\nq_proj  16\nβ        8\n");
+        let wide = [vec!["模型".into(), "1".into()], vec!["e\u{301}".into(), "2".into()]];
+        assert_eq!(table(&[("name", Side::Left), ("r", Side::Right)], &wide), "name  r\n模型  1\ne\u{301}     2\n");
         assert_eq!(facts(&[("a", "1".into()), ("long", "2".into())]), "a     1\nlong  2\n");
     }
 }

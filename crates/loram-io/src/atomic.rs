@@ -203,18 +203,10 @@ pub fn ensure_space(path: impl AsRef<Path>, needed: u64) -> Result<()> {
 pub fn free_space(path: &Path) -> Option<u64> {
     #[cfg(unix)]
     {
-        use std::os::unix::ffi::OsStrExt;
         let absolute = std::path::absolute(path).ok()?;
         let existing = absolute.ancestors().find(|p| p.exists())?;
-        let name = std::ffi::CString::new(existing.as_os_str().as_bytes()).ok()?;
-        // SAFETY: `name` is a C string and `stat` is a plain structure that the call fills
-        let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-        // SAFETY: as above
-        if unsafe { libc::statvfs(name.as_ptr(), &mut stat) } != 0 {
-            return None;
-        }
-        #[allow(clippy::unnecessary_cast)] // the field types differ between systems
-        Some(stat.f_bavail as u64 * stat.f_frsize as u64)
+        let stat = rustix::fs::statvfs(existing).ok()?;
+        Some(stat.f_bavail * stat.f_frsize)
     }
     #[cfg(not(unix))]
     {

@@ -221,12 +221,10 @@ fn start(grid: &Grid, options: &DriveOptions, board: &Board, index: usize, threa
 #[cfg(target_os = "linux")]
 fn end_with_parent(command: &mut Command) {
     use std::os::unix::process::CommandExt;
-    // SAFETY: prctl is async-signal-safe and touches nothing of this process
+    use rustix::process::{Signal, set_parent_process_death_signal};
+    // SAFETY: the closure makes one system call, which is async-signal-safe and touches nothing of this process
     unsafe {
-        command.pre_exec(|| {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-            Ok(())
-        });
+        command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?));
     }
 }
 
@@ -235,8 +233,9 @@ fn end_with_parent(_: &mut Command) {}
 
 #[cfg(unix)]
 fn terminate(child: &Child) {
-    // SAFETY: sends a signal to a process that was not waited for, whose id is therefore still its own
-    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) };
+    use rustix::process::{Pid, Signal, kill_process};
+    // a child that was not waited for keeps its id; it may have ended, which is as good
+    let _ = kill_process(Pid::from_child(child), Signal::TERM);
 }
 
 #[cfg(not(unix))]

@@ -2,32 +2,30 @@
 
 use std::fs;
 
-/// Resident memory of this process in bytes; 0 where the system does not say.
+/// Resident memory of this process in bytes; 0 where the system has no `/proc`.
 pub fn rss() -> u64 {
     let pages = fs::read_to_string("/proc/self/statm").ok().and_then(|s| s.split(' ').nth(1)?.parse::<u64>().ok());
-    // SAFETY: sysconf reads a constant of the system
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    pages.unwrap_or(0) * page.max(0) as u64
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
 }
 
-/// Peak resident memory of this process in bytes.
+/// Peak resident memory of this process in bytes; 0 where the system has no `/proc`.
 pub fn peak_rss() -> u64 {
-    // SAFETY: `usage` is a plain structure that the call fills
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: as above
-    if unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) } != 0 {
-        return 0;
-    }
-    let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
-    usage.ru_maxrss.max(0) as u64 * unit
+    // not getrusage, which counts the memory of the parent before exec as well
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    kilobytes(&status, "VmHWM:").unwrap_or(0)
+}
+
+/// The line `name  123 kB` of a file in `/proc`, in bytes.
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|l| l.strip_prefix(name))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
 }
 
 /// Free memory in bytes: `MemAvailable` of the kernel, within the limit of the control group. `None` where
 /// the system does not say.
 pub fn available_memory() -> Option<u64> {
     let info = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    let available = line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024;
+    let available = kilobytes(&info, "MemAvailable:")?;
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let group = [
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),

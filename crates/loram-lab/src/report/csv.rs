@@ -29,7 +29,7 @@ pub(super) fn csv(runs: &[RunRecord]) -> String {
         ]
         .map(String::from),
     );
-    let mut out = line(&head);
+    let mut rows = vec![head];
     for run in runs {
         let (s, p, c) = (&run.scores, &run.scores.point, &run.scores.cost);
         let number = |x: Option<f64>| x.map_or(String::new(), |x| x.to_string());
@@ -48,24 +48,24 @@ pub(super) fn csv(runs: &[RunRecord]) -> String {
         cells.extend([c.start_seconds, c.train_seconds, c.score_seconds].map(|x| x.to_string()));
         cells.extend([c.peak_rss, c.trainable_parameters, c.result_bytes, c.checkpoint_bytes].map(|x| x.to_string()));
         cells.extend([c.threads.to_string(), run.dir.display().to_string()]);
-        out += &line(&cells);
+        rows.push(cells);
     }
-    out
+    lines(&rows)
 }
 
-/// RFC 4180: a cell with a comma, a quote or a line break stands in quotes.
-fn line(cells: &[String]) -> String {
-    let quote = |c: &String| match c.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", c.replace('"', "\"\"")),
-        false => c.clone(),
-    };
-    cells.iter().map(quote).collect::<Vec<_>>().join(",") + "\n"
+fn lines(rows: &[Vec<String>]) -> String {
+    let mut out = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        out.write_record(row).expect("rows of one length, into memory");
+    }
+    String::from_utf8(out.into_inner().expect("into memory")).expect("made of strings")
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn cells_that_need_quotes_have_them() {
-        assert_eq!(super::line(&["a,b".into(), "1".into(), "say \"x\"".into()]), "\"a,b\",1,\"say \"\"x\"\"\"\n");
+        let rows = vec![vec!["model".into(), "r".into()], vec!["a,b \"x\"\n".into(), "1".into()]];
+        assert_eq!(super::lines(&rows), "model,r\n\"a,b \"\"x\"\"\n\",1\n");
     }
 }

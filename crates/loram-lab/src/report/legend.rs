@@ -4,6 +4,7 @@ use super::plot::{Drawn, INK, LinePlot, Series, TEXT, WIDTH, colour};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use unicode_width::UnicodeWidthStr;
 
 /// Height of a row.
 pub(super) const LEGEND_ROW: u32 = 20;
@@ -13,7 +14,7 @@ fn legend(p: &LinePlot) -> Vec<Vec<(u32, &Series)>> {
     let mut out: Vec<Vec<(u32, &Series)>> = vec![Vec::new()];
     let mut x = 14;
     for s in &p.series {
-        let width = 34 + 9 * s.name.chars().count() as u32;
+        let width = 34 + 9 * s.name.width() as u32;
         if x + width > WIDTH && x > 14 {
             out.push(Vec::new());
             x = 14;
