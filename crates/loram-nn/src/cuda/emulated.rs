@@ -16,6 +16,7 @@ pub(crate) type Mark = Instant;
 
 type Result<T> = std::result::Result<T, String>;
 
+// SAFETY: declared as in kernels/emulation.h, which is compiled into this program
 unsafe extern "C" {
     fn loram_emulated_launch(
         name: *const c_char,
@@ -152,12 +153,13 @@ impl Driver {
         c.iter_mut().for_each(|x| *x *= p.beta);
         let (a, b) = (view(&a, p.m, p.k, p.a_transposed), view(&b, p.k, p.n, p.b_transposed));
         gemm(ViewMut::new(&mut c, p.m, p.n), true, p.alpha, a, b);
-        // SAFETY: the operations checked that the matrix lies within its buffer
         match p.output {
             Compute::CudaBf16 => {
+                // SAFETY: the operations checked that the matrix lies within its buffer
                 let to = unsafe { std::slice::from_raw_parts_mut(p.c.0 as *mut bf16, c.len()) };
                 to.iter_mut().zip(&c).for_each(|(t, &x)| *t = bf16::from_f32(x));
             }
+            // SAFETY: as above
             _ => unsafe { std::slice::from_raw_parts_mut(p.c.0 as *mut f32, c.len()) }.copy_from_slice(&c),
         }
         Ok(())
@@ -165,11 +167,12 @@ impl Driver {
 }
 
 fn read(compute: Compute, from: Address, len: usize) -> Vec<f32> {
-    // SAFETY: the operations checked that the matrix lies within its buffer
     match compute {
         Compute::CudaBf16 => {
+            // SAFETY: the operations checked that the matrix lies within its buffer
             unsafe { std::slice::from_raw_parts(from.0 as *const bf16, len) }.iter().map(|x| x.to_f32()).collect()
         }
+        // SAFETY: as above
         _ => unsafe { std::slice::from_raw_parts(from.0 as *const f32, len) }.to_vec(),
     }
 }
