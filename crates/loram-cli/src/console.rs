@@ -1,7 +1,6 @@
-//! Where words go: results to standard output, messages to standard error, colours only on a terminal.
+//! Output: results to standard output, messages to standard error, colours only on a terminal.
 
-use crate::cli::Common;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use indicatif::MultiProgress;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
@@ -10,10 +9,10 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// How the user wants to be spoken to.
+/// Writes results and messages as the user's options ask for.
 #[derive(Clone)]
 pub struct Console {
-    /// One JSON object on standard output and nothing else there.
+    /// Results are one JSON object on standard output.
     pub json: bool,
     /// Errors and results only.
     pub quiet: bool,
@@ -23,33 +22,33 @@ pub struct Console {
 }
 
 impl Console {
-    pub fn new(common: &Common) -> Console {
+    pub fn new(json: bool, quiet: bool, verbose: u8) -> Console {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
             || std::env::var_os("TERM").is_some_and(|t| t == "dumb");
         let terminal = std::io::stderr().is_terminal();
         let bars = MultiProgress::new();
-        if common.quiet || !terminal {
+        if quiet || !terminal {
             bars.set_draw_target(indicatif::ProgressDrawTarget::hidden());
         }
-        Console { json: common.json, quiet: common.quiet, verbose: common.verbose, colour: terminal && !plain, bars }
+        Console { json, quiet, verbose, colour: terminal && !plain, bars }
     }
 
-    /// Progress bars, which step aside for messages.
+    /// The progress bars; messages suspend them.
     pub fn bars(&self) -> &MultiProgress {
         &self.bars
     }
 
-    /// Whether progress is drawn.
+    /// True if progress bars are drawn.
     pub fn draws(&self) -> bool {
         !self.bars.is_hidden()
     }
 
-    /// Whether `-v` was given.
+    /// True with `-v`.
     pub fn is_verbose(&self) -> bool {
         self.verbose > 0
     }
 
-    /// Log lines of the crates: warnings by default; `RUST_LOG` decides where it is set.
+    /// Prints the crates' log messages: warnings by default, or as `RUST_LOG` says.
     pub fn start_logging(&self) {
         let level = match (self.quiet, self.verbose) {
             (true, _) => "error",
@@ -68,28 +67,28 @@ impl Console {
             .init();
     }
 
-    /// A line of the story on standard error; not with `--quiet`.
+    /// Prints a message to standard error, unless `--quiet`.
     pub fn say(&self, line: impl AsRef<str>) {
         if !self.quiet {
             self.bars.suspend(|| eprintln!("{}", line.as_ref()));
         }
     }
 
-    /// A line that the user should look at.
+    /// Prints a warning to standard error, unless `--quiet`.
     pub fn warn(&self, line: impl AsRef<str>) {
         if !self.quiet {
             self.bars.suspend(|| eprintln!("{} {}", self.paint("33;1", "warning:"), line.as_ref()));
         }
     }
 
-    /// The one line of an error.
+    /// Prints an error as one line to standard error.
     pub fn error(&self, e: &Error) {
         let text = e.to_string().replace('\n', " ");
         self.bars.suspend(|| eprintln!("{} {text}", self.paint("31;1", "error:")));
     }
 
-    /// The result: text for people, or the JSON object that `--json` asks for.
-    pub fn result(&self, text: impl FnOnce() -> String, json: &impl Serialize) -> crate::Result<()> {
+    /// Prints the result: text, or a JSON object with `--json`.
+    pub fn result(&self, text: impl FnOnce() -> String, json: &impl Serialize) -> Result<()> {
         let mut out = match self.json {
             true => serde_json::to_string(json).map_err(|e| Error::Failed(format!("cannot write JSON: {e}")))?,
             false => text(),
@@ -100,8 +99,8 @@ impl Console {
         self.bars.suspend(|| self.write(&out))
     }
 
-    /// Text to standard output at once.
-    pub fn write(&self, text: &str) -> crate::Result<()> {
+    /// Writes text to standard output and flushes it.
+    pub fn write(&self, text: &str) -> Result<()> {
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes())
             .and_then(|()| out.flush())
@@ -124,7 +123,7 @@ impl Console {
     }
 }
 
-/// Log lines in the form of the program's own messages: `warning: …`, `info: …`.
+/// Formats log messages like the program's own: `warning: …`, `info: …`.
 struct Plain;
 
 impl<S, N> FormatEvent<S, N> for Plain
@@ -154,7 +153,7 @@ where
     }
 }
 
-/// Writes log lines above the bars.
+/// Writes log messages above the progress bars.
 struct Lines(MultiProgress);
 
 impl Write for Lines {
@@ -165,45 +164,5 @@ impl Write for Lines {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
-    }
-}
-
-/// Whole numbers with thousands apart: `1 234 567`.
-pub fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(' ');
-        }
-        out.push(c);
-    }
-    out
-}
-
-/// So many of something: `1 example`, `1 234 examples`.
-pub fn several(n: u64, noun: &str) -> String {
-    format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
-}
-
-/// Seconds as `3.2 s`, `4 min 05 s`, `2 h 07 min`.
-pub fn duration(seconds: f64) -> String {
-    let s = seconds.max(0.0);
-    match s {
-        s if s < 10.0 => format!("{s:.1} s"),
-        s if s < 60.0 => format!("{s:.0} s"),
-        s if s < 3600.0 => format!("{} min {:02} s", s as u64 / 60, s as u64 % 60),
-        s => format!("{} h {:02} min", s as u64 / 3600, s as u64 % 3600 / 60),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_for_people() {
-        assert_eq!([count(7), count(1234), count(1_185_152)], ["7", "1 234", "1 185 152"]);
-        assert_eq!([duration(3.21), duration(245.0), duration(7620.0)], ["3.2 s", "4 min 05 s", "2 h 07 min"]);
     }
 }

@@ -1,6 +1,6 @@
-//! Errors of the program: those of the crates, and wrong arguments.
+//! Errors of the program: those of the crates, and invalid arguments.
 
-/// What ends a command.
+/// An error that ends a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Configuration, training, evaluation, generation.
@@ -18,10 +18,10 @@ pub enum Error {
     /// Many runs: grids and reports.
     #[error(transparent)]
     Lab(#[from] loram_lab::Error),
-    /// Arguments that do not go together.
+    /// Invalid arguments.
     #[error("{0}")]
     Usage(String),
-    /// Something else went wrong while running.
+    /// Another failure while running.
     #[error("{0}")]
     Failed(String),
 }

@@ -1,11 +1,12 @@
-//! The program `loram`: arguments, configuration layers, progress and messages. Everything it does is in the library
-//! crates.
+//! The program `loram`: arguments, configuration layers, progress and messages. The work is done by the library crates.
 
 mod cli;
 mod commands;
 mod console;
 mod error;
+mod format;
 mod keys;
+mod model;
 mod progress;
 mod signals;
 mod table;
@@ -14,7 +15,7 @@ use clap::FromArgMatches;
 use console::Console;
 use error::{Error, Result};
 
-// keeps freed pages: giving them back and clearing them again cost a sixth of a training step
+// keeps freed pages: returning and clearing them took a sixth of a training step
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -25,9 +26,9 @@ fn main() {
         Ok(cli) => cli,
         Err(e) => e.exit(),
     };
-    let console = Console::new(&cli.common);
+    let console = Console::new(cli.common.json, cli.common.quiet, cli.common.verbose);
     console.start_logging();
-    let done = threads(cli.common.threads).and_then(|()| commands::run(cli, &matches, &console));
+    let done = threads(cli.common.threads).and_then(|()| cli.run(&matches, &console));
     let code = match done {
         Ok(code) => code,
         Err(e) => {
@@ -38,7 +39,7 @@ fn main() {
     std::process::exit(code);
 }
 
-/// Size of the pool in which everything computes.
+/// Sets the size of the thread pool that all computation uses.
 fn threads(n: Option<usize>) -> Result<()> {
     if n == Some(0) {
         return Err(Error::Usage("--threads: expected at least 1, found 0".into()));

@@ -1,6 +1,7 @@
-//! What a run tells, shown: bars on a terminal, lines elsewhere.
+//! Progress of a run: bars on a terminal, lines elsewhere.
 
-use crate::console::{Console, count, duration, several};
+use crate::console::Console;
+use crate::format::{count, duration, several};
 use indicatif::{ProgressBar, ProgressStyle};
 use loram_io::error::human_bytes;
 use loram_train::Metrics;
@@ -9,7 +10,7 @@ use loram_train::observer::{Event, Level, LogRecord, Observer, RunPlan, Sample, 
 use std::time::{Duration, Instant};
 use unicode_width::UnicodeWidthChar;
 
-/// Seconds between lines where there is no terminal, so that log files stay readable.
+/// Time between lines without a terminal, so that log files stay readable.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
 /// An observer that writes to the console.
@@ -29,7 +30,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ ")
 }
 
-/// A bar over layers, for starts.
+/// A progress bar over layers.
 pub fn layer_bar(console: &Console) -> ProgressBar {
     let bar = console.bars().add(ProgressBar::new(0));
     bar.set_style(style("{prefix:>10} {bar:24} {pos}/{len}  {msg}"));
@@ -42,7 +43,7 @@ impl<'a> Show<'a> {
         Show { console, stage: None, steps: None, total_steps: 0, last_line: None, plan: None, last_step: None }
     }
 
-    /// Takes every bar off the screen.
+    /// Removes all bars from the screen.
     pub fn clear(&mut self) {
         for bar in self.stage.take().map(|s| s.1).into_iter().chain(self.steps.take()) {
             bar.finish_and_clear();
@@ -68,7 +69,7 @@ impl<'a> Show<'a> {
                 Stage::Download => ("download", "{bytes}/{total_bytes} {bytes_per_sec}"),
                 Stage::Data => ("data", "{pos}/{len}"),
                 Stage::Model => ("model", ""),
-                Stage::Initialization => ("start", "{pos}/{len}"),
+                Stage::Initialization => ("initialise", "{pos}/{len}"),
                 Stage::Evaluate => ("evaluate", "{pos}/{len}"),
                 Stage::Sample => ("samples", "{pos}/{len}"),
                 Stage::Save => ("save", ""),
@@ -85,13 +86,13 @@ impl<'a> Show<'a> {
     fn on_plan(&mut self, plan: &RunPlan) {
         self.total_steps = plan.total_steps;
         let what = match plan.adapted_layers {
-            0 => "every weight".to_string(),
+            0 => "all weights".to_string(),
             n => format!("{} on {n} layers", plan.scheme),
         };
         let share = 100.0 * plan.trainable_parameters as f64 / plan.parameters.max(1) as f64;
         let cut = match plan.truncated {
             0 => String::new(),
-            n => format!(", {} of them cut at max_length", count(n as u64)),
+            n => format!(", {} of them truncated to max_length", count(n as u64)),
         };
         self.console.say(format!(
             "training {what}: {} of {} parameters ({share:.2} %)\n\
@@ -104,7 +105,7 @@ impl<'a> Show<'a> {
             count(plan.steps_per_epoch as u64),
         ));
         if plan.start_step > 0 {
-            self.console.say(format!("going on after step {}", plan.start_step));
+            self.console.say(format!("resuming after step {}", plan.start_step));
         }
         let bar = self.console.bars().add(ProgressBar::new(plan.total_steps as u64));
         bar.set_style(style("{prefix:>10} {bar:24} {pos}/{len}  {msg}"));
@@ -129,7 +130,7 @@ impl<'a> Show<'a> {
         self.last_step = Some(s.clone());
     }
 
-    /// A line of the log, for files and pipes; the bar says the same on a terminal.
+    /// Prints a line of the log to files and pipes; a terminal has the bar.
     fn on_log(&mut self, log: &LogRecord) {
         let Some(loss) = log.loss else { return };
         let last = log.step >= self.total_steps;
@@ -152,7 +153,7 @@ impl<'a> Show<'a> {
 
     fn on_sample(&mut self, s: &Sample) {
         let reference = match &s.reference {
-            Some(r) => format!("\n  {}  {}", self.console.dim("data says"), one_line(r)),
+            Some(r) => format!("\n  {}  {}", self.console.dim("reference"), one_line(r)),
             None => String::new(),
         };
         self.console.say(format!(

@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-/// Which side a column's cells stand on.
+/// The alignment of a column.
 #[derive(Clone, Copy)]
 pub enum Side {
     Left,

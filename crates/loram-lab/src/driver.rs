@@ -220,8 +220,8 @@ fn start(grid: &Grid, options: &DriveOptions, board: &Board, index: usize, threa
 /// Lets a run save a checkpoint and end when its driver is killed, so that no second process starts it meanwhile.
 #[cfg(target_os = "linux")]
 fn end_with_parent(command: &mut Command) {
-    use std::os::unix::process::CommandExt;
     use rustix::process::{Signal, set_parent_process_death_signal};
+    use std::os::unix::process::CommandExt;
     // SAFETY: the closure makes one system call, which is async-signal-safe and touches nothing of this process
     unsafe {
         command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?));

@@ -1,19 +1,47 @@
-//! `loram compare`: a grid of runs.
+//! `loram compare`: trains a grid of runs.
 
-use crate::cli::Compare;
-use crate::console::{Console, count, duration, several};
+use crate::console::Console;
 use crate::error::{Error, Result};
+use crate::format::{count, duration, several};
 use crate::progress::Show;
 use crate::signals;
 use crate::table::{Side, facts, table};
+use clap::Args;
+use clap::builder::TypedValueParser;
 use loram_lab::job::{self, Done};
 use loram_lab::{Board, DriveOptions, Driven, Grid, GridPlan, Shard, State, Update, drive, gather, plan_grid};
 use loram_train::StopFlag;
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Exit code 130 or 143 when a signal stopped the runs, 1 when some failed.
-pub fn run(args: &Compare, threads: Option<usize>, console: &Console) -> Result<i32> {
+/// Arguments of `loram compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Grid file: keys of a training configuration, plus schemes, models and tasks (docs/comparing.md)
+    #[arg(value_name = "GRID.yaml")]
+    pub grid: PathBuf,
+    /// Number of concurrent runs, which share the cores [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..).map(usize::from))]
+    pub jobs: Option<usize>,
+    /// Count the runs and estimate their time from a few trial steps, then exit
+    #[arg(long, visible_alias = "dry-run")]
+    pub plan: bool,
+    /// Print a command for each remaining run, then exit
+    #[arg(long, conflicts_with = "plan")]
+    pub list: bool,
+    /// Work only on part I of N, to share a grid among machines
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    pub shard: Option<Shard>,
+    /// Train a single run in this process
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["plan", "list", "shard"])]
+    pub only: Option<String>,
+    /// Copy the scored runs from these output folders into the grid's own, then exit
+    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["plan", "list", "shard", "only"])]
+    pub gather: Vec<PathBuf>,
+}
+
+/// Returns the exit code: 130 or 143 if a signal stopped the runs, 1 if some failed.
+pub fn run(args: &CompareArgs, threads: Option<usize>, console: &Console) -> Result<i32> {
     let grid = Grid::from_file(&args.grid)?;
     let options = DriveOptions {
         program: std::env::current_exe().map_err(|e| Error::Failed(format!("cannot find this program: {e}")))?,
@@ -32,8 +60,8 @@ pub fn run(args: &Compare, threads: Option<usize>, console: &Console) -> Result<
         let text = || {
             facts(&[
                 ("copied", several(g.copied as u64, "run")),
-                ("there before", count(g.there as u64)),
-                ("left out", format!("{} (of another grid, or not scored)", count(g.left_out as u64))),
+                ("already there", count(g.there as u64)),
+                ("skipped", format!("{} (of another grid, or not scored)", count(g.left_out as u64))),
                 ("missing", count(g.missing as u64)),
             ])
         };
@@ -47,7 +75,7 @@ pub fn run(args: &Compare, threads: Option<usize>, console: &Console) -> Result<
     all(&grid, &options, console)
 }
 
-/// Makes everything that is left.
+/// Trains all remaining runs.
 fn all(grid: &Grid, options: &DriveOptions, console: &Console) -> Result<i32> {
     let stop = StopFlag::default();
     signals::stop_gently(stop.shared())?;
@@ -73,7 +101,7 @@ fn all(grid: &Grid, options: &DriveOptions, console: &Console) -> Result<i32> {
 fn tell(update: &Update, console: &Console) {
     match update {
         Update::Begin { total, done, jobs, threads } => console.say(format!(
-            "{}, {} scored already; {} at a time with {} each",
+            "{}, {} already scored; {} at a time with {} each",
             several(*total as u64, "run"),
             count(*done as u64),
             count(*jobs as u64),
@@ -92,25 +120,25 @@ fn tell(update: &Update, console: &Console) {
 }
 
 fn done_text(grid: &Grid, d: &Driven) -> String {
-    let mut rows = vec![("runs", format!("{} scored of {}, {} by this call", d.scored, d.total, d.made))];
+    let mut rows = vec![("runs", format!("{} of {} scored, {} by this command", d.scored, d.total, d.made))];
     if d.dropped > 0 {
-        rows.push(("left out", format!("{} by successive halving", d.dropped)));
+        rows.push(("dropped", format!("{} by successive halving", d.dropped)));
     }
     if d.remaining > 0 {
-        rows.push(("remaining", format!("{}: the same command goes on with them", d.remaining)));
+        rows.push(("remaining", format!("{}: run the same command again to resume", d.remaining)));
     }
     if !d.failed.is_empty() {
-        rows.push(("failed", format!("{}: their folders stay, the same command tries again", d.failed.len())));
+        rows.push(("failed", format!("{}: their folders are kept; run the same command to retry", d.failed.len())));
     }
     rows.push(("folder", grid.output_dir.display().to_string()));
     facts(&rows) + &format!("\nnext:\n  loram report {0} -o {0}/report.html\n", grid.output_dir.display())
 }
 
-/// One run, in this process.
+/// Trains one run in this process.
 fn only(grid: &Grid, id: &str, console: &Console) -> Result<i32> {
     let runs = grid.runs()?;
     let Some(spec) = runs.iter().find(|s| s.id() == id) else {
-        return Err(Error::Usage(format!("--only: the grid has no run `{id}`; --list prints those that are left")));
+        return Err(Error::Usage(format!("--only: the grid has no run `{id}`; --list prints the remaining ones")));
     };
     let stop = StopFlag::default();
     signals::stop_gently(stop.shared())?;
@@ -119,9 +147,9 @@ fn only(grid: &Grid, id: &str, console: &Console) -> Result<i32> {
     show.clear();
     let what = match done {
         Done::Scored => "scored",
-        Done::Before => "scored before",
+        Done::Before => "already scored",
         Done::Interrupted => "stopped by a signal",
-        Done::Busy => "another program is at it",
+        Done::Busy => "running in another process",
     };
     let folder = &spec.config.output_dir;
     console.result(
@@ -131,8 +159,8 @@ fn only(grid: &Grid, id: &str, console: &Console) -> Result<i32> {
     Ok(if done == Done::Interrupted { signals::exit_code() } else { 0 })
 }
 
-/// Commands for the runs that can be made now, one a line.
-fn list(args: &Compare, grid: &Grid, console: &Console) -> Result<()> {
+/// Prints commands for the runs that can start now, one per line.
+fn list(args: &CompareArgs, grid: &Grid, console: &Console) -> Result<()> {
     let board = Board::new(grid)?;
     let states = board.states();
     let mine = board.shard(args.shard);
@@ -140,7 +168,7 @@ fn list(args: &Compare, grid: &Grid, console: &Console) -> Result<()> {
     let commands: Vec<(String, String)> = ready.map(|id| (command(&args.grid, &id), id)).collect();
     let waiting = mine.iter().filter(|&&i| states[i] == State::Waiting).count();
     if waiting > 0 {
-        console.say(format!("{waiting} more wait for these: successive halving decides about them"));
+        console.say(format!("{waiting} more wait for the results of these (successive halving)"));
     }
     let json = json!({
         "ready": commands.iter().map(|(c, id)| json!({"run": id, "command": c})).collect::<Vec<_>>(),
@@ -182,7 +210,7 @@ fn plan_text(p: &GridPlan) -> String {
     let left: usize = p.rows.iter().map(|r| r.left).sum();
     table(&heading, &p.rows.iter().map(row).collect::<Vec<_>>())
         + &format!(
-            "\n{}, {left} left: about {} with {} at a time and {} each (minutes above: one after another)\n",
+            "\n{}, {left} remaining: about {} with {} at a time and {} each (minutes above: one after another)\n",
             several(runs as u64, "run"),
             duration(p.seconds),
             p.jobs,
@@ -190,8 +218,8 @@ fn plan_text(p: &GridPlan) -> String {
         )
 }
 
-/// Reads `i/n`.
-pub fn shard(text: &str) -> std::result::Result<Shard, String> {
+/// Parses `i/n`.
+fn shard(text: &str) -> std::result::Result<Shard, String> {
     let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
     match parts {
         Some((index, of)) if index >= 1 && index <= of => Ok(Shard { index, of }),

@@ -1,24 +1,59 @@
-//! `loram convert`: between the forms of an adapter, and to smaller ranks.
+//! `loram convert`: converts adapters between forms and to smaller ranks.
 
-use super::folder;
-use crate::cli::{Convert, Form};
-use crate::console::{Console, count};
+use crate::console::Console;
 use crate::error::{Error, Result};
+use crate::format::count;
+use crate::model::folder;
 use crate::table::{Side, table};
+use clap::{Args, ValueEnum};
 use loram_io::adapter::{Adapter, AdapterForm, BaseWeights};
 use loram_io::inspect::adapter_facts;
 use loram_io::{Checkpoint, ModelConfig};
 use serde_json::json;
+use std::path::PathBuf;
 
-pub fn run(args: &Convert, console: &Console) -> Result<()> {
+/// Arguments of `loram convert`.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// Adapter folder or hub id
+    #[arg(value_name = "ADAPTER")]
+    pub adapter: String,
+    /// Output folder
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Form of the result
+    #[arg(long, value_name = "FORM", default_value = "plain")]
+    pub to: Form,
+    /// Fold each layer's scaling into B (lora_alpha = r, no patterns, no rsLoRA), for programs that support a single
+    /// scaling, such as llama.cpp
+    #[arg(long)]
+    pub fold_scaling: bool,
+    /// Truncate every layer to this rank by SVD and print the error
+    #[arg(long, value_name = "N")]
+    pub rank: Option<usize>,
+    /// Base model, needed for schemes that read its weights
+    #[arg(long, value_name = "DIR|HUB_ID")]
+    pub model: Option<String>,
+}
+
+/// Form of an adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// Loads onto the untouched base model in any PEFT program; rank up to 2r
+    Plain,
+    /// Rank r, with the recipe of its initialisation
+    Native,
+}
+
+pub fn run(args: &ConvertArgs, console: &Console) -> Result<()> {
     let adapter = Adapter::read(folder(&args.adapter, None, console)?)?;
     let native = adapter.form() == AdapterForm::Native;
     if args.to == Form::Native && (args.rank.is_some() || args.fold_scaling) {
-        return Err(Error::Usage("--rank and --fold-scaling make plain adapters: leave --to native away".into()));
+        return Err(Error::Usage("--rank and --fold-scaling write plain adapters: remove --to native".into()));
     }
     let base = match (&args.model, &adapter.base_model) {
         (Some(name), _) => Some(name.clone()),
-        // the base is read only for starts that need it
+        // the base model is read only for schemes that need it
         (None, Some(name)) if !adapter.init_follows_from_recipe() => Some(name.clone()),
         _ => None,
     };
@@ -70,7 +105,7 @@ pub fn run(args: &Convert, console: &Console) -> Result<()> {
                 .collect();
             let heading = [("layer", Side::Left), ("rank", Side::Right), ("relative error", Side::Right)];
             text += &table(&heading, &rows);
-            text += &format!("\nerror of all layers together: {:.3e} of ‖ΔW‖\n", t.error);
+            text += &format!("\nerror over all layers: {:.3e} of ‖ΔW‖\n", t.error);
         }
         let form = if native { "native" } else { "plain" };
         let now = if after.form == AdapterForm::Native { "native" } else { "plain" };

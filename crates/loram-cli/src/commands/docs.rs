@@ -1,17 +1,29 @@
-//! `loram docs PAGE`: pages of the documentation that are made from tables in the code.
+//! `loram docs PAGE`: pages of the documentation that are generated from tables in the code.
 
-use crate::cli::{self, Page};
 use crate::console::Console;
 use crate::error::Result;
+use clap::{Command, ValueEnum};
 use loram_train::config::{keys, yaml};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
-pub fn run(page: Page, console: &Console) -> Result<()> {
+/// A generated page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DocsPage {
+    /// `docs/configuration.md`
+    Configuration,
+    /// `docs/schemes.md`
+    Schemes,
+    /// `docs/commands.md`
+    Commands,
+}
+
+/// `command` is the whole command line, whose help texts are a page.
+pub fn run(page: DocsPage, command: Command, console: &Console) -> Result<()> {
     let text = match page {
-        Page::Configuration => configuration(),
-        Page::Schemes => schemes(),
-        Page::Commands => commands(),
+        DocsPage::Configuration => configuration(),
+        DocsPage::Schemes => schemes(),
+        DocsPage::Commands => commands(command),
     };
     console.result(|| text.clone(), &json!({ "markdown": text }))
 }
@@ -24,7 +36,7 @@ fn cell(text: &str) -> String {
 fn configuration() -> String {
     let mut out = String::from(
         "# Configuration reference\n\n\
-         *This page is made from the program's key table (`loram docs configuration`).*\n\n\
+         *This page is generated from the program's key table (`loram docs configuration`).*\n\n\
          A configuration is one flat YAML file. Names and meanings are those of transformers, PEFT and TRL wherever they have \
          the key. The same keys work as `--set key=value` and as flags (`learning_rate` is `--learning-rate`; \
          `--learning_rate` is understood too). A flag wins over `--set`, that over the file, the file over the default. An \
@@ -57,7 +69,7 @@ fn configuration() -> String {
 fn schemes() -> String {
     let mut out = String::from(
         "# Schemes\n\n\
-         *This page is made from the registry (`loram docs schemes`); `loram schemes` prints the same on a terminal.*\n\n\
+         *This page is generated from the registry (`loram docs schemes`); `loram schemes` prints the same on a terminal.*\n\n\
          A scheme initialises an adapter: from a weight `W` it computes `A₀` and `B₀`. If `B₀A₀` is not 0 (the base column \
          says `W − s·B₀A₀`), `s·B₀A₀` is subtracted from the base, so that the output of the model does not change at step 0. \
          Such an adapter is saved in plain form by default, which loads onto the untouched base (see [adapters](adapters.md)).\n\n\
@@ -95,17 +107,15 @@ fn schemes() -> String {
     out
 }
 
-fn commands() -> String {
+fn commands(mut command: Command) -> String {
     let mut out = String::from(
-        "# Commands\n\n*This page is made from the program's own help (`loram docs commands`).*\n\n\
-         Every verb takes `--json` (one JSON object on standard output, all else on standard error), `--quiet`, `--verbose` and \
-         `--threads`. Exit codes: 0 done, 1 failed while running, 2 wrong usage or input, 130 and 143 stopped by a signal.\n",
+        "# Commands\n\n*This page is generated from the program's help (`loram docs commands`).*\n\n\
+         Every command takes `--json` (one JSON object on standard output, messages on standard error), `--quiet`, \
+         `--verbose` and `--threads`. Exit codes: 0 success, 1 failure while running, 2 wrong usage or input, 130 and 143 stopped by a signal.\n",
     );
-    let mut command = cli::command().term_width(100);
+    command = command.term_width(100);
     command.build();
-    let mut all: Vec<_> = command.get_subcommands_mut().collect();
-    all.sort_by_key(|c| cli::ORDER.iter().position(|n| *n == c.get_name()));
-    for sub in all.into_iter().filter(|s| !s.is_hide_set() && s.get_name() != "help") {
+    for sub in command.get_subcommands().filter(|s| !s.is_hide_set() && s.get_name() != "help") {
         let help = sub.clone().disable_help_flag(true).render_help().to_string();
         let help: Vec<&str> = help.lines().map(str::trim_end).collect();
         let _ = write!(out, "\n## loram {}\n\n```text\n{}\n```\n", sub.get_name(), help.join("\n").trim_end());

@@ -1,19 +1,30 @@
-//! `loram eval`: loss and metrics on a data file.
+//! `loram eval`: loss and metrics on data files.
 
-use crate::cli::Eval;
-use crate::console::{Console, count, several};
+use crate::console::Console;
 use crate::error::Result;
+use crate::format::{count, several};
 use crate::keys;
+use crate::model::ModelArgs;
 use crate::progress::Show;
 use crate::table::facts;
-use clap::ArgMatches;
+use clap::{ArgMatches, Args};
 use loram_train::dataset::DataOptions;
 use loram_train::evaluate::EvalOptions;
 use loram_train::objective::Metric;
 use loram_train::{Session, SessionOptions};
 use serde_json::{Map, Value, json};
 
-pub fn run(args: &Eval, matches: &ArgMatches, console: &Console) -> Result<()> {
+/// Arguments of `loram eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub source: ModelArgs,
+    /// Data files (.jsonl, .json, .txt, also .gz), or a generated data set such as demo:restaurants
+    #[arg(long, value_name = "FILE", required = true, alias = "eval-data")]
+    pub data: Vec<String>,
+}
+
+pub fn run(args: &EvalArgs, matches: &ArgMatches, console: &Console) -> Result<()> {
     let mut config = keys::partial(matches)?;
     config.eval_data.clone_from(&args.data);
     let mut show = Show::new(console);
@@ -31,7 +42,7 @@ pub fn run(args: &Eval, matches: &ArgMatches, console: &Console) -> Result<()> {
     show.clear();
     if data.report.truncated > 0 {
         console.warn(format!(
-            "{} of {} cut at {} tokens",
+            "{} of {} truncated to {} tokens",
             count(data.report.truncated as u64),
             several(data.report.examples as u64, "example"),
             data.max_length

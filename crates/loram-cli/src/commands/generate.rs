@@ -1,18 +1,55 @@
-//! `loram generate`: text in, text out.
+//! `loram generate`: continues texts, and chats.
 
-use crate::cli::Generate;
 use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::keys;
+use crate::model::ModelArgs;
 use crate::progress::Show;
-use clap::ArgMatches;
+use clap::{ArgMatches, Args};
 use loram_train::generate::{Chat, GenerateOptions, Generated, generate};
 use loram_train::sampling::Sampling;
 use loram_train::{Session, SessionOptions};
 use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal, Read, Write};
 
-pub fn run(args: &Generate, matches: &ArgMatches, console: &Console) -> Result<()> {
+/// Arguments of `loram generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    pub source: ModelArgs,
+    /// Text to continue [default: standard input]; may be repeated
+    #[arg(long, short, value_name = "TEXT")]
+    pub prompt: Vec<String>,
+    /// Chat through the model's chat template; with --prompt, a single turn
+    #[arg(long)]
+    pub chat: bool,
+    /// System message of the chat
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    pub system: Option<String>,
+    /// Chat template: Jinja source, a file, or chatml
+    #[arg(long, value_name = "TEMPLATE", requires = "chat")]
+    pub chat_template: Option<String>,
+    /// Sampling temperature; 0 always takes the most likely token
+    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = 0.0, help_heading = "Sampling")]
+    pub temperature: f64,
+    /// Sample from the most likely tokens whose probabilities sum to this
+    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = 1.0, help_heading = "Sampling")]
+    pub top_p: f64,
+    /// Sample from this many of the most likely tokens; 0 means all
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Sampling")]
+    pub top_k: usize,
+    /// Penalise tokens that already occurred; 1 means no penalty
+    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = 1.0, help_heading = "Sampling")]
+    pub repetition_penalty: f64,
+    /// Maximum number of new tokens
+    #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Sampling")]
+    pub max_new_tokens: usize,
+    /// Random seed
+    #[arg(long, value_name = "N", default_value_t = 42, help_heading = "Sampling")]
+    pub seed: u64,
+}
+
+pub fn run(args: &GenerateArgs, matches: &ArgMatches, console: &Console) -> Result<()> {
     let wrong = |flag: &str, what: &str| Err(Error::Usage(format!("{flag}: expected {what}")));
     if !(args.temperature >= 0.0 && args.temperature.is_finite()) {
         return wrong("--temperature", "0 or more");
@@ -93,7 +130,7 @@ fn object(prompt: &str, made: &Generated) -> Value {
     })
 }
 
-fn chat<'a>(args: &Generate, session: &'a Session) -> Result<Chat<'a>> {
+fn chat<'a>(args: &GenerateArgs, session: &'a Session) -> Result<Chat<'a>> {
     let (template, system) = (args.chat_template.as_deref(), args.system.as_deref());
     Ok(Chat::new(&session.model, &session.base.tokenizer, template, system)?)
 }
@@ -109,8 +146,8 @@ fn read_stdin() -> Result<String> {
     Ok(text.strip_suffix('\n').map_or(text.clone(), str::to_string))
 }
 
-/// Turn after turn, until the end of the input.
-fn converse(args: &Generate, session: &Session, options: &GenerateOptions, console: &Console) -> Result<()> {
+/// Chats turn by turn until the end of the input.
+fn converse(args: &GenerateArgs, session: &Session, options: &GenerateOptions, console: &Console) -> Result<()> {
     let mut chat = chat(args, session)?;
     let terminal = std::io::stdin().is_terminal();
     if terminal {

@@ -1,12 +1,12 @@
-//! `loram info`: facts about a model or an adapter.
+//! `loram info`: shows facts about a model or an adapter.
 
-use super::{folder, memory_parts};
-use crate::cli::Info;
-use crate::console::{Console, count, several};
+use crate::console::Console;
 use crate::error::Result;
+use crate::format::{count, memory_parts, several};
 use crate::keys;
+use crate::model::folder;
 use crate::table::{Side, facts, table};
-use clap::ArgMatches;
+use clap::{ArgMatches, Args};
 use loram_io::adapter::{ADAPTER_CONFIG, AdapterForm};
 use loram_io::error::human_bytes;
 use loram_io::inspect::{AdapterFacts, LoraFacts, ModelFacts, ModuleGroup, adapter_facts, lora_facts, model_facts};
@@ -18,7 +18,21 @@ use loram_train::estimate::{MemoryEstimate, estimate};
 use serde_json::json;
 use std::path::Path;
 
-pub fn run(args: &Info, matches: &ArgMatches, console: &Console) -> Result<()> {
+/// Arguments of `loram info`.
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// Folder or hub id of a model or an adapter
+    #[arg(value_name = "MODEL_OR_ADAPTER")]
+    pub path: String,
+    /// Branch, tag or commit on the hub
+    #[arg(long, value_name = "NAME")]
+    pub revision: Option<String>,
+    /// List every linear layer
+    #[arg(long)]
+    pub layers: bool,
+}
+
+pub fn run(args: &InfoArgs, matches: &ArgMatches, console: &Console) -> Result<()> {
     let settings = keys::partial(matches)?;
     let dir = folder(&args.path, args.revision.as_deref(), console)?;
     match dir.join(ADAPTER_CONFIG).exists() {
@@ -27,7 +41,7 @@ pub fn run(args: &Info, matches: &ArgMatches, console: &Console) -> Result<()> {
     }
 }
 
-fn model(args: &Info, dir: &Path, settings: &TrainConfig, console: &Console) -> Result<()> {
+fn model(args: &InfoArgs, dir: &Path, settings: &TrainConfig, console: &Console) -> Result<()> {
     let config = ModelConfig::load(dir)?;
     let checkpoint = Checkpoint::open(dir)?;
     let found = model_facts(&checkpoint, &config)?;
@@ -70,8 +84,8 @@ fn model_text(name: &str, f: &ModelFacts) -> String {
     let dtypes: Vec<String> = f.dtypes.keys().cloned().collect();
     let files = if f.files == 1 { "1 file".to_string() } else { format!("{} files", f.files) };
     let heads = match f.num_heads == f.num_kv_heads {
-        true => format!("{} heads", f.num_heads),
-        false => format!("{} heads, {} of keys and values", f.num_heads, f.num_kv_heads),
+        true => format!("{} attention heads", f.num_heads),
+        false => format!("{} attention heads, {} KV heads", f.num_heads, f.num_kv_heads),
     };
     let tied = if f.tied { ", output layer tied to the embedding" } else { "" };
     let mut rows = vec![
@@ -90,7 +104,7 @@ fn model_text(name: &str, f: &ModelFacts) -> String {
         rows.push(("labels", f.labels.join(", ")));
     }
     rows.push(match &f.tokenizer {
-        None => ("tokenizer", "none that can be read (tokenizer.json)".into()),
+        None => ("tokenizer", "none (no readable tokenizer.json)".into()),
         Some(t) => {
             let special = [("bos", &t.bos), ("eos", &t.eos), ("pad", &t.pad)];
             let special: Vec<String> =
@@ -154,7 +168,7 @@ fn training_text(c: &TrainConfig, lora: Option<&LoraFacts>, m: &MemoryEstimate, 
     ])
 }
 
-fn adapter(args: &Info, dir: &Path, console: &Console) -> Result<()> {
+fn adapter(args: &InfoArgs, dir: &Path, console: &Console) -> Result<()> {
     let adapter = Adapter::read(dir)?;
     let found = adapter_facts(&adapter)?;
     let layers: Vec<_> =
@@ -166,23 +180,23 @@ fn adapter(args: &Info, dir: &Path, console: &Console) -> Result<()> {
     console.result(|| adapter_text(args, &found, &adapter), &json)
 }
 
-fn adapter_text(args: &Info, f: &AdapterFacts, adapter: &Adapter) -> String {
+fn adapter_text(args: &InfoArgs, f: &AdapterFacts, adapter: &Adapter) -> String {
     let form = match f.form {
-        AdapterForm::Plain => "plain: loads onto the untouched base",
-        AdapterForm::Native => "native: needs its recipe (loram.json); `loram convert` makes it plain",
+        AdapterForm::Plain => "plain: loads onto the untouched base model",
+        AdapterForm::Native => "native: needs its recipe (loram.json); convert it with `loram convert`",
     };
-    let unknown = || "not said".to_string();
+    let unknown = || "unknown".to_string();
     let mut rows = vec![
         ("adapter", args.path.clone()),
         ("form", form.to_string()),
-        ("start", f.scheme.clone().unwrap_or_else(unknown)),
+        ("scheme", f.scheme.clone().unwrap_or_else(unknown)),
         ("base", f.base_model.clone().unwrap_or_else(unknown)),
         ("task", f.task_type.clone().unwrap_or_else(unknown)),
         ("rank", format!("{}, scaling {}", numbers(&f.ranks), numbers(&f.scalings))),
         ("size", format!("{}, {} parameters, {}", several(f.layers as u64, "layer"), count(f.parameters), f.dtype)),
     ];
     if !f.saved.is_empty() {
-        rows.push(("trained whole", f.saved.join(", ")));
+        rows.push(("fully trained", f.saved.join(", ")));
     }
     let mut text = facts(&rows) + "\n" + &modules(&f.modules);
     if args.layers {

@@ -1,13 +1,13 @@
-//! `loram init`: starts for a whole checkpoint, and starts made again from their recipe.
+//! `loram init`: adapters for a whole checkpoint, and adapters reproduced from their recipe.
 
-use super::folder;
-use crate::cli::{Init, ResidualType};
-use crate::console::{Console, count, duration};
+use crate::console::Console;
 use crate::error::{Error, Result};
+use crate::format::{count, duration};
 use crate::keys::{given, partial};
+use crate::model::folder;
 use crate::progress::{Show, layer_bar};
 use crate::table::{Side, table};
-use clap::ArgMatches;
+use clap::{ArgMatches, Args, ValueEnum};
 use loram_core::Statistic;
 use loram_io::error::human_bytes;
 use loram_io::init::{InitOptions, InitReport, Residual, init_to, remake, write_residual};
@@ -16,8 +16,51 @@ use loram_train::adapt::init_on_data;
 use loram_train::config;
 use loram_train::{TrainConfig, system};
 use serde_json::json;
+use std::path::PathBuf;
 
-pub fn run(args: &Init, matches: &ArgMatches, console: &Console) -> Result<()> {
+/// Arguments of `loram init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Model folder or hub id; any architecture with safetensors weights
+    #[arg(value_name = "MODEL", required_unless_present_any = ["from_recipe", "base_model"])]
+    pub model: Option<String>,
+    /// The same, as a flag
+    #[arg(
+        id = "base_model",
+        long = "model",
+        value_name = "DIR|HUB_ID",
+        alias = "model-name-or-path",
+        conflicts_with = "model"
+    )]
+    pub base: Option<String>,
+    /// Output folder for the adapter
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Also write the residual checkpoint W − s·B₀A₀ to this folder; the adapter is then a plain adapter of it
+    #[arg(long, value_name = "DIR")]
+    pub residual: Option<PathBuf>,
+    /// Data type of the changed weights in the residual checkpoint
+    #[arg(long, value_name = "TYPE", default_value = "model", requires = "residual")]
+    pub residual_dtype: ResidualType,
+    /// Reproduce an initialisation bit for bit from a loram.json, or from an adapter folder that holds one. The model is
+    /// needed only if the scheme reads its weights
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "residual")]
+    pub from_recipe: Option<PathBuf>,
+    /// Branch, tag or commit of a hub model
+    #[arg(long, value_name = "NAME")]
+    pub revision: Option<String>,
+}
+
+/// Data type of the weights of a residual checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ResidualType {
+    /// That of the model; the result is rounded once
+    Model,
+    /// 32-bit floats; nothing is rounded
+    Float32,
+}
+
+pub fn run(args: &InitArgs, matches: &ArgMatches, console: &Console) -> Result<()> {
     let base = match args.model.as_ref().or(args.base.as_ref()) {
         Some(name) => {
             let dir = folder(name, args.revision.as_deref(), console)?;
@@ -39,8 +82,7 @@ pub fn run(args: &Init, matches: &ArgMatches, console: &Console) -> Result<()> {
         }
         (None, Some((name, config, checkpoint))) => {
             if config.is_none() {
-                console
-                    .say(format!("{name}: an architecture that loram does not run; modules are named by its tensors"));
+                console.say(format!("{name}: loram cannot run this architecture; modules are named after its tensors"));
             }
             let mut settings = partial(matches)?;
             let options = InitOptions {
@@ -52,7 +94,7 @@ pub fn run(args: &Init, matches: &ArgMatches, console: &Console) -> Result<()> {
             };
             let rated = ["learning_rate", "lr_a", "set"].iter().any(|key| given(matches, key));
             if options.scheme.behaviour().first_step && !rated {
-                let what = "gain: `auto` is made for the learning rate of the run that follows: give --learning-rate";
+                let what = "gain: `auto` depends on the learning rate of the training run: give --learning-rate";
                 return Err(Error::Usage(what.into()));
             }
             let dtype = (args.residual_dtype == ResidualType::Float32).then_some(DType::F32);
@@ -65,23 +107,23 @@ pub fn run(args: &Init, matches: &ArgMatches, console: &Console) -> Result<()> {
                 on_data(&settings, (checkpoint, config.as_ref()), args, residual, console)?
             }
         }
-        (None, None) => return Err(Error::Usage("a model, or --from-recipe, is needed".into())),
+        (None, None) => return Err(Error::Usage("give a model or --from-recipe".into())),
     };
     bar.finish_and_clear();
     show(args, base.as_ref().map(|b| b.0), &report, console)
 }
 
-/// A start that runs the model on calibration data.
+/// Initialises an adapter from calibration data, on which the model runs.
 fn on_data(
     settings: &TrainConfig,
     (checkpoint, config): (&Checkpoint, Option<&ModelConfig>),
-    args: &Init,
+    args: &InitArgs,
     residual: Option<Residual<'_>>,
     console: &Console,
 ) -> Result<InitReport> {
     let scheme = settings.scheme()?;
     if residual.is_some() && !scheme.info().changes_base {
-        let what = format!("`{scheme}` leaves the base model as it is: there is no residual to write");
+        let what = format!("`{scheme}` does not change the base model: leave --residual away");
         return Err(Error::Usage(what));
     }
     let mut progress = Show::new(console);
@@ -95,15 +137,15 @@ fn on_data(
     Ok(report)
 }
 
-/// With a recipe there is nothing to set: it says everything.
+/// An error if a key is given with a recipe, which holds all settings.
 fn refuse_keys(matches: &ArgMatches) -> Result<()> {
     match config::keys().iter().map(|k| k.name).chain(["set"]).find(|key| given(matches, key)) {
         None => Ok(()),
-        Some(key) => Err(Error::Usage(format!("{key}: cannot be given with --from-recipe, whose recipe says it"))),
+        Some(key) => Err(Error::Usage(format!("{key}: cannot be combined with --from-recipe, whose recipe sets it"))),
     }
 }
 
-fn show(args: &Init, model: Option<&str>, report: &InitReport, console: &Console) -> Result<()> {
+fn show(args: &InitArgs, model: Option<&str>, report: &InitReport, console: &Console) -> Result<()> {
     let peak = system::peak_rss();
     let mut json = serde_json::to_value(report).unwrap_or_default();
     json["output"] = json!(args.output.display().to_string());
@@ -146,9 +188,9 @@ fn show(args: &Init, model: Option<&str>, report: &InitReport, console: &Console
             human_bytes(peak)
         );
         text += &match (&args.residual, report.form) {
-            (Some(dir), _) => format!("it is a plain adapter of the residual base {}\n", dir.display()),
+            (Some(dir), _) => format!("a plain adapter of the residual checkpoint {}\n", dir.display()),
             (None, AdapterForm::Native) => format!(
-                "native form: it belongs to the base with its start taken off, which loram does by itself\n\
+                "native form: its base model is W − s·B₀A₀, which loram computes from the recipe\n\
                  next: loram train --model {} --adapter {} --data …\n",
                 model.unwrap_or("MODEL"),
                 args.output.display()

@@ -1,15 +1,37 @@
-//! `loram merge`: an adapter into the weights of its base.
+//! `loram merge`: merges an adapter into the weights of its base model.
 
-use super::{base_name, folder};
-use crate::cli::Merge;
-use crate::console::{Console, count};
+use crate::console::Console;
 use crate::error::Result;
+use crate::format::count;
+use crate::model::{base_name, folder};
+use clap::Args;
 use loram_io::adapter::{MergeOptions, merge_adapter};
 use loram_io::error::human_bytes;
 use loram_io::{Adapter, Checkpoint, ModelConfig};
 use serde_json::json;
+use std::path::PathBuf;
 
-pub fn run(args: &Merge, console: &Console) -> Result<()> {
+/// Arguments of `loram merge`.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// Model folder or hub id [default: the base model that the adapter names]
+    #[arg(long, value_name = "DIR|HUB_ID", alias = "model-name-or-path")]
+    pub model: Option<String>,
+    /// Adapter folder or hub id
+    #[arg(long, value_name = "DIR|HUB_ID", alias = "adapter-name-or-path")]
+    pub adapter: String,
+    /// Output folder for the merged model
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Branch, tag or commit of a hub model
+    #[arg(long, value_name = "NAME")]
+    pub revision: Option<String>,
+    /// Merge even if the adapter was initialised on another model
+    #[arg(long)]
+    pub force: bool,
+}
+
+pub fn run(args: &MergeArgs, console: &Console) -> Result<()> {
     let adapter = Adapter::read(folder(&args.adapter, None, console)?)?;
     let name = base_name(args.model.as_deref(), &adapter)?;
     let dir = folder(&name, args.revision.as_deref(), console)?;

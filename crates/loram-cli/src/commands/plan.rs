@@ -1,13 +1,14 @@
-//! `loram plan`: how far a run is going to move the weights, and the same run in other words.
+//! `loram plan`: predicts how far a run moves the weights, and rewrites a run into an equivalent one.
 
-use super::folder;
-use crate::cli::Plan as Arguments;
-use crate::console::{Console, several};
+use crate::console::Console;
 use crate::error::{Error, Result};
+use crate::format::several;
 use crate::keys;
+use crate::model::folder;
 use crate::progress::layer_bar;
 use crate::table::{Side, facts, table};
-use clap::ArgMatches;
+use clap::{ArgMatches, Args, ValueEnum};
+use loram_core::growth::Knob;
 use loram_io::plan::{Growth, MagnitudePlan, Match, MatchTarget, PlanOptions, PlannedLayer, plan};
 use loram_io::{Checkpoint, ModelConfig};
 use loram_train::TrainConfig;
@@ -15,7 +16,54 @@ use loram_train::config::Layer;
 use serde_json::{Value, json};
 use std::path::Path;
 
-pub fn run(args: &Arguments, matches: &ArgMatches, console: &Console) -> Result<()> {
+/// Arguments of `loram plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Model folder or hub id, or a configuration file (which names its model)
+    #[arg(value_name = "MODEL|CONFIG.yaml", required_unless_present = "model_name_or_path")]
+    pub what: Option<String>,
+    /// Print an equivalent configuration in which this key has another value: ΔW stays the same at every step. Reads no
+    /// weights; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with_all = ["matched", "exact", "solve"])]
+    pub rewrite: Vec<String>,
+    /// Find the setting whose first step is as large as that of this scheme at this learning rate, e.g. lora@2e-4
+    #[arg(id = "matched", long = "match", value_name = "SCHEME@RATE")]
+    pub matched: Option<String>,
+    /// The setting that --match changes
+    #[arg(long, value_name = "KNOB", default_value = "lr", requires = "matched")]
+    pub solve: Solve,
+    /// Compute the singular values of every layer by SVD instead of estimating them in one pass
+    #[arg(long)]
+    pub exact: bool,
+    /// List every layer
+    #[arg(long)]
+    pub layers: bool,
+}
+
+/// The setting that `--match` changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Solve {
+    /// Learning rates
+    Lr,
+    /// lora_alpha
+    Scaling,
+    /// The size of both factors at initialisation
+    #[value(alias = "start")]
+    Init,
+}
+
+impl Solve {
+    /// The setting in the library's terms.
+    pub fn knob(self) -> Knob {
+        match self {
+            Solve::Lr => Knob::Rate,
+            Solve::Scaling => Knob::Scaling,
+            Solve::Init => Knob::Initialization,
+        }
+    }
+}
+
+pub fn run(args: &PlanArgs, matches: &ArgMatches, console: &Console) -> Result<()> {
     let file = args.what.as_deref().filter(|w| w.ends_with(".yaml") || w.ends_with(".yml"));
     let mut config = TrainConfig::layered(&keys::layers(matches, file.map(Path::new))?)?;
     if let (Some(name), None) = (&args.what, file) {
@@ -59,7 +107,7 @@ pub fn run(args: &Arguments, matches: &ArgMatches, console: &Console) -> Result<
 }
 
 /// The same run in other words, as a configuration.
-fn rewrite(args: &Arguments, config: &TrainConfig, console: &Console) -> Result<()> {
+fn rewrite(args: &PlanArgs, config: &TrainConfig, console: &Console) -> Result<()> {
     let wanted = Layer::from_settings(&args.rewrite)?.values;
     let new = config.rewritten(&wanted)?;
     new.notes.iter().for_each(|n| console.warn(n));
@@ -68,7 +116,7 @@ fn rewrite(args: &Arguments, config: &TrainConfig, console: &Console) -> Result<
     console.result(|| new.config.to_short_yaml(head), &json)
 }
 
-fn text(name: &str, p: &MagnitudePlan, solved: Option<&serde_json::Map<String, Value>>, args: &Arguments) -> String {
+fn text(name: &str, p: &MagnitudePlan, solved: Option<&serde_json::Map<String, Value>>, args: &PlanArgs) -> String {
     let rate = if p.lr_a == p.lr_b { format!("{:e}", p.lr_a) } else { format!("A {:e}, B {:e}", p.lr_a, p.lr_b) };
     let mut text = facts(&[
         ("model", format!("{name}, {}", several(p.layers.len() as u64, "layer"))),

@@ -1,15 +1,36 @@
-//! `loram report`: run folders as a page, tables, and plots.
+//! `loram report`: writes pages, tables and plots from run folders.
 
-use crate::cli::Report;
-use crate::console::{Console, several};
+use crate::console::Console;
 use crate::error::Result;
+use crate::format::several;
 use crate::table::facts;
+use clap::Args;
 use loram_lab::report;
 use loram_lab::{analyse, collect, peft};
 use serde_json::json;
 use std::path::PathBuf;
 
-pub fn run(args: &Report, console: &Console) -> Result<()> {
+/// Arguments of `loram report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Run folders, or output folders of comparisons
+    #[arg(value_name = "DIR", required = true)]
+    pub dirs: Vec<PathBuf>,
+    /// Output file: .html, .md, .csv (one line per run) or .json; may be repeated
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Vec<PathBuf>,
+    /// Output folder for all plots as SVG and PNG
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
+    /// Output folder for result files in the format of PEFT's method comparison
+    #[arg(long, value_name = "DIR")]
+    pub peft_results: Option<PathBuf>,
+    /// Title of the page
+    #[arg(long, value_name = "TEXT", default_value = "Comparison")]
+    pub title: String,
+}
+
+pub fn run(args: &ReportArgs, console: &Console) -> Result<()> {
     args.output.iter().try_for_each(|o| report::check_output(o))?;
     let runs = collect(&args.dirs)?;
     let page = report::Report::new(args.title.clone(), &runs, analyse(&runs));
@@ -26,7 +47,7 @@ pub fn run(args: &Report, console: &Console) -> Result<()> {
         written.push(dir.clone());
     }
     if written.is_empty() {
-        // nothing asked for: the tables, to be read here
+        // without an output file: print the tables
         return console.result(|| page.markdown().unwrap_or_default(), &page);
     }
     let text = || {

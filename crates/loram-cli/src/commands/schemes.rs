@@ -1,4 +1,4 @@
-//! `loram schemes`: the registry of initialisation schemes.
+//! `loram schemes`: lists the registry of initialisation schemes.
 
 use crate::console::Console;
 use crate::error::Result;

@@ -1,21 +1,35 @@
 //! `loram train`: one run from a configuration.
 
-use super::memory_parts;
-use crate::cli::Train;
-use crate::console::{Console, count, duration, several};
+use crate::console::Console;
 use crate::error::Result;
+use crate::format::{count, duration, memory_parts, several};
 use crate::keys::layers;
 use crate::progress::{Show, figures};
 use crate::signals;
 use crate::table::facts;
-use clap::ArgMatches;
+use clap::{ArgMatches, Args};
 use loram_io::error::human_bytes;
 use loram_train::config::keys;
 use loram_train::{DataSummary, Preview, PreviewSpan, Status, Summary, TrainConfig, Trainer};
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
-/// Exit code 130 or 143 when a signal stopped the run.
-pub fn run(args: &Train, matches: &ArgMatches, console: &Console) -> Result<i32> {
+/// Arguments of `loram train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Configuration file; flags and --set override it
+    #[arg(value_name = "CONFIG.yaml")]
+    pub config: Option<PathBuf>,
+    /// Print the resolved configuration, the memory estimate and an example with its loss mask, then exit
+    #[arg(long)]
+    pub dry_run: bool,
+    /// List all keys with their defaults and meanings, then exit
+    #[arg(long)]
+    pub help_keys: bool,
+}
+
+/// Returns the exit code: 130 or 143 if a signal stopped the run.
+pub fn run(args: &TrainArgs, matches: &ArgMatches, console: &Console) -> Result<i32> {
     if args.help_keys {
         return help_keys(console).map(|()| 0);
     }
@@ -69,11 +83,11 @@ fn help_keys(console: &Console) -> Result<()> {
     console.result(text, &json!({ "keys": all }))
 }
 
-/// What `--dry-run` prints: the configuration, the data, the memory, the first example with its loss mask.
+/// The output of `--dry-run`: configuration, data, memory, and the first example with its loss mask.
 fn preview_text(p: &Preview) -> String {
     let data = |d: &DataSummary| {
         let mut text = format!(
-            "{}, {}, {} of them counted by the loss; longest {} of at most {}",
+            "{}, {}, {} of them in the loss; longest {}, limit {}",
             several(d.examples as u64, "example"),
             several(d.tokens as u64, "token"),
             count(d.counted as u64),
@@ -81,10 +95,10 @@ fn preview_text(p: &Preview) -> String {
             count(d.max_length as u64)
         );
         if d.truncated > 0 {
-            text += &format!("; {} cut", count(d.truncated as u64));
+            text += &format!("; {} truncated", count(d.truncated as u64));
         }
         if d.dropped > 0 {
-            text += &format!("; {} left out, nothing in them counts", count(d.dropped as u64));
+            text += &format!("; {} skipped, without a token in the loss", count(d.dropped as u64));
         }
         text
     };
@@ -107,8 +121,8 @@ fn preview_text(p: &Preview) -> String {
     rows.push(("memory", format!("about {}{free} ({})", human_bytes(m.total), memory_parts(m))));
     let mut text = format!("{}\n{}", p.config.trim_end(), "\n");
     text += &facts(&rows);
-    text += "\nfirst example; the loss counts ";
-    text += if p.target.is_some() { "the label:\n" } else { "what stands between ⟦ and ⟧:\n" };
+    text += "\nfirst example; the loss is over ";
+    text += if p.target.is_some() { "the label:\n" } else { "the text between ⟦ and ⟧:\n" };
     text += &example(&p.example, p.target.is_some());
     if let Some(target) = &p.target {
         text += &format!("\nlabel: {target}");
@@ -123,7 +137,7 @@ fn example(spans: &[PreviewSpan], head: bool) -> String {
 fn summary_text(s: &Summary) -> String {
     let how = match s.status {
         Status::Finished => "finished",
-        Status::StoppedEarly => "stopped early: evaluations did not improve any more",
+        Status::StoppedEarly => "stopped early: the evaluation metric no longer improved",
         Status::Interrupted => "stopped by a signal",
     };
     let mut rows = vec![

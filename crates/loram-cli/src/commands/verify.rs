@@ -1,15 +1,26 @@
-//! `loram verify`: an adapter against its recipe and its base.
+//! `loram verify`: checks an adapter against its recipe and its base model.
 
-use super::folder;
-use crate::cli::Verify;
 use crate::console::Console;
 use crate::error::Result;
+use crate::model::folder;
 use crate::table::{Side, table};
+use clap::Args;
 use loram_io::verify::{Outcome, verify};
 use loram_io::{Adapter, Checkpoint, ModelConfig};
 
-/// Exit code 1 when a check fails.
-pub fn run(args: &Verify, console: &Console) -> Result<i32> {
+/// Arguments of `loram verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Adapter folder or hub id
+    #[arg(value_name = "ADAPTER")]
+    pub adapter: String,
+    /// Base model to compare with
+    #[arg(long, value_name = "DIR|HUB_ID", alias = "model")]
+    pub base: Option<String>,
+}
+
+/// Returns the exit code: 1 if a check fails.
+pub fn run(args: &VerifyArgs, console: &Console) -> Result<i32> {
     let adapter = Adapter::read(folder(&args.adapter, None, console)?)?;
     let base = match &args.base {
         None => None,

@@ -1,0 +1,35 @@
+//! Models and adapters that commands name: folders or hub ids.
+
+use crate::console::Console;
+use crate::error::{Error, Result};
+use crate::progress::Show;
+use clap::Args;
+use loram_io::Adapter;
+use std::path::PathBuf;
+
+/// The model of a command, and optionally an adapter for it.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("source").required(true).multiple(true))]
+pub struct ModelArgs {
+    /// Model folder or hub id [default: the base model that the adapter names]
+    #[arg(long, group = "source", value_name = "DIR|HUB_ID", visible_alias = "model-name-or-path")]
+    pub model: Option<String>,
+    /// Adapter folder or hub id
+    #[arg(long, group = "source", value_name = "DIR|HUB_ID", alias = "adapter-name-or-path")]
+    pub adapter: Option<String>,
+    /// Branch, tag or commit of a hub model
+    #[arg(long, value_name = "NAME")]
+    pub revision: Option<String>,
+}
+
+/// The folder of a model or an adapter; a hub id is downloaded first, with a progress bar.
+pub fn folder(name: &str, revision: Option<&str>, console: &Console) -> Result<PathBuf> {
+    Ok(loram_train::resolve(name, revision, &mut Show::new(console))?)
+}
+
+/// The name of the base model: the given one, else that in the adapter.
+pub fn base_name(given: Option<&str>, adapter: &Adapter) -> Result<String> {
+    let named = given.map(str::to_string).or_else(|| adapter.base_model.clone());
+    named.ok_or_else(|| Error::Usage("the adapter does not name its base model: give it with --model".into()))
+}
