@@ -16,6 +16,16 @@ pub fn count(n: u64) -> String {
     out
 }
 
+/// Numbers separated by commas.
+pub fn numbers<T: ToString>(list: &[T]) -> String {
+    list.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The shape of a matrix of n rows and m columns.
+pub fn shape(n: usize, m: usize) -> String {
+    format!("{n} × {m}")
+}
+
 /// A number of things: `1 example`, `1 234 examples`.
 pub fn several(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })

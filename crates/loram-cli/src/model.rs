@@ -4,7 +4,9 @@ use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::progress::Show;
 use clap::Args;
-use loram_io::Adapter;
+use loram_io::{Adapter, Checkpoint, ModelConfig};
+use loram_train::SessionOptions;
+use loram_train::config::{DeviceKind, TaskKind};
 use std::path::PathBuf;
 
 /// The model of a command, and optionally an adapter for it.
@@ -23,9 +25,34 @@ pub struct ModelArgs {
     pub revision: Option<String>,
 }
 
+impl ModelArgs {
+    /// The options that open these for evaluation or generation.
+    pub fn session(&self, task: Option<TaskKind>, device: DeviceKind) -> SessionOptions {
+        SessionOptions {
+            model: self.model.clone().unwrap_or_default(),
+            revision: self.revision.clone(),
+            adapter: self.adapter.clone(),
+            task,
+            device,
+        }
+    }
+}
+
 /// The folder of a model or an adapter; a hub id is downloaded first, with a progress bar.
 pub fn folder(name: &str, revision: Option<&str>, console: &Console) -> Result<PathBuf> {
     Ok(loram_train::resolve(name, revision, &mut Show::new(console))?)
+}
+
+/// The configuration and the weights of a model.
+pub fn open(name: &str, revision: Option<&str>, console: &Console) -> Result<(ModelConfig, Checkpoint)> {
+    let dir = folder(name, revision, console)?;
+    Ok((ModelConfig::load(&dir)?, Checkpoint::open(&dir)?))
+}
+
+/// The same, without a configuration if loram does not know the architecture.
+pub fn open_known(name: &str, revision: Option<&str>, console: &Console) -> Result<(Option<ModelConfig>, Checkpoint)> {
+    let dir = folder(name, revision, console)?;
+    Ok((ModelConfig::load_known(&dir)?, Checkpoint::open(&dir)?))
 }
 
 /// The name of the base model: the given one, else that in the adapter.

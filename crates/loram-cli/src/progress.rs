@@ -31,11 +31,26 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 /// A progress bar over layers.
-pub fn layer_bar(console: &Console) -> ProgressBar {
-    let bar = console.bars().add(ProgressBar::new(0));
-    bar.set_style(style("{prefix:>10} {bar:24} {pos}/{len}  {msg}"));
-    bar.set_prefix("layers");
-    bar
+pub struct LayerBar(ProgressBar);
+
+impl LayerBar {
+    pub fn new(console: &Console) -> LayerBar {
+        let bar = console.bars().add(ProgressBar::new(0));
+        bar.set_style(style("{prefix:>10} {bar:24} {pos}/{len}  {msg}"));
+        bar.set_prefix("layers");
+        LayerBar(bar)
+    }
+
+    /// Shows that `done` of `total` layers are finished; `path` is the last one.
+    pub fn show(&self, done: usize, total: usize, path: &str) {
+        self.0.set_length(total as u64);
+        self.0.set_position(done as u64);
+        self.0.set_message(path.to_string());
+    }
+
+    pub fn clear(self) {
+        self.0.finish_and_clear();
+    }
 }
 
 impl<'a> Show<'a> {

@@ -2,13 +2,12 @@
 
 use crate::console::Console;
 use crate::error::{Error, Result};
-use crate::format::count;
-use crate::model::folder;
+use crate::format::{count, numbers};
+use crate::model::{folder, open};
 use crate::table::{Side, table};
 use clap::{Args, ValueEnum};
 use loram_io::adapter::{Adapter, AdapterForm, BaseWeights};
 use loram_io::inspect::adapter_facts;
-use loram_io::{Checkpoint, ModelConfig};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -57,10 +56,7 @@ pub fn run(args: &ConvertArgs, console: &Console) -> Result<()> {
         (None, Some(name)) if !adapter.init_follows_from_recipe() => Some(name.clone()),
         _ => None,
     };
-    let opened = base.map(|name| -> Result<_> {
-        let dir = folder(&name, adapter.revision.as_deref(), console)?;
-        Ok((ModelConfig::load(&dir)?, Checkpoint::open(&dir)?))
-    });
+    let opened = base.map(|name| open(&name, adapter.revision.as_deref(), console));
     let opened = opened.transpose()?;
     let weights = match &opened {
         Some((config, checkpoint)) => Some(BaseWeights::new(checkpoint, config)?),
@@ -112,7 +108,7 @@ pub fn run(args: &ConvertArgs, console: &Console) -> Result<()> {
         text += &format!(
             "{}: {form} → {now}, rank {}, {} parameters\n",
             args.output.display(),
-            after.ranks.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
+            numbers(&after.ranks),
             count(after.parameters)
         );
         text

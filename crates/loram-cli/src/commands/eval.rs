@@ -8,10 +8,10 @@ use crate::model::ModelArgs;
 use crate::progress::Show;
 use crate::table::facts;
 use clap::{ArgMatches, Args};
+use loram_train::Session;
 use loram_train::dataset::DataOptions;
 use loram_train::evaluate::EvalOptions;
 use loram_train::objective::Metric;
-use loram_train::{Session, SessionOptions};
 use serde_json::{Map, Value, json};
 
 /// Arguments of `loram eval`.
@@ -28,14 +28,7 @@ pub fn run(args: &EvalArgs, matches: &ArgMatches, console: &Console) -> Result<(
     let mut config = keys::partial(matches)?;
     config.eval_data.clone_from(&args.data);
     let mut show = Show::new(console);
-    let options = SessionOptions {
-        model: args.source.model.clone().unwrap_or_default(),
-        revision: args.source.revision.clone(),
-        adapter: args.source.adapter.clone(),
-        task: config.task,
-        device: config.device,
-    };
-    let mut session = Session::open(&options, &mut show)?;
+    let mut session = Session::open(&args.source.session(config.task, config.device), &mut show)?;
     session.warnings.iter().for_each(|w| console.warn(w));
     let how = EvalOptions { batch_size: config.per_device_eval_batch_size, ..EvalOptions::default() };
     let (metrics, data) = session.evaluate(&DataOptions::evaluation(&config), how, &mut show)?;

@@ -6,9 +6,9 @@ use crate::keys;
 use crate::model::ModelArgs;
 use crate::progress::Show;
 use clap::{ArgMatches, Args};
+use loram_train::Session;
 use loram_train::generate::{Chat, GenerateOptions, Generated, generate};
 use loram_train::sampling::Sampling;
-use loram_train::{Session, SessionOptions};
 use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal, Read, Write};
 
@@ -65,13 +65,7 @@ pub fn run(args: &GenerateArgs, matches: &ArgMatches, console: &Console) -> Resu
         return Err(Error::Usage("--json with --chat needs a --prompt".into()));
     }
     let mut show = Show::new(console);
-    let options = SessionOptions {
-        model: args.source.model.clone().unwrap_or_default(),
-        revision: args.source.revision.clone(),
-        adapter: args.source.adapter.clone(),
-        task: None,
-        device: keys::partial(matches)?.device,
-    };
+    let options = args.source.session(None, keys::partial(matches)?.device);
     let session = Session::open(&options, &mut show)?;
     show.clear();
     session.warnings.iter().for_each(|w| console.warn(w));

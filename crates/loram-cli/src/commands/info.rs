@@ -2,7 +2,7 @@
 
 use crate::console::Console;
 use crate::error::Result;
-use crate::format::{count, memory_parts, several};
+use crate::format::{count, memory_parts, numbers, several, shape};
 use crate::keys;
 use crate::model::folder;
 use crate::table::{Side, facts, table};
@@ -68,8 +68,7 @@ fn model(args: &InfoArgs, dir: &Path, settings: &TrainConfig, console: &Console)
         text += "\nlinear layers (target_modules)\n";
         text += &modules(&found.modules);
         if args.layers {
-            let rows: Vec<Vec<String>> =
-                linears.iter().map(|l| vec![l.path.clone(), format!("{} × {}", l.n, l.m)]).collect();
+            let rows: Vec<Vec<String>> = linears.iter().map(|l| vec![l.path.clone(), shape(l.n, l.m)]).collect();
             text += "\n";
             text += &table(&[("path", Side::Left), ("shape", Side::Right)], &rows);
         }
@@ -121,8 +120,7 @@ fn modules(groups: &[ModuleGroup]) -> String {
         .iter()
         .map(|g| {
             let note = if g.output_layer { "not part of all-linear" } else { "" };
-            let shape = format!("{} × {}", g.shape[0], g.shape[1]);
-            vec![g.name.clone(), shape, g.count.to_string(), g.example.clone(), note.into()]
+            vec![g.name.clone(), shape(g.shape[0], g.shape[1]), g.count.to_string(), g.example.clone(), note.into()]
         })
         .collect();
     let heading = [
@@ -133,10 +131,6 @@ fn modules(groups: &[ModuleGroup]) -> String {
         ("", Side::Left),
     ];
     table(&heading, &rows)
-}
-
-fn numbers<T: ToString>(list: &[T]) -> String {
-    list.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn training_text(c: &TrainConfig, lora: Option<&LoraFacts>, m: &MemoryEstimate, length: usize) -> String {
@@ -200,11 +194,8 @@ fn adapter_text(args: &InfoArgs, f: &AdapterFacts, adapter: &Adapter) -> String 
     }
     let mut text = facts(&rows) + "\n" + &modules(&f.modules);
     if args.layers {
-        let rows: Vec<Vec<String>> = adapter
-            .layers
-            .iter()
-            .map(|(p, w)| vec![p.clone(), format!("{} × {}", w.n, w.m), w.r.to_string()])
-            .collect();
+        let rows: Vec<Vec<String>> =
+            adapter.layers.iter().map(|(p, w)| vec![p.clone(), shape(w.n, w.m), w.r.to_string()]).collect();
         text += "\n";
         text += &table(&[("path", Side::Left), ("shape", Side::Right), ("r", Side::Right)], &rows);
     }

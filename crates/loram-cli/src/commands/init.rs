@@ -2,10 +2,10 @@
 
 use crate::console::Console;
 use crate::error::{Error, Result};
-use crate::format::{count, duration};
+use crate::format::{count, duration, shape};
 use crate::keys::{given, partial};
-use crate::model::folder;
-use crate::progress::{Show, layer_bar};
+use crate::model::open_known;
+use crate::progress::{LayerBar, Show};
 use crate::table::{Side, table};
 use clap::{ArgMatches, Args, ValueEnum};
 use loram_core::Statistic;
@@ -63,17 +63,13 @@ pub enum ResidualType {
 pub fn run(args: &InitArgs, matches: &ArgMatches, console: &Console) -> Result<()> {
     let base = match args.model.as_ref().or(args.base.as_ref()) {
         Some(name) => {
-            let dir = folder(name, args.revision.as_deref(), console)?;
-            Some((name.as_str(), ModelConfig::load_known(&dir)?, Checkpoint::open(&dir)?))
+            let (config, checkpoint) = open_known(name, args.revision.as_deref(), console)?;
+            Some((name.as_str(), config, checkpoint))
         }
         None => None,
     };
-    let bar = layer_bar(console);
-    let progress = |done: usize, total: usize, path: &str| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-        bar.set_message(path.to_string());
-    };
+    let bar = LayerBar::new(console);
+    let progress = |done: usize, total: usize, path: &str| bar.show(done, total, path);
     let report = match (&args.from_recipe, &base) {
         (Some(recipe), _) => {
             refuse_keys(matches)?;
@@ -109,7 +105,7 @@ pub fn run(args: &InitArgs, matches: &ArgMatches, console: &Console) -> Result<(
         }
         (None, None) => return Err(Error::Usage("give a model or --from-recipe".into())),
     };
-    bar.finish_and_clear();
+    bar.clear();
     show(args, base.as_ref().map(|b| b.0), &report, console)
 }
 
@@ -157,10 +153,9 @@ fn show(args: &InitArgs, model: Option<&str>, report: &InitReport, console: &Con
             .layers
             .iter()
             .map(|l| {
-                let shape = format!("{} × {}", l.shape[0], l.shape[1]);
                 vec![
                     l.path.clone(),
-                    shape,
+                    shape(l.shape[0], l.shape[1]),
                     l.r.to_string(),
                     format!("{:.4}", l.scaling),
                     number(l.gain),

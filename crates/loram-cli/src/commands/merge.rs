@@ -3,11 +3,11 @@
 use crate::console::Console;
 use crate::error::Result;
 use crate::format::count;
-use crate::model::{base_name, folder};
+use crate::model::{base_name, folder, open};
 use clap::Args;
+use loram_io::Adapter;
 use loram_io::adapter::{MergeOptions, merge_adapter};
 use loram_io::error::human_bytes;
-use loram_io::{Adapter, Checkpoint, ModelConfig};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -34,9 +34,7 @@ pub struct MergeArgs {
 pub fn run(args: &MergeArgs, console: &Console) -> Result<()> {
     let adapter = Adapter::read(folder(&args.adapter, None, console)?)?;
     let name = base_name(args.model.as_deref(), &adapter)?;
-    let dir = folder(&name, args.revision.as_deref(), console)?;
-    let config = ModelConfig::load(&dir)?;
-    let checkpoint = Checkpoint::open(&dir)?;
+    let (config, checkpoint) = open(&name, args.revision.as_deref(), console)?;
     if let Some(hint) = adapter.changed_base_hint() {
         console.warn(hint);
     }

@@ -2,15 +2,14 @@
 
 use crate::console::Console;
 use crate::error::{Error, Result};
-use crate::format::several;
+use crate::format::{several, shape};
 use crate::keys;
-use crate::model::folder;
-use crate::progress::layer_bar;
+use crate::model::open_known;
+use crate::progress::LayerBar;
 use crate::table::{Side, facts, table};
 use clap::{ArgMatches, Args, ValueEnum};
 use loram_core::growth::Knob;
 use loram_io::plan::{Growth, MagnitudePlan, Match, MatchTarget, PlanOptions, PlannedLayer, plan};
-use loram_io::{Checkpoint, ModelConfig};
 use loram_train::TrainConfig;
 use loram_train::config::Layer;
 use serde_json::{Value, json};
@@ -79,8 +78,7 @@ pub fn run(args: &PlanArgs, matches: &ArgMatches, console: &Console) -> Result<(
     if name.is_empty() {
         return Err(Error::Usage("model_name_or_path is missing: give a model folder or a hub id (--model)".into()));
     }
-    let dir = folder(&name, config.revision.as_deref(), console)?;
-    let (known, checkpoint) = (ModelConfig::load_known(&dir)?, Checkpoint::open(&dir)?);
+    let (known, checkpoint) = open_known(&name, config.revision.as_deref(), console)?;
     let [of_a, of_b] = config.factors();
     let options = PlanOptions {
         lora: config.lora_config(),
@@ -92,13 +90,9 @@ pub fn run(args: &PlanArgs, matches: &ArgMatches, console: &Console) -> Result<(
         exact: args.exact,
         matched: args.matched.as_deref().map(MatchTarget::parse).transpose()?,
     };
-    let bar = layer_bar(console);
-    let found = plan(&checkpoint, known.as_ref(), &options, &|done, total, path| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-        bar.set_message(path.to_string());
-    })?;
-    bar.finish_and_clear();
+    let bar = LayerBar::new(console);
+    let found = plan(&checkpoint, known.as_ref(), &options, &|done, total, path| bar.show(done, total, path))?;
+    bar.clear();
     let solved = found.matched.as_ref().map(|m| config.solved(m, args.solve.knob())).transpose()?;
     let mut json = serde_json::to_value(&found).unwrap_or_default();
     json["model"] = json!(name);
@@ -158,7 +152,7 @@ fn layers(layers: &[PlannedLayer]) -> String {
     let row = |l: &PlannedLayer| {
         vec![
             l.path.clone(),
-            format!("{} × {}", l.shape[0], l.shape[1]),
+            shape(l.shape[0], l.shape[1]),
             l.r.to_string(),
             format!("{:.4}", l.scaling),
             short(l.nu_w),

@@ -2,11 +2,11 @@
 
 use crate::console::Console;
 use crate::error::Result;
-use crate::model::folder;
+use crate::model::{folder, open_known};
 use crate::table::{Side, table};
 use clap::Args;
+use loram_io::Adapter;
 use loram_io::verify::{Outcome, verify};
-use loram_io::{Adapter, Checkpoint, ModelConfig};
 
 /// Arguments of `loram verify`.
 #[derive(Debug, Args)]
@@ -22,13 +22,7 @@ pub struct VerifyArgs {
 /// Returns the exit code: 1 if a check fails.
 pub fn run(args: &VerifyArgs, console: &Console) -> Result<i32> {
     let adapter = Adapter::read(folder(&args.adapter, None, console)?)?;
-    let base = match &args.base {
-        None => None,
-        Some(name) => {
-            let dir = folder(name, None, console)?;
-            Some((ModelConfig::load_known(&dir)?, Checkpoint::open(&dir)?))
-        }
-    };
+    let base = args.base.as_ref().map(|name| open_known(name, None, console)).transpose()?;
     let done = verify(&adapter, base.as_ref().map(|(config, checkpoint)| (checkpoint, config.as_ref())))?;
     let text = || {
         let word = |o| match o {

@@ -1,0 +1,57 @@
+//! The console examples of the documentation, run as they stand there. `TRYCMD=overwrite` writes the program's output
+//! into the pages; put wildcards (`[..]`, `...`) back where numbers vary.
+
+use loram_io::testing::repo_root;
+use std::fs;
+use std::os::unix::fs::symlink;
+
+/// Files that the examples name, beside those of the repository.
+const FILES: [(&str, &str); 14] = [
+    (
+        "train.jsonl",
+        "{\"prompt\": \"name : Aromi | area : riverside =>\", \"completion\": \" Aromi is on the riverside.\"}\n",
+    ),
+    ("unknown.yaml", "model: assets/tiny-llama-en\nlerning_rate: 1e-4\n"),
+    ("eight.yaml", "model: assets/tiny-llama-en\nr: eight\n"),
+    ("twice.yaml", "model: a\nmodel_name_or_path: b\n"),
+    ("broken.yaml", "model: a\nr: 8: 9\n"),
+    ("train.csv", "prompt,completion\n"),
+    ("cut.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\", \"completion\"\n"),
+    ("number.jsonl", "{\"prompt\": \"a\", \"completion\": 5}\n"),
+    ("empty.jsonl", ""),
+    ("columns.jsonl", "{\"question\": \"a\", \"answer\": \"b\"}\n"),
+    ("mixed.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\", \"answer\": \"b\"}\n"),
+    (
+        "chat.jsonl",
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}\n",
+    ),
+    ("one-label.jsonl", "{\"text\": \"a\", \"label\": \"x\"}\n{\"text\": \"b\", \"label\": \"x\"}\n"),
+    ("scores.jsonl", "{\"text\": \"a\", \"label\": 3}\n{\"text\": \"b\", \"label\": 3.5}\n"),
+];
+
+#[test]
+fn console_examples_of_the_documentation() {
+    let (root, room) = (repo_root(), tempfile::tempdir().unwrap());
+    for folder in ["assets", "examples"] {
+        symlink(root.join(folder), room.path().join(folder)).unwrap();
+    }
+    for (name, text) in FILES {
+        fs::write(room.path().join(name), text).unwrap();
+    }
+    let train = |args: &[&str]| {
+        let few = ["--max-steps", "2", "--sample-prompts", "0", "--quiet"];
+        let mut command = assert_cmd::Command::cargo_bin("loram").unwrap();
+        command.current_dir(room.path()).arg("train").args(args).args(few).assert().success();
+    };
+    train(&["examples/quickstart.yaml", "--eval-strategy", "no"]);
+    let mine = ["--data", "train.jsonl", "-o", "runs/mine", "--r", "16", "--save-steps", "1"];
+    train(&[&["--model", "assets/tiny-llama-en"], &mine[..]].concat());
+
+    // trycmd runs commands in the current directory; all other tests here name theirs
+    std::env::set_current_dir(room.path()).unwrap();
+    let cases = trycmd::TestCases::new();
+    cases.register_bin("loram", std::path::Path::new(env!("CARGO_BIN_EXE_loram")));
+    cases.env("HF_HUB_OFFLINE", "1").env("HF_HOME", room.path().join("hub").display().to_string());
+    cases.case(root.join("README.md")).case(root.join("docs/*.md"));
+    cases.run();
+}
