@@ -119,7 +119,7 @@ fn on_data(
 ) -> Result<InitReport> {
     let scheme = settings.scheme()?;
     if residual.is_some() && !scheme.info().changes_base {
-        let what = format!("`{scheme}` does not change the base model: leave --residual away");
+        let what = format!("`{scheme}` does not change the base model: there is no residual to write");
         return Err(Error::Usage(what));
     }
     let mut progress = Show::new(console);

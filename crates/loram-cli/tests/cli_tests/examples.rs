@@ -55,3 +55,13 @@ fn console_examples_of_the_documentation() {
     cases.case(root.join("README.md")).case(root.join("docs/*.md"));
     cases.run();
 }
+
+#[test]
+fn generated_pages_are_what_the_program_prints() {
+    for page in ["commands", "configuration", "schemes"] {
+        let run = assert_cmd::Command::cargo_bin("loram").unwrap().args(["docs", page]).assert().success();
+        let stored = fs::read_to_string(repo_root().join(format!("docs/{page}.md"))).unwrap();
+        let same = String::from_utf8_lossy(&run.get_output().stdout) == stored;
+        assert!(same, "docs/{page}.md has drifted: loram docs {page} > docs/{page}.md");
+    }
+}

@@ -197,7 +197,7 @@ fn memory_that_is_not_there() {
 }
 
 #[test]
-fn starts() {
+fn initialisation() {
     let room = Room::new();
     let model = llama();
     let gpt = room.model("gpt", &["config.json"]);
@@ -219,7 +219,7 @@ fn starts() {
         ])
         .assert()
         .success()
-        .stderr(predicate::str::contains("does not run"));
+        .stderr(predicate::str::contains("cannot run this architecture"));
     let auto = ["init", &model, "-o", "out", "--gain", "auto", "--calibration-data", "demo:restaurants?n=8"];
     room.refuses(&auto, &["`auto`", "--learning-rate"]);
     room.refuses(&["init", &model, "-o", "out", "--gain", "auto", "--learning-rate", "1e-3"], &["--calibration-data"]);
