@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 use crate::progress::Show;
 use clap::Args;
 use loram_io::{Adapter, Checkpoint, ModelConfig};
-use loram_train::SessionOptions;
-use loram_train::config::{DeviceKind, TaskKind};
+use loram_train::config::DeviceKind;
+use loram_train::{Objective, SessionOptions};
 use std::path::PathBuf;
 
 /// The model of a command, and optionally an adapter for it.
@@ -27,7 +27,7 @@ pub struct ModelArgs {
 
 impl ModelArgs {
     /// The options that open these for evaluation or generation.
-    pub fn session(&self, task: Option<TaskKind>, device: DeviceKind) -> SessionOptions {
+    pub fn session(&self, task: Option<&'static dyn Objective>, device: DeviceKind) -> SessionOptions {
         SessionOptions {
             model: self.model.clone().unwrap_or_default(),
             revision: self.revision.clone(),
