@@ -38,7 +38,7 @@ fn a_scheme_need_not_be_registered() {
     let options = SchemeOptions { init_scale_a: 2.0, ..SchemeOptions::default().with("divisor", "7") };
     let spec = SchemeSpec::new(&MEAN, &options).unwrap();
     assert_eq!((spec.to_string(), spec.sums_suffice(), spec.statistic()), ("mean".into(), true, Statistic::None));
-    let made = initialize(&spec, MatRef { data: &values, rows: 3, cols: 2 }, &plan(), 0).unwrap();
+    let made = initialize(&spec, StoredWeight::of(&values, 3, 2), &plan(), 0).unwrap();
     assert_eq!((made.factors.a, made.factors.b), (vec![1.0; 2], vec![0.0; 3]));
     assert!(!made.changes_base && made.recipe.scheme == "mean");
     let sums = initialize(&spec, LayerInput::sums((21.0, 91.0)), &plan(), 0).unwrap();
