@@ -1,11 +1,8 @@
 //! How the bytes of a weight become values.
 
-use super::sums::{Sums, prefetch};
+use super::sums::{PIECE, Sums, prefetch};
 use std::fmt::Debug;
 use std::ops::Range;
-
-/// Values that are summed at a time, few enough for the first cache.
-const PIECE: usize = 1024;
 
 /// A format in which weights are stored. A new format is a file beside this one with [`decode`](WeightFormat::decode);
 /// sums, panels, tiles and gathers are compiled from it once for each format, for the vector unit of the machine, so
@@ -33,10 +30,11 @@ pub trait WeightFormat: Debug + Send + Sync {
     /// values can be summed without a copy.
     #[inline(always)]
     fn add_to(&self, first: usize, bytes: &[u8], sums: &mut Sums) {
-        let mut piece = [0.0; PIECE];
-        let piece = &mut piece[..self.values_in(bytes.len())];
-        self.decode(first, bytes, piece);
-        sums.add(piece, |x| x);
+        sums.add_decoded(
+            self.values_in(bytes.len()),
+            #[inline(always)]
+            |piece| self.decode(first, bytes, piece),
+        );
     }
 
     /// Number of values in so many bytes.

@@ -4,6 +4,9 @@
 /// addition, a whole number of vectors on every machine.
 const LANES: usize = 32;
 
+/// Values that are summed at a time, few enough for the first cache.
+pub(super) const PIECE: usize = 1024;
+
 /// How far ahead of the sums the values are fetched, in bytes.
 const AHEAD: usize = 16 << 10;
 
@@ -25,6 +28,13 @@ pub(super) fn prefetch(bytes: &[u8], from: usize, len: usize) {
 /// Partial sums Σx and Σx² in f64.
 #[derive(Debug)]
 pub struct Sums {
+    lanes: Lanes,
+    /// Values on their way into the sums.
+    piece: [f32; PIECE],
+}
+
+#[derive(Debug)]
+struct Lanes {
     sum: [f64; LANES],
     squares: [f64; LANES],
 }
@@ -32,12 +42,32 @@ pub struct Sums {
 impl Sums {
     #[inline(always)]
     pub(super) fn new() -> Sums {
-        Sums { sum: [0.0; LANES], squares: [0.0; LANES] }
+        Sums { lanes: Lanes { sum: [0.0; LANES], squares: [0.0; LANES] }, piece: [0.0; PIECE] }
     }
 
     /// Adds values. Which lane a value is added to counts from the beginning of each call.
     #[inline(always)]
     pub fn add<T: Copy>(&mut self, x: &[T], to_f32: impl Fn(T) -> f32) {
+        self.lanes.add(x, to_f32);
+    }
+
+    /// Adds `len` values, at most 1024, that `decode` writes.
+    #[inline(always)]
+    pub fn add_decoded(&mut self, len: usize, decode: impl FnOnce(&mut [f32])) {
+        let piece = &mut self.piece[..len];
+        decode(piece);
+        self.lanes.add(piece, |x| x);
+    }
+
+    #[inline(always)]
+    pub(super) fn total(&self) -> (f64, f64) {
+        (self.lanes.sum.iter().sum(), self.lanes.squares.iter().sum())
+    }
+}
+
+impl Lanes {
+    #[inline(always)]
+    fn add<T: Copy>(&mut self, x: &[T], to_f32: impl Fn(T) -> f32) {
         let (whole, rest) = x.as_chunks::<LANES>();
         let mut last = [0.0; LANES];
         last.iter_mut().zip(rest).for_each(|(o, x)| *o = to_f32(*x));
@@ -51,10 +81,6 @@ impl Sums {
             add_lanes(&mut sum, &mut squares, |l| last[l]);
         }
         (self.sum, self.squares) = (sum, squares);
-    }
-
-    pub(super) fn total(&self) -> (f64, f64) {
-        (self.sum.iter().sum(), self.squares.iter().sum())
     }
 }
 
