@@ -12,7 +12,7 @@ pub(crate) struct LayerWeight {
 }
 
 impl LayerWeight {
-    /// The weight of a module; an output layer that is tied to the embedding is the embedding.
+    /// Finds the weight of a module; the weight of an output layer that is tied to the embedding is the embedding.
     pub fn find(ckpt: &Checkpoint, names: &TensorNames, path: &str) -> Result<LayerWeight> {
         let stored = |path: &str| names.stored(&format!("{path}.weight"));
         let own = stored(path);

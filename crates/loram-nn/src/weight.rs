@@ -1,4 +1,4 @@
-//! Frozen matrices, in the type in which the checkpoint stores them.
+//! Frozen matrices, in the format in which the checkpoint stores them.
 
 use crate::cuda;
 use crate::kernels::Real;
