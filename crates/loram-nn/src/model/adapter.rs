@@ -110,10 +110,12 @@ impl Model {
         if tied_head {
             tracing::info!("lm_head shares the embedding's weight: the initial product is subtracted from a copy");
         }
+        let original = weight.clone();
         weight.change(|w| {
             use crate::kernels::gemm::{View, ViewMut, gemm};
             gemm(ViewMut::new(w, n, m), true, -s as f32, View::new(b, n, r), View::new(a, r, m));
         });
+        self.originals.keep_weight(format!("{path}.weight"), &original);
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ mod pass;
 mod stack;
 mod train;
 mod trained;
+mod without_adapters;
 
 pub use adapter::Lora;
 pub use generate::Generator;
@@ -28,6 +29,7 @@ use load::Loader;
 use loram_core::LinearInfo;
 use loram_io::{Checkpoint, ModelConfig};
 use parts::{Part, PartMut};
+use without_adapters::Originals;
 
 /// The kind of head that a model is loaded with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +73,8 @@ pub struct Model {
     options: LoadOptions,
     /// `lm_head` shares the embedding.
     tied: bool,
+    /// Base tensors before they were changed or trained.
+    originals: Originals,
 }
 
 impl Model {
@@ -92,7 +96,8 @@ impl Model {
                 (Box::new(loader.encoder(c)?), head, false)
             }
         };
-        Ok(Model { backbone, head, params: Params::default(), options: *options, tied })
+        let (params, originals) = (Params::default(), Originals::default());
+        Ok(Model { backbone, head, params, options: *options, tied, originals })
     }
 
     /// The options that the model was loaded with.

@@ -52,6 +52,9 @@ impl Model {
             {
                 let shape = [w.rows(), w.cols()];
                 let value = w.to_tensor(compute);
+                if kind == ParamKind::Saved {
+                    self.originals.keep_weight(format!("{path}.weight"), w);
+                }
                 *source = Trainable::Param(self.params.add(format!("{path}.weight"), kind, &shape, value));
             }
             for (vector, suffix) in [(norm, "weight"), (bias, "bias")] {
@@ -59,6 +62,9 @@ impl Model {
                     && let Trainable::Frozen(v) = source
                 {
                     let value = v.clone();
+                    if kind == ParamKind::Saved {
+                        self.originals.keep_vector(format!("{path}.{suffix}"), v);
+                    }
                     let shape = [value.cols()];
                     *source = Trainable::Param(self.params.add(format!("{path}.{suffix}"), kind, &shape, value));
                 }

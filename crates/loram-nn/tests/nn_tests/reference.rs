@@ -214,15 +214,152 @@ fn initial_product_as_branch_or_in_the_weight() {
     }
 }
 
+/// Without adapters a model gives the bits of its base, and with them again those from before: also where an initial product
+/// was subtracted from weights or is subtracted in every pass, and beside modules that are fully trained.
+#[test]
+fn without_adapters() {
+    for (name, compute, saved) in [
+        ("llama", Compute::F32, "model.norm"),
+        ("llama-untied", Compute::F64, "lm_head"),
+        ("llama-sharded", Compute::F32, "embed_tokens"),
+        ("qwen2", Compute::F32, "v_proj"),
+        ("bert", Compute::F32, "classifier"),
+    ] {
+        let reference = Reference::read(name);
+        let batch = reference.batch();
+        let mut model = reference.model(name, compute, false);
+        let base = model.logits(&batch).unwrap();
+        assert_eq!(
+            model.without_adapters(|m| m.logits(&batch)).unwrap().unwrap(),
+            base,
+            "{name}: nothing to switch off"
+        );
+
+        let layers = reference.layers();
+        assert!(layers.len() > 2);
+        let saved = model.add_module_to_save(saved).unwrap();
+        for (i, (path, n, m)) in layers.iter().filter(|l| !saved.contains(&l.0)).enumerate() {
+            let random = |len: usize, k: usize| (0..len).map(|j| ((j * 7 + k) % 11) as f32 * 0.02 - 0.1).collect();
+            let initial = Factors { n: *n, m: *m, r: 2, a: random(2 * m, i), b: random(2 * n, i + 3) };
+            let residual = i % 2 == 0;
+            if residual {
+                // twice: the weight of the checkpoint counts, not the one before the last change
+                model.subtract_product(path, &initial, 0.25).unwrap();
+                model.subtract_product(path, &initial, 0.25).unwrap();
+            }
+            let factors = initial.clone();
+            let initial = (!residual).then_some(initial);
+            let lora = Lora { factors, scaling: 0.5, dropout: 0.0, train_a: true, train_b: true, initial };
+            model.attach(path, lora).unwrap();
+        }
+        for p in model.params_mut().iter_mut() {
+            let moved: Vec<f32> = p.value.to_f32_vec().iter().map(|x| x * 1.25 + 0.01).collect();
+            p.value.copy_from_f32(&moved);
+        }
+        let step = |model: &mut Model| {
+            model.params_mut().zero_grads();
+            let loss = model.forward_backward(&batch, &mut *reference.loss(), 1.0, 7).unwrap().loss_sum;
+            (loss, model.params().iter().map(|p| p.grad.to_f64_vec()).collect::<Vec<_>>())
+        };
+        let (with, trained) = (model.logits(&batch).unwrap(), step(&mut model));
+        assert!(with != base, "{name}: adapters change nothing");
+        for _ in 0..2 {
+            assert_eq!(model.without_adapters(|m| m.logits(&batch)).unwrap().unwrap(), base, "{name}: off");
+            assert_eq!(model.logits(&batch).unwrap(), with, "{name}: on again");
+            assert!(step(&mut model) == trained, "{name}: training after it");
+        }
+    }
+    let mut full = Reference::read("llama").model("llama", Compute::F32, false);
+    full.full_finetune();
+    assert!(full.without_adapters(|_| ()).unwrap_err().to_string().contains("fully fine-tuned"));
+}
+
+/// A loss whose gradient needs all rows of a sequence: −log σ of the difference between the log-likelihoods of two halves of a
+/// batch, as preference losses have it.
+#[derive(Debug)]
+struct Preference {
+    labels: Vec<i64>,
+    /// Rows of the first half of the sequences.
+    first: usize,
+    /// log-likelihoods of both halves, from the pass without gradients.
+    found: [f64; 2],
+    loss: f64,
+}
+
+impl Loss for Preference {
+    fn rows(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn counts(&self, row: usize) -> bool {
+        self.labels[row] != IGNORE
+    }
+
+    fn counted(&self) -> usize {
+        1
+    }
+
+    fn needs_all_rows(&self) -> bool {
+        true
+    }
+
+    fn chunk(&mut self, logits: &mut Tensor, rows: &[usize], scale: f64, grad: bool) -> loram_nn::Result<()> {
+        let vocab = logits.cols();
+        let (found, first) = (self.found, self.first);
+        let slope = 1.0 / (1.0 + (found[0] - found[1]).exp());
+        for (values, &row) in logits.as_mut_slice::<f64>().chunks_exact_mut(vocab).zip(rows) {
+            let label = self.labels[row] as usize;
+            let total: f64 = values.iter().map(|x| x.exp()).sum();
+            if !grad {
+                self.found[usize::from(row >= first)] += values[label] - total.ln();
+                continue;
+            }
+            // d loss/d log-likelihood is −slope for the first half and slope for the second
+            let weight = scale * if row < first { slope } else { -slope };
+            for (i, x) in values.iter_mut().enumerate() {
+                *x = weight * (x.exp() / total - f64::from(u8::from(i == label)));
+            }
+        }
+        self.loss = (1.0 + (self.found[1] - self.found[0]).exp()).ln();
+        Ok(())
+    }
+
+    fn take(&mut self) -> BatchLoss {
+        self.found = [0.0; 2];
+        BatchLoss { loss_sum: std::mem::take(&mut self.loss), counted: 1, correct: 0 }
+    }
+}
+
+/// A loss over whole sequences from outside the crate: gradients against central differences.
+#[test]
+fn loss_that_needs_all_rows() {
+    let reference = Reference::read("llama-untied");
+    let batch = reference.batch();
+    let first = batch.lengths[..batch.lengths.len() / 2].iter().sum();
+    let mut labels = reference.whole("labels").unwrap();
+    // few tokens, so that the difference stays where the sigmoid has a slope
+    labels.iter_mut().enumerate().filter(|(i, _)| i % 5 != 0).for_each(|(_, l)| *l = IGNORE);
+    let loss = || Preference { labels: labels.clone(), first, found: [0.0; 2], loss: 0.0 };
+    let make = || Box::new(loss()) as Box<dyn Loss>;
+    let model = reference.model("llama-untied", Compute::F64, false);
+    check_gradients(&make, "preference", model, &batch, |model, batch| {
+        model.evaluate(batch, &mut *make()).unwrap().loss.loss_sum
+    });
+}
+
 /// Gradients of every parameter in full fine-tuning against central differences, in double precision.
 #[test]
 fn full_fine_tuning_gradients() {
     for name in ["llama-untied", "qwen3", "bert", "roberta", "distilbert"] {
         let reference = Reference::read(name);
         let batch = reference.batch();
-        check_gradients(&reference, name, reference.model(name, Compute::F64, false), &batch, |model, batch| {
-            model.evaluate(batch, &mut *reference.loss()).unwrap().loss.loss_sum
-        });
+        check_gradients(
+            &|| reference.loss(),
+            name,
+            reference.model(name, Compute::F64, false),
+            &batch,
+            |model, batch| model.evaluate(batch, &mut *reference.loss()).unwrap().loss.loss_sum,
+        );
     }
 }
 
@@ -256,21 +393,21 @@ fn dropout_within_the_model() {
         assert_eq!(a, b);
         let [a, b] = [train(&mut without, &batch), train(&mut with, &batch)];
         assert!((a - b).abs() > 1e-6 * a.abs(), "{name}: dropout changes nothing");
-        check_gradients(&reference, name, with, &batch, train);
-        check_gradients(&reference, name, load(true, true), &batch, train);
+        check_gradients(&|| reference.loss(), name, with, &batch, train);
+        check_gradients(&|| reference.loss(), name, load(true, true), &batch, train);
     }
 }
 
 /// Compares gradients of every parameter in a training pass of seed 7 with differences of `loss`.
 fn check_gradients(
-    reference: &Reference,
+    targets: &dyn Fn() -> Box<dyn Loss>,
     name: &str,
     mut model: Model,
     batch: &Batch,
     loss: impl Fn(&mut Model, &Batch) -> f64,
 ) {
     model.full_finetune();
-    model.forward_backward(batch, &mut *reference.loss(), 1.0, 7).unwrap();
+    model.forward_backward(batch, &mut *targets(), 1.0, 7).unwrap();
     let grads: Vec<(String, Vec<f64>)> = model.params().iter().map(|p| (p.name.clone(), p.grad.to_f64_vec())).collect();
     for (param, grad) in grads {
         // the entry with the largest gradient, and one more
