@@ -16,7 +16,7 @@ const BETWEEN_LINES: Duration = Duration::from_secs(10);
 /// An observer that writes to the console.
 pub struct Show<'a> {
     console: &'a Console,
-    /// The stage at hand, and its bar.
+    /// The current stage and its bar.
     stage: Option<(Stage, ProgressBar)>,
     /// The bar of the training steps.
     steps: Option<ProgressBar>,
@@ -223,7 +223,7 @@ fn one_line(text: &str) -> String {
     }
 }
 
-/// The figures of an evaluation on one line.
+/// The metrics of an evaluation on one line.
 pub fn figures(m: &Metrics) -> String {
     let one = |(metric, x): (Metric, f64)| match (metric.short?, metric.percent) {
         (name, true) => Some(format!("{name} {:.2} %", 100.0 * x)),

@@ -100,12 +100,12 @@ pub fn run(args: &PlanArgs, matches: &ArgMatches, console: &Console) -> Result<(
     console.result(|| text(&name, &found, solved.as_ref(), args), &json)
 }
 
-/// The same run in other words, as a configuration.
+/// Prints an equivalent configuration.
 fn rewrite(args: &PlanArgs, config: &TrainConfig, console: &Console) -> Result<()> {
     let wanted = Layer::from_settings(&args.rewrite)?.values;
     let new = config.rewritten(&wanted)?;
     new.notes.iter().for_each(|n| console.warn(n));
-    let head = "# an equal run: the same ΔW at every step\n";
+    let head = "# an equivalent run: the same ΔW at every step\n";
     let json = json!({ "config": new.config.to_json(), "notes": new.notes });
     console.result(|| new.config.to_short_yaml(head), &json)
 }
@@ -167,7 +167,7 @@ fn layers(layers: &[PlannedLayer]) -> String {
     table(&heading, &layers.iter().map(row).collect::<Vec<_>>())
 }
 
-/// What holds for all layers together: gains, and what is possible at most.
+/// Mean gains of all layers, and upper limits.
 fn summary(layers: &[PlannedLayer]) -> String {
     let mean = |of: &dyn Fn(&PlannedLayer) -> f64| layers.iter().map(of).sum::<f64>() / layers.len().max(1) as f64;
     let exact = match layers.iter().all(|l| l.gains.exact.is_some()) {
@@ -182,7 +182,7 @@ fn summary(layers: &[PlannedLayer]) -> String {
         (
             "at most",
             format!(
-                "s⁴k₁ = {} for a start of W's own magnitude; an update of rank 2r holds up to {:.0} % of a random gradient",
+                "s⁴k₁ = {} for an initialisation of W's own magnitude; an update of rank 2r holds up to {:.0} % of a random gradient",
                 short(mean(&|l| l.largest_k1)),
                 100.0 * mean(&|l| l.rank_share)
             ),
@@ -205,14 +205,14 @@ fn schemes(p: &MagnitudePlan) -> String {
     }
     let step = if p.optimizer == "sgd" { "‖step‖/‖W‖ (ν[∇W] = 1)" } else { "‖step‖/‖W‖" };
     let heading =
-        [("  scheme", Side::Left), ("s⁴k₁", Side::Right), (step, Side::Right), ("lr that moves as far", Side::Right)];
+        [("  scheme", Side::Left), ("s⁴k₁", Side::Right), (step, Side::Right), ("equivalent lr", Side::Right)];
     table(&heading, &rows)
 }
 
 fn matched(m: &Match, solved: &serde_json::Map<String, Value>) -> String {
     let keys: Vec<String> = solved.iter().map(|(k, v)| format!("{k}: {}", loram_train::config::yaml(v))).collect();
     format!(
-        "\n# moves as far in its first step as {} at {:e} (‖step‖/‖W‖ = {})\n{}\n",
+        "\n# the same size of the first step as {} at {:e} (‖step‖/‖W‖ = {})\n{}\n",
         m.scheme,
         m.lr,
         short(m.step_relative),

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 /// Files that the examples name, beside those of the repository.
-const FILES: [(&str, &str); 14] = [
+const FILES: [(&str, &str); 16] = [
     (
         "train.jsonl",
         "{\"prompt\": \"name : Aromi | area : riverside =>\", \"completion\": \" Aromi is on the riverside.\"}\n",
@@ -25,6 +25,8 @@ const FILES: [(&str, &str); 14] = [
         "chat.jsonl",
         "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}\n",
     ),
+    ("labels.jsonl", "{\"text\": \"a\", \"label\": \"negative\"}\n{\"text\": \"b\", \"label\": \"positive\"}\n"),
+    ("labels-eval.jsonl", "{\"text\": \"a\", \"label\": \"neutral\"}\n"),
     ("one-label.jsonl", "{\"text\": \"a\", \"label\": \"x\"}\n{\"text\": \"b\", \"label\": \"x\"}\n"),
     ("scores.jsonl", "{\"text\": \"a\", \"label\": 3}\n{\"text\": \"b\", \"label\": 3.5}\n"),
 ];
