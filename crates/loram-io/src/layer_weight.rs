@@ -2,16 +2,21 @@
 
 use crate::config::TensorNames;
 use crate::{Checkpoint, Error, Result, TensorRef};
-use loram_core::{Initialization, LayerInput, LayerPlan, SchemeSpec, StoredWeight, initialize};
+use loram_core::StoredWeight;
 
 /// Where a layer's weight is.
-pub(crate) struct LayerWeight {
-    pub tensor: TensorRef,
+pub struct LayerWeight {
+    pub(crate) tensor: TensorRef,
     /// Stored as (in, out): GPT-2's `Conv1D`.
     transposed: bool,
 }
 
 impl LayerWeight {
+    /// The weight (n, m) in a tensor.
+    pub(crate) fn plain(tensor: TensorRef) -> LayerWeight {
+        LayerWeight { tensor, transposed: false }
+    }
+
     /// Finds the weight of a module; the weight of an output layer that is tied to the embedding is the embedding.
     pub fn find(ckpt: &Checkpoint, names: &TensorNames, path: &str) -> Result<LayerWeight> {
         let stored = |path: &str| names.stored(&format!("{path}.weight"));
@@ -22,7 +27,7 @@ impl LayerWeight {
     }
 
     /// The values (outputs, inputs) in f32, row-major.
-    pub fn values(&self) -> Result<Vec<f32>> {
+    pub(crate) fn values(&self) -> Result<Vec<f32>> {
         let values = self.tensor.to_f32()?;
         if !self.transposed {
             return Ok(values);
@@ -31,17 +36,13 @@ impl LayerWeight {
         Ok(transposed(&values, m, n))
     }
 
-    /// Initialises the layer: from its file where one pass is all it takes, else from the values in place.
-    pub fn start(&self, plan: &LayerPlan, scheme: &SchemeSpec, seed: u64) -> Result<Initialization> {
-        if scheme.one_pass() && !self.transposed && self.tensor.shape() == [plan.n, plan.m] {
-            let layer = LayerInput::read(scheme, &self.tensor.in_file()?, plan, seed)?;
-            return Ok(initialize(scheme, layer, plan, seed)?);
-        }
-        Ok(self.with(plan.n, plan.m, |w| initialize(scheme, w, plan, seed))??)
+    /// Returns whether the weight is stored as (n, m), not transposed and not of another shape.
+    pub(crate) fn is_in_order(&self, n: usize, m: usize) -> bool {
+        !self.transposed && self.tensor.shape() == [n, m]
     }
 
     /// Works on the weight (n, m) in place; transposed weights are copied. An error when the weight has another shape.
-    pub fn with<R>(&self, n: usize, m: usize, work: impl FnOnce(StoredWeight<'_>) -> R) -> Result<R> {
+    pub(crate) fn with<R>(&self, n: usize, m: usize, work: impl FnOnce(StoredWeight<'_>) -> R) -> Result<R> {
         let stored = if self.transposed { [m, n] } else { [n, m] };
         if self.tensor.shape() != stored {
             let what = format!("expected shape {stored:?}, found {:?}", self.tensor.shape());

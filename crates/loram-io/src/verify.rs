@@ -3,7 +3,7 @@
 
 use crate::adapter::{Adapter, AdapterForm, RECIPE_FILE, Recipe};
 use crate::config::TensorNames;
-use crate::init::{again, from_base};
+use crate::init::{from_base, reproduce_layer};
 use crate::{Checkpoint, ModelConfig, Result};
 use loram_core::{LayerRecipe, SchemeSpec, Statistic, from_recipe};
 use serde::Serialize;
@@ -105,7 +105,7 @@ fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> 
         }
         let init = match (from_recipe(layer), base) {
             (Some(init), _) => init,
-            (None, Some(_)) => again(layer, recipe, adapter.config.use_rslora, base)?,
+            (None, Some(_)) => reproduce_layer(layer, recipe, adapter.config.use_rslora, base)?,
             (None, None) => {
                 let detail = format!("`{}` starts are made from the base's weights: give --base", layer.scheme);
                 return Ok(Check { name, outcome: Outcome::Skipped, detail });

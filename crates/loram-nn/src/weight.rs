@@ -60,6 +60,14 @@ impl Weight {
         Weight { rows, cols, data: Data::Values(Arc::new(values)), resident: cuda::Resident::default() }
     }
 
+    /// The tensor of a checkpoint that it is, unless its values are in memory.
+    pub fn tensor(&self) -> Option<&TensorRef> {
+        match &self.data {
+            Data::Mapped(t) => Some(t),
+            _ => None,
+        }
+    }
+
     /// Output features.
     pub fn rows(&self) -> usize {
         self.rows

@@ -90,7 +90,11 @@ impl MagnitudeMeter {
     /// weights that cannot be read.
     pub fn new(adaptation: &Adaptation, ckpt: &Checkpoint, config: &ModelConfig) -> Result<MagnitudeMeter> {
         let norms = weight_norms(ckpt, config, adaptation.layers.values().map(|l| &l.plan))?;
-        let layer = |(l, norms): (&AdaptedLayer, _)| MeteredLayer { plan: l.plan.clone(), init: l.init(), norms };
+        let layer = |(l, norms): (&AdaptedLayer, _)| MeteredLayer {
+            plan: l.plan.clone(),
+            init: adaptation.initial(&l.plan.path),
+            norms,
+        };
         Ok(MagnitudeMeter { layers: adaptation.layers.values().zip(norms).map(layer).collect(), before: Vec::new() })
     }
 

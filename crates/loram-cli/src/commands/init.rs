@@ -10,7 +10,7 @@ use crate::table::{Side, table};
 use clap::{ArgMatches, Args, ValueEnum};
 use loram_core::Statistic;
 use loram_io::error::human_bytes;
-use loram_io::init::{InitOptions, InitReport, Residual, init_to, remake, write_residual};
+use loram_io::init::{BaseName, InitOptions, InitReport, Residual, init_to, reproduce, write_residual};
 use loram_io::{AdapterForm, Checkpoint, DType, ModelConfig};
 use loram_train::adapt::init_on_data;
 use loram_train::config;
@@ -74,20 +74,14 @@ pub fn run(args: &InitArgs, matches: &ArgMatches, console: &Console) -> Result<(
         (Some(recipe), _) => {
             refuse_keys(matches)?;
             let base = base.as_ref().map(|(name, config, checkpoint)| (checkpoint, config.as_ref(), *name));
-            remake(recipe, base, &args.output, &progress)?
+            reproduce(recipe, base, &args.output, &progress)?
         }
         (None, Some((name, config, checkpoint))) => {
             if config.is_none() {
                 console.say(format!("{name}: loram cannot run this architecture; modules are named after its tensors"));
             }
             let mut settings = partial(matches)?;
-            let options = InitOptions {
-                lora: settings.lora_config(),
-                scheme: settings.scheme()?,
-                seed: settings.seed,
-                base_model: name.to_string(),
-                revision: args.revision.clone(),
-            };
+            let options = InitOptions { lora: settings.lora_config(), scheme: settings.scheme()?, seed: settings.seed };
             let rated = ["learning_rate", "lr_a", "set"].iter().any(|key| given(matches, key));
             if options.scheme.behaviour().first_step && !rated {
                 let what = "gain: `auto` depends on the learning rate of the training run: give --learning-rate";
@@ -96,7 +90,8 @@ pub fn run(args: &InitArgs, matches: &ArgMatches, console: &Console) -> Result<(
             let dtype = (args.residual_dtype == ResidualType::Float32).then_some(DType::F32);
             let residual = args.residual.as_ref().map(|to| Residual { to, dtype });
             if options.scheme.statistic() == Statistic::None {
-                init_to(checkpoint, config.as_ref(), &options, &args.output, residual, &progress)?
+                let base = BaseName { name, revision: args.revision.as_deref() };
+                init_to(checkpoint, config.as_ref(), &options, base, &args.output, residual, &progress)?
             } else {
                 settings.model_name_or_path = name.to_string();
                 settings.revision.clone_from(&args.revision);

@@ -1,68 +1,86 @@
 //! Layers side by side, their results in order.
 
-use crate::{Error, Result};
+use crate::Result;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Whose result is taken next.
-struct Turn<F> {
+struct Turn<T> {
     next: usize,
-    failed: Option<Error>,
-    take: F,
+    made: Option<Result<T>>,
+    /// Nothing is taken any more: a thread or `take` failed, or all is done.
+    stopped: bool,
 }
 
-/// Calls `make` for every item, as many at a time as there are threads, and gives the results to `take` in the order of
-/// the items: a thread whose item is not next waits, so that no more results than threads exist. The error is that of the
-/// first item that fails, whatever the number of threads; items after it are not begun, or are in vain.
-pub fn each<I: Sync, T>(
+/// Calls `make` for every item, as many at a time as there are threads, and gives the results to `take` on the calling
+/// thread, in the order of the items: a thread whose item is not next waits, so that no more results exist than threads
+/// and one. The error is that of the first item that fails, whatever the number of threads; items after it are not begun,
+/// or are in vain.
+pub fn each<I: Sync, T: Send>(
     items: &[I],
     make: impl Fn(&I) -> Result<T> + Sync,
-    take: impl FnMut(usize, T) -> Result<()> + Send,
+    mut take: impl FnMut(usize, T) -> Result<()>,
 ) -> Result<()> {
     let begun = AtomicUsize::new(0);
-    let turn = Mutex::new(Turn { next: 0, failed: None, take });
-    let passed = Condvar::new();
+    let turn = Mutex::new(Turn { next: 0, made: None, stopped: false });
+    let changed = Condvar::new();
     // threads of our own: a thread of the pool that waits for a part of its layer would begin another layer meanwhile
     let work = || {
-        let _end = Wake(&turn, &passed);
+        let _stop = StopOnPanic(&turn, &changed);
         loop {
             let i = begun.fetch_add(1, Ordering::Relaxed);
             let Some(item) = items.get(i) else { break };
             let made = make(item);
-            let waiting = |t: &mut Turn<_>| t.next != i && t.failed.is_none();
-            let mut turn = passed.wait_while(lock(&turn), waiting).unwrap_or_else(PoisonError::into_inner);
-            if turn.failed.is_some() {
+            let waiting = |t: &mut Turn<T>| !(t.stopped || t.next == i && t.made.is_none());
+            let mut turn = changed.wait_while(lock(&turn), waiting).unwrap_or_else(PoisonError::into_inner);
+            if turn.stopped {
                 break;
             }
-            if let Err(e) = made.and_then(|made| (turn.take)(i, made)) {
-                turn.failed = Some(e);
-            }
-            turn.next += 1;
+            turn.made = Some(made);
             drop(turn);
-            passed.notify_all();
+            changed.notify_all();
         }
     };
     std::thread::scope(|scope| {
+        let _stop = Stop(&turn, &changed);
         for _ in 0..rayon::current_num_threads().min(items.len()) {
             scope.spawn(work);
         }
-    });
-    let turn = turn.into_inner().unwrap_or_else(PoisonError::into_inner);
-    turn.failed.map_or(Ok(()), Err)
+        for i in 0..items.len() {
+            let waiting = |t: &mut Turn<T>| t.made.is_none() && !t.stopped;
+            let mut turn = changed.wait_while(lock(&turn), waiting).unwrap_or_else(PoisonError::into_inner);
+            // a thread panicked: the scope passes its panic on
+            let Some(made) = turn.made.take() else { break };
+            turn.next = i + 1;
+            drop(turn);
+            changed.notify_all();
+            take(i, made?)?;
+        }
+        Ok(())
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A thread that panics must not leave the others waiting for its turn; the panic goes on when all have ended.
-struct Wake<'a, F>(&'a Mutex<Turn<F>>, &'a Condvar);
+/// Ends the work of all threads when it is dropped.
+struct Stop<'a, T>(&'a Mutex<Turn<T>>, &'a Condvar);
 
-impl<F> Drop for Wake<'_, F> {
+impl<T> Drop for Stop<'_, T> {
+    fn drop(&mut self) {
+        lock(self.0).stopped = true;
+        self.1.notify_all();
+    }
+}
+
+/// The same when its thread panics, which must not leave the others waiting; a thread without more items ends alone.
+struct StopOnPanic<'a, T>(&'a Mutex<Turn<T>>, &'a Condvar);
+
+impl<T> Drop for StopOnPanic<'_, T> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            lock(self.0).failed = Some(Error::Usage("a layer could not be started".into()));
-            self.1.notify_all();
+            drop(Stop(self.0, self.1));
         }
     }
 }
@@ -70,6 +88,7 @@ impl<F> Drop for Wake<'_, F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
 
     #[test]
     fn results_come_in_order_and_the_first_error_counts() {

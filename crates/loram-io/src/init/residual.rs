@@ -5,7 +5,6 @@
 //! (2507.06558's order, with the smaller error). In 16-bit types that moves the model by 2e-3 of ‖W‖ at r = 16, and by ten
 //! times as much at r = 128 with rsLoRA, where the product is large: then write it in F32, or keep the native form.
 
-use super::Residual;
 use crate::adapter::{ADAPTER_WEIGHTS, Adapter, AdapterForm, Fingerprint, factor_specs};
 use crate::config::TensorNames;
 use crate::layer_weight::transposed;
@@ -15,6 +14,15 @@ use loram_core::{Factors, LayerPlan, SchemeSpec, StoredWeight};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::path::Path;
+
+/// Where to and in which type the residual checkpoint is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Residual<'a> {
+    /// The folder, absent or empty.
+    pub to: &'a Path,
+    /// Type of the changed weights: F32, or that of the base for `None`.
+    pub dtype: Option<DType>,
+}
 
 /// Writes the residual checkpoint of an adapter that is in native form in the folder `dir`, and makes it there a plain one
 /// of that base.

@@ -3,7 +3,7 @@
 use loram_core::{LoraConfig, SchemeOptions, SchemeSpec, TargetModules, from_recipe};
 use loram_io::adapter::*;
 use loram_io::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
-use loram_io::init::{InitOptions, InitReport, Residual, init, init_to, remake};
+use loram_io::init::{BaseName, InitOptions, InitReport, Residual, init, init_to, reproduce};
 use loram_io::verify::{Outcome, verify};
 use loram_io::{Checkpoint, DType, Error, ModelConfig, Result, testing};
 use serde_json::{Value, json};
@@ -11,13 +11,13 @@ use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+const BASE: BaseName<'static> = BaseName { name: "base", revision: None };
+
 fn options(scheme: &str, r: usize) -> InitOptions {
     InitOptions {
         lora: LoraConfig { r, lora_alpha: 1.5 * r as f64, ..Default::default() },
         scheme: SchemeSpec::parse(scheme, &Default::default()).unwrap(),
         seed: 3,
-        base_model: "base".into(),
-        revision: None,
     }
 }
 
@@ -32,7 +32,7 @@ fn open(dir: &Path) -> (Checkpoint, Option<ModelConfig>) {
 
 fn start(dir: &Path, options: &InitOptions, out: &Path) -> Result<InitReport> {
     let (ckpt, cfg) = open(dir);
-    init_to(&ckpt, cfg.as_ref(), options, out, None, &|_, _, _| ())
+    init_to(&ckpt, cfg.as_ref(), options, BASE, out, None, &|_, _, _| ())
 }
 
 fn bytes(dir: &Path, file: &str) -> Vec<u8> {
@@ -75,7 +75,7 @@ fn the_file_is_that_of_the_adapter_in_memory_for_any_number_of_threads() {
     let (ckpt, cfg) = open(&model);
     for scheme in ["loram", "pissa-niter-2", "orthogonal"] {
         let o = options(scheme, 4);
-        let (adapter, report) = init(&ckpt, cfg.as_ref(), &o, &|_, _, _| ()).unwrap();
+        let (adapter, report) = init(&ckpt, cfg.as_ref(), &o, BASE, &|_, _, _| ()).unwrap();
         adapter.write(room.path().join("memory")).unwrap();
         for threads in [1, 2, 5] {
             let out = room.path().join(format!("{scheme}-{threads}"));
@@ -87,7 +87,8 @@ fn the_file_is_that_of_the_adapter_in_memory_for_any_number_of_threads() {
             }
         }
     }
-    let first: Vec<String> = init(&ckpt, cfg.as_ref(), &options("loram", 2), &|_, _, _| ()).unwrap().1.layers[..2]
+    let first: Vec<String> = init(&ckpt, cfg.as_ref(), &options("loram", 2), BASE, &|_, _, _| ()).unwrap().1.layers
+        [..2]
         .iter()
         .map(|l| l.path.clone())
         .collect();
@@ -112,7 +113,7 @@ fn every_start_is_made_again_from_its_recipe() {
         let free = recipe.layers.values().all(|l| from_recipe(l).is_some());
         let same = |dir: &Path| assert!(bytes(dir, ADAPTER_WEIGHTS) == bytes(&first, ADAPTER_WEIGHTS), "{name}");
         if free {
-            remake(&first.join(RECIPE_FILE), None, &alone, &nothing).unwrap();
+            reproduce(&first.join(RECIPE_FILE), None, &alone, &nothing).unwrap();
             same(&alone);
             let [found, want] = [&alone, &first].map(|d| Adapter::read(d).unwrap().plan().unwrap());
             for (path, p) in want {
@@ -123,11 +124,11 @@ fn every_start_is_made_again_from_its_recipe() {
             }
         } else {
             let no = room.path().join("no");
-            let e = remake(&first, None, &no, &nothing).unwrap_err();
+            let e = reproduce(&first, None, &no, &nothing).unwrap_err();
             assert!(e.to_string().contains(&format!("`{name}`")) && e.to_string().contains("--model"), "{e}");
             assert!(e.exit_code() == 2 && !no.exists());
         }
-        remake(&first, base(), &again, &nothing).unwrap();
+        reproduce(&first, base(), &again, &nothing).unwrap();
         same(&again);
         let made = Adapter::read(&again).unwrap();
         assert_eq!((made.base_model.as_deref(), made.form()), (Some("elsewhere"), recipe.form));
@@ -137,7 +138,7 @@ fn every_start_is_made_again_from_its_recipe() {
     }
     let other = testing::repo_root().join("fixtures/models/llama");
     let (ckpt, cfg) = open(&other);
-    let e = remake(&room.path().join("pissa"), Some((&ckpt, cfg.as_ref(), "x")), &room.path().join("no"), &nothing);
+    let e = reproduce(&room.path().join("pissa"), Some((&ckpt, cfg.as_ref(), "x")), &room.path().join("no"), &nothing);
     assert!(e.unwrap_err().to_string().contains("weight"));
     assert!(!room.path().join("no").exists());
 }
@@ -150,7 +151,7 @@ fn random_bases_and_other_gains_are_in_the_recipe_too() {
         let o = InitOptions { scheme: SchemeSpec::parse("loram", &scheme).unwrap(), ..options("loram", 4) };
         let [first, again] = ["a", "b"].map(|n| room.path().join(format!("{basis}-{n}")));
         start(&model, &o, &first).unwrap();
-        remake(&first.join(RECIPE_FILE), None, &again, &|_, _, _| ()).unwrap();
+        reproduce(&first.join(RECIPE_FILE), None, &again, &|_, _, _| ()).unwrap();
         assert!(bytes(&first, ADAPTER_WEIGHTS) == bytes(&again, ADAPTER_WEIGHTS), "{basis} {gain}");
     }
 }
@@ -178,7 +179,8 @@ fn residual_checkpoints_in_f32_and_in_the_type_of_the_base() {
     for (dtype, least, most) in [(Some(DType::F32), -1.0, 0.0), (None, 1e-4, 4e-3)] {
         let [out, to] = ["adapter", "base"].map(|n| room.path().join(format!("{n}-{dtype:?}")));
         let residual = Residual { to: &to, dtype };
-        let report = init_to(&ckpt, cfg.as_ref(), &options("loram", 4), &out, Some(residual), &|_, _, _| ()).unwrap();
+        let report =
+            init_to(&ckpt, cfg.as_ref(), &options("loram", 4), BASE, &out, Some(residual), &|_, _, _| ()).unwrap();
         assert_eq!((report.form, report.changes_base), (AdapterForm::Plain, true));
         let adapter = Adapter::read(&out).unwrap();
         assert_eq!(adapter.base_model, Some(to.display().to_string()));
@@ -197,6 +199,7 @@ fn residual_checkpoints_in_f32_and_in_the_type_of_the_base() {
         &ckpt,
         cfg.as_ref(),
         &options("lora", 4),
+        BASE,
         &room.path().join("x"),
         Some(Residual { to: &to, dtype: None }),
         &|_, _, _| (),
@@ -242,7 +245,8 @@ fn conv1d_layers_start_as_the_linear_layers_that_they_are() {
         // the residual is (in, out) again
         let to = room.path().join(format!("residual{i}"));
         let out = room.path().join(format!("plain{i}"));
-        init_to(&ckpt, None, o, &out, Some(Residual { to: &to, dtype: Some(DType::F32) }), &|_, _, _| ()).unwrap();
+        init_to(&ckpt, None, o, BASE, &out, Some(Residual { to: &to, dtype: Some(DType::F32) }), &|_, _, _| ())
+            .unwrap();
         let residual = Checkpoint::open(&to).unwrap();
         for (path, w) in &found.layers {
             let name = format!("{}.weight", path.trim_start_matches("transformer."));
@@ -383,7 +387,7 @@ fn peft_gets_gpt2_back_from_residual_and_adapter() {
     assert!(run(&["make", &text(&base), "-", "-"]).status.success());
     let (ckpt, cfg) = open(&base);
     let residual = Residual { to: &to, dtype: None };
-    init_to(&ckpt, cfg.as_ref(), &options("loram", 4), &out, Some(residual), &|_, _, _| ()).unwrap();
+    init_to(&ckpt, cfg.as_ref(), &options("loram", 4), BASE, &out, Some(residual), &|_, _, _| ()).unwrap();
     let done = run(&["check", &text(&base), &text(&to), &text(&out)]);
     let figures: Vec<f64> =
         String::from_utf8_lossy(&done.stdout).split_whitespace().filter_map(|x| x.parse().ok()).collect();

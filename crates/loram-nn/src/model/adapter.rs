@@ -5,6 +5,7 @@ use crate::dropout::Dropout;
 use crate::linear::{Linear, Lora as Attached};
 use crate::param::{ParamKind, Trainable, Vector};
 use crate::tensor::{Compute, Tensor};
+use crate::weight::Weight;
 use crate::{Error, Result};
 use loram_core::Factors;
 
@@ -26,12 +27,12 @@ pub struct Lora {
 }
 
 impl Model {
-    /// The weight of a linear layer as it is now, in f32, (n, m) row-major.
-    pub fn weight_f32(&self, path: &str) -> Result<Vec<f32>> {
-        Ok(match &self.linear(path)?.weight {
-            Trainable::Frozen(w) => w.to_f32().into_owned(),
-            Trainable::Param(id) => self.params.value(*id).to_f32_vec(),
-        })
+    /// The frozen weight (n, m) of a linear layer. Errors: no such layer, one that is fully trained.
+    pub fn frozen_weight(&self, path: &str) -> Result<&Weight> {
+        match &self.linear(path)?.weight {
+            Trainable::Frozen(w) => Ok(w),
+            Trainable::Param(_) => Err(fully_trained(path)),
+        }
     }
 
     /// True when the layer's weight is held in f32, so that it can be changed without loss.
@@ -50,7 +51,7 @@ impl Model {
             return wrong("has an adapter already".into());
         }
         if matches!(linear.weight, Trainable::Param(_)) {
-            return wrong("is fully trained (modules_to_save): it takes no adapter".into());
+            return Err(fully_trained(path));
         }
         for f in std::iter::once(&lora.factors).chain(&lora.initial) {
             if (f.n, f.m) != (n, m) {
@@ -118,4 +119,8 @@ impl Model {
         self.originals.keep_weight(format!("{path}.weight"), &original);
         Ok(())
     }
+}
+
+fn fully_trained(path: &str) -> Error {
+    Error::Layer { path: path.into(), what: "is fully trained (modules_to_save): it takes no adapter".into() }
 }

@@ -2,7 +2,7 @@
 
 use super::Adaptation;
 use crate::Result;
-use loram_io::adapter::{Adapter, AdapterForm, Recipe, SavedTensor};
+use loram_io::adapter::{Adapter, AdapterForm, SavedTensor};
 use loram_nn::{Model, ParamKind};
 use std::path::Path;
 
@@ -28,20 +28,13 @@ impl Adaptation {
         for p in model.params().iter().filter(|p| p.kind == ParamKind::Saved) {
             adapter.saved.insert(p.name.clone(), SavedTensor { shape: p.shape.clone(), values: p.value.to_f32_vec() });
         }
-        if let Some(scheme) = &self.scheme {
-            let trained = if self.changes_base() { AdapterForm::Native } else { AdapterForm::Plain };
-            let mut recipe = Recipe::new(trained, scheme, self.seed);
-            recipe.options = self.options.clone();
-            recipe.labels = self.labels.clone();
-            let layers = self.layers.iter().filter_map(|(p, l)| Some((p.clone(), l.recipe.clone()?)));
-            recipe.layers = layers.collect();
-            recipe.base = self.base.clone();
-            adapter.recipe = Some(recipe);
-        }
+        adapter.recipe.clone_from(&self.recipe);
         if adapter.form() == AdapterForm::Plain {
             return Ok(adapter);
         }
-        adapter.init_factors = self.stored_init();
+        // needed to resume where the recipe alone does not give them
+        let stored = self.layers.iter().filter_map(|(path, l)| Some((path.clone(), l.stored.clone()?)));
+        adapter.init_factors = stored.collect();
         match form {
             AdapterForm::Native => Ok(adapter),
             AdapterForm::Plain => {

@@ -1,73 +1,126 @@
-//! `loram init` for starts that run the model on data.
+//! A new adapter on a model: settings → layers → initial factors → adapters on the layers.
 
-use super::{Calibration, ExportInfo, StartOptions, fingerprint, start};
-use crate::config::{BaseMode, TrainConfig};
-use crate::dataset::{DataOptions, calibration_examples, read_dataset};
-use crate::observer::{Observer, Stage};
-use crate::session::{Base, stage};
-use crate::{Error, Result, device};
-use loram_io::adapter::{Adapter, AdapterForm};
-use loram_io::error::Error as IoError;
-use loram_io::init::{InitReport, InitializedLayer};
-use loram_nn::LoadOptions;
-use std::time::Instant;
+use super::attach::attach;
+use super::calibrate::{Calibration, observe, redistribute};
+use super::{Adaptation, AdaptedLayer};
+use crate::Result;
+use crate::config::BaseMode;
+use loram_core::{Initialization, LayerPlan, LoraConfig, Observed, Statistic, plan_layers};
+use loram_io::adapter::Fingerprint;
+use loram_io::config::TensorNames;
+use loram_io::init::{InitOptions, InitRecord, InitWeight};
+use loram_io::{Checkpoint, ModelConfig};
+use loram_nn::{Lora, Model};
+use std::collections::BTreeMap;
 
-/// Starts adapters on a model with the settings' data-driven scheme and calibration data, without training: as
-/// [`loram_io::init::init`] does for other schemes. An adapter whose start changes the base is in native form and brings
-/// its start along, since no recipe makes it again.
-pub fn init_on_data(config: &TrainConfig, observer: &mut dyn Observer) -> Result<(Adapter, InitReport)> {
-    let clock = Instant::now();
-    let scheme = config.scheme()?;
-    if config.calibration_data.is_empty() {
-        let what = format!("`{scheme}` runs the model on data: give a data file (--calibration-data)");
-        return Err(Error::Config(what));
+/// Initialises adapters on a model: plans the layers, reads each weight, and attaches the factors that the scheme gives.
+/// The output of the model does not change. `progress` gets layers done, layers in all, and the current layer.
+///
+/// Weights are read as `loram init` reads them: for LoRAM in one pass over the checkpoint's file, several layers at a time,
+/// with the same bits. A head that the checkpoint does not have is read from the model.
+///
+/// For a scheme that changes the base, weights held in f32 become `W − s·B₀A₀` in memory; for 16-bit weights A₀ and B₀ are
+/// a frozen branch, because rounding the residual would move the model (2e-3 to 2e-2 of ‖W‖ in bf16). `base` decides
+/// otherwise.
+///
+/// A data-driven scheme first runs the model on the calibration data; for the others they may be empty.
+pub fn initialize(
+    model: &mut Model,
+    options: &InitOptions,
+    base: BaseMode,
+    calibration: Calibration<'_>,
+    progress: &mut dyn FnMut(usize, usize, &str),
+) -> Result<Adaptation> {
+    let mut config = options.lora.clone();
+    let mut saved = Vec::new();
+    for name in config.modules_to_save.iter().flatten() {
+        saved.extend(model.add_module_to_save(name)?);
     }
-    if !config.modules_to_save.is_empty() {
-        let what = "modules_to_save: modules that are trained whole need no start; give them when training";
-        return Err(IoError::Usage(what.into()).into());
+    let mut plans = plan_layers(&config, &model.linears())?;
+    let initial = match options.scheme.statistic() {
+        Statistic::None => from_weights(model, options, &plans, progress)?,
+        _ => from_data(model, options, &mut config, &mut plans, calibration, progress)?,
+    };
+    let dropout = config.lora_dropout;
+    let mut record = InitRecord::new(options, config);
+    let mut layers = BTreeMap::new();
+    for (plan, init) in plans.iter().zip(initial) {
+        let plan = record.add(plan, &init);
+        let Initialization { factors, scaling, train_a, train_b, changes_base, .. } = init;
+        let initial = changes_base.then(|| factors.clone());
+        // β gives A₀ and B₀ of LoRAM again
+        let stored = initial.clone().filter(|_| init.recipe.beta.is_none());
+        attach(model, &plan.path, Lora { factors, scaling, dropout, train_a, train_b, initial }, base)?;
+        layers.insert(plan.path.clone(), AdaptedLayer { plan, changes_base, stored });
     }
-    let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), observer)?;
-    let data = read_dataset(&base, &DataOptions::calibration(config), None, observer)?;
-    let examples = calibration_examples(config, &data.examples);
-    let compute = device::compute(config.device)?;
-    let mut model = base.model(&LoadOptions { compute, seed: config.seed, ..LoadOptions::new(data.head()) })?;
-    let lora = config.lora_config();
-    // the weights stay as they are: nothing runs after the start
-    let options = StartOptions { lora, scheme, seed: config.seed, base: BaseMode::Branch };
-    let objective = data.objective;
-    let calibration = Calibration { objective, examples: &examples, batch_size: config.per_device_train_batch_size };
-    let mut adaptation = start(&mut model, &options, calibration, &mut |done, total, path| {
-        stage(observer, Stage::Initialization, done as u64, total as u64, path);
+    progress(plans.len(), plans.len(), "");
+    let (config, recipe) = record.finish(None);
+    Ok(Adaptation { config, layers, saved, recipe: Some(recipe) })
+}
+
+/// The weight of a layer: from its file, or from the model where it is only there.
+fn weight<'m>(model: &'m Model, plan: &LayerPlan) -> loram_nn::Result<InitWeight<'m>> {
+    let weight = model.frozen_weight(&plan.path)?;
+    Ok(match weight.tensor() {
+        Some(tensor) => InitWeight::tensor(tensor.clone()),
+        None => InitWeight::Memory(weight.stored()),
+    })
+}
+
+/// Initialises all layers from their weights alone.
+fn from_weights(
+    model: &Model,
+    options: &InitOptions,
+    plans: &[LayerPlan],
+    progress: &mut dyn FnMut(usize, usize, &str),
+) -> Result<Vec<Initialization>> {
+    let mut out = Vec::with_capacity(plans.len());
+    let weights = plans.iter().map(|plan| weight(model, plan)).collect::<loram_nn::Result<Vec<_>>>()?;
+    options.layers(plans, &weights, |plan, made| {
+        progress(out.len(), plans.len(), &plan.path);
+        out.push(made.init);
+        Ok(())
     })?;
-    let paths = adaptation.layers.keys().map(String::as_str);
-    adaptation.base = Some(fingerprint(&base.checkpoint, &base.config, paths)?);
-    let info = ExportInfo {
-        base_model: base.name.clone(),
-        revision: base.revision.clone(),
-        task_type: data.objective.task_type(),
+    Ok(out)
+}
+
+/// Initialises all layers by a data-driven scheme, before any adapter is on the model. EVA changes the plans.
+fn from_data(
+    model: &mut Model,
+    options: &InitOptions,
+    config: &mut LoraConfig,
+    plans: &mut Vec<LayerPlan>,
+    calibration: Calibration<'_>,
+    progress: &mut dyn FnMut(usize, usize, &str),
+) -> Result<Vec<Initialization>> {
+    let mut out = Vec::new();
+    let mut components = Vec::new();
+    let layer = |model: &Model, plan: &LayerPlan, observed: Observed| -> Result<Initialization> {
+        Ok(options.layer(plan, &weight(model, plan)?, Some(&observed))?)
     };
-    let adapter = adaptation.export(&model, AdapterForm::Native, &info)?;
-    let layers: Vec<InitializedLayer> = model
-        .linears()
-        .into_iter()
-        .filter_map(|l| adaptation.layers.get(&l.path))
-        .map(|l| InitializedLayer {
-            path: l.plan.path.clone(),
-            shape: [l.plan.n, l.plan.m],
-            r: l.plan.r,
-            scaling: l.plan.scaling,
-            gain: l.recipe.as_ref().and_then(|r| r.gain),
-            beta: l.recipe.as_ref().and_then(|r| r.beta),
-        })
-        .collect();
-    let report = InitReport {
-        scheme: options.scheme.to_string(),
-        trainable_parameters: layers.iter().map(|l| ((l.shape[0] + l.shape[1]) * l.r) as u64).sum(),
-        layers,
-        bytes_read: base.checkpoint.total_bytes(),
-        seconds: clock.elapsed().as_secs_f64(),
-        changes_base: adaptation.changes_base(),
-        form: adapter.form(),
-    };
-    Ok((adapter, report))
+    observe(model, plans, &options.scheme, calibration, progress, &mut |model, plan, observed| {
+        match observed {
+            Observed::Components(c) => components.push(c),
+            other => out.push(layer(model, plan, other)?),
+        }
+        Ok(())
+    })?;
+    if !components.is_empty() {
+        redistribute(config, plans, &mut components);
+        for (plan, c) in plans.iter().zip(components) {
+            out.push(layer(model, plan, Observed::Components(c))?);
+        }
+    }
+    Ok(out)
+}
+
+impl Adaptation {
+    /// Writes into the recipe the fingerprint of the base under the adapted layers, as far as the checkpoint has them.
+    pub fn identify(&mut self, ckpt: &Checkpoint, config: &ModelConfig) -> Result<()> {
+        let Some(recipe) = &mut self.recipe else { return Ok(()) };
+        let names = TensorNames::find(ckpt, config)?;
+        let there = self.layers.keys().filter(|p| ckpt.contains(&names.stored(&format!("{p}.weight"))));
+        recipe.base = Some(Fingerprint::of(ckpt, Some(&names), there.map(String::as_str))?);
+        Ok(())
+    }
 }

@@ -1,24 +1,25 @@
 //! An adapter folder onto a model: ours or PEFT's, plain or native.
 
-use super::start::{New, attach};
+use super::attach::attach;
 use super::{Adaptation, AdaptedLayer};
 use crate::config::BaseMode;
 use crate::{Error, Result};
-use loram_io::adapter::{Adapter, AdapterForm};
+use loram_core::{LayerRecipe, from_recipe};
+use loram_io::adapter::{Adapter, AdapterForm, Recipe};
 use loram_io::config::TensorNames;
 use loram_io::{Checkpoint, ModelConfig};
-use loram_nn::Model;
+use loram_nn::{Lora, Model};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// How an adapter is put on a model.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadAdapter {
-    /// Whether it goes on training.
+    /// Its factors are trained, not frozen.
     pub train: bool,
     /// Dropout in training.
     pub dropout: f64,
-    /// How the start of a native adapter is taken off the base.
+    /// How the initial product of a native adapter is subtracted from the base.
     pub base: BaseMode,
 }
 
@@ -29,8 +30,8 @@ impl LoadAdapter {
     }
 }
 
-/// Reads an adapter folder and puts it on the model of `ckpt`. Gives the adapter and what the user should know: that the
-/// base is another than the one it was trained on, or that it seems to belong to a changed base.
+/// Reads an adapter folder and puts it on the model of `ckpt`. Returns the adapter and warnings: that the base is another
+/// than the one it was trained on, or that it seems to belong to a changed base.
 pub fn load(
     model: &mut Model,
     ckpt: &Checkpoint,
@@ -72,34 +73,28 @@ pub fn load(
     }
     for path in order {
         let (Some(factors), Some(plan)) = (adapter.layers.get(&path), plans.remove(&path)) else { continue };
-        let recipe = recipe.and_then(|r| r.layers.get(&path)).cloned();
-        let mut layer = AdaptedLayer {
-            changes_base: native,
-            // a plain adapter goes on as one: after a conversion, the recipe of its start no longer fits its rank
-            recipe: recipe.filter(|r| r.r == plan.r),
-            init: adapter.init_factors.get(&path).filter(|_| native).cloned(),
-            plan,
-        };
-        if native && layer.init().is_none() {
+        let initial = match (native, adapter.init_factors.get(&path)) {
+            (false, _) => None,
+            (true, Some(stored)) => Some(stored.clone()),
             // a decomposition of the weight gives the initial factors again
-            layer.init = adapter.init_of(&path, Some(&model.weight_f32(&path)?))?;
-        }
-        let new = New { factors: factors.clone(), train_a: how.train, train_b: how.train };
-        attach(model, &layer, new, how.dropout, how.base)?;
-        layers.insert(path, layer);
+            (true, None) => match adapter.init_of(&path, None) {
+                Ok(found) => found,
+                Err(_) => adapter.init_of(&path, Some(&model.frozen_weight(&path)?.to_f32()))?,
+            },
+        };
+        let of_recipe = recipe.and_then(|r| from_recipe(r.layers.get(&path)?)).is_some();
+        let stored = initial.clone().filter(|_| !of_recipe || adapter.init_factors.contains_key(&path));
+        let (scaling, dropout) = (plan.scaling, how.dropout);
+        let lora = Lora { factors: factors.clone(), scaling, dropout, train_a: how.train, train_b: how.train, initial };
+        attach(model, &path, lora, how.base)?;
+        layers.insert(path, AdaptedLayer { plan, changes_base: native, stored });
     }
-    let labels = recipe.and_then(|r| r.labels.clone());
-    Ok((
-        Adaptation {
-            config: adapter.config,
-            layers,
-            saved,
-            scheme: recipe.map(|r| r.scheme.clone()),
-            options: recipe.map(|r| r.options.clone()).unwrap_or_default(),
-            seed: recipe.map_or(0, |r| r.seed),
-            base: recipe.and_then(|r| r.base.clone()),
-            labels,
-        },
-        warnings,
-    ))
+    let recipe = recipe.map(|r| {
+        // of a plain adapter that was converted, the recipe no longer has the rank
+        let fits = |(path, l): &(&String, &LayerRecipe)| layers.get(*path).is_some_and(|x| x.plan.r == l.r);
+        let own = r.layers.iter().filter(fits).map(|(path, l)| (path.clone(), l.clone()));
+        let (options, base, labels) = (r.options.clone(), r.base.clone(), r.labels.clone());
+        Recipe { layers: own.collect(), options, base, labels, ..Recipe::new(r.form, &r.scheme, r.seed) }
+    });
+    Ok((Adaptation { config: adapter.config, layers, saved, recipe }, warnings))
 }

@@ -155,7 +155,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
     pub fn scheme(&self) -> String {
         match &self.s.adaptation {
             None => "full".into(),
-            Some(a) => a.scheme.clone().unwrap_or_else(|| "unknown".into()),
+            Some(a) => a.recipe.as_ref().map_or_else(|| "unknown".into(), |r| r.scheme.clone()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Preparation of a run: data, model, adapters, and the checkpoint to resume from.
 
-use crate::adapt::{Adaptation, Calibration, ExportInfo, LoadAdapter, StartOptions, fingerprint, load, start};
+use crate::adapt::{Adaptation, Calibration, ExportInfo, LoadAdapter, initialize, load};
 use crate::batching::Order;
 use crate::checkpoint::{self, TrainerState, checkpoints, data_checksum, read_state};
 use crate::config::{FinetuningType, Resume, Strategy, TrainConfig};
@@ -14,6 +14,7 @@ use crate::session::{Base, resolve, stage};
 use crate::{Error, Result, device};
 use loram_core::Statistic;
 use loram_io::chat::ChatTemplate;
+use loram_io::init::InitOptions;
 use loram_nn::{HeadKind, LoadOptions, Model, cuda};
 use std::path::{Path, PathBuf};
 
@@ -143,7 +144,9 @@ impl<'c> Setup<'c> {
             }
             FinetuningType::Lora => {
                 let mut a = adapt_model(config, &base, &mut model, &data.train, resumed.as_deref(), reporter)?;
-                a.labels = (!data.train.labels.is_empty()).then(|| data.train.labels.clone());
+                if let Some(recipe) = &mut a.recipe {
+                    recipe.labels = (!data.train.labels.is_empty()).then(|| data.train.labels.clone());
+                }
                 Some(a)
             }
         };
@@ -181,7 +184,7 @@ fn adapt_model(
         let saved = lora.modules_to_save.get_or_insert_default();
         saved.extend(heads.into_iter().filter(|h| !config.modules_to_save.contains(h)));
     }
-    let options = StartOptions { lora, scheme: config.scheme()?, seed: config.seed, base: config.base };
+    let options = InitOptions { lora, scheme: config.scheme()?, seed: config.seed };
     let examples = match (options.scheme.statistic(), config.calibration_data.is_empty()) {
         (Statistic::None, _) => Vec::new(),
         (_, true) => calibration_examples(config, &train.examples),
@@ -193,11 +196,10 @@ fn adapt_model(
     };
     let objective = train.objective;
     let calibration = Calibration { objective, examples: &examples, batch_size: config.per_device_train_batch_size };
-    let mut adaptation = start(model, &options, calibration, &mut |done, total, path| {
+    let mut adaptation = initialize(model, &options, config.base, calibration, &mut |done, total, path| {
         stage(reporter, Stage::Initialization, done as u64, total as u64, path);
     })?;
-    let paths = adaptation.layers.keys().map(String::as_str);
-    adaptation.base = Some(fingerprint(&base.checkpoint, &base.config, paths)?);
+    adaptation.identify(&base.checkpoint, &base.config)?;
     Ok(adaptation)
 }
 

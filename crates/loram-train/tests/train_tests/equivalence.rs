@@ -1,10 +1,11 @@
 //! Rewritten configurations (`TrainConfig::rewritten`) train to the same ΔW at each of 200 steps, through the starts, the
 //! models and the optimisers that runs use; other exponents do not.
 
+use loram_io::init::InitOptions;
 use loram_io::{Checkpoint, ModelConfig};
 use loram_nn::{Batch, Compute, CrossEntropy, HeadKind, LoadOptions, Model, ParamKind};
 use loram_train::TrainConfig;
-use loram_train::adapt::{Calibration, StartOptions, start};
+use loram_train::adapt::{Calibration, initialize};
 use loram_train::config::Layer;
 use loram_train::optim::Optimizer;
 use loram_train::schedule::Schedule;
@@ -69,8 +70,8 @@ fn train(config: &TrainConfig, compute: Compute) -> Course {
     if late {
         scheme = scheme.with_scales(1.0, 1.0).unwrap();
     }
-    let options = StartOptions { lora: config.lora_config(), scheme, seed: 3, base: config.base };
-    let adaptation = start(&mut model, &options, Calibration::default(), &mut |_, _, _| {}).unwrap();
+    let options = InitOptions { lora: config.lora_config(), scheme, seed: 3 };
+    let adaptation = initialize(&mut model, &options, config.base, Calibration::default(), &mut |_, _, _| {}).unwrap();
     for p in model.params_mut().iter_mut().filter(|_| late) {
         let scale = if p.kind == ParamKind::LoraA { config.init_scale_a } else { config.init_scale_b };
         p.value.as_mut_slice::<f64>().iter_mut().for_each(|x| *x *= scale);

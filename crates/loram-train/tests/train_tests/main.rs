@@ -5,6 +5,7 @@ mod adapters;
 mod cuda;
 mod equivalence;
 mod greedy;
+mod initial;
 mod magnitude;
 mod objectives;
 mod runs;

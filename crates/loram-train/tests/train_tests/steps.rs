@@ -1,10 +1,11 @@
 //! Twenty AdamW steps of every start against transformers and PEFT (`fixtures/make_steps.py`): losses to 1e-3.
 
 use loram_core::{Factors, LoraConfig, SchemeOptions, SchemeSpec};
+use loram_io::init::InitOptions;
 use loram_io::{Checkpoint, ModelConfig};
 use loram_nn::{Batch, CrossEntropy, HeadKind, IGNORE, LoadOptions, Lora, Loss, Model};
 use loram_train::TrainConfig;
-use loram_train::adapt::{Calibration, StartOptions, start};
+use loram_train::adapt::{Calibration, initialize};
 use loram_train::config::BaseMode;
 use loram_train::optim::{Optimizer, clip, grad_norm};
 use serde_json::Value;
@@ -96,15 +97,16 @@ impl Steps {
         }
     }
 
-    /// Our starts.
-    fn start(&self, model: &mut Model, base: BaseMode) {
+    /// Our initial factors.
+    fn initialize(&self, model: &mut Model, base: BaseMode) {
         let lora = LoraConfig {
             r: self.info["r"].as_u64().unwrap() as usize,
             lora_alpha: self.info["lora_alpha"].as_f64().unwrap(),
             ..LoraConfig::default()
         };
         let scheme = SchemeSpec::parse(self.info["scheme"].as_str().unwrap(), &SchemeOptions::default()).unwrap();
-        start(model, &StartOptions { lora, scheme, seed: 1, base }, Calibration::default(), &mut |_, _, _| {}).unwrap();
+        let options = InitOptions { lora, scheme, seed: 1 };
+        initialize(model, &options, base, Calibration::default(), &mut |_, _, _| {}).unwrap();
     }
 
     /// Trains and compares.
@@ -144,7 +146,7 @@ fn ours(name: &str) {
         if steps.head() != HeadKind::LanguageModel {
             model.add_module_to_save("classifier").unwrap();
         }
-        steps.start(&mut model, base);
+        steps.initialize(&mut model, base);
         steps.check(model);
     }
 }

@@ -1,6 +1,11 @@
-//! A start made again from its recipe: from the recipe alone where the scheme allows it, otherwise from the base too.
+//! An initialisation reproduced from its recipe: from the recipe alone where the scheme allows it, otherwise with the
+//! weights of the base.
 
-use super::{InitReport, Progress, factor_file, file_order, layers, put};
+use super::Progress;
+use super::layers::each;
+use super::report::InitReport;
+use super::weight::InitWeight;
+use super::writer::{factor_file, file_order, put};
 use crate::adapter::{ADAPTER_CONFIG, Adapter, AdapterForm, RECIPE_FILE, Recipe};
 use crate::atomic::AtomicDir;
 use crate::config::{TensorNames, read_object};
@@ -19,7 +24,7 @@ pub type Base<'a> = (&'a Checkpoint, Option<&'a ModelConfig>, &'a str);
 /// an adapter folder that holds one (then the base's name, the task and the dropout are taken over as well).
 ///
 /// Errors: no recipe; a scheme that decomposes the base's weights when no base is given; another base than the recipe's.
-pub fn remake(source: &Path, base: Option<Base<'_>>, out: &Path, progress: Progress<'_>) -> Result<InitReport> {
+pub fn reproduce(source: &Path, base: Option<Base<'_>>, out: &Path, progress: Progress<'_>) -> Result<InitReport> {
     let clock = Instant::now();
     let file = if source.is_dir() { source.join(RECIPE_FILE) } else { source.to_path_buf() };
     let mut recipe = Recipe::read(&file)?;
@@ -35,21 +40,19 @@ pub fn remake(source: &Path, base: Option<Base<'_>>, out: &Path, progress: Progr
     let mut plans: Vec<LayerPlan> = adapter.plan()?.into_values().collect();
     file_order(&mut plans);
 
-    let mut report = InitReport::new(recipe.scheme.clone());
     let new = AtomicDir::create(out)?;
     let mut writer = factor_file(new.path(), &plans)?;
     let use_rslora = adapter.config.use_rslora;
-    let make = |plan: &LayerPlan| again(&recipe.layers[&plan.path], &recipe, use_rslora, base_weights);
-    layers::each(&plans, make, |i, init| {
+    let make = |plan: &LayerPlan| reproduce_layer(&recipe.layers[&plan.path], &recipe, use_rslora, base_weights);
+    each(&plans, make, |i, init| {
         put(&mut writer, &plans[i].path, &init)?;
-        report.add(&recipe.layers[&plans[i].path]);
         progress(i + 1, plans.len(), &plans[i].path);
         Ok(())
     })?;
     writer.finish()?;
-    report.changes_base = SchemeSpec::parse(&recipe.scheme, &recipe.options)?.info().changes_base;
-    recipe.form = if report.changes_base { AdapterForm::Native } else { AdapterForm::Plain };
-    report.form = recipe.form;
+    let changes_base = SchemeSpec::parse(&recipe.scheme, &recipe.options)?.info().changes_base;
+    recipe.form = if changes_base { AdapterForm::Native } else { AdapterForm::Plain };
+    let mut report = InitReport::new(&recipe, plans.iter().map(|p| p.path.as_str()));
     adapter.recipe = Some(recipe);
     adapter.write_settings(new.path())?;
     new.commit()?;
@@ -57,8 +60,8 @@ pub fn remake(source: &Path, base: Option<Base<'_>>, out: &Path, progress: Progr
     Ok(report)
 }
 
-/// The start of a layer, made again. An error when that needs the base and there is none.
-pub(crate) fn again(
+/// The initial factors of a layer. An error when they need the base and there is none.
+pub(crate) fn reproduce_layer(
     layer: &LayerRecipe,
     recipe: &Recipe,
     use_rslora: bool,
@@ -85,10 +88,11 @@ pub(crate) fn from_base(
     let spec = SchemeSpec::parse(&layer.scheme, &recipe.options)?;
     let LayerRecipe { path, n, m, r, scaling, .. } = layer.clone();
     let weight = LayerWeight::find(ckpt, names, &path)?;
+    let tensor = weight.tensor.clone();
     let plan = LayerPlan { path, n, m, r, lora_alpha: lora_alpha(layer, use_rslora), scaling };
-    let start = weight.start(&plan, &spec, layer.seed)?;
-    weight.tensor.release();
-    Ok(start)
+    let init = InitWeight::Stored(weight).initialize(&spec, &plan, layer.seed, None)?;
+    tensor.release();
+    Ok(init)
 }
 
 /// `lora_alpha` that gives a layer its scaling.
