@@ -23,14 +23,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let yaml = format!(
         "model: {root}/assets/tiny-llama-en\ndata: demo:restaurants\noutput_dir: {root}/runs/custom-scheme\n\
-         overwrite_output_dir: true\nreport_to: none\ninit: sparse\ndensity: 0.25\nr: 4\nmax_steps: 20\n"
+         overwrite_output_dir: true\nreport_to: none\ninit: sparse\ndensity: 0.25\nr: 4\nmax_steps: 40\n\
+         learning_rate: 5e-3\n"
     );
     let wrong = TrainConfig::from_yaml(&yaml.replace("density: 0.25", "density: 2")).unwrap_err();
     println!("{wrong}");
     let config = TrainConfig::from_yaml(&yaml)?;
     let folder = config.output_dir.join("adapter");
     let summary = Trainer::new(config)?.run(&mut ())?;
-    println!("loss {:.3} -> {:.3}", summary.train_loss, summary.last_loss);
+    println!("{} steps: mean loss {:.3}, at the end {:.3}", summary.steps, summary.train_loss, summary.last_loss);
 
     let adapter = Adapter::read(&folder)?;
     let recipe = adapter.recipe.ok_or("no recipe")?;

@@ -1,5 +1,6 @@
-//! How adapters are initialised: one file for each scheme, listed in the [`registry`].
+//! How adapters are initialised: one file for each scheme in `built_in`, by name in the [`registry`].
 
+mod built_in;
 mod context;
 mod factors;
 mod info;
@@ -12,25 +13,8 @@ mod recipe;
 mod registry;
 mod spec;
 
-mod corda;
-mod eva;
-mod gaussian;
-mod init_ab;
-mod loftq;
-mod lora;
-mod lora_alpha;
-mod lora_ga;
-mod loram;
-mod mica;
-mod milora;
-mod olora;
-mod orthogonal;
-mod pissa;
-mod rlmo;
-mod rlpo;
-
+pub use built_in::{principal_components, redistribute_ranks};
 pub use context::Context;
-pub use eva::{principal_components, redistribute_ranks};
 pub use factors::{Scale, SchemeFactors};
 pub use info::{Behaviour, SchemeInfo};
 pub use input::{LayerInput, WeightUse};

@@ -1,35 +1,12 @@
-//! All schemes by name. A new one is a file and a line here.
+//! All schemes by name: those of [`built_in`](super::built_in), and those that a program adds.
 
+use super::built_in::BUILT_IN;
 use super::info::SchemeInfo;
 use super::option::{OptionInfo, SchemeOptions};
 use super::spec::SchemeSpec;
-use super::{
-    corda, eva, gaussian, init_ab, loftq, lora, lora_alpha, lora_ga, loram, mica, milora, olora, orthogonal, pissa,
-    rlmo, rlpo,
-};
 use crate::similar::similar_name;
 use crate::{Error, Result};
 use std::sync::OnceLock;
-
-static BUILT_IN: [&SchemeInfo; 17] = [
-    &loram::INFO,
-    &lora::INFO,
-    &gaussian::INFO,
-    &pissa::INFO,
-    &pissa::RANDOMISED,
-    &milora::INFO,
-    &olora::INFO,
-    &orthogonal::INFO,
-    &init_ab::INFO,
-    &rlpo::INFO,
-    &rlmo::INFO,
-    &mica::INFO,
-    &lora_alpha::INFO,
-    &eva::INFO,
-    &corda::INFO,
-    &lora_ga::INFO,
-    &loftq::INFO,
-];
 
 static ALL: OnceLock<Vec<&'static SchemeInfo>> = OnceLock::new();
 

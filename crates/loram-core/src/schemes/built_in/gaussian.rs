@@ -1,8 +1,8 @@
 //! PEFT's `gaussian`: A normal of deviation 1/r, B zero.
 
-use super::context::Context;
-use super::factors::SchemeFactors;
-use super::info::SchemeInfo;
+use crate::schemes::context::Context;
+use crate::schemes::factors::SchemeFactors;
+use crate::schemes::info::SchemeInfo;
 use crate::Result;
 use crate::growth::InitMagnitude;
 

@@ -1,9 +1,9 @@
 //! OLoRA (2406.01775): the first columns of Q and rows of R of the weight's QR decomposition.
 
-use super::context::Context;
-use super::factors::SchemeFactors;
-use super::info::SchemeInfo;
-use super::input::WeightUse;
+use crate::schemes::context::Context;
+use crate::schemes::factors::SchemeFactors;
+use crate::schemes::info::SchemeInfo;
+use crate::schemes::input::WeightUse;
 use crate::Result;
 use crate::linalg::{mat, qr, rows, view, wide_product};
 use faer::Mat;

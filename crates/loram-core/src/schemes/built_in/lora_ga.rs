@@ -1,11 +1,11 @@
 //! LoRA-GA (2407.05000): the first step of the factors follows the gradient of the weight. Direction `ArB2r` with the
 //! stable scale n^¼/√γ on both factors, as in the paper and its authors' code.
 
-use super::context::Context;
-use super::factors::{SchemeFactors, columns_as_rows, scaled_columns};
-use super::info::SchemeInfo;
-use super::observed::Statistic;
-use super::option::{OptionInfo, number};
+use crate::schemes::context::Context;
+use crate::schemes::factors::{SchemeFactors, columns_as_rows, scaled_columns};
+use crate::schemes::info::SchemeInfo;
+use crate::schemes::observed::Statistic;
+use crate::schemes::option::{OptionInfo, number};
 use crate::Result;
 use crate::linalg::Spectrum;
 use crate::randomised::randomised_svd;

@@ -1,11 +1,11 @@
 //! EVA (2410.07170): A holds the directions in which the layer's inputs vary most, B is zero. Ranks move between layers to
 //! where a component explains most.
 
-use super::context::Context;
-use super::factors::{SchemeFactors, columns_as_rows};
-use super::info::SchemeInfo;
-use super::observed::{Components, Statistic, check};
-use super::option::{OptionInfo, SchemeOptions, number};
+use crate::schemes::context::Context;
+use crate::schemes::factors::{SchemeFactors, columns_as_rows};
+use crate::schemes::info::SchemeInfo;
+use crate::schemes::observed::{Components, Statistic, check};
+use crate::schemes::option::{OptionInfo, SchemeOptions, number};
 use crate::config::LoraConfig;
 use crate::linalg::{eigen, mat};
 use crate::randomised::randomised_svd;

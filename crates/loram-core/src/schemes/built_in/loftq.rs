@@ -5,11 +5,11 @@
 //! does not change at step 0. Q, the quantised weight that belongs to the factors, is [`SchemeInfo::plain_base`]; with it
 //! in place of W, the factors are a plain adapter, and the model is off by what neither of them holds.
 
-use super::context::Context;
-use super::factors::SchemeFactors;
-use super::info::SchemeInfo;
-use super::input::WeightUse;
-use super::option::{OptionInfo, named, whole};
+use crate::schemes::context::Context;
+use crate::schemes::factors::SchemeFactors;
+use crate::schemes::info::SchemeInfo;
+use crate::schemes::input::WeightUse;
+use crate::schemes::option::{OptionInfo, named, whole};
 use crate::Result;
 use crate::convert::add_product;
 use crate::lanczos::End;

@@ -1,8 +1,8 @@
 //! MiLoRA (2406.09044): the last r singular triples, so that the main ones stay as they are.
 
-use super::context::Context;
-use super::factors::SchemeFactors;
-use super::info::SchemeInfo;
+use crate::schemes::context::Context;
+use crate::schemes::factors::SchemeFactors;
+use crate::schemes::info::SchemeInfo;
 use super::pissa;
 use crate::Result;
 use crate::growth::InitMagnitude;

@@ -1,8 +1,8 @@
 //! LoRA's own initialisation (2106.09685) as PEFT has it: A uniform, B zero.
 
-use super::context::Context;
-use super::factors::SchemeFactors;
-use super::info::SchemeInfo;
+use crate::schemes::context::Context;
+use crate::schemes::factors::SchemeFactors;
+use crate::schemes::info::SchemeInfo;
 use crate::Result;
 use crate::growth::InitMagnitude;
 

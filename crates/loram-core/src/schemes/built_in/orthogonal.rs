@@ -1,8 +1,8 @@
 //! PEFT's `orthogonal`: both factors at random, through disjoint rows of one orthogonal matrix, so that B·A = 0.
 
-use super::context::Context;
-use super::factors::SchemeFactors;
-use super::info::SchemeInfo;
+use crate::schemes::context::Context;
+use crate::schemes::factors::SchemeFactors;
+use crate::schemes::info::SchemeInfo;
 use crate::growth::InitMagnitude;
 use crate::{Result, linalg};
 

@@ -1,9 +1,9 @@
 //! PiSSA (2404.02948): the first r singular triples, exactly or by a randomised decomposition.
 
-use super::context::Context;
-use super::factors::SchemeFactors;
-use super::info::SchemeInfo;
-use super::input::WeightUse;
+use crate::schemes::context::Context;
+use crate::schemes::factors::SchemeFactors;
+use crate::schemes::info::SchemeInfo;
+use crate::schemes::input::WeightUse;
 use crate::Result;
 use crate::growth::InitMagnitude;
 use crate::lanczos::End;

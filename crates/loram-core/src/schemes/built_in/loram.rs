@@ -1,11 +1,11 @@
 //! LoRAM (2507.06558): orthogonal sine bases, scaled so that B₀A₀ has the share Q\[r\] of the weight's magnitude.
 
-use super::context::Context;
-use super::factors::{Scale, SchemeFactors};
-use super::info::{Behaviour, SchemeInfo};
-use super::input::WeightUse;
-use super::observed::Statistic;
-use super::option::{OptionInfo, SchemeOptions, named};
+use crate::schemes::context::Context;
+use crate::schemes::factors::{Scale, SchemeFactors};
+use crate::schemes::info::{Behaviour, SchemeInfo};
+use crate::schemes::input::WeightUse;
+use crate::schemes::observed::Statistic;
+use crate::schemes::option::{OptionInfo, SchemeOptions, named};
 use crate::basis::{Basis, Columns};
 use crate::gain::{Gain, GainStatistic, exact, log_gain, singular_values_of};
 use crate::growth::{InitMagnitude, LayerFacts};

@@ -1,9 +1,9 @@
 //! RLPO (2606.31813): A holds the first r right singular vectors, without their values; B is zero.
 
-use super::context::Context;
-use super::factors::SchemeFactors;
-use super::info::SchemeInfo;
-use super::input::WeightUse;
+use crate::schemes::context::Context;
+use crate::schemes::factors::SchemeFactors;
+use crate::schemes::info::SchemeInfo;
+use crate::schemes::input::WeightUse;
 use crate::Result;
 use crate::growth::InitMagnitude;
 use crate::lanczos::End;

@@ -1,6 +1,6 @@
 //! `lora` with `lora_alpha` = 256·√r (2606.12883): the scaling is 256/√r, and 256 with rsLoRA.
 
-use super::info::SchemeInfo;
+use crate::schemes::info::SchemeInfo;
 use super::lora;
 use crate::targets::LayerPlan;
 use crate::{Error, Result};

@@ -1,8 +1,8 @@
 //! MiCA (2604.01694): B holds the last r left singular vectors and stays frozen; A is zero.
 
-use super::context::Context;
-use super::factors::SchemeFactors;
-use super::info::SchemeInfo;
+use crate::schemes::context::Context;
+use crate::schemes::factors::SchemeFactors;
+use crate::schemes::info::SchemeInfo;
 use super::rlpo;
 use crate::Result;
 use crate::growth::InitMagnitude;

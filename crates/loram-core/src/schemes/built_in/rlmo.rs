@@ -1,8 +1,8 @@
 //! RLMO (2606.31813): A holds the last r right singular vectors, without their values; B is zero.
 
-use super::context::Context;
-use super::factors::SchemeFactors;
-use super::info::SchemeInfo;
+use crate::schemes::context::Context;
+use crate::schemes::factors::SchemeFactors;
+use crate::schemes::info::SchemeInfo;
 use super::rlpo;
 use crate::Result;
 use crate::lanczos::End;

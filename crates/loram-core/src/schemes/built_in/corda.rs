@@ -1,12 +1,12 @@
 //! CorDA (2406.05223): the singular value decomposition of W·C, C = the second moment of the layer's inputs, in place of
 //! that of W. `ipm` takes what matters most for the calibration data, `kpm` what matters least, and so keeps it.
 
-use super::context::Context;
-use super::factors::{SchemeFactors, columns_as_rows};
-use super::info::SchemeInfo;
-use super::input::WeightUse;
-use super::observed::Statistic;
-use super::option::{OptionInfo, named};
+use crate::schemes::context::Context;
+use crate::schemes::factors::{SchemeFactors, columns_as_rows};
+use crate::schemes::info::SchemeInfo;
+use crate::schemes::input::WeightUse;
+use crate::schemes::observed::Statistic;
+use crate::schemes::option::{OptionInfo, named};
 use crate::Result;
 use crate::linalg::{Spectrum, mat, rows, view, wide_product};
 use serde::{Deserialize, Serialize};

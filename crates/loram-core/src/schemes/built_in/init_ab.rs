@@ -1,8 +1,8 @@
 //! Init[AB]: both factors at random, as `lora` initialises A; their product is subtracted from the base.
 
-use super::context::Context;
-use super::factors::SchemeFactors;
-use super::info::SchemeInfo;
+use crate::schemes::context::Context;
+use crate::schemes::factors::SchemeFactors;
+use crate::schemes::info::SchemeInfo;
 use crate::Result;
 use crate::growth::InitMagnitude;
 
