@@ -8,6 +8,7 @@ use crate::session::{Base, stage};
 use crate::{Error, Result};
 use loram_io::data::{Body, DataSpec, Example, Format, Labels, PrepareReport, Preparer, load_records};
 use loram_nn::HeadKind;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Longest example by default: longer ones cost memory that nobody asked for.
@@ -32,6 +33,8 @@ pub struct DataOptions {
     pub completion_only: bool,
     /// Chat template in place of the model's.
     pub chat_template: Option<String>,
+    /// Variables of the chat template for all records.
+    pub chat_template_kwargs: Map<String, Value>,
     /// The objective that was asked for; `None`: that of the records.
     pub task: Option<&'static dyn Objective>,
 }
@@ -48,6 +51,7 @@ impl DataOptions {
             max_length: c.max_length,
             completion_only: c.completion_only_loss.unwrap_or(true),
             chat_template: c.chat_template.clone(),
+            chat_template_kwargs: c.chat_template_kwargs.clone(),
             task: c.task,
         }
     }
@@ -133,6 +137,7 @@ pub fn read_dataset(
         )));
     }
     let mut preparer = Preparer::new(base.tokenizer.clone(), max_length, options.chat_template.clone());
+    preparer.chat_template_kwargs.clone_from(&options.chat_template_kwargs);
     preparer.max_examples = options.max_samples;
     preparer.completion_only = options.completion_only;
     preparer.labels = Labels { names: labels.clone() };

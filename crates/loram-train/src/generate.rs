@@ -7,6 +7,7 @@ use loram_io::config::GenerationConfig;
 use loram_io::tokenizer::TextTokenizer;
 use loram_nn::{Generator, Model};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// Settings of a generation.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,14 +166,16 @@ pub struct Chat<'a> {
 }
 
 impl<'a> Chat<'a> {
-    /// Starts a chat, with the model's template or another one (text, file or `chatml`), and a system message if given.
+    /// Starts a chat, with the model's template or another one (text, file or `chatml`), the template's variables, and a
+    /// system message if given.
     pub fn new(
         model: &'a Model,
         tokenizer: &'a TextTokenizer,
         template: Option<&str>,
+        kwargs: &Map<String, Value>,
         system: Option<&str>,
     ) -> Result<Chat<'a>> {
-        let template = ChatTemplate::new(tokenizer, template, &Default::default())?;
+        let template = ChatTemplate::new(tokenizer, template, kwargs)?;
         let messages = system.map(|s| Message::new("system", s)).into_iter().collect();
         let end = match template.end_of_turn() {
             None => (None, None),

@@ -9,7 +9,7 @@ use clap::{ArgMatches, Args};
 use loram_train::Session;
 use loram_train::generate::{Chat, GenerateOptions, Generated, generate};
 use loram_train::sampling::Sampling;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::io::{BufRead, IsTerminal, Read, Write};
 
 /// Arguments of `loram generate`.
@@ -29,6 +29,9 @@ pub struct GenerateArgs {
     /// Chat template: Jinja source, a file, or chatml
     #[arg(long, value_name = "TEMPLATE", requires = "chat")]
     pub chat_template: Option<String>,
+    /// Variables of the chat template, as a JSON object: '{"enable_thinking": false}'
+    #[arg(long, value_name = "JSON", requires = "chat", value_parser = json_object)]
+    pub chat_template_kwargs: Option<Map<String, Value>>,
     /// Sampling temperature; 0 always takes the most likely token
     #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = 0.0, help_heading = "Sampling")]
     pub temperature: f64,
@@ -126,7 +129,13 @@ fn object(prompt: &str, made: &Generated) -> Value {
 
 fn chat<'a>(args: &GenerateArgs, session: &'a Session) -> Result<Chat<'a>> {
     let (template, system) = (args.chat_template.as_deref(), args.system.as_deref());
-    Ok(Chat::new(&session.model, &session.base.tokenizer, template, system)?)
+    let kwargs = args.chat_template_kwargs.clone().unwrap_or_default();
+    Ok(Chat::new(&session.model, &session.base.tokenizer, template, &kwargs, system)?)
+}
+
+fn json_object(text: &str) -> std::result::Result<Map<String, Value>, String> {
+    serde_json::from_str(text)
+        .map_err(|e| format!("expected a JSON object such as {{\"enable_thinking\": false}}: {e}"))
 }
 
 fn read_stdin() -> Result<String> {

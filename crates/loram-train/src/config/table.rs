@@ -6,7 +6,7 @@ use super::layer::Origin;
 use super::types::*;
 use crate::objective::Objective;
 use loram_core::{OneOrMany, TargetModules};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -47,6 +47,9 @@ key_table! {
         packing: bool = false, [Common];
         /// Chat template that replaces the model's: Jinja text, a file with it, or chatml.
         chat_template: Option<String> = None, [Init Eval];
+        /// Variables of the chat template for all records, such as {enable_thinking: false}; a record's own
+        /// chat_template_kwargs override them.
+        chat_template_kwargs: Map<String, Value> = Map::new(), [Init Eval];
         /// Training objective; null: chosen by the data and the model.
         task: Option<&'static dyn Objective> = None, [Init Eval];
     }

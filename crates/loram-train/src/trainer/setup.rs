@@ -263,8 +263,8 @@ fn end_of_turn_warning(train: &Dataset, config: &TrainConfig, base: &Base) -> Re
     if !train.chat {
         return Ok(None);
     }
-    let Some(end) =
-        ChatTemplate::new(&base.tokenizer, config.chat_template.as_deref(), &Default::default())?.end_of_turn()
+    let Some(end) = ChatTemplate::new(&base.tokenizer, config.chat_template.as_deref(), &config.chat_template_kwargs)?
+        .end_of_turn()
     else {
         return Ok(None);
     };

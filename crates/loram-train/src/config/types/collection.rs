@@ -51,6 +51,24 @@ map_type!(usize, "a map from module pattern to whole number");
 map_type!(f64, "a map from module pattern to number");
 map_type!(String, "a map from name to name");
 
+/// Values of any kind by name.
+impl KeyType for Map<String, Value> {
+    const PLACEHOLDER: &'static str = "{KEY: VALUE}";
+    fn expected() -> String {
+        "a map from name to value".into()
+    }
+    fn read(value: &Value) -> Option<Map<String, Value>> {
+        match value {
+            Value::Null => Some(Map::new()),
+            Value::Object(map) => Some(map.clone()),
+            _ => None,
+        }
+    }
+    fn write(&self) -> Value {
+        Value::Object(self.clone())
+    }
+}
+
 /// Module names; `all-linear` must stand alone.
 fn named_targets(names: Vec<String>) -> Option<TargetModules> {
     match names.iter().any(|n| n.eq_ignore_ascii_case("all-linear")) {
