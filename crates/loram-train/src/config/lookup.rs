@@ -61,4 +61,21 @@ mod tests {
         }
         assert!(marked(Mark::AliasFlag).all(|k| !k.aliases.is_empty()));
     }
+
+    #[test]
+    fn marks_do_not_contradict_each_other() {
+        for k in keys() {
+            let any = |marks: &[Mark]| marks.iter().any(|m| k.is(*m));
+            if any(&[Mark::Folder, Mark::Cosmetic]) {
+                assert!(k.is(Mark::Resumable), "{}: no result depends on it, yet a resumed run must keep it", k.name);
+            }
+            if any(&[Mark::Axis, Mark::Factor, Mark::Peft, Mark::Rewritable]) {
+                assert!(!k.is(Mark::Resumable), "{}: it decides the result, yet a resumed run may change it", k.name);
+            }
+            if k.is(Mark::MinusOne) {
+                assert!(k.expected.contains("or null"), "{}: it has no null that −1 could mean", k.name);
+            }
+            assert!(!(k.is(Mark::Folder) && any(&[Mark::Axis, Mark::Input])), "{}: set and varied", k.name);
+        }
+    }
 }

@@ -217,6 +217,20 @@ mod tests {
     }
 
     #[test]
+    fn a_resumed_run_keeps_what_decides_its_result() {
+        let c = TrainConfig::default();
+        let fixed = c.fixed_keys("cpu");
+        let may_change = |name: &str| !fixed.contains_key(name);
+        for name in ["learning_rate", "seed", "r", "per_device_train_batch_size", "gain", "target_modules", "packing"] {
+            assert!(!may_change(name), "{name}");
+        }
+        for name in ["output_dir", "logging_steps", "eval_steps", "save_total_limit", "gradient_checkpointing"] {
+            assert!(may_change(name), "{name}");
+        }
+        assert_eq!(fixed["device"], "cpu", "not auto");
+    }
+
+    #[test]
     fn every_default_reads_back() {
         let mut c = TrainConfig::default();
         for k in keys() {
