@@ -1,10 +1,10 @@
 //! Data for a run: records, the objective that they are for, and examples made of tokens.
 
+use crate::base::{Base, stage};
 use crate::batching::permutation;
 use crate::config::TrainConfig;
 use crate::objective::{Objective, of_records};
 use crate::observer::{Observer, Stage};
-use crate::session::{Base, stage};
 use crate::{Error, Result};
 use loram_io::data::{Body, DataSpec, Example, Format, Labels, PrepareReport, Preparer, load_records};
 use loram_nn::HeadKind;

@@ -1,8 +1,8 @@
 //! A fully fine-tuned model as a Hugging Face folder.
 
 use crate::Result;
+use crate::base::Base;
 use crate::objective::{Objective, config_entries};
-use crate::session::Base;
 use loram_io::ModelConfig;
 use loram_io::config::TensorNames;
 use loram_io::merge::{MergeReport, MergeSource, write_merged};

@@ -19,6 +19,7 @@
 //! - [`mod@estimate`]: the memory it takes, before anything is loaded.
 
 pub mod adapt;
+mod base;
 pub mod batching;
 pub mod checkpoint;
 pub mod config;
@@ -43,6 +44,7 @@ pub mod tensorboard;
 mod trainer;
 
 pub use adapt::Adaptation;
+pub use base::{Base, resolve};
 pub use config::{Layer, Origin, TrainConfig};
 pub use dataset::{DataOptions, Dataset, read_dataset};
 pub use error::{Error, Result};
@@ -53,5 +55,5 @@ pub use metrics::{Metrics, accuracy, f1, matthews, mse, pearson, spearman};
 pub use objective::{ExampleScores, Objective};
 pub use observer::{Event, Observe, Observer};
 pub use sampling::Sampling;
-pub use session::{Base, Session, SessionOptions, resolve};
+pub use session::{Session, SessionOptions};
 pub use trainer::{DataSummary, Preview, PreviewSpan, Status, StopFlag, Summary, Trainer};

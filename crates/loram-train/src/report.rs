@@ -1,7 +1,7 @@
 //! The records of a run folder: `metrics.jsonl`, `train.log`, TensorBoard events, `environment.json`.
 
+use crate::base::{Base, show};
 use crate::observer::{Event, Level, LogRecord, Observer};
-use crate::session::{Base, show};
 use crate::tensorboard::EventWriter;
 use crate::{Result, system};
 use loram_io::atomic;

@@ -1,103 +1,16 @@
-//! A model folder opened, and a model made ready for a task: what training, evaluation and generation begin with.
+//! A trained model made ready for evaluation and generation.
 
 use crate::adapt::{Adaptation, LoadAdapter, load};
+use crate::base::{Base, resolve, stage};
 use crate::config::DeviceKind;
 use crate::dataset::{DataOptions, Dataset, read_dataset};
 use crate::evaluate::{EvalOptions, evaluate};
 use crate::generate::GenerateOptions;
 use crate::objective::{Objective, Trained, of_model};
-use crate::observer::{Event, Observer, Stage};
+use crate::observer::{Observer, Stage};
 use crate::{Error, Metrics, Result, device};
-use loram_io::adapter::ADAPTER_CONFIG;
-use loram_io::config::{GenerationConfig, TensorNames};
-use loram_io::hub;
-use loram_io::{Adapter, Checkpoint, ModelConfig, TextTokenizer};
-use loram_nn::{HeadKind, LoadOptions, Model};
-use std::path::{Path, PathBuf};
-
-/// A model folder: everything but the weights in memory.
-pub struct Base {
-    /// As the user named it.
-    pub name: String,
-    /// Revision on the hub.
-    pub revision: Option<String>,
-    /// The folder on this machine.
-    pub dir: PathBuf,
-    /// `config.json`.
-    pub config: ModelConfig,
-    /// Its weights, mapped.
-    pub checkpoint: Checkpoint,
-    /// Its tokenizer.
-    pub tokenizer: TextTokenizer,
-    /// `generation_config.json`.
-    pub generation: GenerationConfig,
-}
-
-/// A local folder, or a hub id downloaded into the cache.
-pub fn resolve(name: &str, revision: Option<&str>, observer: &mut dyn Observer) -> Result<PathBuf> {
-    let mut progress = |d: &hub::Download<'_>| {
-        observer.event(&Event::Stage {
-            stage: Stage::Download,
-            done: d.done,
-            total: d.total,
-            detail: d.file.to_string(),
-        });
-    };
-    Ok(hub::resolve(name, revision, &mut progress)?)
-}
-
-impl Base {
-    /// Opens a model folder or hub model. Errors: what is missing or not supported, by name.
-    pub fn open(name: &str, revision: Option<&str>, observer: &mut dyn Observer) -> Result<Base> {
-        let dir = resolve(name, revision, observer)?;
-        if dir.join(ADAPTER_CONFIG).exists() && !dir.join("config.json").exists() {
-            return Err(Error::Config(format!(
-                "{name} is an adapter, not a model: give its base model, and it as the adapter"
-            )));
-        }
-        let config = ModelConfig::load(&dir)?;
-        Ok(Base {
-            checkpoint: Checkpoint::open(&dir)?,
-            tokenizer: TextTokenizer::load(&dir)?,
-            generation: GenerationConfig::load(&dir, &config)?,
-            config,
-            name: name.to_string(),
-            revision: revision.map(str::to_string),
-            dir,
-        })
-    }
-
-    /// Longest input: what the model and its tokenizer allow.
-    pub fn max_length(&self) -> usize {
-        self.config.max_length().min(self.tokenizer.max_length().unwrap_or(usize::MAX))
-    }
-
-    /// Builds the model.
-    pub fn model(&self, options: &LoadOptions) -> Result<Model> {
-        Ok(Model::load(&self.checkpoint, &self.config, options)?)
-    }
-
-    /// Modules of the head that must be fully trained: the output layers, as PEFT saves them, and every other layer of the
-    /// head that the checkpoint lacks and that was therefore initialised at random.
-    pub fn head_modules(&self, model: &Model) -> Result<Vec<String>> {
-        if model.options().head == HeadKind::LanguageModel {
-            return Ok(Vec::new());
-        }
-        let names = TensorNames::find(&self.checkpoint, &self.config)?;
-        let head =
-            |path: &str| ["score", "classifier", "pre_classifier"].contains(&path.split('.').next().unwrap_or(path));
-        let mut out: Vec<String> = Vec::new();
-        for l in model.linears() {
-            let top = l.path.split('.').next().unwrap_or(&l.path).to_string();
-            let module = if head(&l.path) { top } else { l.path.clone() };
-            let fresh = !self.checkpoint.contains(&names.stored(&format!("{}.weight", l.path)));
-            if (head(&l.path) || fresh) && !out.contains(&module) {
-                out.push(module);
-            }
-        }
-        Ok(out)
-    }
-}
+use loram_io::Adapter;
+use loram_nn::{LoadOptions, Model};
 
 /// A model with its adapter, to evaluate and to generate with.
 pub struct Session {
@@ -188,13 +101,4 @@ impl Session {
     pub fn generate_options(&self) -> GenerateOptions {
         GenerateOptions::greedy(&self.base.tokenizer, &self.base.generation, self.base.config.max_length())
     }
-}
-
-pub(crate) fn stage(observer: &mut dyn Observer, stage: Stage, done: u64, total: u64, detail: &str) {
-    observer.event(&Event::Stage { stage, done, total, detail: detail.to_string() });
-}
-
-/// A path as text.
-pub(crate) fn show(path: &Path) -> String {
-    path.display().to_string()
 }

@@ -38,11 +38,6 @@ impl Format {
         serde_json::to_value(self).ok().and_then(|v| v.as_str().map(str::to_string)).unwrap_or_default()
     }
 
-    /// Whether a model with a classification or regression head learns from it.
-    pub fn has_label(self) -> bool {
-        matches!(self, Format::Classification | Format::Regression)
-    }
-
     /// The format that these fields make.
     pub(crate) fn of(fields: &Map<String, Value>) -> Option<Format> {
         let has = |k: &str| fields.get(k).is_some_and(|v| !v.is_null());

@@ -1,10 +1,10 @@
 //! `loram init` for schemes that run the model on data.
 
 use super::{Calibration, ExportInfo, initialize};
+use crate::base::{Base, stage};
 use crate::config::{BaseMode, TrainConfig};
 use crate::dataset::{DataOptions, calibration_examples, read_dataset};
 use crate::observer::{Observer, Stage};
-use crate::session::{Base, stage};
 use crate::{Error, Result, device};
 use loram_io::adapter::{Adapter, AdapterForm};
 use loram_io::init::{InitOptions, InitReport};

@@ -2,11 +2,11 @@
 
 use super::run::Run;
 use super::{Status, Summary};
+use crate::base::{show, stage};
 use crate::checkpoint::{checkpoint_dir, restore_weights};
 use crate::config::AdapterFormat;
 use crate::full::save_full;
 use crate::observer::{Event, Level, Observer, Stage};
-use crate::session::{show, stage};
 use crate::{Metrics, Result, device, system};
 use loram_io::adapter::{Adapter, AdapterForm};
 use loram_io::atomic;

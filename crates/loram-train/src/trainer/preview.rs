@@ -1,11 +1,11 @@
 //! The dry run: describes a run before it begins.
 
 use super::setup::{Data, check_output, memory, read_data, resume_from};
+use crate::base::Base;
 use crate::config::{FinetuningType, TrainConfig};
 use crate::dataset::Dataset;
 use crate::estimate::MemoryEstimate;
 use crate::observer::Observer;
-use crate::session::Base;
 use crate::{Result, device};
 use loram_core::plan_layers;
 use loram_io::data::{PrepareReport, Target};

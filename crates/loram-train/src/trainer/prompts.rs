@@ -1,12 +1,12 @@
 //! Samples that are generated before and after training.
 
 use crate::Result;
+use crate::base::{Base, stage};
 use crate::config::{SamplePrompts, TrainConfig};
 use crate::dataset::Dataset;
 use crate::generate::{GenerateOptions, continue_tokens, prompt_ids};
 use crate::observer::{Sample, Stage};
 use crate::report::Reporter;
-use crate::session::{Base, stage};
 use loram_io::chat::Message;
 use loram_io::data::Example;
 use loram_nn::{HeadKind, Model};

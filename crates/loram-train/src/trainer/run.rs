@@ -3,6 +3,7 @@
 use super::prompts::{Prompt, prompts, show};
 use super::setup::{Setup, clear_output};
 use super::{Status, StopFlag, Summary};
+use crate::base::stage;
 use crate::checkpoint::{self, Trained};
 use crate::config::{ReportTo, Strategy};
 use crate::evaluate::{EvalOptions, evaluate};
@@ -12,7 +13,6 @@ use crate::observer::{Event, LogRecord, Observer, RunPlan, Sample, Stage, StepIn
 use crate::optim::{check_finite, clip, grad_norm};
 use crate::report::{Reporter, write_environment};
 use crate::schedule::Schedule;
-use crate::session::stage;
 use crate::{Error, Metrics, Result, system};
 use loram_io::atomic;
 use loram_nn::{Batch, BatchLoss, Loss, Param};

@@ -1,6 +1,7 @@
 //! Preparation of a run: data, model, adapters, and the checkpoint to resume from.
 
 use crate::adapt::{Adaptation, Calibration, ExportInfo, LoadAdapter, initialize, load};
+use crate::base::{Base, resolve, stage};
 use crate::batching::Order;
 use crate::checkpoint::{self, TrainerState, checkpoints, data_checksum, read_state};
 use crate::config::{FinetuningType, Resume, Strategy, TrainConfig};
@@ -10,7 +11,6 @@ use crate::objective::Objective;
 use crate::observer::{Level, Observer, Stage};
 use crate::optim::Optimizer;
 use crate::report::Reporter;
-use crate::session::{Base, resolve, stage};
 use crate::{Error, Result, device};
 use loram_core::Statistic;
 use loram_io::chat::ChatTemplate;

@@ -1,0 +1,104 @@
+//! A model folder: its configuration, mapped weights, tokenizer and generation settings.
+
+use crate::observer::{Event, Observer, Stage};
+use crate::{Error, Result};
+use loram_io::adapter::ADAPTER_CONFIG;
+use loram_io::config::{GenerationConfig, TensorNames};
+use loram_io::hub;
+use loram_io::{Checkpoint, ModelConfig, TextTokenizer};
+use loram_nn::{HeadKind, LoadOptions, Model};
+use std::path::{Path, PathBuf};
+
+/// A model folder: everything but the weights in memory.
+pub struct Base {
+    /// As the user named it.
+    pub name: String,
+    /// Revision on the hub.
+    pub revision: Option<String>,
+    /// The folder on this machine.
+    pub dir: PathBuf,
+    /// `config.json`.
+    pub config: ModelConfig,
+    /// Its weights, mapped.
+    pub checkpoint: Checkpoint,
+    /// Its tokenizer.
+    pub tokenizer: TextTokenizer,
+    /// `generation_config.json`.
+    pub generation: GenerationConfig,
+}
+
+/// A local folder, or a hub id downloaded into the cache.
+pub fn resolve(name: &str, revision: Option<&str>, observer: &mut dyn Observer) -> Result<PathBuf> {
+    let mut progress = |d: &hub::Download<'_>| {
+        observer.event(&Event::Stage {
+            stage: Stage::Download,
+            done: d.done,
+            total: d.total,
+            detail: d.file.to_string(),
+        });
+    };
+    Ok(hub::resolve(name, revision, &mut progress)?)
+}
+
+impl Base {
+    /// Opens a model folder or hub model. Errors: what is missing or not supported, by name.
+    pub fn open(name: &str, revision: Option<&str>, observer: &mut dyn Observer) -> Result<Base> {
+        let dir = resolve(name, revision, observer)?;
+        if dir.join(ADAPTER_CONFIG).exists() && !dir.join("config.json").exists() {
+            return Err(Error::Config(format!(
+                "{name} is an adapter, not a model: give its base model, and it as the adapter"
+            )));
+        }
+        let config = ModelConfig::load(&dir)?;
+        Ok(Base {
+            checkpoint: Checkpoint::open(&dir)?,
+            tokenizer: TextTokenizer::load(&dir)?,
+            generation: GenerationConfig::load(&dir, &config)?,
+            config,
+            name: name.to_string(),
+            revision: revision.map(str::to_string),
+            dir,
+        })
+    }
+
+    /// Longest input: what the model and its tokenizer allow.
+    pub fn max_length(&self) -> usize {
+        self.config.max_length().min(self.tokenizer.max_length().unwrap_or(usize::MAX))
+    }
+
+    /// Builds the model.
+    pub fn model(&self, options: &LoadOptions) -> Result<Model> {
+        Ok(Model::load(&self.checkpoint, &self.config, options)?)
+    }
+
+    /// Modules of the head that must be fully trained: the output layers, as PEFT saves them, and every other layer of the
+    /// head that the checkpoint lacks and that was therefore initialised at random.
+    pub fn head_modules(&self, model: &Model) -> Result<Vec<String>> {
+        if model.options().head == HeadKind::LanguageModel {
+            return Ok(Vec::new());
+        }
+        let names = TensorNames::find(&self.checkpoint, &self.config)?;
+        let head =
+            |path: &str| ["score", "classifier", "pre_classifier"].contains(&path.split('.').next().unwrap_or(path));
+        let mut out: Vec<String> = Vec::new();
+        for l in model.linears() {
+            let top = l.path.split('.').next().unwrap_or(&l.path).to_string();
+            let module = if head(&l.path) { top } else { l.path.clone() };
+            let fresh = !self.checkpoint.contains(&names.stored(&format!("{}.weight", l.path)));
+            if (head(&l.path) || fresh) && !out.contains(&module) {
+                out.push(module);
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Reports progress of a stage.
+pub(crate) fn stage(observer: &mut dyn Observer, stage: Stage, done: u64, total: u64, detail: &str) {
+    observer.event(&Event::Stage { stage, done, total, detail: detail.to_string() });
+}
+
+/// A path as text.
+pub(crate) fn show(path: &Path) -> String {
+    path.display().to_string()
+}
