@@ -47,9 +47,10 @@ pub use quantise::Quantizer;
 pub use residual::residual;
 pub use rng::Stream;
 pub use schemes::{
-    Behaviour, Components, Context, Initialization, LayerInput, LayerRecipe, Observed, OptionInfo, Scale,
-    SchemeFactors, SchemeInfo, SchemeOptions, SchemeSpec, Statistic, WeightUse, from_recipe, initialize, option,
-    principal_components, quantised_base, redistribute_ranks, register, registry, scheme_option, scheme_options,
+    Behaviour, Components, Context, Initialization, LayerInput, LayerRecipe, Observed, OfLayer, OptionInfo, Scale,
+    SchemeFactors, SchemeInfo, SchemeOptions, SchemeSpec, Statistic, Tracked, WeightUse, from_recipe, initialize,
+    option, principal_components, quantised_base, redistribute_ranks, register, registry, scheme_option,
+    scheme_options,
 };
 pub use similar::similar_name;
 pub use targets::{LayerPlan, LinearInfo, plan_layers};

@@ -9,6 +9,18 @@ use crate::Result;
 use crate::growth::{InitMagnitude, LayerFacts};
 use crate::targets::LayerPlan;
 
+/// A function that computes something of one layer.
+pub type OfLayer<T> = fn(&Context<'_>) -> Result<T>;
+
+/// A scheme that another one follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tracked {
+    /// The option that names it, for messages.
+    pub option: &'static str,
+    /// Its name.
+    pub scheme: String,
+}
+
 /// A scheme: help, validation, the tables of the documentation and the initialisation itself come from here.
 ///
 /// A scheme of your own is a constant of this type:
@@ -49,9 +61,8 @@ pub struct SchemeInfo {
     pub options: &'static [OptionInfo],
     /// How the options change [`SchemeInfo::behaviour`]; gets the behaviour of the scheme that is tracked, if any.
     pub behaviour_with: Option<fn(&SchemeOptions, Option<Behaviour>) -> Behaviour>,
-    /// The option and the name of the scheme whose magnitude the options ask to follow; its factors are
-    /// [`Context::tracked`].
-    pub tracks: Option<fn(&SchemeOptions) -> Option<(&'static str, String)>>,
+    /// The scheme whose magnitude the options ask to follow; its factors are [`Context::tracked`].
+    pub tracks: Option<fn(&SchemeOptions) -> Option<Tracked>>,
     /// The plan with the scaling that the scheme sets itself.
     pub own_scaling: Option<fn(&LayerPlan) -> Result<LayerPlan>>,
     /// The number of principal components that are computed of a layer's inputs, at least r. With this, ranks move
@@ -60,12 +71,12 @@ pub struct SchemeInfo {
     /// The magnitude of the initialisation by a formula; `None` from it where a fact is missing that the formula needs.
     pub magnitude: Option<fn(&SchemeOptions, &LayerFacts<'_>) -> Option<InitMagnitude>>,
     /// The base on which the factors are a plain adapter, where that is not W − s·B₀A₀.
-    pub plain_base: Option<fn(&Context<'_>) -> Result<Vec<f32>>>,
+    pub plain_base: Option<OfLayer<Vec<f32>>>,
     /// The factors from the numbers of a recipe, without the weight. A scheme that reads the shape alone needs no such
     /// function.
     pub recompute: Option<fn(&LayerPlan, u64, &Scale) -> SchemeFactors>,
     /// The initialisation.
-    pub init: fn(&Context<'_>) -> Result<SchemeFactors>,
+    pub init: OfLayer<SchemeFactors>,
 }
 
 /// What a scheme reads, and how it follows the scaling.
@@ -84,7 +95,7 @@ pub struct Behaviour {
 impl SchemeInfo {
     /// A scheme that reads the shape alone and whose B₀A₀ is 0, without options; everything else is set with
     /// `SchemeInfo { …, ..SchemeInfo::new(name, init) }`.
-    pub const fn new(name: &'static str, init: fn(&Context<'_>) -> Result<SchemeFactors>) -> SchemeInfo {
+    pub const fn new(name: &'static str, init: OfLayer<SchemeFactors>) -> SchemeInfo {
         SchemeInfo {
             name,
             aliases: &[],

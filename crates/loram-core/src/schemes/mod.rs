@@ -16,7 +16,7 @@ mod spec;
 pub use built_in::{principal_components, redistribute_ranks};
 pub use context::Context;
 pub use factors::{Scale, SchemeFactors};
-pub use info::{Behaviour, SchemeInfo};
+pub use info::{Behaviour, OfLayer, SchemeInfo, Tracked};
 pub use input::{LayerInput, WeightUse};
 pub use observed::{Components, Observed, Statistic};
 pub use option::{OptionInfo, SchemeOptions};

@@ -66,7 +66,7 @@ mod tests {
             let spec = SchemeSpec::parse(&name, &Default::default()).unwrap();
             let plan = LayerPlan { path: "x".into(), n, m, r, lora_alpha: s * r as f64, scaling: s };
             let made = InitMagnitude::of(&initialize(&spec, w, &plan, 1).unwrap());
-            let predicted = InitMagnitude::predict(&spec, w.into(), &plan, 1, &sigma).unwrap();
+            let predicted = InitMagnitude::predict(&spec, w, &plan, 1, &sigma).unwrap();
             // the entries' sample makes the random ones scatter
             let allowed = if scheme.needs_weight() { 1e-3 } else { 0.25 };
             let parts = |m: &InitMagnitude| [m.k1_a, m.k1_b, m.nu_a, m.nu_b, m.scaling, m.k1()];

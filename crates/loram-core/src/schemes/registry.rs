@@ -1,7 +1,7 @@
 //! All schemes by name: those of [`built_in`](super::built_in), and those that a program adds.
 
 use super::built_in::BUILT_IN;
-use super::info::SchemeInfo;
+use super::info::{SchemeInfo, Tracked};
 use super::option::{OptionInfo, SchemeOptions};
 use super::spec::SchemeSpec;
 use crate::similar::similar_name;
@@ -68,7 +68,7 @@ impl SchemeSpec {
             }
         }
         let tracked = info.tracks.and_then(|tracks| tracks(&options));
-        let tracked = tracked.map(|(key, other)| tracked_spec(info, key, &other)).transpose()?;
+        let tracked = tracked.map(|tracked| tracked_spec(info, &tracked)).transpose()?;
         SchemeSpec::build(info, number, options, tracked)
     }
 }
@@ -87,29 +87,29 @@ fn find(name: &str) -> Result<(&'static SchemeInfo, Option<usize>)> {
 }
 
 /// The scheme whose magnitude is to be followed.
-fn tracked_spec(own: &SchemeInfo, key: &str, name: &str) -> Result<SchemeSpec> {
+fn tracked_spec(own: &SchemeInfo, tracked: &Tracked) -> Result<SchemeSpec> {
+    let Tracked { option, scheme: name } = tracked;
     let spec = SchemeSpec::parse(name, &SchemeOptions::default())?;
     if spec.info().changes_base && spec.info().name != own.name {
         return Ok(spec);
     }
     let what = format!("`{name}` has no magnitude to follow: its B₀A₀ is 0, or it is `{}` itself", own.name);
-    Err(Error::setting(key, what))
+    Err(Error::setting(option, what))
 }
 
-fn nearest<'a>(name: &str, all: &[&'a str]) -> String {
-    let near = similar_name(name, all.iter().copied());
-    near.map_or(String::new(), |n| format!("; did you mean `{n}`?"))
+fn hint(name: &str, all: &[&str]) -> String {
+    similar_name(name, all.iter().copied()).map_or(String::new(), |near| format!("; did you mean `{near}`?"))
 }
 
 fn unknown(name: &str) -> Error {
     let all: Vec<&str> = registry().iter().map(|s| s.name).collect();
-    let what = format!("unknown scheme `{name}`; there are {}{}", all.join(", "), nearest(name, &all));
+    let what = format!("unknown scheme `{name}`; there are {}{}", all.join(", "), hint(name, &all));
     Error::setting("init_lora_weights", what)
 }
 
 fn unknown_option(key: &str) -> Error {
     let all: Vec<&str> = scheme_options().map(|o| o.key).collect();
-    Error::setting(key, format!("is not an option of any scheme; there are {}{}", all.join(", "), nearest(key, &all)))
+    Error::setting(key, format!("is not an option of any scheme; there are {}{}", all.join(", "), hint(key, &all)))
 }
 
 #[cfg(test)]

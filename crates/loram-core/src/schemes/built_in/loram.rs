@@ -2,7 +2,7 @@
 
 use crate::schemes::context::Context;
 use crate::schemes::factors::{Scale, SchemeFactors};
-use crate::schemes::info::{Behaviour, SchemeInfo};
+use crate::schemes::info::{Behaviour, SchemeInfo, Tracked};
 use crate::schemes::input::WeightUse;
 use crate::schemes::observed::Statistic;
 use crate::schemes::option::{OptionInfo, SchemeOptions, named};
@@ -22,7 +22,7 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     options: &[BASIS, GAIN, STATISTIC],
     behaviour_with: Some(behaviour),
     tracks: Some(|options| match gain(options) {
-        Gain::Track(scheme) => Some((GAIN.key, scheme)),
+        Gain::Track(scheme) => Some(Tracked { option: GAIN.key, scheme }),
         _ => None,
     }),
     magnitude: Some(of_formula),
