@@ -1,4 +1,4 @@
-"""LoRAM (arXiv 2507.06558) and other starts for PEFT's LoRA adapters.
+"""LoRAM (arXiv 2507.06558) and other initialisations for PEFT's LoRA adapters.
 
     model = get_peft_model(base, LoraConfig(r=16, lora_alpha=16, target_modules="all-linear"))
     loram.initialize(model)                # sets A and B; the model says what it said before

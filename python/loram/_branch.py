@@ -1,4 +1,4 @@
-"""A start as a frozen branch: for bases that must not change."""
+"""An initialisation as a frozen branch, for bases that must not change."""
 
 from __future__ import annotations
 

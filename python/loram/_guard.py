@@ -1,4 +1,4 @@
-"""PEFT's own saving and loading on a model that was started here: the recipe goes along, and mistakes are named."""
+"""PEFT's own saving and loading on a model that was initialised here: adds the recipe and reports mistakes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def save_pretrained(self: PeftModel, save_directory: str | os.PathLike, *args: A
         if native and not start.warned:
             start.warned = True
             warnings.warn(
-                f"{folder}: these factors belong to a base without the start of `{start.scheme.name}`. They resume the run "
+                f"{folder}: these factors belong to a base without the initial product of `{start.scheme.name}`. They resume the run "
                 "(loram.resume, loram.load) but do not load onto the untouched base; for that, call "
                 "loram.save(model, directory)",
                 stacklevel=2,
@@ -51,16 +51,16 @@ def save_pretrained(self: PeftModel, save_directory: str | os.PathLike, *args: A
 
 
 def load_adapter(self: PeftModel, model_id: str | os.PathLike, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
-    """PEFT's `load_adapter`, which trainers call to resume, after a look at whether the start is the checkpoint's."""
+    """PEFT's `load_adapter`, which trainers call to resume, after a check that the initialisation is the checkpoint's."""
     start = starts(self).get(adapter_name)
     folder = os.fspath(model_id)
     if start is not None and os.path.exists(os.path.join(folder, RECIPE_FILE)):
         recipe = read_recipe(folder)
         here = start.to_json(start.mode != UNTOUCHED)
-        ask = f"start the model with loram.resume(model, {folder!r}) instead of loram.initialize"
+        ask = f"initialise the model with loram.resume(model, {folder!r}) instead of loram.initialize"
         if recipe["form"] != here["form"]:
             raise ValueError(f"{folder}: holds a {recipe['form']} adapter, the model has a {here['form']} one; {ask}")
         for path, entry in here["layers"].items():
             if recipe["layers"].get(path) != entry:
-                raise ValueError(f"{folder}: layer `{path}` was started otherwise than in this model; {ask}")
+                raise ValueError(f"{folder}: layer `{path}` was initialised differently in this model; {ask}")
     return type(self).load_adapter(self, model_id, adapter_name, *args, **kwargs)

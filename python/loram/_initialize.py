@@ -31,7 +31,7 @@ from ._state import BRANCH, CHANGED, UNTOUCHED, AdapterStart, LayerStart, finger
 
 log = logging.getLogger("loram")
 
-#: Starts of PEFT after which the base is no longer the one that was loaded.
+#: Initialisations of PEFT that change the loaded base.
 _PEFT_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
@@ -46,22 +46,22 @@ def initialize(
     adapter_name: str | None = None,
     keep_base: bool | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Starts an adapter by a scheme; the model's output stays what it was.
+    """Initialises an adapter with a scheme; the model's output does not change.
 
     Sets A (r, m) and B (n, r) of every layer of the adapter, Linear and Conv1D, in the type that they have. With schemes
     whose s·B₀A₀ is not 0, `loram` among them, the base's weight W (n, m) becomes W − s·B₀A₀ in memory: the factors are
-    rounded to their stored type first, then their product is computed in float32 and taken off. Where the base must not
-    change, the start is a frozen branch instead, subtracted in the forward pass.
+    rounded to their stored type first, then their product is computed in float32 and subtracted. Where the base must not
+    change, the initial product is a frozen branch instead, subtracted in the forward pass.
 
     Args:
-        peft_model: what `get_peft_model` gave, with a LoRA configuration that has not started from PiSSA or the like.
+        peft_model: what `get_peft_model` gave, with a LoRA configuration that is not initialised with PiSSA or the like.
             Ranks, alphas, patterns, rsLoRA and DoRA are the configuration's.
         scheme: a name of `loram.schemes()` whose `calibrated_by` is None; `pissa-niter-4` for 4 iterations.
         gain: of `loram`: `log`, `log-half`, `exact`, `sketch`, `track:<scheme>`, or a number in (0, 1]
             (`auto` needs gradients, which only the trainer has).
         basis: of `loram`: `dst`, `dct`, `random-orthogonal`, `gaussian`.
         gain_statistic: of `loram`: `second-moment` as in the paper, `variance` as in its authors' code.
-        seed: of random starts and of `sketch`.
+        seed: of random initialisations and of `sketch`.
         adapter_name: the active adapter by default.
         keep_base: True for a frozen branch, False for a changed base. By default the base is changed unless it is
             quantised or the model has several adapters.
@@ -72,7 +72,7 @@ def initialize(
     Raises:
         ValueError: names the layer or the argument; nothing has been changed then. Among the reasons are an unknown
             scheme or one that needs calibration data, a rank above min(n, m), weights on the meta device, sharded or tied weights, and a base that another
-            start has changed.
+            initialisation has changed.
     """
     options = json.dumps({"basis": basis, "gain": gain, "gain_statistic": gain_statistic.replace("_", "-")})
     parsed = _loram.Scheme(scheme, options)
@@ -82,7 +82,7 @@ def initialize(
 def resume(
     peft_model: Any, checkpoint: str | os.PathLike, *, adapter_name: str | None = None, keep_base: bool | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Starts an adapter as the `loram.json` of a checkpoint says, so that the base is the one that the run had.
+    """Initialises an adapter from the `loram.json` of a checkpoint, so that the base is the one that the run had.
 
     For a run that stopped: make the base and `get_peft_model` as before, call this with the checkpoint, then
     `trainer.train(resume_from_checkpoint=checkpoint)`. A₀ and B₀ are those of the recipe, bit for bit; β is not computed
@@ -136,7 +136,7 @@ def _start(
 
 
 def _mode(model: PeftModel, adapter: str, found: list[Layer], scheme: _loram.Scheme, keep_base: bool | None) -> str:
-    """How the start stays out of the output. Errors: a base that was changed before, or that cannot be."""
+    """How the initial product is kept out of the output. Errors: a base that was changed before, or that cannot be."""
     config = model.peft_config[adapter]
     own = config.init_lora_weights
     if isinstance(own, str) and own.lower().startswith(_PEFT_CHANGES_BASE):
@@ -148,8 +148,8 @@ def _mode(model: PeftModel, adapter: str, found: list[Layer], scheme: _loram.Sch
     if changed:
         what = "again" if changed == [adapter] else f"beside `{changed[0]}`"
         raise ValueError(
-            f"adapter `{adapter}` cannot be started {what}: the start of `{changed[0]}` has changed the base; load the "
-            "base anew" + ("" if changed == [adapter] else ", and start both with keep_base=True")
+            f"adapter `{adapter}` cannot be initialised {what}: the initialisation `{changed[0]}` has changed the base; load the "
+            "base anew" + ("" if changed == [adapter] else ", and initialise both with keep_base=True")
         )
     if not scheme.changes_base:
         return UNTOUCHED
@@ -180,7 +180,7 @@ def _mode(model: PeftModel, adapter: str, found: list[Layer], scheme: _loram.Sch
 
 
 def _make(layer: Layer, scheme: _loram.Scheme, seed: int, recipe: dict[str, Any] | None) -> tuple[dict[str, Any], float]:
-    """The start of a layer, by scheme or by recipe, and ‖W‖²_F."""
+    """The initialisation of a layer, by scheme or by recipe, and ‖W‖²_F."""
     weight = layer.weight()
     # on the CPU the Rust side reads torch's memory in place, and β has the bits that the program gives
     on_cpu = weight.device.type == "cpu"
@@ -220,7 +220,7 @@ def _check_recipe(recipe: dict[str, Any], found: list[Layer]) -> None:
             raise ValueError(f"layer `{layer.path}`: expected (n, m, r) = {wants} by the recipe, found {has}")
         if not layer.is_quantised and layer.path in known and not matches(layer, known[layer.path]):
             raise ValueError(
-                f"layer `{layer.path}`: the adapter was started on other weights, of fingerprint {known[layer.path]}; load "
+                f"layer `{layer.path}`: the adapter was initialised on other weights, of fingerprint {known[layer.path]}; load "
                 "its base model, in the same dtype"
             )
     missing = sorted(set(recipe["layers"]) - {layer.path for layer in found})

@@ -1,4 +1,4 @@
-"""The LoRA layers of a PEFT model: which there are, their weights, and what cannot be started."""
+"""The LoRA layers of a PEFT model, their weights, and the layers that cannot be initialised."""
 
 from __future__ import annotations
 
@@ -137,13 +137,13 @@ def _layers(model: PeftModel, adapter: str) -> Iterator[Layer]:
             continue
         path = name.replace("_fsdp_wrapped_module.", "").replace("_orig_mod.", "").removeprefix(PREFIX)
         if adapter in module.lora_embedding_A:
-            raise ValueError(f"layer `{path}`: an adapted embedding cannot be started, only Linear and Conv1D layers")
+            raise ValueError(f"layer `{path}`: an adapted embedding cannot be initialised, only Linear and Conv1D layers")
         if adapter in module.lora_A:
             yield Layer(path, module, adapter)
 
 
 def check(layer: Layer) -> None:
-    """ValueError that names the layer when it is of a kind, or in a state, that cannot be started."""
+    """ValueError that names the layer when it is of a kind, or in a state, that cannot be initialised."""
 
     def refuse(what: str):
         raise ValueError(f"layer `{layer.path}`: {what}")
@@ -151,7 +151,7 @@ def check(layer: Layer) -> None:
     module, adapter = layer.module, layer.adapter
     a = getattr(module.lora_A[adapter], "weight", None)
     if a is None or a.dim() != 2 or type(module).__name__.startswith(("Conv", "ParamWrapper", "MultiheadAttention")):
-        refuse(f"{type(module).__name__} cannot be started, only Linear and Conv1D layers")
+        refuse(f"{type(module).__name__} cannot be initialised, only Linear and Conv1D layers")
     tensors = [*layer.base.parameters(), a, layer.b]
     if any(t.device.type == "meta" for t in tensors):
         refuse(
@@ -177,7 +177,7 @@ def refuse_calibrated(scheme: _loram.Scheme) -> None:
     """ValueError for a scheme that runs the model on data."""
     if scheme.calibrated_by is not None:
         raise ValueError(
-            f"scheme `{scheme.name}` starts from the {scheme.calibrated_by} of each layer on calibration data, which this "
+            f"scheme `{scheme.name}` is initialised from the {scheme.calibrated_by} of each layer on calibration data, which this "
             f"package does not collect: use PEFT's own init_lora_weights=\"{scheme.name.replace('-', '_')}\", or the program: "
             f"loram init MODEL -o DIR --init {scheme.name} --calibration-data FILE"
         )

@@ -29,7 +29,7 @@ def load(
     is loaded by PEFT.
 
     Args:
-        base: the untouched base model, with weights (n, m) in the type that the adapter was started on.
+        base: the untouched base model, with weights (n, m) in the type that the adapter was initialised on.
         directory: an adapter folder or a trainer's checkpoint.
         adapter_name: name that it gets.
         is_trainable: whether to go on training.
@@ -48,7 +48,7 @@ def load(
     tensors = load_file(os.path.join(directory, WEIGHTS_FILE))
     model = get_peft_model(base, config, adapter_name=adapter_name)
     for layer in layers(model, adapter_name):
-        # the start was rounded to the type of the factors; theirs is the file's
+        # the initial factors were rounded to the type of the factors; theirs is the file's
         stored = tensors.get(f"{PREFIX}{layer.path}.lora_A.weight")
         if stored is None:
             raise ValueError(f"{directory}: the layer `{layer.path}` of the model is not in {WEIGHTS_FILE}")

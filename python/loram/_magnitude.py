@@ -33,11 +33,11 @@ def magnitudes(peft_model: Any, *, adapter_name: str | None = None) -> dict[str,
     """The magnitude of every layer's update, by module path, in O((n+m)·r²) for each, on the model's device.
 
     Args:
-        peft_model: started with `initialize`, `resume` or, natively, `load`.
+        peft_model: initialised with `initialize`, `resume` or, natively, `load`.
         adapter_name: the active adapter by default.
 
     Raises:
-        ValueError: an adapter that was not started here.
+        ValueError: an adapter that was not initialised here.
     """
     model = unwrap(peft_model)
     adapter = adapter_of(model, adapter_name)
@@ -54,7 +54,7 @@ def _magnitude(layer: Layer, start: LayerStart, subtracted: bool) -> Magnitude:
     tall, wide = a, b
     if subtracted:
         a0, b0 = (x.to(a.dtype) for x in start.factors_on(a.device))
-        # (B − B₀)·A + B₀·(A − A₀): a small update beside a large start keeps its digits
+        # (B − B₀)·A + B₀·(A − A₀): a small update beside large initial factors keeps its digits
         tall, wide = torch.cat([a, a - a0]), torch.cat([b - b0, b0], dim=1)
     of_a, of_b = tall @ tall.T, wide.T @ wide
     s = layer.scaling

@@ -1,4 +1,4 @@
-"""What a start will do, before a run is spent on it."""
+"""Predictions of an initialisation before a run."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def plan(
         reference: scheme whose first step is matched.
         gain: of `loram`.
         grad_nu: ν[∇_W], the second moment of a gradient's entries; counts with `sgd` only.
-        seed: of random starts.
+        seed: of random initialisations.
         adapter_name: the active adapter by default.
 
     Raises:
-        ValueError: an unknown optimiser or scheme, or a scheme that needs calibration data; a layer that cannot be started, by name.
+        ValueError: an unknown optimiser or scheme, or a scheme that needs calibration data; a layer that cannot be initialised, by name.
     """
     if optimizer not in ("adamw", "sgd"):
         raise ValueError(f"optimizer: expected adamw or sgd, found `{optimizer}`")

@@ -23,12 +23,12 @@ def save(
     adapter_name: str | None = None,
     state_dict: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Writes an adapter that was started with `initialize` into a folder, with PEFT's two files and `loram.json`.
+    """Writes an adapter that was initialised with `initialize` into a folder, with PEFT's two files and `loram.json`.
 
     The plain form has A' = [A; A₀] (2r, m) and B' = [B, −B₀] (n, 2r) and loads onto the untouched base with nothing but
     PEFT, vLLM or llama.cpp's converter; `lora_alpha` is such that s stays. The native form has A and B as trained, rank
     r, and is read by `loram.load` and by the program `loram`; PEFT refuses it. For schemes that leave the base alone both
-    are the adapter of rank r. DoRA's magnitudes and modules that were trained whole are saved along.
+    are the adapter of rank r. DoRA's magnitudes and fully trained modules are saved too.
 
     Args:
         peft_model: as for `initialize`.
@@ -38,7 +38,7 @@ def save(
         state_dict: the model's state dict, where it must be gathered first (`accelerator.get_state_dict(model)`).
 
     Raises:
-        ValueError: an adapter that was not started here.
+        ValueError: an adapter that was not initialised here.
     """
     model = unwrap(peft_model)
     adapter = adapter_of(model, adapter_name)

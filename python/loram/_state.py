@@ -1,4 +1,4 @@
-"""What a PEFT model remembers of its starts, and the file `loram.json` that holds it."""
+"""The initialisations of a PEFT model's adapters, and the file `loram.json` that records them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from . import _loram
 from ._layers import DTYPES, Layer, rows_at_once
 
 RECIPE_FILE = "loram.json"
-#: How a start that is not 0 is kept out of the model's output.
+#: How an initial product that is not 0 is kept out of the model's output.
 CHANGED, BRANCH, UNTOUCHED = "changed base", "frozen branch", "untouched base"
 
 
 @dataclass
 class LayerStart:
-    """The start of one layer."""
+    """The initialisation of one layer."""
 
     #: The layer's entry in `loram.json`.
     recipe: dict[str, Any]
@@ -38,14 +38,14 @@ class LayerStart:
         if made is None:
             arrays = _loram.from_recipe(json.dumps(self.recipe))
             if arrays is None:
-                raise ValueError(f"layer `{self.recipe['path']}`: its recipe does not make its start again")
+                raise ValueError(f"layer `{self.recipe['path']}`: its recipe does not reproduce its initialisation")
             made = tuple(torch.from_numpy(x).to(self.dtype) for x in arrays)
         return made[0].to(device), made[1].to(device)
 
 
 @dataclass
 class AdapterStart:
-    """The start of an adapter."""
+    """The initialisation of an adapter."""
 
     scheme: _loram.Scheme
     seed: int
@@ -86,15 +86,15 @@ def native_form(dtypes: set[torch.dtype]) -> str:
 
 
 def starts(model: PeftModel) -> dict[str, AdapterStart]:
-    """The starts of a model's adapters, by adapter name; empty when loram made none."""
+    """The initialisations of a model's adapters, by adapter name; empty if loram made none."""
     return model.__dict__.setdefault("_loram_starts", {})
 
 
 def start_of(model: PeftModel, adapter: str) -> AdapterStart:
-    """The start of an adapter. ValueError when loram did not make it."""
+    """The initialisation of an adapter. ValueError if loram did not make it."""
     found = starts(model).get(adapter)
     if found is None:
-        raise ValueError(f"adapter `{adapter}` was not started here; call loram.initialize first")
+        raise ValueError(f"adapter `{adapter}` was not initialised here; call loram.initialize first")
     return found
 
 
@@ -106,7 +106,7 @@ def read_recipe(path: str | os.PathLike) -> dict[str, Any]:
         with open(path, encoding="utf-8") as f:
             recipe = json.load(f)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file; it is where an adapter's start is written down") from None
+        raise FileNotFoundError(f"{path}: no such file; it records an adapter's initialisation") from None
     except ValueError as e:
         raise ValueError(f"{path}: no valid recipe: {e}") from e
     missing = [k for k in ("format", "form", "scheme", "seed", "layers") if k not in recipe]

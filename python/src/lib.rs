@@ -85,25 +85,25 @@ impl Scheme {
         serde_json::to_string(self.spec.options()).map_err(|e| PyValueError::new_err(e.to_string()))
     }
 
-    /// Whether the base becomes W − s·B₀A₀.
+/// True when the base becomes W − s·B₀A₀.
     #[getter]
     fn changes_base(&self) -> bool {
         self.spec.info().changes_base
     }
 
-    /// Whether the sums Σx and Σx² are all that is read of a weight.
+/// True when only the sums Σx and Σx² of a weight are read.
     #[getter]
     fn sums_suffice(&self) -> bool {
         self.spec.sums_suffice()
     }
 
-    /// What is read of calibration data, in a few words, or None when no data are needed.
+/// The statistic of calibration data that is needed, in a few words; None when no data are needed.
     #[getter]
     fn calibrated_by(&self) -> Option<&'static str> {
         self.spec.statistic().describe()
     }
 
-    /// The start of a layer from its weight.
+/// Initialises a layer from its weight.
     #[pyo3(signature = (path, weight, r, lora_alpha, scaling, seed))]
     fn start<'py>(
         &self,
@@ -123,7 +123,7 @@ impl Scheme {
         as_dict(py, start)
     }
 
-    /// The start of a layer from Σx and Σx² of its weight.
+/// Initialises a layer from Σx and Σx² of its weight.
     #[pyo3(signature = (path, sums, n, m, r, lora_alpha, scaling, seed))]
     fn start_from_sums<'py>(
         &self,

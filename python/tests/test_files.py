@@ -85,7 +85,7 @@ def test_another_base_is_refused(tmp_path):
     model = adapted(llama())
     loram.initialize(model)
     loram.save(model, tmp_path, plain=False)
-    with pytest.raises(ValueError, match="layer `model.layers.0.self_attn.q_proj`: the adapter was started on other weights"):
+    with pytest.raises(ValueError, match="layer `model.layers.0.self_attn.q_proj`: the adapter was initialised on other weights"):
         loram.load(llama(seed=5), tmp_path)
     with pytest.raises(ValueError, match="other weights"):
         loram.load(llama(torch.bfloat16), tmp_path)

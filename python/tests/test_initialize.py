@@ -60,7 +60,7 @@ def test_every_scheme_leaves_the_output(name, dtype):
 def test_schemes_that_need_data_are_refused_untouched(name):
     model = adapted(llama())
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    with pytest.raises(ValueError, match=f"`{name}` starts from the .* loram init MODEL"):
+    with pytest.raises(ValueError, match=f"`{name}` is initialised from the .* loram init MODEL"):
         loram.initialize(model, name)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
@@ -171,7 +171,7 @@ def test_again():
     loram.initialize(model, "lora")
     loram.initialize(model, keep_base=True)
     loram.initialize(model)
-    with pytest.raises(ValueError, match="cannot be started again.*load the base anew"):
+    with pytest.raises(ValueError, match="cannot be initialised again.*load the base anew"):
         loram.initialize(model, "lora")
     model.add_adapter("second", copy.deepcopy(model.peft_config["default"]))
     with pytest.raises(ValueError, match="beside `default`.*keep_base=True"):
@@ -202,7 +202,7 @@ def test_what_cannot_be_started_is_named():
     refused(adapted(llama()), "gain", gain="logg")
     refused(adapted(llama()), "no adapter `x`; the model has default", adapter_name="x")
     refused(adapted(llama(), init_lora_weights="olora"), "PEFT has changed the base by `olora`")
-    refused(adapted(llama(), target_modules=["embed_tokens", "q_proj"]), "adapted embedding cannot be started")
+    refused(adapted(llama(), target_modules=["embed_tokens", "q_proj"]), "adapted embedding cannot be initialised")
     refused(adapted(llama(), use_dora=True), "DoRA takes the norm", keep_base=True)
     merged = adapted(llama())
     merged.merge_adapter()

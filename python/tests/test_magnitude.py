@@ -31,7 +31,7 @@ def test_magnitudes_are_those_of_whole_matrices(make, arguments):
 
 
 def test_a_model_that_was_not_started():
-    with pytest.raises(ValueError, match="was not started here; call loram.initialize first"):
+    with pytest.raises(ValueError, match="was not initialised here; call loram.initialize first"):
         loram.magnitudes(adapted(llama()))
 
 
@@ -76,7 +76,7 @@ def test_plan_foretells_the_first_step():
     assert sgd.step == pytest.approx(sgd.k1 * lr**2, rel=0.5)
     with pytest.raises(ValueError, match="expected adamw or sgd"):
         loram.plan(model, optimizer="lion")
-    with pytest.raises(ValueError, match="`eva` starts from the covariance of the inputs"):
+    with pytest.raises(ValueError, match="`eva` is initialised from the covariance of the inputs"):
         loram.plan(model, ["eva"])
 
 

@@ -77,7 +77,7 @@ def test_trainer_checkpointing_and_resume(stories, tmp_path, keep_base):
     # another start under the checkpoint's factors is refused
     other = stories_model(stories)
     loram.initialize(other, gain=0.1, keep_base=keep_base)
-    with pytest.raises(ValueError, match="was started otherwise.*loram.resume"):
+    with pytest.raises(ValueError, match="was initialised differently.*loram.resume"):
         trainer(other, data, tmp_path / "other").train(resume_from_checkpoint=str(checkpoint))
 
     loram.save(model, tmp_path / "adapter")

@@ -1,4 +1,4 @@
-//! What 2507.06558 says of magnitudes, measured again, one experiment per command:
+//! Reproduces the measurements of magnitudes in 2507.06558, one experiment per command:
 //!
 //! ```text
 //! cargo run --release -p loram-magnitude -- growth     (the law of growth, and where it stops to hold)
@@ -38,7 +38,7 @@ enum Experiment {
 
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// What to measure
+    /// The experiment to run
     experiment: Experiment,
     /// Folder for the plot
     #[arg(long, default_value = "docs/plots")]

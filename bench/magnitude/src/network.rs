@@ -90,7 +90,7 @@ impl Adam {
     }
 }
 
-/// What is trained, and how.
+/// The training setup.
 #[derive(Debug, Clone)]
 pub enum Setting {
     Full { lr: f64 },

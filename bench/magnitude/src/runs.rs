@@ -4,7 +4,7 @@ use crate::Result;
 use loram_io::testing::tiny_llama;
 use loram_train::{Event, Observe, TrainConfig, Trainer};
 
-/// What a run gave.
+/// Results of a run.
 pub struct Outcome {
     /// Loss on held-out examples after the last step.
     pub eval_loss: f64,

@@ -1,6 +1,6 @@
 //! Errors of this crate.
 
-/// What can be wrong with a configuration or a layer.
+/// An error about a configuration or a layer.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
     /// A setting that cannot be.
@@ -22,7 +22,7 @@ pub enum Error {
     /// `target_modules` matched nothing.
     #[error("target_modules: {asked} matches no linear layer; the model has {available}")]
     NoTarget {
-        /// What was asked for.
+        /// The setting.
         asked: String,
         /// Distinct names of linear layers.
         available: String,

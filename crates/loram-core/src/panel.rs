@@ -20,7 +20,7 @@ type Plane = Vec<Wide>;
 /// Registers of a row that are worked on at a time.
 const PART: usize = 32;
 
-/// What a pass over W gives.
+/// Results of a pass over W.
 pub(crate) struct Pass<const V: usize> {
     /// KX, by input.
     pub y: Vec<[f32; V]>,

@@ -34,7 +34,7 @@ pub struct ModelFacts {
     pub vocab_size: usize,
     /// Longest input in tokens.
     pub max_length: usize,
-    /// Whether the output layer is the embedding.
+    /// True when the output layer is the embedding.
     pub tied: bool,
     /// Labels of a classification head.
     pub labels: Vec<String>,
@@ -55,7 +55,7 @@ pub struct ModuleGroup {
     pub count: usize,
     /// The first path.
     pub example: String,
-    /// Whether `all-linear` leaves it out.
+    /// True when `all-linear` omits it.
     pub output_layer: bool,
 }
 
@@ -70,11 +70,11 @@ pub struct TokenizerFacts {
     pub eos: Option<String>,
     /// Padding.
     pub pad: Option<String>,
-    /// Whether there is a chat template.
+    /// True when there is a chat template.
     pub chat_template: bool,
 }
 
-/// What LoRA settings mean for a model.
+/// Adapters of a model under given LoRA settings.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LoraFacts {
     /// Adapted layers.
@@ -87,7 +87,7 @@ pub struct LoraFacts {
     pub scalings: Vec<f64>,
     /// Ranks that occur.
     pub ranks: Vec<usize>,
-    /// Bytes of the factors in f32, at the rank that is trained; the plain form of a start that changes its base has
+    /// Bytes of the factors in f32, at the rank that is trained; the plain form of an initialisation that changes its base has
     /// twice as many.
     pub adapter_bytes: u64,
 }
@@ -97,7 +97,7 @@ pub struct LoraFacts {
 pub struct AdapterFacts {
     /// `plain` loads onto the untouched base, `native` needs its recipe.
     pub form: AdapterForm,
-    /// Start, where the recipe says it.
+    /// Initialisation scheme, if the recipe is known.
     pub scheme: Option<String>,
     /// Base as its maker named it.
     pub base_model: Option<String>,
@@ -115,7 +115,7 @@ pub struct AdapterFacts {
     pub dtype: String,
     /// Adapted layers, by the last part of their path.
     pub modules: Vec<ModuleGroup>,
-    /// Tensors of modules that were trained whole.
+    /// Tensors of fully trained modules.
     pub saved: Vec<String>,
     /// A hint that the adapter belongs to a changed base.
     pub warning: Option<String>,
@@ -180,7 +180,7 @@ fn tokenizer_facts(t: &TextTokenizer) -> TokenizerFacts {
     }
 }
 
-/// What LoRA settings mean for a model. Errors as [`plan_layers`] gives them.
+/// Adapters of a model under given LoRA settings. Errors as [`plan_layers`] gives them.
 pub fn lora_facts(ckpt: &Checkpoint, cfg: &ModelConfig, lora: &LoraConfig) -> Result<LoraFacts> {
     let plans = plan_layers(lora, &linear_modules(ckpt, Some(cfg))?)?;
     let trainable: u64 = plans.iter().map(|p| ((p.n + p.m) * p.r) as u64).sum();

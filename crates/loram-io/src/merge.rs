@@ -32,7 +32,7 @@ pub trait MergeSource {
     }
 }
 
-/// What was written.
+/// A summary of the written files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MergeReport {
     /// Tensors that were changed.

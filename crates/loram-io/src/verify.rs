@@ -1,5 +1,5 @@
-//! Checks of an adapter against its own recipe and against a base model: can its start be made again, bit for bit, and is
-//! this the base it was started on?
+//! Checks of an adapter against its own recipe and against a base model: whether its initialisation can be reproduced bit
+//! for bit, and whether this is the base that it was initialised on.
 
 use crate::adapter::{Adapter, AdapterForm, RECIPE_FILE, Recipe};
 use crate::config::TensorNames;
@@ -23,7 +23,7 @@ pub enum Outcome {
 /// One check.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Check {
-    /// What is checked.
+    /// Name of the check.
     pub name: &'static str,
     /// How it went.
     pub outcome: Outcome,
@@ -36,11 +36,11 @@ pub struct Check {
 pub struct Verification {
     /// The checks, in order.
     pub checks: Vec<Check>,
-    /// Whether none failed.
+    /// True when no check failed.
     pub passed: bool,
 }
 
-/// Verifies an adapter; `base` is the model it was started on, when it is at hand, with its configuration where it is of a
+/// Verifies an adapter; `base` is the model that it was initialised on, if available, with its configuration if it is of a
 /// known architecture. Reading problems are errors, all else is a check that failed.
 pub fn verify(adapter: &Adapter, base: Option<(&Checkpoint, Option<&ModelConfig>)>) -> Result<Verification> {
     let names = base.map(|(ckpt, cfg)| TensorNames::of(ckpt, cfg)).transpose()?;
@@ -81,7 +81,7 @@ pub fn verify(adapter: &Adapter, base: Option<(&Checkpoint, Option<&ModelConfig>
     Ok(Verification { checks, passed })
 }
 
-/// The start that the recipe makes is the one in the file.
+/// Checks that the initialisation that the recipe reproduces is the one in the file.
 fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> Result<Check> {
     let name = "start";
     let Some(recipe) = &adapter.recipe else {

@@ -2,7 +2,7 @@
 
 use crate::kernels::OutOfRange;
 
-/// What can go wrong when a model is built or fed.
+/// An error of building or running a model.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file of the model.
@@ -23,7 +23,7 @@ pub enum Error {
     NoModule {
         /// The path asked for.
         path: String,
-        /// What there is.
+        /// Similar modules.
         hint: String,
     },
     /// Factors whose shape does not fit the layer.

@@ -21,7 +21,7 @@ pub enum Compute {
 }
 
 impl Compute {
-    /// Whether tensors of it are on a GPU.
+    /// True when its tensors are on a GPU.
     pub fn on_gpu(self) -> bool {
         matches!(self, Compute::CudaF32 | Compute::CudaBf16)
     }

@@ -76,7 +76,7 @@ pub struct Dataset {
     pub examples: Vec<Example>,
     /// Counts.
     pub report: PrepareReport,
-    /// What they are for.
+    /// The objective that they are for.
     pub objective: &'static dyn Objective,
     /// Names of the classes.
     pub labels: Vec<String>,

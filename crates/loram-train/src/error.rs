@@ -36,7 +36,7 @@ pub enum Error {
     Checkpoint {
         /// The checkpoint folder.
         path: PathBuf,
-        /// What was found and what was expected.
+        /// The value found and the value expected.
         what: String,
     },
     /// The loss or a gradient is not finite.
@@ -65,7 +65,7 @@ pub enum Error {
         needed: u64,
         /// Free bytes.
         free: u64,
-        /// What would help most.
+        /// The most effective remedy.
         hint: String,
     },
 }

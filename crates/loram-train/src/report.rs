@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 /// Metrics by line.
 pub const METRICS: &str = "metrics.jsonl";
-/// What was said, with times.
+/// The log file, with times.
 pub const LOG: &str = "train.log";
-/// What the run stood on.
+/// The environment file: versions and machine.
 pub const ENVIRONMENT: &str = "environment.json";
 
 /// Passes events on to the observer, and writes them down once the run folder is there.
@@ -37,7 +37,7 @@ impl<'a> Reporter<'a> {
         Reporter { observer, folder: None, early: Vec::new() }
     }
 
-    /// Starts writing into the run folder. A resumed run keeps the metrics up to `resume_step` and drops later ones.
+    /// Opens the files of the run folder. A resumed run keeps the metrics up to `resume_step` and drops later ones.
     pub fn open(&mut self, dir: &Path, resume_step: Option<usize>, tensorboard: bool) -> Result<()> {
         let path = dir.join(METRICS);
         if let (Some(step), Ok(text)) = (resume_step, std::fs::read_to_string(&path)) {
@@ -120,7 +120,7 @@ impl Observer for Reporter<'_> {
     }
 }
 
-/// What the log says about an event; steps and progress are left out.
+/// The log line of an event; steps and progress are omitted.
 fn log_line(event: &Event) -> Option<String> {
     Some(match event {
         Event::Message { level: Level::Info, text } => text.clone(),

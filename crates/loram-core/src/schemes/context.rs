@@ -1,4 +1,4 @@
-//! What a scheme's function works on: one layer, its options, and whatever of the weight and the data it asks for.
+//! The input of a scheme's function: one layer, its options, and the parts of the weight and the data that it asks for.
 
 use super::factors::SchemeFactors;
 use super::input::{Given, LayerInput};
@@ -19,7 +19,7 @@ pub struct Context<'a> {
     pub(super) name: String,
     pub(super) number: Option<usize>,
     pub(super) options: &'a SchemeOptions,
-    /// What the scheme needs of calibration data.
+    /// The statistic of calibration data that the scheme needs.
     pub(super) statistic: Statistic,
     pub(super) plan: &'a LayerPlan,
     pub(super) seed: u64,

@@ -13,15 +13,15 @@ pub struct SchemeFactors {
     pub a: Vec<f32>,
     /// B₀, (n, r) row-major.
     pub b: Vec<f32>,
-    /// Whether A is trained.
+    /// True when A is trained.
     pub train_a: bool,
-    /// Whether B is trained.
+    /// True when B is trained.
     pub train_b: bool,
     /// The numbers that the recipe keeps, for a scheme that recomputes its factors from them.
     pub scale: Option<Scale>,
 }
 
-/// What a layer's recipe keeps of a scaled basis, with which the factors are recomputed without the weight.
+/// The parameters of a scaled basis in a layer's recipe, from which the factors are recomputed without the weight.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scale {
     /// Scale of both factors.

@@ -45,7 +45,7 @@ pub struct SchemeInfo {
     pub name: &'static str,
     /// Other names that are understood.
     pub aliases: &'static [&'static str],
-    /// What A₀ and B₀ are, in one line.
+    /// A₀ and B₀ in one line.
     pub summary: &'static str,
     /// Paper (arXiv number) or program.
     pub source: &'static str,
@@ -55,7 +55,7 @@ pub struct SchemeInfo {
     pub changes_base: bool,
     /// A₀ and B₀ are each proportional to 1/√s, so that s·B₀A₀ is the same at every scaling s.
     pub over_scaling: bool,
-    /// What is needed of a run of the model on calibration data.
+    /// The statistic that is needed from a run of the model on calibration data.
     pub statistic: Statistic,
     /// Options of its own.
     pub options: &'static [OptionInfo],
@@ -79,12 +79,12 @@ pub struct SchemeInfo {
     pub init: OfLayer<SchemeFactors>,
 }
 
-/// What a scheme reads, and how it follows the scaling.
+/// The input that a scheme reads, and how it depends on the scaling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Behaviour {
     /// How much of the weight is read.
     pub weight: WeightUse,
-    /// What is needed of calibration data.
+    /// The statistic of calibration data that is needed.
     pub statistic: Statistic,
     /// A₀ and B₀ are each proportional to 1/√s.
     pub over_scaling: bool,
@@ -137,7 +137,7 @@ impl SchemeInfo {
         self.options.iter().map(|o| o.key).collect()
     }
 
-    /// What it reads at the default options, and how it follows the scaling.
+    /// The input that it reads at the default options, and how it depends on the scaling.
     pub fn behaviour(&self) -> Behaviour {
         Behaviour { weight: self.weight, statistic: self.statistic, over_scaling: self.over_scaling, first_step: false }
     }

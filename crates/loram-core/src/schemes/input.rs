@@ -1,4 +1,4 @@
-//! What an initialisation is given of a layer: its weight, or what one pass over it found, and statistics.
+//! The input of an initialisation: a layer's weight, or the results of one pass over it, and statistics.
 
 use super::observed::Observed;
 use crate::sketch::Sketch;
@@ -17,7 +17,7 @@ pub enum WeightUse {
     Values,
 }
 
-/// What is known of a layer. [`initialize`](crate::initialize) takes a weight in memory as it is; a weight that is read
+/// The input for one layer. [`initialize`](crate::initialize) takes a weight in memory as it is; a weight that is read
 /// while it is worked on comes from [`LayerInput::read`], and one on an accelerator by its [`LayerInput::sums`].
 pub struct LayerInput<'a> {
     pub(super) weight: Given<'a>,

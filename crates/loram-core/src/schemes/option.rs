@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 pub struct OptionInfo {
     /// Name in a configuration.
     pub key: &'static str,
-    /// What it sets, in one sentence.
+    /// Its meaning in one sentence.
     pub help: &'static str,
     /// The values it takes: "a number of at least 1".
     pub expected: &'static str,
@@ -77,7 +77,7 @@ pub fn named<T: Serialize + DeserializeOwned>(value: &Value) -> Option<Value> {
     serde_json::to_value(serde_json::from_value::<T>(value).ok()?).ok()
 }
 
-/// What a configuration says of an initialisation beside the scheme's name.
+/// The settings of an initialisation beside the scheme's name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SchemeOptions {
     /// Options of the scheme by key. A value that is not here is the default.

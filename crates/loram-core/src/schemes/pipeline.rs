@@ -26,9 +26,9 @@ pub struct Initialization {
     pub scaling: f64,
     /// The `lora_alpha` that belongs to it: the plan's, unless the scheme sets it.
     pub lora_alpha: f64,
-    /// Whether A is trained.
+    /// True when A is trained.
     pub train_a: bool,
-    /// Whether B is trained.
+    /// True when B is trained.
     pub train_b: bool,
     /// How it was made.
     pub recipe: LayerRecipe,

@@ -78,7 +78,7 @@ impl SchemeSpec {
         self.tracked.as_deref()
     }
 
-    /// What it reads with these options, and how it follows the scaling.
+    /// The input that it reads with these options, and how it depends on the scaling.
     pub fn behaviour(&self) -> Behaviour {
         self.behaviour
     }
@@ -100,7 +100,7 @@ impl SchemeSpec {
         self.behaviour.over_scaling
     }
 
-    /// What is needed of a run of the model on calibration data, with these options.
+    /// The statistic that is needed from a run of the model on calibration data, with these options.
     pub fn statistic(&self) -> Statistic {
         self.behaviour.statistic
     }

@@ -25,10 +25,10 @@ pub(super) fn render(adapter: &Adapter) -> String {
     let _ = writeln!(s, "- Adapted layers: {}, rank {}", adapter.layers.len(), ranks.join(", "));
     if !adapter.saved.is_empty() {
         let names: Vec<&str> = adapter.saved.keys().map(String::as_str).collect();
-        let _ = writeln!(s, "- Tensors trained whole: `{}`", names.join("`, `"));
+        let _ = writeln!(s, "- Fully trained tensors: `{}`", names.join("`, `"));
     }
     if let Some(recipe) = &adapter.recipe {
-        let _ = writeln!(s, "- Start: `{}`, seed {} (`loram.json`)", recipe.scheme, recipe.seed);
+        let _ = writeln!(s, "- Initialisation: `{}`, seed {} (`loram.json`)", recipe.scheme, recipe.seed);
     }
     s.push('\n');
     if native {

@@ -11,7 +11,7 @@ use std::path::Path;
 /// How a merge is made.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MergeOptions {
-    /// Merge although the model is not the one that the adapter was started on.
+    /// Merge even if the model is not the one that the adapter was initialised on.
     pub any_base: bool,
 }
 

@@ -33,7 +33,7 @@ pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 /// File beside a native adapter with initial factors that its recipe alone cannot give: `<module path>.A0` and `.B0`.
 pub const INIT_FACTORS: &str = "start.safetensors";
 
-/// A tensor of a module that was trained whole.
+/// A tensor of a fully trained module.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SavedTensor {
     /// Dimensions.
@@ -59,7 +59,7 @@ pub struct Adapter {
     pub saved: BTreeMap<String, SavedTensor>,
     /// Copies of the base's weights that came with the file, by name in the task model; see [`Adapter::check_copies`].
     pub base_copies: BTreeMap<String, SavedTensor>,
-    /// How it was started; `None` for adapters of other programs.
+    /// Its recipe; `None` for adapters of other programs.
     pub recipe: Option<Recipe>,
     /// Initial factors that are stored because the recipe alone cannot give them, by module path.
     pub init_factors: BTreeMap<String, Factors>,
@@ -180,7 +180,7 @@ impl Adapter {
             .collect()
     }
 
-    /// Whether it loads onto the untouched base: native only when the recipe says so.
+    /// The form: plain loads onto the untouched base; native only when the recipe says so.
     pub fn form(&self) -> AdapterForm {
         self.recipe.as_ref().map_or(AdapterForm::Plain, |r| r.form)
     }
@@ -265,7 +265,9 @@ impl Adapter {
         if let Some(recipe) = self.recipe.as_ref().filter(|r| r.form == AdapterForm::Native) {
             for (path, w) in &self.layers {
                 match recipe.layers.get(path) {
-                    None => return Err(format!("{RECIPE_FILE} lacks layer `{path}`, whose start is needed")),
+                    None => {
+                        return Err(format!("{RECIPE_FILE} lacks layer `{path}`, whose initial factors are needed"));
+                    }
                     Some(l) if (l.r, l.n, l.m) != (w.r, w.n, w.m) => {
                         return Err(format!("{RECIPE_FILE} and the weights differ in the shape of layer `{path}`"));
                     }
@@ -280,7 +282,7 @@ impl Adapter {
     pub fn config_json(&self) -> Result<Map<String, Value>> {
         let Value::Object(mut set) = serde_json::to_value(&self.config).map_err(|e| Error::json(ADAPTER_CONFIG, e))?
         else {
-            return Err(Error::json(ADAPTER_CONFIG, "the configuration is no JSON object"));
+            return Err(Error::json(ADAPTER_CONFIG, "the configuration is not a JSON object"));
         };
         if self.config.target_modules == TargetModules::AllLinear {
             // PEFT resolves the shorthand before it saves; the last parts of the names give the same layers
@@ -294,7 +296,7 @@ impl Adapter {
             match (&self.recipe, self.form()) {
                 // PEFT stops at a name that it does not know, instead of computing with the wrong base
                 (Some(recipe), AdapterForm::Native) => json!(format!("{}-native", recipe.scheme)),
-                // plain factors need no start
+                // plain factors do not need A₀ and B₀
                 (Some(_), AdapterForm::Plain) => json!(true),
                 (None, _) => self.raw.get("init_lora_weights").cloned().unwrap_or(json!(true)),
             },

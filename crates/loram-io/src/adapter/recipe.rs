@@ -1,4 +1,4 @@
-//! `loram.json`: how an adapter was started, so that its start can be made again bit for bit, and which base it fits.
+//! `loram.json`: the recipe of an adapter's initialisation, which reproduces it bit for bit, and the base that it fits.
 
 use crate::config::TensorNames;
 use crate::{Checkpoint, Error, Result, TensorRef};
@@ -11,13 +11,13 @@ use std::path::Path;
 /// File name of the recipe.
 pub const RECIPE_FILE: &str = "loram.json";
 
-/// Whether an adapter loads onto the untouched base.
+/// The form of an adapter: plain loads onto the untouched base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AdapterForm {
     /// The update is `s·B·A`: PEFT's meaning.
     Plain,
-    /// The update is `s·(B·A − B₀·A₀)`, with the start given by the recipe.
+    /// The update is `s·(B·A − B₀·A₀)`, with A₀ and B₀ given by the recipe.
     Native,
 }
 
@@ -35,11 +35,11 @@ pub struct Recipe {
     /// The scheme's options, as its configuration keys.
     #[serde(default)]
     pub options: SchemeOptions,
-    /// Seed of the start.
+    /// Seed of the initialisation.
     pub seed: u64,
-    /// What makes each layer's start again, by module path.
+    /// The recipe of each layer, by module path.
     pub layers: BTreeMap<String, LayerRecipe>,
-    /// The base that the adapter was started on; `None` when it is not known.
+    /// The base that the adapter was initialised on; `None` when it is not known.
     #[serde(default)]
     pub base: Option<Fingerprint>,
     /// Labels of the head, by id, when the adapter classifies; PEFT's files have no place for them.
@@ -83,7 +83,7 @@ impl Recipe {
     }
 }
 
-/// Identifies the weights that an adapter was started on, per adapted layer.
+/// Identifies the weights that an adapter was initialised on, per adapted layer.
 ///
 /// Each entry is the first 16 hexadecimal digits of the SHA-256 of dtype, shape and 64 evenly spaced blocks of 4 KiB
 /// (all bytes of tensors up to 256 KiB). It tells another model, another fine-tuning, another dtype or a residual base
@@ -149,7 +149,7 @@ impl Fingerprint {
             Some((path, digest)) => Err(Error::Tensor {
                 name: format!("{path}.weight"),
                 what: format!(
-                    "the adapter was started on other weights (fingerprint {digest}, this model has {}): use its base \
+                    "the adapter was initialised on other weights (fingerprint {digest}, this model has {}): use its base \
                      model, in the same dtype",
                     found.layers.get(path).map_or("none", String::as_str)
                 ),

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What PEFT puts before the module path.
+/// The prefix that PEFT puts before the module path.
 const PREFIX: &str = "base_model.model.";
 /// The adapter's name, which some programs leave in the keys.
 const ADAPTER_NAME: &str = "default";
@@ -18,7 +18,7 @@ const ADAPTER_NAME: &str = "default";
 enum Key {
     A(String),
     B(String),
-    /// A tensor of a module that was trained whole, by its name in the model.
+    /// A tensor of a fully trained module, by its name in the model.
     Saved(String),
     /// A copy of a weight of the base, by its name in the model: PEFT saves it when an output layer is adapted.
     Base(String),
@@ -67,7 +67,7 @@ fn parse_key(key: &str, saved: &[String]) -> std::result::Result<Key, &'static s
     }
     match name.ends_with(".bias") {
         true => Err("is a trained bias (`bias` other than \"none\"), which is not supported"),
-        false => Err("is no LoRA tensor and in no module of `modules_to_save`"),
+        false => Err("is neither a LoRA tensor nor in a module of `modules_to_save`"),
     }
 }
 
@@ -79,7 +79,7 @@ pub(super) struct Parts {
     pub saved: BTreeMap<String, SavedTensor>,
     /// By name in the model.
     pub base_copies: BTreeMap<String, SavedTensor>,
-    /// What the factors are stored in.
+    /// The type in which the factors are stored.
     pub dtype: DType,
 }
 

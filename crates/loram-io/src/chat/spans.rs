@@ -64,7 +64,7 @@ impl Marked {
     }
 }
 
-/// What a template writes around an assistant's turn, from a chat of one question and one answer.
+/// The text that a template writes around an assistant's turn, from a chat of one question and one answer.
 struct Usual {
     /// Header that the generation prompt adds.
     header: String,

@@ -49,7 +49,7 @@ pub struct DecoderConfig {
     pub hidden_act: Activation,
     /// Dropout on the attention weights in training.
     pub attention_dropout: f64,
-    /// What differs between blocks; one entry per block.
+    /// Settings that differ between blocks; one entry per block.
     pub layers: Vec<LayerKind>,
     /// First token, if the family has one.
     pub bos_token_id: Option<u32>,
@@ -57,7 +57,7 @@ pub struct DecoderConfig {
     pub eos_token_ids: Vec<u32>,
     /// Padding token.
     pub pad_token_id: Option<u32>,
-    /// What the checkpoint has on top.
+    /// The head of the checkpoint.
     pub head: CheckpointHead,
     /// HeadLabels, when the head classifies.
     pub labels: HeadLabels,
@@ -89,7 +89,7 @@ impl DecoderConfig {
     }
 }
 
-/// What differs between the blocks of a decoder.
+/// Settings of one block of a decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerKind {
     /// A token sees this many tokens including itself; `None`: all before it.

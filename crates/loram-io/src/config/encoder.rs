@@ -38,13 +38,13 @@ pub struct EncoderConfig {
     pub position_offset: usize,
     /// Dropout after embeddings, attention output and MLP in training.
     pub hidden_dropout: f64,
-    /// Whether the attention's output goes through the hidden dropout (not in DistilBERT).
+    /// True when the attention's output goes through the hidden dropout (not in DistilBERT).
     pub drops_attention: bool,
     /// Dropout on the attention weights in training.
     pub attention_dropout: f64,
     /// Dropout before the classifier in training.
     pub classifier_dropout: f64,
-    /// What the checkpoint has on top.
+    /// The head of the checkpoint.
     pub head: CheckpointHead,
     /// HeadLabels of the head.
     pub labels: HeadLabels,

@@ -36,7 +36,7 @@ impl CheckpointHead {
     }
 }
 
-/// What a head with labels computes.
+/// The kind of problem that a head with labels solves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProblemType {
     /// One number, mean squared error.

@@ -1,4 +1,4 @@
-//! What `config.json` and `generation_config.json` hold, as transformers 4 and transformers 5 write them: the settings of a
+//! The contents of `config.json` and `generation_config.json`, as transformers 4 and 5 write them: the settings of a
 //! model, and the names of its modules. [`crate::family`] reads them.
 
 mod activation;

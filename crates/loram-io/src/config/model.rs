@@ -72,7 +72,7 @@ impl ModelConfig {
         Some((format!("{head}.weight"), format!("{}.weight", names.embedding_path())))
     }
 
-    /// What the checkpoint has on top.
+    /// The head of the checkpoint.
     pub fn head(&self) -> &CheckpointHead {
         match self {
             ModelConfig::Decoder(c) => &c.head,
@@ -116,7 +116,7 @@ impl ModelConfig {
     }
 }
 
-/// What `config.json` says when a trained sequence-classification head is saved with the model: class, labels and kind of
+/// The entries of `config.json` for a trained sequence-classification head that is saved with the model: class, labels and kind of
 /// problem. Without labels the head is a regression with one output.
 pub fn head_entries(config: &ModelConfig, labels: &[String]) -> Map<String, Value> {
     let (problem, names) = match labels {

@@ -128,7 +128,7 @@ pub struct HeadLayer {
     pub n: usize,
     /// Inputs.
     pub m: usize,
-    /// Whether it has a bias.
+    /// True when it has a bias.
     pub bias: bool,
     /// An output layer as PEFT defines it: `all-linear` omits it, and training a head for sequences trains it in full.
     pub output: bool,

@@ -89,9 +89,9 @@ pub enum Body {
     Stream(String),
     /// The loss is on the completion.
     PromptCompletion {
-        /// What is given.
+        /// The prompt.
         prompt: String,
-        /// What is learnt.
+        /// The text to learn.
         completion: String,
     },
     /// The loss is on the assistant's turns.
@@ -102,7 +102,7 @@ pub enum Body {
         text: String,
         /// Second text.
         pair: Option<String>,
-        /// What it is.
+        /// Its label.
         label: Label,
     },
 }

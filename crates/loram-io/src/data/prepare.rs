@@ -7,7 +7,7 @@ use crate::{Error, Result};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
-/// What a text is to be recognised as.
+/// The target of a text for a head.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Target {
     /// Id of a class.
@@ -21,13 +21,13 @@ pub enum Target {
 pub struct Example {
     /// Tokens.
     pub input_ids: Vec<u32>,
-    /// Whether each token counts as something to predict. Empty for heads.
+    /// True for each token that the loss counts. Empty for heads.
     pub loss_mask: Vec<bool>,
     /// Segment per token; empty when there is one.
     pub token_type_ids: Vec<u32>,
-    /// What a head should say.
+    /// The target of a head.
     pub target: Option<Target>,
-    /// Whether the text was longer.
+    /// True when the text was truncated.
     pub truncated: bool,
 }
 
@@ -57,7 +57,7 @@ impl Example {
 pub struct Span {
     /// Text.
     pub text: String,
-    /// Whether the loss counts it.
+    /// True when the loss counts it.
     pub counted: bool,
 }
 

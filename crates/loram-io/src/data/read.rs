@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-/// What stands between the documents of a text file.
+/// The separator of documents in a text file.
 pub const DOCUMENT_END: &str = "<|endoftext|>";
 
 /// Where data are and how they are to be read.
@@ -237,7 +237,7 @@ fn body(format: Format, fields: &Map<String, Value>, at: &str) -> Result<Body> {
             let label = match (fields.get("label"), format) {
                 (Some(Value::Number(n)), Format::Regression) => match n.as_f64().filter(|x| x.is_finite()) {
                     Some(x) => Label::Value(x as f32),
-                    None => return Err(error(format!("field `label`: {n} is no finite number"))),
+                    None => return Err(error(format!("field `label`: {n}is not a finite number"))),
                 },
                 (Some(Value::Number(n)), _) => {
                     match n.as_u64().or(n.as_f64().filter(|x| x.fract() == 0.0 && *x >= 0.0).map(|x| x as u64)) {

@@ -1,4 +1,4 @@
-//! What the decoder families share: module names, and the fields of `config.json` that all of them have.
+//! Common to the decoder families: module names, and the fields of `config.json` that all of them have.
 
 use crate::Result;
 use crate::config::{

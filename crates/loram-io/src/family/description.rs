@@ -1,4 +1,4 @@
-//! What a family's file gives.
+//! The description of a family, which its file provides.
 
 use crate::Result;
 use crate::config::{FamilyNames, Fields, ModelConfig};

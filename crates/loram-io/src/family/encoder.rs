@@ -1,4 +1,4 @@
-//! What the encoder families share: module names, and the fields of `config.json`, which some of them name otherwise.
+//! Common to the encoder families: module names, and the fields of `config.json`, which some of them name differently.
 
 use crate::Result;
 use crate::config::{

@@ -79,7 +79,7 @@ impl InitOptions {
     }
 }
 
-/// What an initialisation leaves beside the factors: the settings, with what the scheme changed, and the recipe.
+/// The result of an initialisation beside the factors: the settings, including those that the scheme changed, and the recipe.
 pub struct InitRecord {
     config: LoraConfig,
     recipe: Recipe,

@@ -15,7 +15,7 @@ const HEADER: &str = r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shap
 const RECIPE: &str = r#"{"format":1,"loram_version":"0.1.0","form":"native","scheme":"loram","options":{"basis":"dst","gain":"log","gain_statistic":"second-moment"},"seed":42,"layers":{"q":{"scheme":"loram","path":"q","n":8,"m":6,"r":2,"scaling":1.0,"seed":42,"beta":1.5,"gain":0.3,"basis":"dst"},"k":{"scheme":"gaussian","path":"k","n":8,"m":6,"r":2,"scaling":1.0,"seed":42}},"base":{"algorithm":"sha256-blocks","layers":{"q":"0011223344556677"}}}"#;
 const INDEX: &str = r#"{"metadata":{"total_size":8},"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}}"#;
 
-/// What goes in place of a few bytes: bytes, digits, and pieces with a meaning.
+/// Replacements of a few bytes: bytes, digits, and meaningful pieces.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let words: [&[u8]; 16] = [
         b"",

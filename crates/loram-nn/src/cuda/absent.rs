@@ -1,4 +1,4 @@
-//! What stands for a GPU in a build without one: types of which there is no value.
+//! Stand-ins for a GPU in a build without one: types without values.
 
 use crate::tensor::Compute;
 use crate::{Error, Result};

@@ -88,7 +88,7 @@ pub fn catch<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
     })
 }
 
-/// What a driver call gave, or the way out.
+/// Unwraps the result of a driver call, or records the error.
 pub(crate) fn ok<T>(result: std::result::Result<T, String>) -> T {
     result.unwrap_or_else(|what| fail(what))
 }

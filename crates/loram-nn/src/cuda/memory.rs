@@ -65,7 +65,7 @@ pub(crate) fn trim(oldest: u64) {
 #[derive(Debug)]
 pub struct Buffer {
     address: Address,
-    /// What the block holds, which may be more than was asked for.
+    /// Capacity of the block, which may exceed the request.
     bytes: usize,
     compute: Compute,
 }

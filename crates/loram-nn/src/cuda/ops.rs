@@ -13,7 +13,7 @@ pub(crate) fn named(name: &str, like: &Tensor) -> String {
     format!("{name}_{}", if like.compute() == Compute::CudaBf16 { "bf16" } else { "f32" })
 }
 
-/// What `accumulate` and the like are for a kernel.
+/// A flag such as `accumulate` as a kernel argument.
 pub(super) fn flag(on: bool) -> i32 {
     i32::from(on)
 }

@@ -9,7 +9,7 @@ use super::{
 /// Label of a row that does not count.
 pub const IGNORE: i64 = -100;
 
-/// What a batch of rows gave.
+/// The loss of a batch of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct LossSum {
     /// Σ −log softmax(row)\[label\] over counted rows, in `f64`, rows in order.

@@ -27,7 +27,7 @@ pub use real::Real;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {value} at index {index} is out of range: expected 0..{limit}")]
 pub struct OutOfRange {
-    /// What was looked up ("label", "token id").
+    /// The kind of index ("label", "token id").
     pub what: &'static str,
     /// Where in the given list.
     pub index: usize,

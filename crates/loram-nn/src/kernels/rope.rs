@@ -58,7 +58,7 @@ pub enum RopeKind {
     },
 }
 
-/// What a rotary table is computed from.
+/// The parameters of a rotary table.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeParams {
     /// Frequency scaling.

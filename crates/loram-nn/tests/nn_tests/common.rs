@@ -1,4 +1,4 @@
-//! What the tests of the kernels share.
+//! Helpers of the kernel tests.
 
 use loram_nn::kernels::Real;
 use proptest::prelude::ProptestConfig;
@@ -32,7 +32,7 @@ pub fn to_f64<T: Real>(x: &[T]) -> Vec<f64> {
     x.iter().map(|x| x.to_f64()).collect()
 }
 
-/// What rounding may cost in each type, for sums of some hundred terms.
+/// Tolerance for rounding in each type, for sums of some hundred terms.
 pub fn tolerance<T: Real>() -> f64 {
     if T::NAME == "f32" { 2e-5 } else { 1e-12 }
 }
@@ -48,7 +48,7 @@ pub fn close<T: Real>(got: &[T], want: &[f64], tol: f64) {
     }
 }
 
-/// What `f` gives on one thread; on two and on three it must be the same to the bit.
+/// Returns the result of `f` on one thread, after checking that two and three threads give the same bits.
 #[track_caller]
 pub fn any_threads<T: Real>(f: impl Fn() -> Vec<T> + Sync) -> Vec<T> {
     let on = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap().install(&f);

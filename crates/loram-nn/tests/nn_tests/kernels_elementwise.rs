@@ -8,7 +8,7 @@ use loram_nn::kernels::elementwise::*;
 use loram_nn::kernels::embedding::{gather, gather_stored, scatter_add};
 use proptest::prelude::*;
 
-/// What `f` makes of a copy of `y`.
+/// Applies `f` to a copy of `y`.
 fn changed<T: Real>(y: &[T], f: impl Fn(&mut [T]) + Sync) -> Vec<T> {
     any_threads(|| {
         let mut y = y.to_vec();

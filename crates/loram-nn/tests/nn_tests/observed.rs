@@ -1,4 +1,4 @@
-//! What is summed up while a model runs, against torch's hooks and autograd (`fixtures/make_observed.py`).
+//! Statistics that are collected while a model runs, against torch's hooks and autograd (`fixtures/make_observed.py`).
 
 use loram_io::{Checkpoint, ModelConfig};
 use loram_nn::{Batch, CrossEntropy, HeadKind, LoadOptions, Model, Observe};

@@ -1,4 +1,4 @@
-//! What data-driven starts read of the model: it runs on calibration examples while some layers are watched.
+//! Statistics for data-driven initialisations: the model runs on calibration examples while some layers are observed.
 
 use crate::objective::{Objective, batch_and_loss, objectives};
 use crate::{Error, Result};
@@ -13,10 +13,10 @@ use loram_nn::{Model, Observe};
 /// does not depend on it.
 const MEMORY: usize = 2 << 30;
 
-/// The data of a data-driven start.
+/// The data of a data-driven initialisation.
 #[derive(Debug, Clone, Copy)]
 pub struct Calibration<'a> {
-    /// What the model is trained for.
+    /// The objective of the run.
     pub objective: &'a dyn Objective,
     /// Examples for the task of the model.
     pub examples: &'a [Example],

@@ -6,7 +6,7 @@ use loram_io::adapter::{Adapter, AdapterForm, SavedTensor};
 use loram_nn::{Model, ParamKind};
 use std::path::Path;
 
-/// What an adapter folder says beside its weights.
+/// Settings of an adapter folder beside its weights.
 #[derive(Debug, Clone)]
 pub struct ExportInfo {
     /// The base as the user named it.
