@@ -83,11 +83,6 @@ impl Weight {
         self.stored().as_f32().is_some()
     }
 
-    /// Bytes that the weight takes, mapped or owned.
-    pub fn bytes(&self) -> usize {
-        self.stored().bytes().len()
-    }
-
     /// The weight in its stored format.
     pub fn stored(&self) -> StoredWeight<'_> {
         match &self.data {
