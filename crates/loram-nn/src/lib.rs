@@ -5,6 +5,7 @@
 //! - [`Model`]: decoders and encoders of the Hugging Face families with adapters, losses, gradients and generation.
 
 mod batch;
+mod compute;
 pub mod cuda;
 mod dropout;
 mod error;
@@ -21,11 +22,12 @@ mod tensor;
 mod weight;
 
 pub use batch::{Batch, EvalOut};
+pub use compute::Compute;
 pub use error::{Error, Result};
 pub use kernels::cross_entropy::IGNORE;
 pub use loss::{BatchLoss, CrossEntropy, Loss, SquaredError};
 pub use model::{Generator, HeadKind, LoadOptions, Lora, Model};
 pub use observe::Observe;
 pub use param::{Param, ParamKind, Params};
-pub use tensor::{Compute, Element, Tensor};
+pub use tensor::{Element, Tensor};
 pub use weight::Weight;

@@ -269,3 +269,46 @@ pub(crate) fn scatter_add(dx: &Tensor, ids: &[u32], table: &mut Tensor) -> Resul
     })?;
     Ok(())
 }
+
+impl Tensor {
+    /// A matrix of the given rows of this one.
+    pub fn gather_rows(&self, index: &[usize]) -> Tensor {
+        let mut out = Tensor::scratch(self.compute(), index.len(), self.cols());
+        let cols = self.cols();
+        typed!(self, T, {
+            let (src, dst) = (self.as_slice::<T>(), out.as_mut_slice::<T>());
+            for (d, &i) in dst.chunks_exact_mut(cols.max(1)).zip(index) {
+                d.copy_from_slice(&src[i * cols..][..cols]);
+            }
+        }, gpu: cuda::rows::gather(self, &numbers(index), &mut out, false));
+        out
+    }
+
+    /// Adds the rows of `from` to the given rows of this one, which are different.
+    pub fn add_rows(&mut self, index: &[usize], from: &Tensor) {
+        let cols = self.cols();
+        typed!(self, T, {
+            let src = from.as_slice::<T>();
+            let dst = self.as_mut_slice::<T>();
+            for (s, &i) in src.chunks_exact(cols.max(1)).zip(index) {
+                for (d, &s) in dst[i * cols..][..cols].iter_mut().zip(s) {
+                    *d += s;
+                }
+            }
+        }, gpu: cuda::rows::add_rows(self, &numbers(index), from));
+    }
+
+    /// Every element times `factor`.
+    pub fn scale(&mut self, factor: f64) {
+        typed!(self, T, {
+            let factor = T::from_f64(factor);
+            self.as_mut_slice::<T>().iter_mut().for_each(|x| *x *= factor);
+        }, gpu: cuda::ops::scale(self, factor));
+    }
+}
+
+/// Row numbers as kernels read them.
+#[cfg(gpu)]
+fn numbers(index: &[usize]) -> Vec<u32> {
+    index.iter().map(|&i| i as u32).collect()
+}

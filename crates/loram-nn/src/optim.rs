@@ -1,22 +1,9 @@
-//! Optimiser steps on tensors of the CPU or GPU, and what decides about their size.
+//! Optimiser steps on tensors of the CPU or GPU, and the norms that clipping reads.
 
-use crate::kernels::optim::{AdamW, Sgd, adamw_step, sgd_step};
+use crate::kernels::optim::{Sgd, adamw_step, sgd_step};
 use crate::tensor::{Tensor, typed};
 
-/// A parameter in a step of AdamW.
-#[derive(Debug)]
-pub struct AdamWStep<'a> {
-    /// The parameter.
-    pub p: &'a mut Tensor,
-    /// Its gradient.
-    pub g: &'a Tensor,
-    /// First moment.
-    pub m: &'a mut Tensor,
-    /// Second moment.
-    pub v: &'a mut Tensor,
-    /// Rates and decay.
-    pub how: AdamW,
-}
+pub use crate::param::AdamWStep;
 
 /// Step number `step` (from 1) of AdamW on all parameters at once. All are of the same number type.
 pub fn adamw(steps: &mut [AdamWStep<'_>], step: u64) {
@@ -61,7 +48,7 @@ pub fn sgd(p: &mut Tensor, g: &Tensor, buffer: Option<&mut Tensor>, how: &Sgd, s
 pub fn sum_squares(tensors: &[&Tensor]) -> Vec<f64> {
     let Some(first) = tensors.first() else { return Vec::new() };
     let of = |x: &&Tensor| match x.compute() {
-        crate::Compute::F64 => x.as_slice::<f64>().iter().map(|x| x * x).sum(),
+        crate::compute::Compute::F64 => x.as_slice::<f64>().iter().map(|x| x * x).sum(),
         _ => loram_core::magnitude::sums(x.f32s()).1,
     };
     match first.compute().on_gpu() {

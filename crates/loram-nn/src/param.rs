@@ -1,8 +1,10 @@
 //! Parameters: the tensors that training changes, and tensors that are either frozen or a parameter.
 
+use crate::compute::Compute;
 use crate::cuda;
+use crate::kernels::optim::AdamW;
 use crate::observe::Watch;
-use crate::tensor::{Compute, Tensor};
+use crate::tensor::Tensor;
 
 /// The part that a parameter plays, for learning rates and files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,4 +168,19 @@ impl Vector {
             Trainable::Param(id) => Some(*id),
         }
     }
+}
+
+/// A parameter in a step of AdamW.
+#[derive(Debug)]
+pub struct AdamWStep<'a> {
+    /// The parameter.
+    pub p: &'a mut Tensor,
+    /// Its gradient.
+    pub g: &'a Tensor,
+    /// First moment.
+    pub m: &'a mut Tensor,
+    /// Second moment.
+    pub v: &'a mut Tensor,
+    /// Rates and decay.
+    pub how: AdamW,
 }

@@ -1,7 +1,6 @@
-//! Memory that is used again: activations of the same few sizes come and go in every step, and fresh pages cost more
+//! Memory that is reused: activations of the same few sizes come and go in every step, and fresh pages cost more
 //! than the arithmetic on them.
 
-use crate::tensor::Element;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +33,7 @@ impl<B> Free<B> {
         free.entry(class).or_default().push((step, buffer));
     }
 
-    /// Lets go what no step since `oldest` has used.
+    /// Frees buffers that no step since `oldest` has used.
     pub(crate) fn trim(&self, oldest: u64) {
         let mut free = self.by_size.lock().expect("pool lock");
         for list in free.values_mut() {
@@ -51,26 +50,51 @@ pub(crate) fn size_class(len: usize) -> usize {
     len.div_ceil(step) * step
 }
 
-/// A buffer of at least `len` elements; what is in it is left over from its last use.
-pub(crate) fn take<T: Element>(len: usize) -> Vec<T> {
-    let class = size_class(len);
-    T::free().take(class).unwrap_or_else(|| vec![T::ZERO; class])
+/// A number type whose buffers are pooled.
+pub trait Pooled: Copy + 'static {
+    /// 0.
+    #[doc(hidden)]
+    const EMPTY: Self;
+    /// Its free buffers.
+    #[doc(hidden)]
+    fn free() -> &'static Free<Vec<Self>>;
 }
 
-/// Give a buffer back.
-pub(crate) fn give<T: Element>(buffer: Vec<T>) {
+macro_rules! pooled {
+    ($t:ty) => {
+        impl Pooled for $t {
+            const EMPTY: $t = 0.0;
+            fn free() -> &'static Free<Vec<$t>> {
+                static FREE: Free<Vec<$t>> = Free::new();
+                &FREE
+            }
+        }
+    };
+}
+pooled!(f32);
+pooled!(f64);
+
+/// A buffer of at least `len` elements with the contents of its last use.
+pub(crate) fn take<T: Pooled>(len: usize) -> Vec<T> {
+    let class = size_class(len);
+    T::free().take(class).unwrap_or_else(|| vec![T::EMPTY; class])
+}
+
+/// Gives a buffer back.
+pub(crate) fn give<T: Pooled>(buffer: Vec<T>) {
     if !buffer.is_empty() {
         T::free().give(buffer.len(), buffer);
     }
 }
 
-/// Mark the end of a training step: buffers that the last few steps did not need go back to the system.
-pub fn end_of_step() {
+/// Marks the end of a training step: buffers that the last few steps did not need go back to the system. Returns the oldest
+/// step whose buffers are kept.
+pub(crate) fn end_of_step() -> u64 {
     let step = STEP.fetch_add(1, Ordering::Relaxed) + 1;
     let oldest = step.saturating_sub(KEEP);
     f32::free().trim(oldest);
     f64::free().trim(oldest);
-    crate::cuda::trim(oldest);
+    oldest
 }
 
 #[cfg(test)]

@@ -1,41 +1,14 @@
 //! Matrices of activations and parameters.
 
+use crate::compute::Compute;
 use crate::cuda::{self, on_gpu};
 use crate::kernels::Real;
 use crate::kernels::gemm::{View, ViewMut};
 use crate::pool;
 use std::borrow::Cow;
 
-/// Number type of tensors, and where they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Compute {
-    /// Single precision on the CPU: training and inference.
-    #[default]
-    F32,
-    /// Double precision on the CPU: checks of gradients and of equivalences.
-    F64,
-    /// Single precision on an NVIDIA GPU: what a model in bfloat16 trains, and checks.
-    CudaF32,
-    /// bfloat16 on an NVIDIA GPU; what is trained, gradients of it and statistics are [`Compute::CudaF32`].
-    CudaBf16,
-}
-
-impl Compute {
-    /// True when its tensors are on a GPU.
-    pub fn on_gpu(self) -> bool {
-        matches!(self, Compute::CudaF32 | Compute::CudaBf16)
-    }
-
-    /// The number type of parameters, gradients and statistics beside activations of this one.
-    pub fn exact(self) -> Compute {
-        if self == Compute::CudaBf16 { Compute::CudaF32 } else { self }
-    }
-}
-
 /// A number type that tensors can hold.
-pub trait Element: Real {
-    #[doc(hidden)]
-    fn free() -> &'static pool::Free<Vec<Self>>;
+pub trait Element: Real + pool::Pooled {
     #[doc(hidden)]
     fn wrap(buffer: Vec<Self>) -> Storage;
     #[doc(hidden)]
@@ -56,10 +29,6 @@ pub enum Storage {
 macro_rules! element {
     ($t:ty, $variant:ident) => {
         impl Element for $t {
-            fn free() -> &'static pool::Free<Vec<$t>> {
-                static FREE: pool::Free<Vec<$t>> = pool::Free::new();
-                &FREE
-            }
             fn wrap(buffer: Vec<$t>) -> Storage {
                 Storage::$variant(buffer)
             }
@@ -102,15 +71,15 @@ macro_rules! typed {
         #[allow(unused_imports)]
         use $crate::kernels::Real as _;
         match $tensor.compute() {
-            $crate::tensor::Compute::F32 => {
+            $crate::compute::Compute::F32 => {
                 type $T = f32;
                 $body
             }
-            $crate::tensor::Compute::F64 => {
+            $crate::compute::Compute::F64 => {
                 type $T = f64;
                 $body
             }
-            $crate::tensor::Compute::CudaF32 | $crate::tensor::Compute::CudaBf16 => $crate::cuda::on_gpu!($gpu),
+            $crate::compute::Compute::CudaF32 | $crate::compute::Compute::CudaBf16 => $crate::cuda::on_gpu!($gpu),
         }
     }};
 }
@@ -219,7 +188,7 @@ impl Tensor {
             for (d, &s) in self.as_mut_slice::<T>().iter_mut().zip(values) {
                 *d = T::from_f32(s);
             }
-        }, gpu: cuda::product::upload_f32(self.buffer(), 0, values))
+        }, gpu: cuda::upload_f32(self.buffer(), 0, values))
     }
 
     /// Sets every element to 0.
@@ -260,41 +229,6 @@ impl Tensor {
     /// Keeps the first `rows` rows.
     pub fn truncate_rows(&mut self, rows: usize) {
         self.rows = self.rows.min(rows);
-    }
-
-    /// A matrix of the given rows of this one.
-    pub fn gather_rows(&self, index: &[usize]) -> Tensor {
-        let mut out = Tensor::scratch(self.compute(), index.len(), self.cols);
-        let cols = self.cols;
-        typed!(self, T, {
-            let (src, dst) = (self.as_slice::<T>(), out.as_mut_slice::<T>());
-            for (d, &i) in dst.chunks_exact_mut(cols.max(1)).zip(index) {
-                d.copy_from_slice(&src[i * cols..][..cols]);
-            }
-        }, gpu: cuda::rows::gather(self, &numbers(index), &mut out, false));
-        out
-    }
-
-    /// Adds the rows of `from` to the given rows of this one, which are different.
-    pub fn add_rows(&mut self, index: &[usize], from: &Tensor) {
-        let cols = self.cols;
-        typed!(self, T, {
-            let src = from.as_slice::<T>();
-            let dst = self.as_mut_slice::<T>();
-            for (s, &i) in src.chunks_exact(cols.max(1)).zip(index) {
-                for (d, &s) in dst[i * cols..][..cols].iter_mut().zip(s) {
-                    *d += s;
-                }
-            }
-        }, gpu: cuda::rows::add_rows(self, &numbers(index), from));
-    }
-
-    /// Every element times `factor`.
-    pub fn scale(&mut self, factor: f64) {
-        typed!(self, T, {
-            let factor = T::from_f64(factor);
-            self.as_mut_slice::<T>().iter_mut().for_each(|x| *x *= factor);
-        }, gpu: cuda::ops::scale(self, factor));
     }
 
     /// The tensor itself, or a copy in single precision where it is on a GPU.
@@ -345,12 +279,6 @@ impl Tensor {
         }
         out
     }
-}
-
-/// Places in a batch as kernels read them.
-#[cfg(gpu)]
-fn numbers(index: &[usize]) -> Vec<u32> {
-    index.iter().map(|&i| i as u32).collect()
 }
 
 impl Clone for Tensor {

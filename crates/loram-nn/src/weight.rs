@@ -1,5 +1,6 @@
 //! Frozen matrices, in the format in which the checkpoint stores them.
 
+use crate::compute::Compute;
 use crate::cuda;
 use crate::kernels::Real;
 #[cfg(gpu)]
@@ -8,7 +9,7 @@ use crate::kernels::embedding::gather_stored;
 use crate::kernels::gemm::{Term, View, ViewMut, gemm_sum};
 use crate::kernels::par::{RowsMut, for_rows};
 use crate::kernels::real::f32s;
-use crate::tensor::{Compute, Element, Tensor, typed};
+use crate::tensor::{Element, Tensor, typed};
 use crate::{Error, Result};
 use loram_core::StoredWeight;
 use loram_io::TensorRef;

@@ -1,6 +1,6 @@
 //! Stand-ins for a GPU in a build without one: types without values.
 
-use crate::tensor::Compute;
+use crate::compute::Compute;
 use crate::{Error, Result};
 
 /// A GPU.
@@ -29,7 +29,7 @@ impl Info {
     }
 }
 
-/// The GPU that a process uses, or why there is none.
+/// Returns the GPU that the process uses. The error says why there is none.
 pub fn info() -> Result<Info> {
     Err(Error::NoCuda("this build has no support for it: build loram with `--features cuda`".into()))
 }
@@ -60,7 +60,7 @@ impl Timing {
     }
 }
 
-/// Measures all work on the GPU from here on: there is none.
+/// Starts measuring all work on the GPU: there is none.
 pub fn profile() {}
 
 /// Ends [`profile`].
@@ -68,7 +68,7 @@ pub fn timings() -> Result<Vec<Timing>> {
     Ok(Vec::new())
 }
 
-/// Runs `f`; a failure on the GPU becomes an error.
+/// Runs `f` and returns a failure on the GPU as an error.
 pub fn catch<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
     f()
 }

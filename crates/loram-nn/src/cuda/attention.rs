@@ -3,9 +3,10 @@
 use super::device::{Grid, launch};
 use super::memory::{Buffer, Layout, width};
 use super::ops::{keep, named};
+use crate::compute::Compute;
 use crate::kernels::attention::AttnShape;
 use crate::kernels::elementwise::threshold;
-use crate::tensor::{Compute, Tensor};
+use crate::tensor::Tensor;
 
 /// Queries or keys in a tile, as in attention.cu.
 const TILE: usize = 32;

@@ -1,4 +1,4 @@
-//! The GPU of a process, and how its failures travel.
+//! The GPU of a process, its failures, and kernel launches.
 
 use super::driver::Driver;
 use crate::{Error, Result};
@@ -43,7 +43,7 @@ fn opened() -> std::result::Result<&'static Driver, &'static String> {
     DRIVER.get_or_init(Driver::open).as_ref()
 }
 
-/// The GPU that a process uses, or why there is none.
+/// Returns the GPU that the process uses. The error says why there is none.
 pub fn info() -> Result<Info> {
     let driver = opened().map_err(|what| Error::NoCuda(what.clone()))?;
     let (free, total) = driver.memory().map_err(Error::Cuda)?;
@@ -69,7 +69,7 @@ thread_local! {
     static CAUGHT: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Leaves the operation at hand: operations have no results to put an error into.
+/// Unwinds to the innermost [`catch`]: operations have no results to return an error in.
 pub(crate) fn fail(what: String) -> ! {
     if CAUGHT.get() == 0 {
         panic!("CUDA: {what}");
@@ -77,7 +77,7 @@ pub(crate) fn fail(what: String) -> ! {
     resume_unwind(Box::new(Failure(what)))
 }
 
-/// Runs `f`; a failure on the GPU becomes an error.
+/// Runs `f` and returns a failure on the GPU as an error.
 pub fn catch<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
     CAUGHT.set(CAUGHT.get() + 1);
     let done = catch_unwind(AssertUnwindSafe(f));
@@ -88,7 +88,7 @@ pub fn catch<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
     })
 }
 
-/// Unwraps the result of a driver call, or records the error.
+/// Returns the result of a driver call, or unwinds.
 pub(crate) fn ok<T>(result: std::result::Result<T, String>) -> T {
     result.unwrap_or_else(|what| fail(what))
 }
@@ -157,7 +157,7 @@ impl Grid {
         Grid::rows(rows, cols.div_ceil(8))
     }
 
-    /// True when there is nothing to do.
+    /// Returns true when there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.blocks.0 == 0 || self.blocks.1 == 0
     }

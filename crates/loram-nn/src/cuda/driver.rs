@@ -2,7 +2,7 @@
 
 use super::device::{Address, Grid};
 use super::product::Product;
-use crate::tensor::Compute;
+use crate::compute::Compute;
 use cudarc::cublas::{result as blas, sys as cublas};
 use cudarc::driver::{result, sys};
 use std::cell::Cell;

@@ -2,8 +2,8 @@
 
 use super::device::{Address, Grid};
 use super::product::Product;
+use crate::compute::Compute;
 use crate::kernels::gemm::{View, ViewMut, gemm};
-use crate::tensor::Compute;
 use half::bf16;
 use std::alloc::{Layout, alloc, dealloc};
 use std::collections::HashMap;

@@ -2,8 +2,9 @@
 
 use super::device::{Grid, launch};
 use super::memory::Buffer;
+use crate::compute::Compute;
 use crate::optim::AdamWStep;
-use crate::tensor::{Compute, Tensor};
+use crate::tensor::Tensor;
 
 const THREADS: usize = 256;
 

@@ -1,10 +1,11 @@
 //! The GPU's memory: buffers that are used again, and what is kept there for longer.
 
 use super::device::{Address, driver, fail, ok};
+use crate::compute::Compute;
 use crate::pool::{Free, size_class};
-use crate::tensor::{Compute, Tensor};
+use half::bf16;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 /// Memory that nothing uses. One stream runs all work in order, so it may be used again at once.
 static FREE: Free<Block> = Free::new();
@@ -167,5 +168,16 @@ pub(crate) struct Layout {
     pub positions: OnceLock<Buffer>,
 }
 
-/// A weight in the GPU's memory, shared by all clones of it.
-pub(crate) type Resident = Arc<OnceLock<Tensor>>;
+/// Elements that are converted on their way to the GPU at a time.
+pub(super) const PIECE: usize = 1 << 22;
+
+/// Uploads values from element `at` on, in the buffer's number type.
+pub(crate) fn upload_f32(buffer: &Buffer, at: usize, values: &[f32]) {
+    if buffer.compute() != Compute::CudaBf16 {
+        return buffer.upload_at(at, bytemuck::cast_slice(values));
+    }
+    for (i, piece) in values.chunks(PIECE).enumerate() {
+        let narrow: Vec<bf16> = piece.iter().map(|&x| bf16::from_f32(x)).collect();
+        buffer.upload_at(at + i * PIECE, bytemuck::cast_slice(&narrow));
+    }
+}

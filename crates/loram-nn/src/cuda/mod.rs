@@ -1,8 +1,12 @@
 //! Tensors on an NVIDIA GPU: memory, kernels and products, behind the same operations as on the CPU.
 //!
 //! One GPU and one stream serve a process; `CUDA_VISIBLE_DEVICES` chooses among several. Kernels are launched in order and
-//! nothing waits for them but reading values back, so that memory that is given up can be used again at once.
-//! What fails on a GPU fails late and anywhere; [`catch`] turns it into an [`crate::Error`] at the ways into the crate.
+//! nothing waits for them but reading values back, so that memory that is freed can be reused at once.
+//!
+//! Launches and allocations fail late, in the midst of operations that have no results to return an error in. A failure
+//! unwinds, without a panic message, to [`catch`], which returns it as an [`crate::Error`]. All methods of [`crate::Model`]
+//! that use the GPU and can fail do so. Unwinding, rather than an error that is recorded and looked up later, makes sure that
+//! nothing reads what a failed operation did not write.
 
 #[cfg(gpu)]
 pub(crate) mod attention;
@@ -31,7 +35,9 @@ mod tests;
 #[cfg(gpu)]
 pub use device::{Info, catch, info, synchronize};
 #[cfg(gpu)]
-pub(crate) use memory::{Buffer, Layout, Resident, trim};
+pub(crate) use memory::{Buffer, Layout, trim, upload_f32};
+#[cfg(gpu)]
+pub(crate) use product::Resident;
 #[cfg(gpu)]
 pub use profile::{Timing, profile, timings};
 

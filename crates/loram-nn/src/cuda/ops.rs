@@ -2,11 +2,12 @@
 
 use super::device::{Address, Grid, launch};
 use super::memory::Buffer;
+use crate::compute::Compute;
 use crate::kernels::activation::Act;
 use crate::kernels::cross_entropy::LossSum;
 use crate::kernels::elementwise::threshold;
 use crate::kernels::optim::Sgd;
-use crate::tensor::{Compute, Tensor};
+use crate::tensor::Tensor;
 
 /// The kernel for the number type of a tensor.
 pub(crate) fn named(name: &str, like: &Tensor) -> String {

@@ -1,12 +1,13 @@
 //! Matrix products, and changes of the number type on the way into them.
 
 use super::device::{Address, Grid, driver, launch, ok};
-use super::memory::Buffer;
+use super::memory::{PIECE, upload_f32};
 use super::profile::span;
-use crate::tensor::{Compute, Tensor};
-use half::bf16;
+use crate::compute::Compute;
+use crate::tensor::Tensor;
 use loram_core::{BFloat16, Float32, StoredWeight, WeightFormat};
 use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 
 /// C (m × n) = beta·C + alpha·op(A)·op(B), row-major without gaps; sums in f32.
 #[derive(Debug)]
@@ -103,9 +104,6 @@ pub(crate) fn product(c: &mut Tensor, accumulate: bool, alpha: f64, a: Side<'_>,
     span(|| format!("product {m}×{n}×{k} {input:?} to {:?}", p.output), || ok(driver().product(&p)));
 }
 
-/// Elements that are converted on their way to the GPU at a time.
-const PIECE: usize = 1 << 22;
-
 /// A frozen weight in the GPU's memory, in the number type of the activations.
 pub(crate) fn upload_weight(w: StoredWeight<'_>, compute: Compute) -> Tensor {
     let out = Tensor::scratch(compute, w.rows(), w.cols());
@@ -123,13 +121,5 @@ pub(crate) fn upload_weight(w: StoredWeight<'_>, compute: Compute) -> Tensor {
     out
 }
 
-/// Uploads values from element `at` on, in the buffer's number type.
-pub(crate) fn upload_f32(buffer: &Buffer, at: usize, values: &[f32]) {
-    if buffer.compute() != Compute::CudaBf16 {
-        return buffer.upload_at(at, bytemuck::cast_slice(values));
-    }
-    for (i, piece) in values.chunks(PIECE).enumerate() {
-        let narrow: Vec<bf16> = piece.iter().map(|&x| bf16::from_f32(x)).collect();
-        buffer.upload_at(at + i * PIECE, bytemuck::cast_slice(&narrow));
-    }
-}
+/// A weight in the GPU's memory, shared by all clones of it.
+pub(crate) type Resident = Arc<OnceLock<Tensor>>;

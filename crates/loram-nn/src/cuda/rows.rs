@@ -3,7 +3,8 @@
 use super::device::{Grid, launch};
 use super::memory::Buffer;
 use super::ops::{flag, named};
-use crate::tensor::{Compute, Tensor};
+use crate::compute::Compute;
+use crate::tensor::Tensor;
 
 /// Rows of a table, or of activations, into `out`; ids were checked.
 pub(crate) fn gather(table: &Tensor, ids: &[u32], out: &mut Tensor, accumulate: bool) {

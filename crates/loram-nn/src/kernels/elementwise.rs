@@ -1,11 +1,13 @@
-//! Small operations on whole slices: sums, scaling, biases, norms of gradients, dropout.
+//! Small operations on slices: sums, scaling, biases, norms of gradients, dropout.
 
 use super::{
     Real,
-    norm::column_sums,
     par::{GRAIN, Rows, RowsMut, Shared, for_rows, for_units},
     simd::simd,
 };
+
+/// Columns that one unit of the weight gradient works on: a run of cache lines.
+const COLUMN_BLOCK: usize = 64;
 
 /// y += x.
 pub fn add_assign<T: Real>(y: &mut [T], x: &[T]) {
@@ -90,6 +92,36 @@ pub fn bias_grad<T: Real>(dy: &[T], db: &mut [T], rows: usize, cols: usize) {
         for (o, &g) in out.iter_mut().zip(&dy[at..end]) {
             *o += g;
         }
+    });
+}
+
+/// Calls `add(row, first column, block)` for the rows in order, in parallel over blocks of columns, and adds the blocks to
+/// `out`.
+pub(super) fn column_sums<T: Real>(
+    rows: usize,
+    cols: usize,
+    out: &mut [T],
+    add: impl Fn(usize, usize, &mut [T]) + Sync,
+) {
+    let grain = (GRAIN / (rows * COLUMN_BLOCK).max(1)).max(1);
+    let out = Shared::new(out);
+    for_units(cols.div_ceil(COLUMN_BLOCK), grain, |unit| {
+        let from = unit * COLUMN_BLOCK;
+        // SAFETY: blocks of columns do not overlap
+        let target = unsafe { out.slice(from..(from + COLUMN_BLOCK).min(cols)) };
+        simd(
+            #[inline(always)]
+            || {
+                let mut block = [T::ZERO; COLUMN_BLOCK];
+                let block = &mut block[..target.len()];
+                for i in 0..rows {
+                    add(i, from, block);
+                }
+                for (t, &b) in target.iter_mut().zip(block.iter()) {
+                    *t += b;
+                }
+            },
+        );
     });
 }
 

@@ -4,12 +4,10 @@
 
 use super::{
     Real,
-    par::{GRAIN, Rows, RowsMut, Shared, for_rows, for_units},
+    elementwise::{bias_grad, column_sums},
+    par::{Rows, RowsMut, for_rows},
     simd::{centred_square_sum, dot, dot3, simd, sum},
 };
-
-/// Columns that one unit of the weight gradient works on: a run of cache lines.
-const COLUMN_BLOCK: usize = 64;
 
 /// y = x / √(mean x² + eps) · w per row of `cols`; `rstd[i]` gets 1/√(…) of row i.
 pub fn rms_norm<T: Real>(x: &[T], w: &[T], eps: f64, y: &mut [T], rstd: &mut [T], rows: usize, cols: usize) {
@@ -208,7 +206,7 @@ pub fn layer_norm_backward<T: Real>(
                 *o = ((x - mean[i]) * rstd[i]).mul_add(g, *o);
             }
         });
-        super::elementwise::bias_grad(dy, db, rows, cols);
+        bias_grad(dy, db, rows, cols);
     }
 }
 
@@ -245,33 +243,4 @@ fn centred_dot3<T: Real>(a: &[T], b: &[T], c: &[T], m: T) -> T {
         *s = (x * y).mul_add(z - m, *s);
     }
     sum(&acc)
-}
-
-/// out += Σ over rows of what `add(row, first column, out[block])` adds, rows in order, blocks of columns in parallel.
-pub(super) fn column_sums<T: Real>(
-    rows: usize,
-    cols: usize,
-    out: &mut [T],
-    add: impl Fn(usize, usize, &mut [T]) + Sync,
-) {
-    let grain = (GRAIN / (rows * COLUMN_BLOCK).max(1)).max(1);
-    let out = Shared::new(out);
-    for_units(cols.div_ceil(COLUMN_BLOCK), grain, |unit| {
-        let from = unit * COLUMN_BLOCK;
-        // SAFETY: blocks of columns do not overlap
-        let target = unsafe { out.slice(from..(from + COLUMN_BLOCK).min(cols)) };
-        simd(
-            #[inline(always)]
-            || {
-                let mut block = [T::ZERO; COLUMN_BLOCK];
-                let block = &mut block[..target.len()];
-                for i in 0..rows {
-                    add(i, from, block);
-                }
-                for (t, &b) in target.iter_mut().zip(block.iter()) {
-                    *t += b;
-                }
-            },
-        );
-    });
 }

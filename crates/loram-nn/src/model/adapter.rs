@@ -1,10 +1,12 @@
 //! Adapters on the linear layers of a model.
 
 use super::Model;
+use crate::compute::Compute;
+use crate::cuda;
 use crate::dropout::Dropout;
 use crate::linear::{Linear, Lora as Attached};
 use crate::param::{ParamKind, Trainable, Vector};
-use crate::tensor::{Compute, Tensor};
+use crate::tensor::Tensor;
 use crate::weight::Weight;
 use crate::{Error, Result};
 use loram_core::Factors;
@@ -35,14 +37,19 @@ impl Model {
         }
     }
 
-    /// True when the layer's weight is held in f32, so that it can be changed without loss.
+    /// Returns whether the layer's weight is held in f32, so that it can be changed without loss.
     pub fn holds_f32(&self, path: &str) -> bool {
         let is_f32 = |l: &Linear| matches!(&l.weight, Trainable::Frozen(w) if w.is_f32());
         self.options.compute != Compute::CudaBf16 && self.linear(path).is_ok_and(is_f32)
     }
 
-    /// Puts an adapter on a linear layer. Shapes are checked; a layer takes one adapter.
+    /// Puts an adapter on a linear layer. Errors for factors of other shapes, and for a layer that has an adapter or is fully
+    /// trained.
     pub fn attach(&mut self, path: &str, lora: Lora) -> Result<()> {
+        cuda::catch(|| self.attach_checked(path, lora))
+    }
+
+    fn attach_checked(&mut self, path: &str, lora: Lora) -> Result<()> {
         let compute = self.options.compute;
         let (linear, params) = self.linear_mut(path)?;
         let (n, m) = (linear.n, linear.m);
@@ -84,7 +91,7 @@ impl Model {
         Ok(())
     }
 
-    /// The factors of an adapter as they are now, trained or frozen.
+    /// Returns the factors of an adapter as they are now, trained or frozen; `None` for a layer without adapter.
     pub fn factors(&self, path: &str) -> Option<Factors> {
         let linear = self.linear(path).ok()?;
         let lora = linear.lora.as_ref()?;

@@ -3,8 +3,9 @@
 use super::parts::{Attention, KvCache, PartMut, PartRef, Residual, ResidualSaved, Sublayer};
 use super::pass::Pass;
 use super::stack::{Block, Saved};
+use crate::compute::Compute;
 use crate::param::Params;
-use crate::tensor::{Compute, Tensor};
+use crate::tensor::Tensor;
 
 /// Attention and an MLP `M`, one after the other. Where the norms are is a matter of the residual connections.
 #[derive(Debug)]

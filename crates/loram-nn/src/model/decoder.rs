@@ -6,8 +6,9 @@ use super::pass::Pass;
 use super::stack::{Block, Blocks};
 use crate::Result;
 use crate::batch::Batch;
+use crate::compute::Compute;
 use crate::param::Params;
-use crate::tensor::{Compute, Tensor};
+use crate::tensor::Tensor;
 
 /// The backbone of a decoder.
 pub(crate) struct Decoder {

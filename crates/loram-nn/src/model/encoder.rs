@@ -5,9 +5,10 @@ use super::parts::{Embedding, Norm, NormSaved, Part, PartMut, PartRef};
 use super::pass::Pass;
 use super::stack::{Block, Blocks};
 use crate::batch::Batch;
+use crate::compute::Compute;
 use crate::dropout::Dropout;
 use crate::param::Params;
-use crate::tensor::{Compute, Tensor};
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// The backbone of an encoder.

@@ -18,10 +18,10 @@ mod without_adapters;
 pub use adapter::Lora;
 pub use generate::Generator;
 
+use crate::compute::Compute;
 use crate::cuda;
 use crate::linear::Linear;
 use crate::param::Params;
-use crate::tensor::Compute;
 use crate::{Error, Result};
 use backbone::Backbone;
 use head::Head;
@@ -84,6 +84,10 @@ impl Model {
         if options.compute.on_gpu() {
             cuda::info()?;
         }
+        cuda::catch(|| Model::build(ckpt, cfg, options))
+    }
+
+    fn build(ckpt: &Checkpoint, cfg: &ModelConfig, options: &LoadOptions) -> Result<Model> {
         let loader = Loader::new(ckpt, cfg, options)?;
         let (backbone, head, tied): (Box<dyn Backbone>, _, _) = match cfg {
             ModelConfig::Decoder(c) => {

@@ -2,8 +2,9 @@
 
 use super::parts::{KvCache, PartMut, PartRef};
 use super::pass::Pass;
+use crate::compute::Compute;
 use crate::param::Params;
-use crate::tensor::{Compute, Tensor};
+use crate::tensor::Tensor;
 use std::any::Any;
 
 /// Activations of a block for its backward pass, of a type that the block knows.

@@ -61,7 +61,7 @@ impl Model {
                 backbone.embed_backward(params, batch, embedded, dx, &pass)?;
             }
         }
-        pool::end_of_step();
+        cuda::trim(pool::end_of_step());
         Ok(loss.take())
     }
 
@@ -109,7 +109,7 @@ impl Model {
         cuda::catch(|| {
             let hidden = self.hidden(batch)?;
             let logits = self.head.evaluate(&self.params, &hidden, batch, loss)?;
-            pool::end_of_step();
+            cuda::trim(pool::end_of_step());
             Ok(EvalOut { loss: loss.take(), logits })
         })
     }

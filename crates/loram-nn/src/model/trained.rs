@@ -1,10 +1,10 @@
-//! Which weights of the model itself are trained: modules beside the adapters, or all of them.
+//! Training of the weights of the model itself: of modules beside the adapters, or of all.
 
 use super::head::Head;
 use super::parts::Part;
 use super::{Model, parts_mut};
 use crate::param::{ParamKind, Trainable};
-use crate::{Error, Result};
+use crate::{Error, Result, cuda};
 
 impl Model {
     /// Fully trains the modules of one entry of PEFT's `modules_to_save` beside the adapters: every linear layer, norm and
@@ -21,22 +21,31 @@ impl Model {
         if paths.is_empty() {
             return Err(Error::NoModule { path: name.to_string(), hint: " to train fully (modules_to_save)".into() });
         }
-        self.make_trainable(ParamKind::Saved, |path| paths.iter().any(|p| p == path));
+        self.make_trainable(ParamKind::Saved, |path| paths.iter().any(|p| p == path))?;
         Ok(paths)
     }
 
     /// Makes every weight, bias and norm a parameter of kind [`ParamKind::Base`] (full fine-tuning). A tied `lm_head` stays
     /// tied.
-    pub fn full_finetune(&mut self) {
-        self.make_trainable(ParamKind::Base, |_| true);
+    pub fn full_finetune(&mut self) -> Result<()> {
+        self.make_trainable(ParamKind::Base, |_| true)?;
         if self.tied
             && let (Trainable::Param(id), Head::Lm(head)) = (&self.backbone.tokens().weight, &mut self.head)
         {
             head.weight = Trainable::Param(*id);
         }
+        Ok(())
     }
 
-    fn make_trainable(&mut self, kind: ParamKind, chosen: impl Fn(&str) -> bool) {
+    fn make_trainable(&mut self, kind: ParamKind, chosen: impl Fn(&str) -> bool) -> Result<()> {
+        cuda::catch(|| {
+            self.convert(kind, chosen);
+            Ok(())
+        })
+    }
+
+    /// Turns frozen tensors of the chosen parts into parameters.
+    fn convert(&mut self, kind: ParamKind, chosen: impl Fn(&str) -> bool) {
         let compute = self.options.compute.exact();
         let tied = self.tied && kind == ParamKind::Base;
         let parts = parts_mut(&mut self.backbone, &mut self.head);

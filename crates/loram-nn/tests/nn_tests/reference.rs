@@ -270,7 +270,7 @@ fn without_adapters() {
         }
     }
     let mut full = Reference::read("llama").model("llama", Compute::F32, false);
-    full.full_finetune();
+    full.full_finetune().unwrap();
     assert!(full.without_adapters(|_| ()).unwrap_err().to_string().contains("fully fine-tuned"));
 }
 
@@ -406,7 +406,7 @@ fn check_gradients(
     batch: &Batch,
     loss: impl Fn(&mut Model, &Batch) -> f64,
 ) {
-    model.full_finetune();
+    model.full_finetune().unwrap();
     model.forward_backward(batch, &mut *targets(), 1.0, 7).unwrap();
     let grads: Vec<(String, Vec<f64>)> = model.params().iter().map(|p| (p.name.clone(), p.grad.to_f64_vec())).collect();
     for (param, grad) in grads {

@@ -136,7 +136,7 @@ impl<'c> Setup<'c> {
         stage(reporter, Stage::Model, 1, 1, &base.name);
         let adaptation = match config.finetuning_type {
             FinetuningType::Full => {
-                model.full_finetune();
+                model.full_finetune()?;
                 if let Some(dir) = &resumed {
                     checkpoint::restore_weights(dir, &mut model)?;
                 }

@@ -208,6 +208,6 @@ fn orthogonal() {
 fn full() {
     let steps = Steps::read("llama-full");
     let mut model = steps.model();
-    model.full_finetune();
+    model.full_finetune().unwrap();
     steps.check(model);
 }

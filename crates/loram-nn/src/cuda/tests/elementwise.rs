@@ -1,4 +1,5 @@
 use super::{GPU, SHAPES, close, on, random};
+use crate::compute::Compute;
 use crate::dropout::Dropout;
 use crate::kernels::activation::Act;
 use crate::kernels::rope::{RopeKind, RopeParams};
@@ -6,7 +7,7 @@ use crate::model::parts::Norm;
 use crate::model::parts::rope::RopeTable;
 use crate::ops::{self, Sequences};
 use crate::param::{ParamKind, Params, Trainable};
-use crate::tensor::{Compute, Tensor};
+use crate::tensor::Tensor;
 
 const ACTS: [Act; 5] = [Act::Silu, Act::Gelu, Act::GeluTanh, Act::Relu, Act::Tanh];
 

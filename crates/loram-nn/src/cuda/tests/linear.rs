@@ -1,8 +1,9 @@
 use super::{GPU, close, numbers, on, random};
+use crate::compute::Compute;
 use crate::dropout::Dropout;
 use crate::linear::{Linear, Lora};
 use crate::param::{ParamKind, Params, Trainable};
-use crate::tensor::{Compute, Tensor};
+use crate::tensor::Tensor;
 use crate::weight::Weight;
 
 /// The composition of a layer.

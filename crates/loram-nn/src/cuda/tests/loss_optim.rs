@@ -1,9 +1,10 @@
 use super::{GPU, SHAPES, close, on, random};
+use crate::compute::Compute;
 use crate::cuda::ops::Losses;
 use crate::kernels::cross_entropy::softmax_cross_entropy;
 use crate::kernels::optim::{AdamW, Sgd};
 use crate::optim::{AdamWStep, adamw, scale, sgd, sum_squares, zero};
-use crate::tensor::{Compute, Tensor};
+use crate::tensor::Tensor;
 
 #[test]
 fn cross_entropy() {

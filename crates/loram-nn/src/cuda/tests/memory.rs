@@ -1,8 +1,9 @@
 use super::{GPU, close, numbers, on, random};
+use crate::compute::Compute;
 use crate::cuda::device::{Grid, launch};
 use crate::cuda::product::{Side, cast, product};
 use crate::cuda::{Timing, catch, info, profile, timings};
-use crate::tensor::{Compute, Tensor};
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 #[test]

@@ -8,7 +8,8 @@ mod loss_optim;
 mod memory;
 mod rows;
 
-use crate::tensor::{Compute, Tensor};
+use crate::compute::Compute;
+use crate::tensor::Tensor;
 
 /// Number types on the GPU.
 const GPU: [Compute; 2] = [Compute::CudaF32, Compute::CudaBf16];

@@ -1,8 +1,9 @@
 use super::{GPU, SHAPES, close, on, random};
 use crate::Error;
+use crate::compute::Compute;
 use crate::model::parts::Embedding;
 use crate::param::{ParamKind, Params, Trainable};
-use crate::tensor::{Compute, Tensor};
+use crate::tensor::Tensor;
 use crate::weight::Weight;
 
 #[test]

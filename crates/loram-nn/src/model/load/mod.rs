@@ -5,11 +5,12 @@ mod encoder;
 
 use super::LoadOptions;
 use super::parts::{Embedding, Norm};
+use crate::compute::Compute;
 use crate::dropout::Dropout;
 use crate::kernels::activation::Act;
 use crate::linear::Linear;
 use crate::param::{Trainable, Vector};
-use crate::tensor::{Compute, Tensor};
+use crate::tensor::Tensor;
 use crate::weight::Weight;
 use crate::{Error, Result};
 use loram_io::config::{Activation, TensorNames};

@@ -2,13 +2,14 @@
 
 use super::rope::Rope;
 use super::{Norm, NormSaved, Part, PartMut, PartRef, Sublayer, backward_projections};
+use crate::compute::Compute;
 use crate::dropout::Dropout;
 use crate::kernels::attention::AttnShape;
 use crate::linear::{Linear, LinearSaved};
 use crate::model::pass::Pass;
 use crate::ops;
 use crate::param::Params;
-use crate::tensor::{Compute, Tensor};
+use crate::tensor::Tensor;
 use std::borrow::Cow;
 use std::sync::Arc;
 

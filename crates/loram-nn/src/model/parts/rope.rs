@@ -1,12 +1,13 @@
 //! Rotary position embedding (2104.09864) with tables that are computed when they are needed.
 
+use crate::compute::Compute;
 #[cfg(gpu)]
 use crate::cuda;
 use crate::cuda::on_gpu;
 use crate::kernels::rope::{self, RopeKind, RopeParams};
 use crate::model::pass::Pass;
 use crate::ops::Sequences;
-use crate::tensor::{Compute, Tensor};
+use crate::tensor::Tensor;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
