@@ -181,7 +181,7 @@ fn from_recipe<'py>(py: Python<'py>, recipe: &str) -> PyResult<Option<(Matrix<'p
 /// Facts about every scheme, the default first.
 #[pyfunction]
 fn schemes(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
-    let row = |s: &loram_core::SchemeInfo| {
+    let row = |s: &&loram_core::SchemeInfo| {
         let out = PyDict::new(py);
         out.set_item("name", s.name)?;
         out.set_item("summary", s.summary)?;
