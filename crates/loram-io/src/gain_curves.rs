@@ -1,6 +1,6 @@
 //! How the gain Q\[r\] of a model's weights grows with the rank (Figure 3 of 2507.06558).
 
-use crate::config::TensorNames;
+use crate::family::TensorNames;
 use crate::init::each;
 use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, ModelConfig, Result, linear_modules};

@@ -19,7 +19,8 @@ pub use weight::InitWeight;
 
 use crate::adapter::{ADAPTER_WEIGHTS, Adapter, AdapterForm, Fingerprint};
 use crate::atomic::AtomicDir;
-use crate::config::{CONFIG_FILE, CheckpointHead, TensorNames, read_object};
+use crate::config::{CONFIG_FILE, CheckpointHead, read_object};
+use crate::family::TensorNames;
 use crate::layer_weight::LayerWeight;
 use crate::linear::refuse_other_targets;
 use crate::{Checkpoint, Error, ModelConfig, Result, linear_modules};

@@ -1,6 +1,6 @@
 //! The weight of a linear layer in a checkpoint, whichever way round it is stored.
 
-use crate::config::TensorNames;
+use crate::family::TensorNames;
 use crate::{Checkpoint, Error, Result, TensorRef};
 use loram_core::StoredWeight;
 

@@ -3,7 +3,8 @@
 
 use crate::atomic::{self, AtomicDir};
 use crate::checkpoint::{DType, INDEX_FILE, SafetensorsWriter, TensorRef, TensorSpec};
-use crate::config::{CONFIG_FILE, TensorNames};
+use crate::config::CONFIG_FILE;
+use crate::family::TensorNames;
 use crate::{Checkpoint, Error, ModelConfig, Result};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,6 @@
 //! Norms of the weights of adapted layers, read in place.
 
-use crate::config::TensorNames;
+use crate::family::TensorNames;
 use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, ModelConfig, Result};
 use loram_core::{LayerPlan, magnitude};

@@ -1,7 +1,7 @@
 //! How far training is going to move the layers of a checkpoint (Proposition 2 of 2507.06558), without training: each
 //! target's weight is read once, where it lies.
 
-use crate::config::TensorNames;
+use crate::family::TensorNames;
 use crate::init::{Progress, each};
 use crate::layer_weight::LayerWeight;
 use crate::linear::refuse_other_targets;

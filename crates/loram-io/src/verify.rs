@@ -2,7 +2,7 @@
 //! for bit, and whether this is the base that it was initialised on.
 
 use crate::adapter::{Adapter, AdapterForm, RECIPE_FILE, Recipe};
-use crate::config::TensorNames;
+use crate::family::TensorNames;
 use crate::init::{from_base, reproduce_layer};
 use crate::{Checkpoint, ModelConfig, Result};
 use loram_core::{LayerRecipe, SchemeSpec, Statistic, from_recipe};

@@ -6,6 +6,7 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use loram_core::StoredWeight;
+use loram_io::config::{RopeConfig, RopeScaling};
 use loram_nn::kernels::activation::{Act, act_backward, act_forward, swiglu, swiglu_backward_inplace};
 use loram_nn::kernels::attention::{AttnDropout, AttnShape, attention, attention_backward, attention_cached};
 use loram_nn::kernels::cross_entropy::softmax_cross_entropy;
@@ -14,7 +15,7 @@ use loram_nn::kernels::embedding::{gather_stored, scatter_add};
 use loram_nn::kernels::gemm::{Term, View, ViewMut, gemm, gemm_sum};
 use loram_nn::kernels::norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
 use loram_nn::kernels::optim::{AdamW, adamw_step};
-use loram_nn::kernels::rope::{RopeKind, RopeParams, RopeTable, rope_forward};
+use loram_nn::kernels::rope::{RopeParams, RopeTable, rope_forward};
 use std::hint::black_box;
 
 const T: usize = 1024;
@@ -133,7 +134,11 @@ fn rows(c: &mut Criterion) {
     g.bench_function("layer_norm_backward", |bench| {
         bench.iter(|| layer_norm_backward(&x, &w, &mean, &rstd, &dy, black_box(&mut y), false, None, T, WIDTH));
     });
-    let rope = RopeParams { kind: RopeKind::Default, theta: 1e4, head_dim: 64, partial_rotary_factor: 1.0 };
+    let rope = RopeParams {
+        config: RopeConfig { theta: 1e4, scaling: RopeScaling::None },
+        head_dim: 64,
+        partial_rotary_factor: 1.0,
+    };
     let table = RopeTable::<f32>::new(&rope, T);
     let positions: Vec<u32> = (0..T as u32).collect();
     g.throughput(bytes(2 * T * WIDTH));

@@ -3,10 +3,11 @@
 use crate::observer::{Event, Observer, Stage};
 use crate::{Error, Result};
 use loram_io::adapter::ADAPTER_CONFIG;
-use loram_io::config::{GenerationConfig, TensorNames};
+use loram_io::config::GenerationConfig;
+use loram_io::family::TensorNames;
 use loram_io::hub;
 use loram_io::{Checkpoint, ModelConfig, TextTokenizer};
-use loram_nn::{HeadKind, LoadOptions, Model};
+use loram_nn::{LoadOptions, Model};
 use std::path::{Path, PathBuf};
 
 /// A model folder: everything but the weights in memory.
@@ -72,21 +73,15 @@ impl Base {
     }
 
     /// Modules of the head that must be fully trained: the output layers, as PEFT saves them, and every other layer of the
-    /// head that the checkpoint lacks and that was therefore initialised at random.
+    /// head that the checkpoint lacks and that was therefore initialised at random. None for a language model.
     pub fn head_modules(&self, model: &Model) -> Result<Vec<String>> {
-        if model.options().head == HeadKind::LanguageModel {
-            return Ok(Vec::new());
-        }
+        let layout = model.options().head.outputs().and_then(|n| self.config.head_layout(Some(n)));
+        let Some(layout) = layout else { return Ok(Vec::new()) };
         let names = TensorNames::find(&self.checkpoint, &self.config)?;
-        let head =
-            |path: &str| ["score", "classifier", "pre_classifier"].contains(&path.split('.').next().unwrap_or(path));
         let mut out: Vec<String> = Vec::new();
-        for l in model.linears() {
-            let top = l.path.split('.').next().unwrap_or(&l.path).to_string();
-            let module = if head(&l.path) { top } else { l.path.clone() };
-            let fresh = !self.checkpoint.contains(&names.stored(&format!("{}.weight", l.path)));
-            if (head(&l.path) || fresh) && !out.contains(&module) {
-                out.push(module);
+        for layer in layout.layers().filter(|l| names.omits(&self.checkpoint, l)) {
+            if !out.iter().any(|m| m == layer.module) {
+                out.push(layer.module.to_string());
             }
         }
         Ok(out)

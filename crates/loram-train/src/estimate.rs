@@ -3,7 +3,7 @@
 use crate::config::{BaseMode, FinetuningType, MemoryCheck, OptimKind, TrainConfig};
 use crate::{Error, Result, device};
 use loram_core::plan_layers;
-use loram_io::config::TensorNames;
+use loram_io::family::TensorNames;
 use loram_io::{Checkpoint, ModelConfig, linear_modules};
 use loram_nn::Compute;
 use serde::Serialize;

@@ -3,32 +3,31 @@
 use crate::Result;
 use crate::base::Base;
 use crate::objective::{Objective, config_entries};
-use loram_io::ModelConfig;
-use loram_io::config::TensorNames;
+use loram_io::family::TensorNames;
 use loram_io::merge::{MergeReport, MergeSource, write_merged};
 use loram_nn::Model;
 use std::path::Path;
 
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const LM_HEAD: &str = "lm_head.weight";
-
 /// The trained tensors of a model, as the changes to its checkpoint.
 struct Changes<'a> {
     model: &'a Model,
-    /// The output layer is written although it shares the embedding.
-    head: bool,
+    /// The output layer, written although it shares the weight of the embedding, by the names of both.
+    head: Option<(String, String)>,
 }
 
 impl Changes<'_> {
-    fn source<'b>(&self, name: &'b str) -> &'b str {
-        if self.head && name == LM_HEAD { EMBEDDING } else { name }
+    fn source<'b>(&'b self, name: &'b str) -> &'b str {
+        match &self.head {
+            Some((head, embedding)) if name == head => embedding,
+            _ => name,
+        }
     }
 }
 
 impl MergeSource for Changes<'_> {
     fn targets(&self) -> Vec<String> {
         let names = self.model.params().iter().map(|p| p.name.clone());
-        names.chain(self.head.then(|| LM_HEAD.to_string())).collect()
+        names.chain(self.head.iter().map(|(head, _)| head.clone())).collect()
     }
 
     fn apply(&mut self, name: &str, _: &[usize], values: &mut [f32]) -> loram_io::Result<()> {
@@ -51,15 +50,13 @@ pub(crate) fn save_full(
     labels: &[String],
     out: &Path,
 ) -> Result<MergeReport> {
-    let tied = match &base.config {
-        ModelConfig::Decoder(c) => c.tie_word_embeddings && model.params().get(LM_HEAD).is_none(),
-        ModelConfig::Encoder(_) => false,
-    };
+    let names = TensorNames::find(&base.checkpoint, &base.config)?;
+    let tied = base.config.tied_weights().filter(|(head, _)| model.params().get(head).is_none());
     // with the checkpoint's own names the shared weight needs no translation and stays shared
-    let same_names = TensorNames::find(&base.checkpoint, &base.config)?.stored(EMBEDDING) == EMBEDDING;
-    let shared = tied && same_names && !base.checkpoint.contains(LM_HEAD);
+    let same_names = |embedding: &String| names.stored(embedding) == *embedding;
+    let shared = tied.as_ref().is_some_and(|(head, e)| same_names(e) && !base.checkpoint.contains(head));
     let config = (!shared).then_some(&base.config);
     let updates = config_entries(objective, &base.config, labels);
-    let mut changes = Changes { model, head: tied && !shared };
+    let mut changes = Changes { model, head: tied.filter(|_| !shared) };
     Ok(write_merged(&base.checkpoint, config, out, &updates, &mut changes)?)
 }

@@ -66,7 +66,7 @@ impl Session {
         let trained = Trained {
             config: &base.config,
             task_type: adapter.as_ref().and_then(|a| a.task_type.as_deref()),
-            outputs: adapter.as_ref().and_then(Adapter::head_outputs),
+            outputs: adapter.as_ref().and_then(|a| a.head_outputs(&base.config)),
             labels: adapter.as_ref().and_then(|a| a.recipe.as_ref()?.labels.as_deref()),
         };
         let objective = options.task.unwrap_or_else(|| of_model(&trained));

@@ -64,7 +64,7 @@ pub fn run(args: &MergeArgs, console: &Console) -> Result<()> {
         if report.untied {
             line += "the output layer no longer shares the embedding (tie_word_embeddings: false)\n";
         }
-        let next = match adapter.head_outputs() {
+        let next = match adapter.head_outputs(&config) {
             Some(_) => format!("loram eval --model {out} --data …"),
             None => format!("loram generate --model {out} --prompt '…'"),
         };

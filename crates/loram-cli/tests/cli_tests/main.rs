@@ -2,5 +2,6 @@
 
 mod compare;
 mod examples;
+mod families;
 mod mistakes;
 mod verbs;

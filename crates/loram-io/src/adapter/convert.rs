@@ -2,7 +2,7 @@
 //! with smaller ranks.
 
 use super::{Adapter, AdapterForm, INIT_FACTORS, RECIPE_FILE};
-use crate::config::TensorNames;
+use crate::family::TensorNames;
 use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, Error, ModelConfig, Result};
 use loram_core::{Factors, LayerPlan, LoraConfig, SchemeSpec, StoredWeight};

@@ -1,7 +1,8 @@
 //! The change that an adapter makes to its base's weights, as a source for [`crate::merge::write_merged`].
 
 use super::Adapter;
-use crate::config::{TensorNames, head_entries};
+use crate::config::head_entries;
+use crate::family::TensorNames;
 use crate::merge::{MergeReport, MergeSource, write_merged};
 use crate::{Checkpoint, Error, ModelConfig, Result};
 use serde_json::Map;
@@ -31,7 +32,7 @@ pub fn merge_adapter(
         base.verify(ckpt, Some(&names))?;
     }
     adapter.check_copies(ckpt, &names)?;
-    let entries = match adapter.head_outputs() {
+    let entries = match adapter.head_outputs(config) {
         Some(outputs) => head_entries(config, &head_labels(adapter, config, outputs)),
         None => Map::new(),
     };

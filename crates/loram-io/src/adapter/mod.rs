@@ -16,9 +16,10 @@ pub(crate) use tensors::factor_specs;
 
 use crate::atomic::{self, AtomicDir};
 use crate::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
-use crate::config::{TensorNames, read_object};
+use crate::config::read_object;
+use crate::family::TensorNames;
 use crate::layer_weight::LayerWeight;
-use crate::{Checkpoint, DType, Error, Result};
+use crate::{Checkpoint, DType, Error, ModelConfig, Result};
 use loram_core::{Factors, LayerPlan, LinearInfo, LoraConfig, TargetModules, plan_layers};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
@@ -213,10 +214,10 @@ impl Adapter {
         Ok(shaped.collect())
     }
 
-    /// Outputs of the sequence-classification head that the adapter brings; `None` when it brings none.
-    pub fn head_outputs(&self) -> Option<usize> {
-        let last = ["classifier.weight", "classifier.out_proj.weight", "score.weight"];
-        last.iter().find_map(|n| self.saved.get(*n)).and_then(|t| t.shape.first().copied())
+    /// The number of outputs of the sequence-classification head that the adapter brings for a model; `None` when it brings
+    /// none.
+    pub fn head_outputs(&self, config: &ModelConfig) -> Option<usize> {
+        self.saved.get(&format!("{}.weight", config.classifier())).and_then(|t| t.shape.first().copied())
     }
 
     /// PEFT saves the weight under an adapted output layer along with the adapter. It must be the model's own: one that

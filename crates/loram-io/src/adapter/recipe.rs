@@ -1,6 +1,6 @@
 //! `loram.json`: the recipe of an adapter's initialisation, which reproduces it bit for bit, and the base that it fits.
 
-use crate::config::TensorNames;
+use crate::family::TensorNames;
 use crate::{Checkpoint, Error, Result, TensorRef};
 use loram_core::{LayerRecipe, SchemeOptions};
 use serde::{Deserialize, Serialize};

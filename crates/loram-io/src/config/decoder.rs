@@ -9,8 +9,6 @@ use serde_json::{Map, Value};
 /// A decoder-only language model: pre-norm blocks with rotary attention and a gated MLP.
 #[derive(Debug, Clone)]
 pub struct DecoderConfig {
-    /// `model_type`.
-    pub family: String,
     /// Names of the family.
     pub names: &'static FamilyNames,
     /// Names of its modules.

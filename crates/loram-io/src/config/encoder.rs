@@ -8,8 +8,6 @@ use serde_json::{Map, Value};
 /// A bidirectional encoder: post-norm blocks with learned positions.
 #[derive(Debug, Clone)]
 pub struct EncoderConfig {
-    /// `model_type`.
-    pub family: String,
     /// Names of the family.
     pub names: &'static FamilyNames,
     /// Names of its modules.

@@ -11,14 +11,13 @@ mod model;
 mod modules;
 mod rope;
 
-pub use crate::family::TensorNames;
 pub use activation::Activation;
 pub use decoder::{DecoderConfig, LayerKind};
 pub use encoder::EncoderConfig;
 pub use fields::CONFIG_FILE;
 pub(crate) use fields::{Fields, read_object};
 pub use generation::GenerationConfig;
-pub use head::{CheckpointHead, CheckpointHead as Head, HeadLabels, ProblemType};
+pub use head::{CheckpointHead, HeadLabels, ProblemType};
 pub use model::{ModelConfig, head_entries};
 pub use modules::{ClassifierModules, DecoderModules, EncoderModules, FamilyNames, HeadLayer, HeadLayout, Pooling};
 pub(crate) use rope::parse as parse_rope;

@@ -64,6 +64,14 @@ impl ModelConfig {
         }
     }
 
+    /// Path of the output layer for classification or regression.
+    pub fn classifier(&self) -> &'static str {
+        match self {
+            ModelConfig::Decoder(c) => c.modules.classifier,
+            ModelConfig::Encoder(c) => c.modules.classifier.out,
+        }
+    }
+
     /// The weights of the next-token head and of the token embedding, by name in the task model, where they are one.
     pub fn tied_weights(&self) -> Option<(String, String)> {
         let tied = matches!(self, ModelConfig::Decoder(c) if c.tie_word_embeddings);

@@ -5,7 +5,7 @@ use super::fields::Fields;
 use crate::Result;
 
 /// Rotary embedding of a decoder: inverse frequencies `theta^(−2i/head_dim)`, changed by `scaling`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeConfig {
     /// Base of the frequencies.
     pub theta: f64,
@@ -13,37 +13,51 @@ pub struct RopeConfig {
     pub scaling: RopeScaling,
 }
 
-/// Context extension. `original_max` is the context length of pre-training, in tokens.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
+/// How the frequencies change for a longer context.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RopeScaling {
+    /// Not at all.
     None,
     /// All frequencies divided by `factor`.
     Linear {
+        /// Ratio of the new length to that of pre-training.
         factor: f64,
     },
     /// NTK-aware: theta grows with the length of the sequence once that exceeds `original_max`.
     Dynamic {
+        /// Ratio of the new length to that of pre-training.
         factor: f64,
+        /// `max_position_embeddings` of the model.
         original_max: usize,
     },
     /// Llama 3.1: low frequencies divided by `factor`, high ones kept, the band between interpolated.
     Llama3 {
+        /// Ratio of the new length to that of pre-training.
         factor: f64,
+        /// Wavelengths longer than `original_max / low_freq_factor` are divided.
         low_freq_factor: f64,
+        /// Wavelengths shorter than `original_max / high_freq_factor` are kept.
         high_freq_factor: f64,
+        /// Length of pre-training in tokens.
         original_max: usize,
     },
     /// YaRN (2309.00071).
     Yarn {
+        /// Ratio of the new length to that of pre-training.
         factor: f64,
+        /// Length of pre-training in tokens.
         original_max: usize,
+        /// Rotations within `original_max` above which a frequency is kept.
         beta_fast: f64,
+        /// Rotations within `original_max` below which a frequency is divided by `factor`.
         beta_slow: f64,
+        /// Counts only together with `mscale_all_dim`.
         mscale: Option<f64>,
+        /// Counts only together with `mscale`.
         mscale_all_dim: Option<f64>,
         /// As given in the config; [`RopeScaling::attention_factor`] has the value that counts.
         attention_factor: Option<f64>,
+        /// Whether the ends of the ramp between are rounded to whole dimensions.
         truncate: bool,
     },
 }

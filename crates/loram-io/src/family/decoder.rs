@@ -101,7 +101,6 @@ pub(super) fn read(f: &Fields<'_>, names: &'static FamilyNames, defaults: &Defau
     let max_position_embeddings = f.usize("max_position_embeddings", defaults.max_positions)?;
     let act = f.opt_str("hidden_act")?.unwrap_or("silu");
     Ok(DecoderConfig {
-        family: names.model_type.to_string(),
         names,
         modules: &MODULES,
         vocab_size: f.dim("vocab_size")?,

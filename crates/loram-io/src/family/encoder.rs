@@ -102,7 +102,6 @@ pub(super) fn read(
     let act = f.opt_str(keys.activation)?.unwrap_or("gelu");
     let hidden_dropout = f.f64(keys.hidden_dropout, 0.1)?;
     Ok(EncoderConfig {
-        family: names.model_type.to_string(),
         names,
         modules,
         vocab_size: f.dim("vocab_size")?,

@@ -6,7 +6,7 @@
 //! times as much at r = 128 with rsLoRA, where the product is large: then write it in F32, or keep the native form.
 
 use crate::adapter::{ADAPTER_WEIGHTS, Adapter, AdapterForm, Fingerprint, factor_specs};
-use crate::config::TensorNames;
+use crate::family::TensorNames;
 use crate::layer_weight::transposed;
 use crate::merge::{MergeSource, write_merged};
 use crate::{Checkpoint, DType, Error, ModelConfig, Result};

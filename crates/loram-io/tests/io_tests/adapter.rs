@@ -2,7 +2,8 @@
 
 use loram_core::{Factors, LoraConfig};
 use loram_io::adapter::*;
-use loram_io::config::{Head, TensorNames};
+use loram_io::config::CheckpointHead;
+use loram_io::family::TensorNames;
 use loram_io::merge::write_merged;
 use loram_io::{Checkpoint, DType, Error, ModelConfig};
 use proptest::prelude::*;
@@ -215,11 +216,12 @@ fn merged_weights_are_those_of_peft() {
     }
     merged("roberta", "roberta", json!({}), 1e-5);
     // a head on a base model: the backbone gets its prefix, so that transformers finds both
-    let class = ModelConfig::load(data("models/bert-base")).unwrap().class_name(&Head::SequenceClassification);
+    let class =
+        ModelConfig::load(data("models/bert-base")).unwrap().class_name(&CheckpointHead::SequenceClassification);
     assert_eq!(class, "BertForSequenceClassification");
     let out = merged("bert-base", "classifier", json!({"architectures": [class]}), 1e-5);
     let dir = out.path().join("merged");
-    assert_eq!(ModelConfig::load(&dir).unwrap().head(), &Head::SequenceClassification);
+    assert_eq!(ModelConfig::load(&dir).unwrap().head(), &CheckpointHead::SequenceClassification);
     assert!(Checkpoint::open(&dir).unwrap().contains("bert.pooler.dense.weight"));
 }
 

@@ -1,6 +1,7 @@
 //! Model configurations: the same reading as transformers' (tests/data/make_configs.py), and clear errors for the rest.
 
 use loram_io::config::*;
+use loram_io::family::TensorNames;
 use loram_io::{Checkpoint, ModelConfig, testing};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -59,7 +60,7 @@ fn both_forms_of_every_family_are_read_as_transformers_reads_them() {
                     "intermediate_size": c.intermediate_size, "hidden_dropout": c.hidden_dropout,
                     "classifier_dropout": c.classifier_dropout,
                 })));
-                assert_eq!(c.position_offset, if c.family.contains("roberta") { 2 } else { 0 });
+                assert_eq!(c.position_offset, if c.names.model_type.contains("roberta") { 2 } else { 0 });
             }
             ModelConfig::Decoder(c) => {
                 ours.as_object_mut().unwrap().extend(obj(json!({
@@ -184,11 +185,14 @@ fn heads_follow_the_architecture() {
         c.insert("architectures".into(), arch);
         parse(&Value::Object(c)).unwrap().head().clone()
     };
-    assert_eq!(head(json!(["LlamaForCausalLM"])), Head::CausalLm);
-    assert_eq!(head(json!(["LlamaForSequenceClassification"])), Head::SequenceClassification);
-    assert_eq!(head(json!(["LlamaModel"])), Head::Base);
-    assert_eq!(head(json!(null)), Head::CausalLm);
-    assert_eq!(head(json!(["LlamaForTokenClassification"])), Head::Other("LlamaForTokenClassification".into()));
+    assert_eq!(head(json!(["LlamaForCausalLM"])), CheckpointHead::CausalLm);
+    assert_eq!(head(json!(["LlamaForSequenceClassification"])), CheckpointHead::SequenceClassification);
+    assert_eq!(head(json!(["LlamaModel"])), CheckpointHead::Base);
+    assert_eq!(head(json!(null)), CheckpointHead::CausalLm);
+    assert_eq!(
+        head(json!(["LlamaForTokenClassification"])),
+        CheckpointHead::Other("LlamaForTokenClassification".into())
+    );
 }
 
 #[test]
@@ -227,7 +231,7 @@ fn names_translate_between_base_checkpoint_and_task_model() {
     }
     let Some(dir) = testing::minilm_dir() else { return };
     let (ckpt, cfg) = (Checkpoint::open(&dir).unwrap(), ModelConfig::load(&dir).unwrap());
-    assert_eq!(cfg.head(), &Head::Base);
+    assert_eq!(cfg.head(), &CheckpointHead::Base);
     let names = TensorNames::find(&ckpt, &cfg).unwrap();
     let path = "bert.encoder.layer.0.attention.self.query.weight";
     assert_eq!(names.stored(path), "encoder.layer.0.attention.self.query.weight");

@@ -1,6 +1,7 @@
 //! Rotary position embedding (arXiv:2104.09864) in the half-split layout of Hugging Face ("rotate_half"), with the
 //! frequency scalings of transformers' `modeling_rope_utils`.
 
+use loram_io::config::{RopeConfig, RopeScaling};
 use std::f64::consts::PI;
 
 use super::{
@@ -9,62 +10,11 @@ use super::{
     simd::simd,
 };
 
-/// How the frequencies are stretched for long contexts.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum RopeKind {
-    /// Not at all.
-    Default,
-    /// All divided by `factor`.
-    Linear {
-        /// Stretch.
-        factor: f64,
-    },
-    /// NTK-aware: the base grows with the sequence once it is longer than `max_position`.
-    Dynamic {
-        /// Stretch.
-        factor: f64,
-        /// `max_position_embeddings` of the model.
-        max_position: usize,
-    },
-    /// Llama 3.1: long wavelengths divided by `factor`, short ones kept, a ramp between.
-    Llama3 {
-        /// Stretch.
-        factor: f64,
-        /// `low_freq_factor`.
-        low_freq_factor: f64,
-        /// `high_freq_factor`.
-        high_freq_factor: f64,
-        /// `original_max_position_embeddings`.
-        original_max: usize,
-    },
-    /// YaRN (arXiv:2309.00071).
-    Yarn {
-        /// Stretch.
-        factor: f64,
-        /// `original_max_position_embeddings`.
-        original_max: usize,
-        /// Rotations above which nothing changes (32).
-        beta_fast: f64,
-        /// Rotations below which the frequency is divided by `factor` (1).
-        beta_slow: f64,
-        /// `mscale`, counted only together with `mscale_all_dim`.
-        mscale: Option<f64>,
-        /// `mscale_all_dim`.
-        mscale_all_dim: Option<f64>,
-        /// Factor on cos and sin; from the values above when absent.
-        attention_factor: Option<f64>,
-        /// Round the ends of the ramp to whole dimensions (true).
-        truncate: bool,
-    },
-}
-
 /// The parameters of a rotary table.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeParams {
-    /// Frequency scaling.
-    pub kind: RopeKind,
-    /// Base of the frequencies (`rope_theta`).
-    pub theta: f64,
+    /// Base and scaling of the frequencies.
+    pub config: RopeConfig,
     /// Size of a head.
     pub head_dim: usize,
     /// Share of a head that is rotated (1 for most models).
@@ -84,16 +34,16 @@ impl RopeParams {
         let powers = |base: f64| -> Vec<f32> {
             (0..dim / 2).map(|i| base.powf(f64::from((2 * i) as f32 / dim as f32)) as f32).collect()
         };
-        let plain = || powers(self.theta).into_iter().map(|p| 1.0 / p).collect::<Vec<f32>>();
-        match self.kind {
-            RopeKind::Default => (plain(), 1.0),
-            RopeKind::Linear { factor } => (plain().into_iter().map(|f| f / factor as f32).collect(), 1.0),
-            RopeKind::Dynamic { factor, max_position } => {
-                let stretch = factor * len.max(max_position) as f64 / max_position as f64 - (factor - 1.0);
-                let base = self.theta * stretch.powf(dim as f64 / (dim as f64 - 2.0));
+        let plain = || powers(self.config.theta).into_iter().map(|p| 1.0 / p).collect::<Vec<f32>>();
+        match self.config.scaling {
+            RopeScaling::None => (plain(), 1.0),
+            RopeScaling::Linear { factor } => (plain().into_iter().map(|f| f / factor as f32).collect(), 1.0),
+            RopeScaling::Dynamic { factor, original_max } => {
+                let stretch = factor * len.max(original_max) as f64 / original_max as f64 - (factor - 1.0);
+                let base = self.config.theta * stretch.powf(dim as f64 / (dim as f64 - 2.0));
                 (powers(base).into_iter().map(|p| 1.0 / p).collect(), 1.0)
             }
-            RopeKind::Llama3 { factor, low_freq_factor, high_freq_factor, original_max } => {
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max } => {
                 let old = original_max as f64;
                 let scaled = |f: f32| {
                     let wavelength = 2.0 * PI / f64::from(f);
@@ -108,24 +58,10 @@ impl RopeParams {
                 };
                 (plain().into_iter().map(scaled).collect(), 1.0)
             }
-            RopeKind::Yarn {
-                factor,
-                original_max,
-                beta_fast,
-                beta_slow,
-                mscale,
-                mscale_all_dim,
-                attention_factor,
-                truncate,
-            } => {
-                let mscaled = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
-                let attention = attention_factor.unwrap_or(match (mscale, mscale_all_dim) {
-                    (Some(a), Some(b)) if a != 0.0 && b != 0.0 => mscaled(a) / mscaled(b),
-                    _ => mscaled(1.0),
-                });
+            RopeScaling::Yarn { factor, original_max, beta_fast, beta_slow, truncate, .. } => {
                 // dimension at which so many rotations fit into the original context
                 let dimension = |rotations: f64| {
-                    dim as f64 * (original_max as f64 / (rotations * 2.0 * PI)).ln() / (2.0 * self.theta.ln())
+                    dim as f64 * (original_max as f64 / (rotations * 2.0 * PI)).ln() / (2.0 * self.config.theta.ln())
                 };
                 let (mut low, mut high) = (dimension(beta_fast), dimension(beta_slow));
                 if truncate {
@@ -135,11 +71,11 @@ impl RopeParams {
                 if low == high {
                     high += 0.001;
                 }
-                let mixed = powers(self.theta).into_iter().enumerate().map(|(i, p)| {
+                let mixed = powers(self.config.theta).into_iter().enumerate().map(|(i, p)| {
                     let ramp = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
                     (ramp / (factor * f64::from(p)) + (1.0 - ramp) / f64::from(p)) as f32
                 });
-                (mixed.collect(), attention)
+                (mixed.collect(), self.config.scaling.attention_factor())
             }
         }
     }
@@ -185,8 +121,8 @@ impl<T: Real> RopeTable<T> {
     /// dynamic kind depend on the length) are those of that length.
     pub fn serves(&self, len: usize) -> bool {
         len <= self.positions
-            && match self.params.kind {
-                RopeKind::Dynamic { max_position, .. } => len.max(max_position) == self.positions.max(max_position),
+            && match self.params.config.scaling {
+                RopeScaling::Dynamic { original_max, .. } => len.max(original_max) == self.positions.max(original_max),
                 _ => true,
             }
     }

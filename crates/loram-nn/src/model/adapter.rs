@@ -101,7 +101,7 @@ impl Model {
 
     /// W ← W − s·B·A on an owned f32 copy of the weight; the checkpoint is not touched.
     pub fn subtract_product(&mut self, path: &str, factors: &Factors, s: f64) -> Result<()> {
-        let tied_head = self.tied && path == "lm_head";
+        let tied_head = self.tied_head == Some(path);
         let (linear, _) = self.linear_mut(path)?;
         let (n, m) = (linear.n, linear.m);
         let Factors { r, ref a, ref b, .. } = *factors;
@@ -116,7 +116,7 @@ impl Model {
             });
         };
         if tied_head {
-            tracing::info!("lm_head shares the embedding's weight: the initial product is subtracted from a copy");
+            tracing::info!("{path} shares the embedding's weight: the initial product is subtracted from a copy");
         }
         let original = weight.clone();
         weight.change(|w| {

@@ -1,8 +1,7 @@
 //! Heads: a language-model head, which computes logits in chunks of rows, and a pooled head, which reads one token of each
 //! sequence. The loss comes from the caller.
 
-use super::HeadKind;
-use super::load::Loader;
+use super::load::{Loader, act};
 use super::parts::{Embedding, Part, PartMut};
 use crate::batch::Batch;
 use crate::compute::Compute;
@@ -15,7 +14,7 @@ use crate::param::{Params, Trainable};
 use crate::tensor::Tensor;
 use crate::weight::Weight;
 use crate::{Error, Result};
-use loram_io::{DecoderConfig, EncoderConfig};
+use loram_io::config::{HeadLayer, HeadLayout, Pooling};
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 /// Logits that exist at a time (64 MiB in f32): the whole table of a large vocabulary never does.
@@ -79,7 +78,8 @@ fn normal(seed: u64, len: usize, std: f64) -> Vec<f32> {
 }
 
 /// The checkpoint's layer, or a fresh one when it has none of these outputs.
-fn load_or_new(l: &Loader<'_>, path: &str, n: usize, m: usize, bias: bool, seed: u64, std: f64) -> Result<Linear> {
+fn load_or_new(l: &Loader<'_>, layer: &HeadLayer, seed: u64, std: f64) -> Result<Linear> {
+    let &HeadLayer { path, n, m, bias, .. } = layer;
     if l.has(&format!("{path}.weight")) {
         return match l.linear(path.to_string(), n, m, bias) {
             Err(Error::Shape { name, found, expected }) => Err(Error::Task(format!(
@@ -100,45 +100,34 @@ fn load_or_new(l: &Loader<'_>, path: &str, n: usize, m: usize, bias: bool, seed:
 }
 
 impl Head {
-    pub fn decoder(cfg: &DecoderConfig, l: &Loader<'_>, embed: &Embedding, kind: HeadKind, seed: u64) -> Result<Head> {
-        let (vocab, hidden) = (cfg.vocab_size, cfg.hidden_size);
-        let HeadKind::Pooled { outputs } = kind else {
-            if !cfg.tie_word_embeddings {
-                return Ok(Head::Lm(l.linear("lm_head".into(), vocab, hidden, false)?));
-            }
-            let Trainable::Frozen(weight) = &embed.weight else { unreachable!("nothing is trained yet") };
-            return Ok(Head::Lm(Linear::frozen("lm_head".into(), weight.clone())));
+    /// Loads the head that `layout` describes. A next-token head shares the weight of `tied`, where that is given.
+    pub fn load(
+        layout: &HeadLayout,
+        l: &Loader<'_>,
+        tied: Option<&Embedding>,
+        blocks: usize,
+        seed: u64,
+    ) -> Result<Head> {
+        let out = &layout.out;
+        if layout.pooling == Pooling::All {
+            return Ok(Head::Lm(match tied.map(|table| &table.weight) {
+                Some(Trainable::Frozen(weight)) => Linear::frozen(out.path.to_string(), weight.clone()),
+                _ => l.linear(out.path.to_string(), out.n, out.m, out.bias)?,
+            }));
+        }
+        let linear = |layer: &HeadLayer| load_or_new(l, layer, seed, layout.init_std);
+        // beyond the places of the blocks and of the embeddings
+        let dropout = |p, index| l.dropout(p, blocks + 1, index);
+        let first = match &layout.first {
+            Some((layer, activation)) => Some((linear(layer)?, act(*activation))),
+            None => None,
         };
-        let out = load_or_new(l, "score", outputs, hidden, false, seed, std_of(&cfg.raw))?;
-        let none = Dropout::NONE;
-        Ok(Head::Pooled(Pooled { input_dropout: none, first: None, dropout: none, out, last: true }))
-    }
-
-    pub fn encoder(cfg: &EncoderConfig, l: &Loader<'_>, kind: HeadKind, seed: u64) -> Result<Head> {
-        let HeadKind::Pooled { outputs } = kind else {
-            return Err(Error::Task(format!(
-                "`{}` is an encoder: it classifies or scores texts (data with a label), it does not write them",
-                cfg.family
-            )));
-        };
-        let hidden = cfg.hidden_size;
-        let (first, activation, out) = match cfg.family.as_str() {
-            "bert" => ("bert.pooler.dense", Act::Tanh, "classifier"),
-            "distilbert" => ("pre_classifier", Act::Relu, "classifier"),
-            _ => ("classifier.dense", Act::Tanh, "classifier.out_proj"),
-        };
-        let std = std_of(&cfg.raw);
-        let first = load_or_new(l, first, hidden, hidden, true, seed, std)?;
-        let out = load_or_new(l, out, outputs, hidden, true, seed, std)?;
-        let before = if cfg.family.ends_with("roberta") { cfg.classifier_dropout } else { 0.0 };
-        // beyond the places of the embeddings
-        let dropout = |p, index| l.dropout(p, cfg.num_layers + 1, index);
         Ok(Head::Pooled(Pooled {
-            input_dropout: dropout(before, 0),
-            first: Some((first, activation)),
-            dropout: dropout(cfg.classifier_dropout, 1),
-            out,
-            last: false,
+            input_dropout: dropout(layout.input_dropout, 0),
+            first,
+            dropout: dropout(layout.dropout, 1),
+            out: linear(out)?,
+            last: layout.pooling == Pooling::Last,
         }))
     }
 
@@ -196,10 +185,6 @@ impl Head {
             Head::Pooled(head) => Ok(head.forward(params, head.pick(hidden, batch)?, None).0),
         }
     }
-}
-
-fn std_of(raw: &serde_json::Map<String, serde_json::Value>) -> f64 {
-    raw.get("initializer_range").and_then(|v| v.as_f64()).unwrap_or(0.02)
 }
 
 /// Rows that count, in chunks small enough for their logits.

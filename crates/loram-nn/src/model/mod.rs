@@ -27,6 +27,7 @@ use backbone::Backbone;
 use head::Head;
 use load::Loader;
 use loram_core::LinearInfo;
+use loram_io::config::Pooling;
 use loram_io::{Checkpoint, ModelConfig};
 use parts::{Part, PartMut};
 use without_adapters::Originals;
@@ -41,6 +42,16 @@ pub enum HeadKind {
         /// Number of outputs per sequence.
         outputs: usize,
     },
+}
+
+impl HeadKind {
+    /// The number of outputs per sequence; `None` for a language model.
+    pub fn outputs(self) -> Option<usize> {
+        match self {
+            HeadKind::LanguageModel => None,
+            HeadKind::Pooled { outputs } => Some(outputs),
+        }
+    }
 }
 
 /// Options of [`Model::load`].
@@ -71,10 +82,12 @@ pub struct Model {
     head: Head,
     params: Params,
     options: LoadOptions,
-    /// `lm_head` shares the embedding.
-    tied: bool,
     /// Base tensors before they were changed or trained.
     originals: Originals,
+    /// Path of the head, where it shares the embedding's weight.
+    tied_head: Option<&'static str>,
+    /// Layers of the head that `all-linear` omits.
+    omitted: Vec<&'static str>,
 }
 
 impl Model {
@@ -89,19 +102,22 @@ impl Model {
 
     fn build(ckpt: &Checkpoint, cfg: &ModelConfig, options: &LoadOptions) -> Result<Model> {
         let loader = Loader::new(ckpt, cfg, options)?;
-        let (backbone, head, tied): (Box<dyn Backbone>, _, _) = match cfg {
-            ModelConfig::Decoder(c) => {
-                let decoder = loader.decoder(c)?;
-                let head = Head::decoder(c, &loader, &decoder.embed, options.head, options.seed)?;
-                (Box::new(decoder), head, c.tie_word_embeddings && options.head == HeadKind::LanguageModel)
-            }
-            ModelConfig::Encoder(c) => {
-                let head = Head::encoder(c, &loader, options.head, options.seed)?;
-                (Box::new(loader.encoder(c)?), head, false)
-            }
+        let Some(layout) = cfg.head_layout(options.head.outputs()) else {
+            return Err(Error::Task(format!(
+                "`{}` is an encoder: it classifies or scores texts (data with a label), it does not write them",
+                cfg.family()
+            )));
         };
+        let (backbone, blocks): (Box<dyn Backbone>, _) = match cfg {
+            ModelConfig::Decoder(c) => (Box::new(loader.decoder(c)?), c.num_layers),
+            ModelConfig::Encoder(c) => (Box::new(loader.encoder(c)?), c.num_layers),
+        };
+        let tied = layout.pooling == Pooling::All && cfg.tied_weights().is_some();
+        let head = Head::load(&layout, &loader, tied.then(|| backbone.tokens()), blocks, options.seed)?;
+        let omitted = layout.layers().filter(|l| loader.omits(l)).map(|l| l.path).collect();
+        let tied_head = tied.then_some(layout.out.path);
         let (params, originals) = (Params::default(), Originals::default());
-        Ok(Model { backbone, head, params, options: *options, tied, originals })
+        Ok(Model { backbone, head, params, options: *options, originals, tied_head, omitted })
     }
 
     /// The options that the model was loaded with.
@@ -130,11 +146,12 @@ impl Model {
         Ok((linear.expect("a linear layer found above"), &mut self.params))
     }
 
-    /// Every linear layer with its shape, in the order of the model.
+    /// Every linear layer with its shape, in the order of the model; [`LinearInfo::output_layer`] as in
+    /// [`loram_io::linear_modules`].
     pub fn linears(&self) -> Vec<LinearInfo> {
-        let output = |path: &str| path == "lm_head" || path == "score" || path.starts_with("classifier");
+        let omitted = |path: &str| self.omitted.contains(&path);
         self.all_linears()
-            .map(|l| LinearInfo { path: l.path.clone(), n: l.n, m: l.m, output_layer: output(&l.path) })
+            .map(|l| LinearInfo { path: l.path.clone(), n: l.n, m: l.m, output_layer: omitted(&l.path) })
             .collect()
     }
 

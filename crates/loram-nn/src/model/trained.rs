@@ -29,7 +29,7 @@ impl Model {
     /// tied.
     pub fn full_finetune(&mut self) -> Result<()> {
         self.make_trainable(ParamKind::Base, |_| true)?;
-        if self.tied
+        if self.tied_head.is_some()
             && let (Trainable::Param(id), Head::Lm(head)) = (&self.backbone.tokens().weight, &mut self.head)
         {
             head.weight = Trainable::Param(*id);
@@ -47,9 +47,9 @@ impl Model {
     /// Turns frozen tensors of the chosen parts into parameters.
     fn convert(&mut self, kind: ParamKind, chosen: impl Fn(&str) -> bool) {
         let compute = self.options.compute.exact();
-        let tied = self.tied && kind == ParamKind::Base;
+        let tied = self.tied_head.filter(|_| kind == ParamKind::Base);
         let parts = parts_mut(&mut self.backbone, &mut self.head);
-        for part in parts.filter(|p| chosen(p.path()) && !(tied && p.path() == "lm_head")) {
+        for part in parts.filter(|p| chosen(p.path()) && Some(p.path()) != tied) {
             let path = part.path().to_string();
             let (weight, bias, norm) = match part {
                 Part::Linear(l) => (Some(&mut l.weight), l.bias.as_mut(), None),

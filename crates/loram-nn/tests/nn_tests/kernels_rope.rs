@@ -1,12 +1,13 @@
 //! Rotations against complex numbers, and frequencies against their formulas.
 
 use super::common::{any_threads, cases, close, data, dot, is_gradient, to_f64};
+use loram_io::config::{RopeConfig, RopeScaling};
 use loram_nn::kernels::Real;
-use loram_nn::kernels::rope::{RopeKind, RopeParams, RopeTable, rope_backward, rope_forward};
+use loram_nn::kernels::rope::{RopeParams, RopeTable, rope_backward, rope_forward};
 use proptest::prelude::*;
 
-fn params(kind: RopeKind, head_dim: usize, share: f64) -> RopeParams {
-    RopeParams { kind, theta: 10_000.0, head_dim, partial_rotary_factor: share }
+fn params(scaling: RopeScaling, head_dim: usize, share: f64) -> RopeParams {
+    RopeParams { config: RopeConfig { theta: 10_000.0, scaling }, head_dim, partial_rotary_factor: share }
 }
 
 /// Pairs (i, i + half) of every head turned by position · θ^(−2i/dim), as complex numbers.
@@ -16,7 +17,7 @@ fn naive_rope(x: &[f64], positions: &[u32], heads: usize, p: &RopeParams, back: 
     for (t, &position) in positions.iter().enumerate() {
         for head in 0..heads {
             for i in 0..half {
-                let angle = f64::from(position) * p.theta.powf(-(i as f64) / half as f64);
+                let angle = f64::from(position) * p.config.theta.powf(-(i as f64) / half as f64);
                 let (sin, cos) = if back { -angle } else { angle }.sin_cos();
                 let (a, b) = ((t * heads + head) * d + i, (t * heads + head) * d + half + i);
                 (y[a], y[b]) = (x[a] * cos - x[b] * sin, x[b] * cos + x[a] * sin);
@@ -55,7 +56,7 @@ proptest! {
         share in prop::sample::select(vec![1.0, 0.5, 0.25]),
     ) {
         // a share of 1/4 of so many elements is even
-        let p = params(RopeKind::Default, 8 * half, share);
+        let p = params(RopeScaling::None, 8 * half, share);
         check_rope::<f32>(&positions, heads, &p);
         check_rope::<f64>(&positions, heads, &p);
     }
@@ -64,13 +65,13 @@ proptest! {
 #[test]
 fn rotations_on_several_threads() {
     let positions: Vec<u32> = (0..257).map(|i| i % 47).collect();
-    check_rope::<f32>(&positions, 5, &params(RopeKind::Default, 128, 0.5));
-    check_rope::<f64>(&positions, 5, &params(RopeKind::Default, 128, 1.0));
+    check_rope::<f32>(&positions, 5, &params(RopeScaling::None, 128, 0.5));
+    check_rope::<f64>(&positions, 5, &params(RopeScaling::None, 128, 1.0));
 }
 
 #[test]
 fn the_backward_rotation_is_the_gradient() {
-    let yarn = RopeKind::Yarn {
+    let yarn = RopeScaling::Yarn {
         factor: 4.0,
         original_max: 16,
         beta_fast: 32.0,
@@ -81,7 +82,7 @@ fn the_backward_rotation_is_the_gradient() {
         truncate: true,
     };
     // with a factor on cos and sin the inverse would not do
-    for p in [params(RopeKind::Default, 6, 1.0), params(yarn, 6, 1.0), params(yarn, 8, 0.5)] {
+    for p in [params(RopeScaling::None, 6, 1.0), params(yarn, 6, 1.0), params(yarn, 8, 0.5)] {
         let table = RopeTable::<f64>::new(&p, 20);
         let (x, mut g) = (data::<f64>(6 * p.head_dim, 1), data::<f64>(6 * p.head_dim, 2));
         let (dy, positions) = (g.clone(), [3, 0, 19]);
@@ -96,15 +97,15 @@ fn the_backward_rotation_is_the_gradient() {
 
 #[test]
 fn scaled_frequencies() {
-    let plain = params(RopeKind::Default, 64, 1.0).frequencies(10).0;
+    let plain = params(RopeScaling::None, 64, 1.0).frequencies(10).0;
     let at = |kind, len| params(kind, 64, 1.0).frequencies(len).0;
     close(
-        &at(RopeKind::Linear { factor: 4.0 }, 10),
+        &at(RopeScaling::Linear { factor: 4.0 }, 10),
         &plain.iter().map(|&f| f64::from(f) / 4.0).collect::<Vec<_>>(),
         1e-7,
     );
 
-    let dynamic = RopeKind::Dynamic { factor: 2.0, max_position: 32 };
+    let dynamic = RopeScaling::Dynamic { factor: 2.0, original_max: 32 };
     assert_eq!(at(dynamic, 32), plain);
     // at twice the length the base is θ·(2·2 − 1)^(d/(d−2))
     let base = 1e4 * 3f64.powf(64.0 / 62.0);
@@ -115,7 +116,7 @@ fn scaled_frequencies() {
     let short = RopeTable::<f64>::new(&params(dynamic, 64, 1.0), 20);
     assert!(short.serves(20) && short.serves(3) && !short.serves(21));
 
-    let llama = RopeKind::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_max: 256 };
+    let llama = RopeScaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_max: 256 };
     for (&f, &was) in at(llama, 10).iter().zip(&plain) {
         let wavelength = std::f32::consts::TAU / was;
         match wavelength {
@@ -128,7 +129,7 @@ fn scaled_frequencies() {
 
 #[test]
 fn yarn_divides_the_slow_frequencies_only() {
-    let yarn = |mscale, mscale_all_dim, attention_factor| RopeKind::Yarn {
+    let yarn = |mscale, mscale_all_dim, attention_factor| RopeScaling::Yarn {
         factor: 4.0,
         original_max: 256,
         beta_fast: 32.0,
@@ -138,7 +139,7 @@ fn yarn_divides_the_slow_frequencies_only() {
         attention_factor,
         truncate: true,
     };
-    let plain = params(RopeKind::Default, 64, 1.0).frequencies(10).0;
+    let plain = params(RopeScaling::None, 64, 1.0).frequencies(10).0;
     let (f, factor) = params(yarn(None, None, None), 64, 1.0).frequencies(10);
     let unit = 0.1 * 4f64.ln();
     assert_eq!(factor, unit + 1.0);
@@ -154,7 +155,7 @@ fn yarn_divides_the_slow_frequencies_only() {
 
 #[test]
 fn positions_beyond_the_table_are_errors() {
-    let p = params(RopeKind::Default, 4, 1.0);
+    let p = params(RopeScaling::None, 4, 1.0);
     let table = RopeTable::<f32>::new(&p, 5);
     assert!(table.serves(5) && table.serves(0) && !table.serves(6));
     let x = data::<f32>(8, 1);

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::config::BaseMode;
 use loram_core::{Initialization, LayerPlan, LoraConfig, Observed, Statistic, plan_layers};
 use loram_io::adapter::Fingerprint;
-use loram_io::config::TensorNames;
+use loram_io::family::TensorNames;
 use loram_io::init::{InitOptions, InitRecord, InitWeight};
 use loram_io::{Checkpoint, ModelConfig};
 use loram_nn::{Lora, Model};

@@ -6,7 +6,7 @@ use crate::config::BaseMode;
 use crate::{Error, Result};
 use loram_core::{LayerRecipe, from_recipe};
 use loram_io::adapter::{Adapter, AdapterForm, Recipe};
-use loram_io::config::TensorNames;
+use loram_io::family::TensorNames;
 use loram_io::{Checkpoint, ModelConfig};
 use loram_nn::{Lora, Model};
 use std::collections::BTreeMap;

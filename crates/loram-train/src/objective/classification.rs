@@ -4,7 +4,7 @@ use super::{Column, ColumnType, Evaluation, ExampleScores, Metric, Objective, Tr
 use crate::metrics::{Metrics, accuracy, argmax, f1, matthews};
 use crate::{Error, Result};
 use loram_io::ModelConfig;
-use loram_io::config::Head;
+use loram_io::config::CheckpointHead;
 use loram_io::data::{Body, Example, Label, Labels, Record, Target};
 use loram_nn::{Batch, CrossEntropy, HeadKind, Loss, Model};
 
@@ -60,7 +60,7 @@ impl Objective for Classification {
     /// The labels of the checkpoint's own head where they fit, else those that occur.
     fn labels(&self, records: &[Record], config: &ModelConfig, source: &str) -> Result<Vec<String>> {
         let found = Labels::from_records(records).names;
-        if *config.head() == Head::SequenceClassification {
+        if *config.head() == CheckpointHead::SequenceClassification {
             let own = &config.labels().names;
             let ids = records.iter().all(|r| matches!(r.body, Body::Labelled { label: Label::Id(_), .. }));
             let fits = if ids { found.len() <= own.len() } else { found.iter().all(|n| own.contains(n)) };

@@ -17,7 +17,7 @@ use crate::batching::{batch, eval_batches};
 use crate::metrics::Metrics;
 use crate::{Error, Result};
 use loram_io::ModelConfig;
-use loram_io::config::{Head, head_entries};
+use loram_io::config::{CheckpointHead, head_entries};
 use loram_io::data::{Body, Example, Format, Record};
 use loram_nn::{Batch, BatchLoss, HeadKind, Loss, Model};
 use serde_json::{Map, Value};
@@ -107,7 +107,7 @@ pub struct Trained<'a> {
 impl Trained<'_> {
     /// True when the model or the adapter has a sequence-classification head.
     pub fn is_pooled(&self) -> bool {
-        self.task_type == Some("SEQ_CLS") || *self.config.head() == Head::SequenceClassification
+        self.task_type == Some("SEQ_CLS") || *self.config.head() == CheckpointHead::SequenceClassification
     }
 
     /// Number of outputs of the head.

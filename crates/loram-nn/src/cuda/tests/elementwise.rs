@@ -2,12 +2,13 @@ use super::{GPU, SHAPES, close, on, random};
 use crate::compute::Compute;
 use crate::dropout::Dropout;
 use crate::kernels::activation::Act;
-use crate::kernels::rope::{RopeKind, RopeParams};
+use crate::kernels::rope::RopeParams;
 use crate::model::parts::Norm;
 use crate::model::parts::rope::RopeTable;
 use crate::ops::{self, Sequences};
 use crate::param::{ParamKind, Params, Trainable};
 use crate::tensor::Tensor;
+use loram_io::config::{RopeConfig, RopeScaling};
 
 const ACTS: [Act; 5] = [Act::Silu, Act::Gelu, Act::GeluTanh, Act::Relu, Act::Tanh];
 
@@ -131,7 +132,11 @@ fn rotary_embedding() {
         let rows = lengths.iter().sum();
         let positions: Vec<u32> = lengths.iter().flat_map(|&n: &usize| 0..n as u32).collect();
         let sequences = Sequences::new(&lengths, &positions);
-        let params = RopeParams { kind: RopeKind::Default, theta: 1e4, head_dim: d, partial_rotary_factor: 1.0 };
+        let params = RopeParams {
+            config: RopeConfig { theta: 1e4, scaling: RopeScaling::None },
+            head_dim: d,
+            partial_rotary_factor: 1.0,
+        };
         let x = random(rows, heads * d, 1);
         for backward in [false, true] {
             // a part of the rows stays as it is

@@ -4,47 +4,14 @@ use super::{Loader, act};
 use crate::Result;
 use crate::dropout::Dropout;
 use crate::kernels::attention::AttnShape;
-use crate::kernels::rope::{RopeKind, RopeParams};
+use crate::kernels::rope::RopeParams;
 use crate::model::block::SequentialBlock;
 use crate::model::decoder::Decoder;
 use crate::model::parts::rope::Rope;
 use crate::model::parts::{Attention, GatedMlp, Residual};
 use crate::model::stack::Block;
 use loram_io::DecoderConfig;
-use loram_io::config::RopeScaling;
 use std::sync::Arc;
-
-/// The rotary embedding of a configuration.
-fn rope_params(cfg: &DecoderConfig) -> RopeParams {
-    let kind = match cfg.rope.scaling {
-        RopeScaling::None => RopeKind::Default,
-        RopeScaling::Linear { factor } => RopeKind::Linear { factor },
-        RopeScaling::Dynamic { factor, original_max } => RopeKind::Dynamic { factor, max_position: original_max },
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max } => {
-            RopeKind::Llama3 { factor, low_freq_factor, high_freq_factor, original_max }
-        }
-        RopeScaling::Yarn {
-            factor,
-            original_max,
-            beta_fast,
-            beta_slow,
-            mscale,
-            mscale_all_dim,
-            attention_factor,
-            truncate,
-        } => RopeKind::Yarn {
-            factor,
-            original_max,
-            beta_fast,
-            beta_slow,
-            mscale,
-            mscale_all_dim,
-            attention_factor,
-            truncate,
-        },
-    };
-    RopeParams { kind, theta: cfg.rope.theta, head_dim: cfg.head_dim, partial_rotary_factor: 1.0 }
-}
 
 impl Loader<'_> {
     /// The backbone of a decoder: pre-norm blocks of rotary attention and a gated MLP.
@@ -52,7 +19,8 @@ impl Loader<'_> {
         let (hidden, d) = (cfg.hidden_size, cfg.head_dim);
         let (heads, kv) = (cfg.num_heads * d, cfg.num_kv_heads * d);
         let (m, backbone) = (cfg.modules, cfg.names.backbone);
-        let rope = Arc::new(Rope::new(rope_params(cfg), self.compute));
+        let rope = RopeParams { config: cfg.rope, head_dim: d, partial_rotary_factor: 1.0 };
+        let rope = Arc::new(Rope::new(rope, self.compute));
         let mut blocks: Vec<Box<dyn Block>> = Vec::with_capacity(cfg.num_layers);
         for (i, kind) in cfg.layers.iter().enumerate() {
             let at = |name: &str| format!("{backbone}{}.{i}.{name}", m.blocks);

@@ -13,11 +13,12 @@ use crate::param::{Trainable, Vector};
 use crate::tensor::Tensor;
 use crate::weight::Weight;
 use crate::{Error, Result};
-use loram_io::config::{Activation, TensorNames};
+use loram_io::config::{Activation, HeadLayer};
+use loram_io::family::TensorNames;
 use loram_io::{Checkpoint, ModelConfig, TensorRef};
 
 /// The activation function of a configuration.
-fn act(a: Activation) -> Act {
+pub(super) fn act(a: Activation) -> Act {
     match a {
         Activation::Silu => Act::Silu,
         Activation::Gelu => Act::Gelu,
@@ -44,6 +45,11 @@ impl<'a> Loader<'a> {
     /// Dropout of probability `p` at place `index` of block (or other part) `part`, or none where the model runs without.
     pub fn dropout(&self, p: f64, part: usize, index: u64) -> Dropout {
         Dropout::model(if self.dropout { p } else { 0.0 }, part, index)
+    }
+
+    /// Returns whether `all-linear` omits this layer of a head: see [`TensorNames::omits`].
+    pub fn omits(&self, layer: &HeadLayer) -> bool {
+        self.names.omits(self.ckpt, layer)
     }
 
     /// Returns whether the checkpoint has this tensor of the task model.

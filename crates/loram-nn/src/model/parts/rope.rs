@@ -4,10 +4,11 @@ use crate::compute::Compute;
 #[cfg(gpu)]
 use crate::cuda;
 use crate::cuda::on_gpu;
-use crate::kernels::rope::{self, RopeKind, RopeParams};
+use crate::kernels::rope::{self, RopeParams};
 use crate::model::pass::Pass;
 use crate::ops::Sequences;
 use crate::tensor::Tensor;
+use loram_io::config::RopeScaling;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -60,8 +61,8 @@ impl Rope {
         }
         // dynamic scaling has a table for each length: only the latest few stay
         tables.truncate(3);
-        let size = match self.params.kind {
-            RopeKind::Dynamic { max_position, .. } => len.max(max_position),
+        let size = match self.params.config.scaling {
+            RopeScaling::Dynamic { original_max, .. } => len.max(original_max),
             _ => len.next_power_of_two().max(128),
         };
         let table = Arc::new(RopeTable::new(self.compute, &self.params, size));
