@@ -64,6 +64,9 @@ impl Marked {
     }
 }
 
+/// The number of a message, and its bytes in the text.
+type Span = (usize, Range<usize>);
+
 /// The text that a template writes around an assistant's turn, from a chat of one question and one answer.
 struct Usual {
     /// Header that the generation prompt adds.
@@ -139,7 +142,7 @@ impl ChatTemplate {
         context: &Map<String, Value>,
         plain: &str,
         density: Density,
-    ) -> Result<Option<Vec<(usize, Range<usize>)>>> {
+    ) -> Result<Option<Vec<Span>>> {
         let Some(ids) = identities(messages) else { return Ok(None) };
         let with_marks: Vec<Message> = messages.iter().zip(&ids).map(|(m, &id)| mark(m, id, density)).collect();
         // the part up to a turn may be a chat that the template refuses
@@ -148,7 +151,7 @@ impl ChatTemplate {
         };
         let Some(whole) = render(messages.len(), false).filter(|w| w.text == plain) else { return Ok(None) };
         let usual = self.usual();
-        let mut spans: Vec<(usize, Range<usize>)> = Vec::new();
+        let mut spans: Vec<Span> = Vec::new();
         for (i, _) in messages.iter().enumerate().filter(|(_, m)| m.role == ASSISTANT) {
             let before = render(i, true);
             let own = whole.turn(ids[i], before.as_ref());
