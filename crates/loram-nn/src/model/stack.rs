@@ -76,8 +76,8 @@ pub(crate) fn forward(
     below_trains: bool,
     checkpointing: bool,
 ) -> (Tensor, Activations) {
-    let trains = |block: &Box<dyn Block>| block.parts().iter().any(|p| p.trains());
-    let first = if below_trains { 0 } else { blocks.iter().position(trains).unwrap_or(blocks.len()) };
+    let lowest = || blocks.iter().position(|block| block.parts().iter().any(|p| p.trains()));
+    let first = if below_trains { 0 } else { lowest().unwrap_or(blocks.len()) };
     // groups of one block: no activations but those of the block at hand exist at a time
     let size = 1;
     let mut x = infer(&blocks[..first], params, x, pass);

@@ -30,7 +30,6 @@ fn check(name: &str) {
             true => ints("token_types").into_iter().map(|t| t as u32).collect(),
             false => Vec::new(),
         },
-        ..Batch::default()
     };
     let expected = reference.tensor("logits").unwrap().to_f32().unwrap();
     let worst = |found: &[f32]| {
