@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""What starting adapters costs: LoRAM for a whole checkpoint against reading it, and single layers against PEFT.
+"""The cost of initialising adapters: LoRAM for a whole checkpoint against reading it, a run against `loram init`, and single
+layers against PEFT.
 
-    python3 bench/init/init.py [--model qwen2.5-0.5b|llama-2-7b] [--folder DIR] [--rounds 3] [--part stream,layers]
+    python3 bench/init/init.py [--model qwen2.5-0.5b|llama-2-7b] [--folder DIR] [--rounds 3] [--part stream,train,layers]
                                [--shapes 4096x4096,11008x4096,4096x11008] [--schemes pissa,pissa-niter-16,olora,orthogonal]
 
 stream: a checkpoint of random bf16 weights in the model's shape is written to DIR once (13.5 GB for llama-2-7b) and read until
@@ -9,18 +10,23 @@ it is in the page cache. Then each round runs `cat` of the shards, `loram init` 
 sketched gain, in turn. The adapters of one and two threads must be equal byte for byte. Anonymous memory (resident memory
 without the mapped files) is looked at every 2 ms.
 
+train: on the same checkpoint, each round runs `loram init` with LoRAM and then `loram train`, from the start of the process
+until the run folder has its config.yaml: data, model and adapters are then ready, and the first step follows. The run is
+stopped there. The ratio of both is printed. Tokenizer and data are those of assets/tiny-llama-en and of `demo:restaurants`.
+
 layers: for each shape, a matrix in f32; each round runs PEFT, then loram, each in a process of its own. Both make A, B and the
 residual weight. Slow decompositions of large shapes run once (--slow-rounds).
 
 Nothing is installed: the Python that runs this, or $LORAM_PYTHON, must have torch and peft for `layers`; the loram side is built
-with cargo when it is missing. Figures are medians."""
+with cargo when it is missing ($LORAM_BUILT names another folder of programs). Figures are medians."""
 import argparse, glob, hashlib, json, os, shutil, statistics, subprocess, sys, tempfile, time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HERE = os.path.dirname(os.path.abspath(__file__))
 PYTHON = os.environ.get("LORAM_PYTHON", sys.executable)
-LORAM = os.path.join(ROOT, "target/release/loram")
-BENCH = os.path.join(ROOT, "target/release/examples/init_bench")
+BUILT = os.environ.get("LORAM_BUILT", os.path.join(ROOT, "target/release"))
+LORAM = os.path.join(BUILT, "loram")
+BENCH = os.path.join(BUILT, "examples/init_bench")
 R = 16
 
 
@@ -53,11 +59,17 @@ def digest(path):
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def stream(args, scratch):
+def model_folder(args, scratch):
+    """The checkpoint of random weights, written when it is not there."""
     folder = args.folder or os.path.join(scratch, args.model)
     if not os.path.exists(os.path.join(folder, "config.json")):
         print(f"writing {folder}", flush=True)
         run(BENCH, "weights", folder, args.model)
+    return folder
+
+
+def stream(args, scratch):
+    folder = model_folder(args, scratch)
     shards = sorted(glob.glob(os.path.join(folder, "*.safetensors")))
     size = sum(os.path.getsize(s) for s in shards)
     cat = ["sh", "-c", "cat \"$@\" > /dev/null", "cat", *shards]
@@ -100,6 +112,57 @@ def stream(args, scratch):
     return figures
 
 
+def start_up(command, ready):
+    """Wall time of a command until the file `ready` is there; the command is then ended."""
+    clock = time.perf_counter()
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not os.path.exists(ready):
+        if process.poll() is not None:
+            sys.exit(f"{' '.join(map(str, command))}\nexit {process.returncode} before {ready}\n{process.stderr.read()[-3000:]}")
+        time.sleep(0.001)
+    took = time.perf_counter() - clock
+    process.kill()
+    process.communicate()
+    return took
+
+
+def train(args, scratch):
+    source = model_folder(args, scratch)
+    # the weights, with a tokenizer beside them
+    folder = os.path.join(scratch, "with-tokenizer")
+    os.mkdir(folder)
+    tokenizer = os.path.join(ROOT, "assets/tiny-llama-en")
+    for at, names in [(source, os.listdir(source)), (tokenizer, ["tokenizer.json", "tokenizer_config.json"])]:
+        for name in names:
+            if not os.path.exists(os.path.join(folder, name)):
+                os.symlink(os.path.join(os.path.abspath(at), name), os.path.join(folder, name))
+    for shard in glob.glob(os.path.join(folder, "*.safetensors")):
+        run("sh", "-c", 'cat "$1" > /dev/null', "cat", shard)
+    common = ["--init", "loram", "--r", R, "--threads", args.threads, "--quiet"]
+    adapter, out = os.path.join(scratch, "adapter"), os.path.join(scratch, "run")
+    kinds = {
+        "loram init": lambda: watched(LORAM, "init", folder, *common, "-o", adapter)[0],
+        "loram train, start-up": lambda: start_up(
+            [LORAM, "train", "--model", folder, "--data", "demo:restaurants?n=8", *common, "--max-steps", 1,
+             "--set", "memory_check=off", "--output", out],
+            os.path.join(out, "config.yaml"),
+        ),
+    }
+    seconds = {k: [] for k in kinds}
+    for _ in range(args.rounds):
+        for kind, once in kinds.items():
+            seconds[kind].append(once())
+            for made in (adapter, out):
+                shutil.rmtree(made, ignore_errors=True)
+    middle = {k: statistics.median(v) for k, v in seconds.items()}
+    ratio = middle["loram train, start-up"] / middle["loram init"]
+    print(f"\n{args.model}, {args.threads} threads")
+    for kind in kinds:
+        print(f"{kind:32} {middle[kind]:8.3f}")
+    print(f"{'ratio':32} {ratio:8.2f}")
+    return {"seconds": middle, "all": seconds, "ratio": ratio}
+
+
 def layers(args, scratch):
     figures = {}
     print(f"\n{'shape':>12} {'scheme':15} {'PEFT':>9} {'loram':>9} {'ratio':>6} {'PEFT MB':>9} {'loram MB':>9} {'ratio':>6}  residual norm, loram/PEFT − 1")
@@ -136,7 +199,7 @@ def main():
     p.add_argument("--schemes", default="pissa,pissa-niter-16,olora,orthogonal")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--slow-rounds", type=int, default=1, help="rounds of exact decompositions")
-    p.add_argument("--threads", type=int, default=2, help="threads of both sides in `layers`")
+    p.add_argument("--threads", type=int, default=2, help="threads in `train`, and of both sides in `layers`")
     p.add_argument("--json", help="write all figures here")
     args = p.parse_args()
     if not (os.path.exists(LORAM) and os.path.exists(BENCH)):
@@ -145,6 +208,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="loram-init-") as scratch:
         if "stream" in args.part:
             figures["stream"] = stream(args, scratch)
+        if "train" in args.part:
+            figures["train"] = train(args, scratch)
         if "layers" in args.part:
             figures["layers"] = layers(args, scratch)
     if args.json:
