@@ -58,7 +58,7 @@ pub fn verify(adapter: &Adapter, base: Option<(&Checkpoint, Option<&ModelConfig>
     checks.push(start_check(adapter, base)?);
     match (&recipe.base, base) {
         (Some(own), Some((ckpt, names))) => {
-            let detail = format!("the weights of {} layers are those of the start", own.layers.len());
+            let detail = format!("the weights of {} layers are those of the initialisation", own.layers.len());
             checks.push(match own.verify(ckpt, Some(names)) {
                 Ok(()) => Check { name: "base", outcome: Outcome::Passed, detail },
                 Err(e) => Check { name: "base", outcome: Outcome::Failed, detail: e.to_string() },
@@ -125,16 +125,16 @@ fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> 
     }
     Ok(match (equal, untrained, other) {
         (0, 0, _) => {
-            let detail = "made again from the recipe; the file holds trained factors only, nothing to compare with";
+            let detail = "reproduced from the recipe; the file holds trained factors only, nothing to compare with";
             Check { name, outcome: Outcome::Skipped, detail: detail.into() }
         }
         (n, 0, _) => {
-            let detail = format!("made again from the recipe, equal bit for bit in {n} layers");
+            let detail = format!("reproduced from the recipe, equal bit for bit in {n} layers");
             Check { name, outcome: Outcome::Passed, detail }
         }
         (_, n, _) => {
             let detail =
-                format!("made again from the recipe, equal bit for bit in {n} layers, which are not trained yet");
+                format!("reproduced from the recipe, equal bit for bit in {n} layers, which are not trained yet");
             Check { name, outcome: Outcome::Passed, detail }
         }
     })
