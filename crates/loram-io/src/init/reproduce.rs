@@ -72,8 +72,7 @@ pub(crate) fn reproduce_layer(
         return Ok(start);
     }
     let Some(base) = base else {
-        let what =
-            "computes the initial factors from the base's weights, not from the recipe alone: give the base model with --model";
+        let what = "computes the initial factors from the base's weights, not from the recipe alone: give the base model with --model";
         return Err(Error::Usage(format!("layer `{}`: `{}` {what}", layer.path, layer.scheme)));
     };
     from_base(layer, recipe, use_rslora, base).map(|start| start.factors)
