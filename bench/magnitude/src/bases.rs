@@ -1,4 +1,4 @@
-//! The basis ablation: LoRAM with other bases at the same magnitude of the start.
+//! The basis ablation: LoRAM with other bases at the same initial magnitude.
 
 use crate::Result;
 use crate::plot::{Line, Panel, figure};

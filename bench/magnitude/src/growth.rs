@@ -1,5 +1,5 @@
 //! The law of growth (Proposition 2): on gradients of independent entries ν\[ΔW_t\] = k₁γt, as long as τ = γ·m·t, the share
-//! of the start that the factors have moved by, is small.
+//! of their initial size that the factors have moved by, is small.
 //!
 //! The law leaves out what the training of A and that of B have in common, 2·‖B₀ᵀGA₀ᵀ‖² of every gradient G. For
 //! independent entries that is a further 2·r²·ν\[A₀\]·ν\[B₀\] to k₁: nothing for B₀ = 0, a share of 2r/(n+m) for LoRAM.

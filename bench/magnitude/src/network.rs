@@ -1,5 +1,5 @@
 //! A network of five layers, 400 wide, with adapters of rank 25 (the paper's Figure 2): it learns to follow a copy of itself
-//! whose weights were moved. Learning rate, scaling and start act through one magnitude: runs that move equally far learn
+//! whose weights were moved. Learning rate, scaling and initialisation act through one magnitude: runs that move equally far learn
 //! equally fast.
 
 use crate::Result;

@@ -1,4 +1,4 @@
-//! Short runs of the small Llama on generated data, for comparisons of starts.
+//! Short runs of the small Llama on generated data, for comparisons of initialisations.
 
 use crate::Result;
 use loram_io::testing::tiny_llama;

@@ -1,4 +1,4 @@
-//! Tracking: the sine basis at the magnitude of another scheme, beside that scheme itself. If what spectral starts gain is
+//! Tracking: the sine basis at the magnitude of another scheme, beside that scheme itself. If the gain of spectral initialisations is
 //! their magnitude, the two learn alike.
 
 use crate::Result;

@@ -57,7 +57,7 @@ pub struct Cost {
 /// The figures of a run for a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
-    /// What distinguishes the run from others.
+    /// The coordinates of the run in its grid.
     pub point: Point,
     /// The metric that it is judged by.
     pub score: Score,

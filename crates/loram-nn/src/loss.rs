@@ -73,7 +73,7 @@ pub trait Loss: std::fmt::Debug {
 pub struct CrossEntropy {
     labels: Vec<i64>,
     found: BatchLoss,
-    /// What a GPU found, read when the pass ends.
+    /// Results on the GPU, read when the pass ends.
     #[cfg(gpu)]
     on_gpu: cuda::ops::Losses,
 }

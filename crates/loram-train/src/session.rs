@@ -20,15 +20,15 @@ pub struct Session {
     pub model: Model,
     /// The adapter, when there is one.
     pub adaptation: Option<Adaptation>,
-    /// What it was trained for.
+    /// The objective that it was trained for.
     pub objective: &'static dyn Objective,
     /// Labels of the head.
     pub labels: Vec<String>,
-    /// What the user should know about the adapter.
+    /// Warnings about the adapter.
     pub warnings: Vec<String>,
 }
 
-/// What to open.
+/// A model and an adapter to open.
 #[derive(Debug, Clone, Default)]
 pub struct SessionOptions {
     /// Model folder or hub id; empty: the base that the adapter names.

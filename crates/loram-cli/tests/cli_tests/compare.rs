@@ -51,7 +51,7 @@ impl Room {
         words.iter().for_each(|w| assert!(text.contains(w), "no `{w}` in: {text}"));
     }
 
-    /// What the scored runs of a comparison found, without what differs from one machine and time to another.
+    /// Results of the scored runs of a comparison, without fields that depend on the machine or the time.
     fn found(&self, output: &str) -> BTreeMap<String, Value> {
         let dirs = fs::read_dir(self.path(output).join("runs")).unwrap().flatten();
         let mut out = BTreeMap::new();

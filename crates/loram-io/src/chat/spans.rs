@@ -6,8 +6,8 @@
 //! chat up to the turn, with and without the generation prompt. Every result is checked: nothing of another role inside a span, everything
 //! of the assistant inside one.
 
-use super::template::{MARK_BEGIN, MARK_END};
-use super::{ASSISTANT, Chat, ChatTemplate, Message};
+use super::message::{ASSISTANT, Chat, Message, roles};
+use super::template::{ChatTemplate, MARK_BEGIN, MARK_END};
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::ops::Range;
@@ -129,8 +129,8 @@ impl ChatTemplate {
         Err(Error::Usage(format!(
             "chat template: it ignores the roles {}, whose messages would be lost; roles in this chat: {}. Rename them to \
              system, user, assistant or tool",
-            super::roles(&unknown),
-            super::roles(messages)
+            roles(&unknown),
+            roles(messages)
         )))
     }
 

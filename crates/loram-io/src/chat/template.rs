@@ -1,6 +1,7 @@
 //! Compiling and rendering of chat templates.
 
-use super::{Message, json::tojson, roles};
+use super::json::tojson;
+use super::message::{ASSISTANT, Message, roles};
 use crate::tokenizer::TextTokenizer;
 use crate::{Error, Result};
 use minijinja::syntax::SyntaxConfig;
@@ -155,7 +156,7 @@ impl ChatTemplate {
     /// The text that ends an assistant's turn, such as `<|im_end|>`; `None` when the template writes none.
     pub fn end_of_turn(&self) -> Option<String> {
         const WORDS: &str = "Xyzzy";
-        let turns = [Message::new("user", "a"), Message::new(super::ASSISTANT, WORDS)];
+        let turns = [Message::new("user", "a"), Message::new(ASSISTANT, WORDS)];
         let text = self.render(&turns, &Map::new(), false).ok()?;
         let end = text.rsplit_once(WORDS)?.1.trim();
         (!end.is_empty()).then(|| end.to_string())

@@ -4,7 +4,7 @@ use crate::names::file_name;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What distinguishes a run from the other runs of its grid.
+/// The coordinates of a run in its grid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// Name of the model.

@@ -26,7 +26,7 @@ pub struct Forgetting {
 /// One run of a grid.
 #[derive(Debug, Clone)]
 pub struct RunSpec {
-    /// What distinguishes it from the other runs.
+    /// Its coordinates in the grid.
     pub point: Point,
     /// Its configuration, as `loram train` reads it.
     pub config: TrainConfig,

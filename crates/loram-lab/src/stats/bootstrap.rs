@@ -17,7 +17,7 @@ pub const REPLICATES: usize = 2000;
 /// Seed of all draws: the same runs give the same report.
 const SEED: u64 = 0x10_4a3;
 
-/// What each replicate draws with replacement.
+/// The units that each replicate draws with replacement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resampled {
@@ -48,7 +48,7 @@ pub struct Interval {
     pub low: f64,
     /// 97.5 % quantile.
     pub high: f64,
-    /// What was resampled.
+    /// The resampled units.
     pub resampled: Resampled,
 }
 

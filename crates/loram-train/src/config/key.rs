@@ -16,7 +16,7 @@ pub struct Key {
     pub expected: String,
     /// Its default; null where that depends on other keys (the help says how).
     pub default: Value,
-    /// What it does, for help texts.
+    /// Its meaning, for help texts.
     pub help: String,
     /// How its flag takes a value.
     pub form: FlagForm,
@@ -99,7 +99,7 @@ pub(super) fn expected<T: KeyType>(range: &[&str]) -> String {
 /// Makes [`TrainConfig`](super::TrainConfig), `table()`, and access by name out of rows of the form
 ///
 /// ```text
-/// /// What the key does, for help texts.
+/// /// The meaning of the key, for help texts.
 /// name ["alias", …]: Type = default, if |x| check(x) => "what the check demands", as "PLACEHOLDER", [Mark …];
 /// ```
 ///

@@ -203,7 +203,7 @@ key_table! {
         /// Device: cuda is an NVIDIA GPU, in bfloat16 with f32 adapters; auto takes one if this build supports it and the
         /// machine has one.
         device: DeviceKind = DeviceKind::Auto, [Init Info Eval Generate Common];
-        /// What to do if the memory estimate exceeds the free memory.
+/// Reaction to a memory estimate that exceeds the free memory.
         memory_check: MemoryCheck = MemoryCheck::Error, [Resumable Cosmetic];
     }
 }

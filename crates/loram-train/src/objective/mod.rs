@@ -91,7 +91,7 @@ pub fn metric(name: &str) -> Option<Metric> {
     objectives().iter().flat_map(|o| o.metrics()).find(|m| m.name == name).copied()
 }
 
-/// What is known of a trained model or adapter.
+/// Facts about a trained model or adapter.
 #[derive(Debug, Clone, Copy)]
 pub struct Trained<'a> {
     /// Configuration of the model.
@@ -116,7 +116,7 @@ impl Trained<'_> {
     }
 }
 
-/// What an evaluation gives an objective to compute metrics of.
+/// Results of an evaluation, of which an objective computes metrics.
 #[derive(Debug)]
 pub struct Evaluation<'a> {
     /// Sums of the loss.
@@ -136,7 +136,7 @@ impl Evaluation<'_> {
     }
 }
 
-/// What a model is trained for.
+/// The objective that a model is trained for.
 pub trait Objective: Debug + Send + Sync {
     /// Name in configurations (`task`) and in previews.
     fn name(&self) -> &'static str;

@@ -67,7 +67,7 @@ fn a_profile_counts_launches_and_products() {
     assert!(found.iter().all(|t| t.seconds() >= 0.0) && found.windows(2).all(|t| t[0].seconds() >= t[1].seconds()));
 }
 
-/// What the driver cannot check: that launches fit their kernels.
+/// Checks that launches fit their kernels, which the driver does not.
 #[cfg(feature = "cuda-emulation")]
 #[test]
 fn arguments_of_another_type_are_refused() {

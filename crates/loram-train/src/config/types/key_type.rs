@@ -1,4 +1,4 @@
-//! What every type of a key provides.
+//! The trait that every type of a key implements.
 
 use serde_json::Value;
 
