@@ -1,10 +1,12 @@
 //! Events of a run: everything that a progress bar, a log or a program that reads JSON needs.
 
+use crate::Metrics;
 use crate::magnitude::Magnitudes;
-use crate::{Metrics, Summary};
-
+use crate::summary::Summary;
 use serde::Serialize;
 use std::path::PathBuf;
+
+pub use crate::summary::Sample;
 
 /// Receives the events of a run, in order, on the thread of the run.
 pub trait Observer {
@@ -201,18 +203,4 @@ pub struct LogRecord {
     /// Metrics of an evaluation, prefixed with `eval_`.
     #[serde(flatten)]
     pub eval: std::collections::BTreeMap<String, f64>,
-}
-
-/// A generated sample.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Sample {
-    /// `before` or `after`.
-    pub when: &'static str,
-    /// The prompt.
-    pub prompt: String,
-    /// The generated text.
-    pub text: String,
-    /// The reference text, if the data have one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reference: Option<String>,
 }

@@ -1,12 +1,12 @@
 //! The end of a run: the best weights, the adapter, the summary.
 
 use super::run::Run;
-use super::{Status, Summary};
 use crate::base::{show, stage};
 use crate::checkpoint::{checkpoint_dir, restore_weights};
 use crate::config::AdapterFormat;
 use crate::full::save_full;
 use crate::observer::{Event, Level, Observer, Stage};
+use crate::summary::{Status, Summary};
 use crate::{Metrics, Result, device, system};
 use loram_io::adapter::{Adapter, AdapterForm};
 use loram_io::atomic;

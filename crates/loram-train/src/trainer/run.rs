@@ -2,7 +2,7 @@
 
 use super::prompts::{Prompt, prompts, show};
 use super::setup::{Setup, clear_output};
-use super::{Status, StopFlag, Summary};
+use super::stop::StopFlag;
 use crate::base::stage;
 use crate::checkpoint::{self, Trained};
 use crate::config::{ReportTo, Strategy};
@@ -13,6 +13,7 @@ use crate::observer::{Event, LogRecord, Observer, RunPlan, Sample, Stage, StepIn
 use crate::optim::{check_finite, clip, grad_norm};
 use crate::report::{Reporter, write_environment};
 use crate::schedule::Schedule;
+use crate::summary::Status;
 use crate::{Error, Metrics, Result, system};
 use loram_io::atomic;
 use loram_nn::{Batch, BatchLoss, Loss, Param};
@@ -92,8 +93,8 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         })
     }
 
-    /// Trains to the end, or until it is stopped.
-    pub fn train(mut self) -> Result<Summary> {
+    /// Trains to the end, or until it is stopped. Returns how it ended.
+    pub fn train(&mut self) -> Result<Status> {
         self.announce();
         self.samples = self.sample("before")?;
         if self.first_step == 0 && self.s.config.eval_on_start && self.s.data.eval.is_some() {
@@ -124,7 +125,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
             }
         }
         self.seconds();
-        self.finish(status)
+        Ok(status)
     }
 
     fn announce(&mut self) {

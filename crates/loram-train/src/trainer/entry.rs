@@ -1,0 +1,58 @@
+//! The public type of a run: its configuration, its stop flag, its preview, and training from its first step to its summary.
+
+use super::preview::{Preview, preview};
+use super::run::Run;
+use super::setup::Setup;
+use super::stop::StopFlag;
+use crate::Result;
+use crate::config::TrainConfig;
+use crate::observer::Observer;
+use crate::report::Reporter;
+use crate::summary::Summary;
+use loram_nn::cuda;
+
+/// A run that is ready to begin.
+#[derive(Debug, Clone)]
+pub struct Trainer {
+    config: TrainConfig,
+    stop: StopFlag,
+}
+
+impl Trainer {
+    /// A run of this configuration. Errors: keys that are missing or do not go together.
+    pub fn new(config: TrainConfig) -> Result<Trainer> {
+        config.check()?;
+        Ok(Trainer { config, stop: StopFlag::default() })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// The flag that stops this run.
+    pub fn stop_flag(&self) -> StopFlag {
+        self.stop.clone()
+    }
+
+    /// Describes what the run would do, without loading weights or writing anything (`--dry-run`).
+    pub fn preview(&self, observer: &mut dyn Observer) -> Result<Preview> {
+        preview(&self.config, observer)
+    }
+
+    /// Trains. The run folder is written as it goes; the same configuration, seed and machine give the same bits.
+    ///
+    /// Errors leave the run folder with what was saved before them.
+    pub fn run(&self, observer: &mut dyn Observer) -> Result<Summary> {
+        let mut reporter = Reporter::new(observer);
+        // what fails on a GPU outside the model's passes
+        cuda::catch(|| {
+            Ok((|| {
+                let setup = Setup::new(&self.config, &mut reporter)?;
+                let mut run = Run::new(setup, &self.stop, &mut reporter)?;
+                let status = run.train()?;
+                run.finish(status)
+            })())
+        })?
+    }
+}
