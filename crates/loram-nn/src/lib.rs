@@ -4,6 +4,7 @@
 //! - [`Tensor`], [`Weight`], [`Params`]: pooled activations, frozen weights in their stored type, trained tensors;
 //! - [`Model`]: decoders and encoders of the Hugging Face families with adapters, losses, gradients and generation.
 
+mod adamw;
 mod batch;
 mod compute;
 pub mod cuda;

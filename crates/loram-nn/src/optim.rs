@@ -3,7 +3,7 @@
 use crate::kernels::optim::{Sgd, adamw_step, sgd_step};
 use crate::tensor::{Tensor, typed};
 
-pub use crate::param::AdamWStep;
+pub use crate::adamw::AdamWStep;
 
 /// Step number `step` (from 1) of AdamW on all parameters at once. All are of the same number type.
 pub fn adamw(steps: &mut [AdamWStep<'_>], step: u64) {

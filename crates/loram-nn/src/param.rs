@@ -2,8 +2,8 @@
 
 use crate::compute::Compute;
 use crate::cuda;
-use crate::kernels::optim::AdamW;
 use crate::observe::Watch;
+use crate::optim;
 use crate::tensor::Tensor;
 
 /// The part that a parameter plays, for learning rates and files.
@@ -132,7 +132,7 @@ impl Params {
 
     /// Sets all gradients to 0.
     pub fn zero_grads(&mut self) {
-        crate::optim::zero(&mut self.list.iter_mut().map(|p| &mut p.grad).collect::<Vec<_>>());
+        optim::zero(&mut self.list.iter_mut().map(|p| &mut p.grad).collect::<Vec<_>>());
     }
 }
 
@@ -168,19 +168,4 @@ impl Vector {
             Trainable::Param(id) => Some(*id),
         }
     }
-}
-
-/// A parameter in a step of AdamW.
-#[derive(Debug)]
-pub struct AdamWStep<'a> {
-    /// The parameter.
-    pub p: &'a mut Tensor,
-    /// Its gradient.
-    pub g: &'a Tensor,
-    /// First moment.
-    pub m: &'a mut Tensor,
-    /// Second moment.
-    pub v: &'a mut Tensor,
-    /// Rates and decay.
-    pub how: AdamW,
 }

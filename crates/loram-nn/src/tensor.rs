@@ -262,7 +262,7 @@ impl Tensor {
     }
 
     /// Where its elements begin.
-    pub(crate) fn address(&self) -> cuda::device::Address {
+    pub(crate) fn address(&self) -> cuda::call::Address {
         self.buffer().address()
     }
 

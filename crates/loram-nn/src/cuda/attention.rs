@@ -1,6 +1,7 @@
 //! Attention on the GPU.
 
-use super::device::{Grid, launch};
+use super::call::Grid;
+use super::launch::launch;
 use super::memory::{Buffer, Layout, width};
 use super::ops::{keep, named};
 use crate::compute::Compute;

@@ -1,7 +1,6 @@
 //! NVIDIA's driver and cuBLAS, looked for when they are first needed.
 
-use super::device::{Address, Grid};
-use super::product::Product;
+use super::call::{Address, Grid, Product};
 use crate::compute::Compute;
 use cudarc::cublas::{result as blas, sys as cublas};
 use cudarc::driver::{result, sys};

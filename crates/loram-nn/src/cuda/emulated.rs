@@ -1,7 +1,6 @@
 //! A GPU that is none: its memory is the program's, its kernels are C++ (kernels/emulation.h), its products the CPU's.
 
-use super::device::{Address, Grid};
-use super::product::Product;
+use super::call::{Address, Grid, Product};
 use crate::compute::Compute;
 use crate::kernels::gemm::{View, ViewMut, gemm};
 use half::bf16;

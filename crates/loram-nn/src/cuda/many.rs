@@ -1,9 +1,10 @@
 //! One launch for many tensors, where each is too small for a launch of its own: adapters have hundreds of factors.
 
-use super::device::{Grid, launch};
+use super::call::Grid;
+use super::launch::launch;
 use super::memory::Buffer;
+use crate::adamw::AdamWStep;
 use crate::compute::Compute;
-use crate::optim::AdamWStep;
 use crate::tensor::Tensor;
 
 const THREADS: usize = 256;

@@ -1,6 +1,7 @@
 //! The GPU's memory: buffers that are used again, and what is kept there for longer.
 
-use super::device::{Address, driver, fail, ok};
+use super::call::Address;
+use super::device::{driver, fail, ok};
 use crate::compute::Compute;
 use crate::pool::{Free, size_class};
 use half::bf16;

@@ -11,12 +11,18 @@
 #[cfg(gpu)]
 pub(crate) mod attention;
 #[cfg(gpu)]
+pub(crate) mod call;
+#[cfg(gpu)]
 pub(crate) mod device;
 #[cfg(all(gpu, not(feature = "cuda-emulation")))]
 mod driver;
 #[cfg(all(gpu, feature = "cuda-emulation"))]
 #[path = "emulated.rs"]
 mod driver;
+#[cfg(gpu)]
+mod info;
+#[cfg(gpu)]
+pub(crate) mod launch;
 #[cfg(gpu)]
 pub(crate) mod many;
 #[cfg(gpu)]
@@ -33,7 +39,9 @@ pub(crate) mod rows;
 mod tests;
 
 #[cfg(gpu)]
-pub use device::{Info, catch, info, synchronize};
+pub use device::{catch, synchronize};
+#[cfg(gpu)]
+pub use info::{Info, info};
 #[cfg(gpu)]
 pub(crate) use memory::{Buffer, Layout, trim, upload_f32};
 #[cfg(gpu)]
@@ -48,7 +56,7 @@ pub(crate) use absent::{Buffer, Resident, trim};
 #[cfg(not(gpu))]
 pub use absent::{Info, Timing, catch, info, profile, synchronize, timings};
 
-/// Whether what stands for a GPU is the CPU itself (feature `cuda-emulation`).
+/// True when the CPU stands in for a GPU (feature `cuda-emulation`).
 pub const EMULATED: bool = cfg!(feature = "cuda-emulation");
 
 /// An expression of this module, where it is part of the build; elsewhere nothing can ask for it.

@@ -1,6 +1,7 @@
 //! Norms, activations, rotary embedding, dropout, losses and optimiser steps on tensors of the GPU.
 
-use super::device::{Address, Grid, launch};
+use super::call::{Address, Grid};
+use super::launch::launch;
 use super::memory::Buffer;
 use crate::compute::Compute;
 use crate::kernels::activation::Act;

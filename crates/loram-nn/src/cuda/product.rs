@@ -1,6 +1,8 @@
 //! Matrix products, and changes of the number type on the way into them.
 
-use super::device::{Address, Grid, driver, launch, ok};
+use super::call::{Grid, Product};
+use super::device::{driver, ok};
+use super::launch::launch;
 use super::memory::{PIECE, upload_f32};
 use super::profile::span;
 use crate::compute::Compute;
@@ -8,25 +10,6 @@ use crate::tensor::Tensor;
 use loram_core::{BFloat16, Float32, StoredWeight, WeightFormat};
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
-
-/// C (m × n) = beta·C + alpha·op(A)·op(B), row-major without gaps; sums in f32.
-#[derive(Debug)]
-pub(crate) struct Product {
-    pub m: usize,
-    pub n: usize,
-    pub k: usize,
-    pub alpha: f32,
-    pub beta: f32,
-    pub a: Address,
-    pub a_transposed: bool,
-    pub b: Address,
-    pub b_transposed: bool,
-    pub c: Address,
-    /// Number type of A and B.
-    pub input: Compute,
-    /// Number type of C.
-    pub output: Compute,
-}
 
 /// A matrix in a product, as it lies or transposed.
 #[derive(Debug, Clone, Copy)]

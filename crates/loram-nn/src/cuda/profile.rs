@@ -1,6 +1,6 @@
 //! Where the GPU's time goes: marks in the stream before and after each launch.
 
-use super::device::{driver, ok};
+use super::device::{catch, driver, ok, synchronize};
 use super::driver::Mark;
 use crate::Result;
 use std::collections::HashMap;
@@ -43,9 +43,9 @@ pub fn profile() {
 /// Ends [`profile`], waits for the GPU and says what ran since, what took longest first.
 pub fn timings() -> Result<Vec<Timing>> {
     ON.store(false, Ordering::Relaxed);
-    super::synchronize()?;
+    synchronize()?;
     let spans = std::mem::take(&mut *SPANS.lock().expect("spans"));
-    super::catch(|| {
+    catch(|| {
         let mut sums: HashMap<String, (usize, f64)> = HashMap::new();
         for (name, marks) in spans {
             let sum = sums.entry(name).or_default();

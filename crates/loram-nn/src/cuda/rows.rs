@@ -1,6 +1,7 @@
 //! Rows by number: embeddings, and the positions that count.
 
-use super::device::{Grid, launch};
+use super::call::Grid;
+use super::launch::launch;
 use super::memory::Buffer;
 use super::ops::{flag, named};
 use crate::compute::Compute;

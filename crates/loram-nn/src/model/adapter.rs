@@ -1,6 +1,6 @@
 //! Adapters on the linear layers of a model.
 
-use super::Model;
+use super::transformer::Model;
 use crate::compute::Compute;
 use crate::cuda;
 use crate::dropout::Dropout;

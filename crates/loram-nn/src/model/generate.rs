@@ -1,9 +1,9 @@
 //! Generation token by token, with a cache of keys and values.
 
-use super::Model;
 use super::head::Head;
 use super::parts::KvCache;
 use super::pass::Pass;
+use super::transformer::Model;
 use crate::batch::Batch;
 use crate::kernels::OutOfRange;
 use crate::linear::Linear;

@@ -8,166 +8,17 @@ mod encoder;
 mod generate;
 mod head;
 mod load;
+mod options;
+mod originals;
 pub(crate) mod parts;
 mod pass;
 mod stack;
 mod train;
 mod trained;
+mod transformer;
 mod without_adapters;
 
 pub use adapter::Lora;
 pub use generate::Generator;
-
-use crate::compute::Compute;
-use crate::cuda;
-use crate::linear::Linear;
-use crate::param::Params;
-use crate::{Error, Result};
-use backbone::Backbone;
-use head::Head;
-use load::Loader;
-use loram_core::LinearInfo;
-use loram_io::config::Pooling;
-use loram_io::{Checkpoint, ModelConfig};
-use parts::{Part, PartMut};
-use without_adapters::Originals;
-
-/// The kind of head that a model is loaded with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeadKind {
-    /// `lm_head`: a score for every entry of the vocabulary, for each token.
-    LanguageModel,
-    /// Reads one token of each sequence.
-    Pooled {
-        /// Number of outputs per sequence.
-        outputs: usize,
-    },
-}
-
-impl HeadKind {
-    /// The number of outputs per sequence; `None` for a language model.
-    pub fn outputs(self) -> Option<usize> {
-        match self {
-            HeadKind::LanguageModel => None,
-            HeadKind::Pooled { outputs } => Some(outputs),
-        }
-    }
-}
-
-/// Options of [`Model::load`].
-#[derive(Debug, Clone, Copy)]
-pub struct LoadOptions {
-    /// Its head.
-    pub head: HeadKind,
-    /// Number type of activations, and where the model runs.
-    pub compute: Compute,
-    /// Keep only the inputs of blocks and recompute the rest in the backward pass (1604.06174).
-    pub gradient_checkpointing: bool,
-    /// Seed of the initialisation of a head that the checkpoint does not have.
-    pub seed: u64,
-    /// Apply the dropout of `config.json` (`hidden_dropout_prob`, `attention_dropout` and the like) in training passes.
-    pub dropout: bool,
-}
-
-impl LoadOptions {
-    /// Single precision, no recomputation, seed 0, no dropout in the model.
-    pub fn new(head: HeadKind) -> LoadOptions {
-        LoadOptions { head, compute: Compute::F32, gradient_checkpointing: false, seed: 0, dropout: false }
-    }
-}
-
-/// A transformer with adapters.
-pub struct Model {
-    backbone: Box<dyn Backbone>,
-    head: Head,
-    params: Params,
-    options: LoadOptions,
-    /// Base tensors before they were changed or trained.
-    originals: Originals,
-    /// Path of the head, where it shares the embedding's weight.
-    tied_head: Option<&'static str>,
-    /// Layers of the head that `all-linear` omits.
-    omitted: Vec<&'static str>,
-}
-
-impl Model {
-    /// Builds the model of `cfg` over the weights of a checkpoint, which stay mapped. A head that the checkpoint does
-    /// not have is initialised at random; errors name tensors that are missing or have another shape.
-    pub fn load(ckpt: &Checkpoint, cfg: &ModelConfig, options: &LoadOptions) -> Result<Model> {
-        if options.compute.on_gpu() {
-            cuda::info()?;
-        }
-        cuda::catch(|| Model::build(ckpt, cfg, options))
-    }
-
-    fn build(ckpt: &Checkpoint, cfg: &ModelConfig, options: &LoadOptions) -> Result<Model> {
-        let loader = Loader::new(ckpt, cfg, options)?;
-        let Some(layout) = cfg.head_layout(options.head.outputs()) else {
-            return Err(Error::Task(format!(
-                "`{}` is an encoder: it classifies or scores texts (data with a label), it does not write them",
-                cfg.family()
-            )));
-        };
-        let (backbone, blocks): (Box<dyn Backbone>, _) = match cfg {
-            ModelConfig::Decoder(c) => (Box::new(loader.decoder(c)?), c.num_layers),
-            ModelConfig::Encoder(c) => (Box::new(loader.encoder(c)?), c.num_layers),
-        };
-        let tied = layout.pooling == Pooling::All && cfg.tied_weights().is_some();
-        let head = Head::load(&layout, &loader, tied.then(|| backbone.tokens()), blocks, options.seed)?;
-        let omitted = layout.layers().filter(|l| loader.omits(l)).map(|l| l.path).collect();
-        let tied_head = tied.then_some(layout.out.path);
-        let (params, originals) = (Params::default(), Originals::default());
-        Ok(Model { backbone, head, params, options: *options, originals, tied_head, omitted })
-    }
-
-    /// The options that the model was loaded with.
-    pub fn options(&self) -> &LoadOptions {
-        &self.options
-    }
-
-    fn all_linears(&self) -> impl Iterator<Item = &Linear> {
-        self.backbone.linears().chain(self.head.linears())
-    }
-
-    fn linear(&self, path: &str) -> Result<&Linear> {
-        self.all_linears().find(|l| l.path == path).ok_or_else(|| {
-            let example = self.all_linears().next();
-            let hint = example.map_or(String::new(), |l| format!(" (there is `{}`, …)", l.path));
-            Error::NoModule { path: path.to_string(), hint }
-        })
-    }
-
-    fn linear_mut(&mut self, path: &str) -> Result<(&mut Linear, &mut Params)> {
-        self.linear(path)?;
-        let linear = parts_mut(&mut self.backbone, &mut self.head).find_map(|part| match part {
-            Part::Linear(l) if l.path == path => Some(l),
-            _ => None,
-        });
-        Ok((linear.expect("a linear layer found above"), &mut self.params))
-    }
-
-    /// Every linear layer with its shape, in the order of the model; [`LinearInfo::output_layer`] as in
-    /// [`loram_io::linear_modules`].
-    pub fn linears(&self) -> Vec<LinearInfo> {
-        let omitted = |path: &str| self.omitted.contains(&path);
-        self.all_linears()
-            .map(|l| LinearInfo { path: l.path.clone(), n: l.n, m: l.m, output_layer: omitted(&l.path) })
-            .collect()
-    }
-
-    /// The trained tensors.
-    pub fn params(&self) -> &Params {
-        &self.params
-    }
-
-    /// The trained tensors, to change.
-    pub fn params_mut(&mut self) -> &mut Params {
-        &mut self.params
-    }
-}
-
-/// All parts of a model that hold parameters, in its order. The fields are given apart from the rest of the model, so that
-/// parameters can be added meanwhile.
-fn parts_mut<'a>(backbone: &'a mut Box<dyn Backbone>, head: &'a mut Head) -> impl Iterator<Item = PartMut<'a>> {
-    backbone.parts_mut().into_iter().chain(head.parts_mut())
-}
+pub use options::{HeadKind, LoadOptions};
+pub use transformer::Model;

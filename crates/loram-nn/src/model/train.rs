@@ -2,7 +2,8 @@
 
 use super::head::Backward;
 use super::pass::Pass;
-use super::{Model, stack};
+use super::stack;
+use super::transformer::Model;
 use crate::batch::{Batch, EvalOut};
 use crate::loss::{BatchLoss, Loss};
 use crate::observe::{Observe, Watch};

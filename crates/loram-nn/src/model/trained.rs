@@ -2,7 +2,7 @@
 
 use super::head::Head;
 use super::parts::Part;
-use super::{Model, parts_mut};
+use super::transformer::{Model, parts_mut};
 use crate::param::{ParamKind, Trainable};
 use crate::{Error, Result, cuda};
 

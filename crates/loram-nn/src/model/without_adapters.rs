@@ -4,33 +4,13 @@
 //! differ from it by rounding. So the model remembers the weight that it had: where it is mapped from a file, that costs no
 //! memory. The same holds for modules that are fully trained beside the adapters.
 
+use super::originals::Originals;
 use super::parts::Part;
-use super::{Model, parts_mut};
+use super::transformer::{Model, parts_mut};
 use crate::linear::Lora;
 use crate::param::{ParamKind, Trainable, Vector};
-use crate::tensor::Tensor;
 use crate::weight::Weight;
 use crate::{Error, Result};
-use std::collections::BTreeMap;
-
-/// Base tensors that were changed or became parameters, by tensor name.
-#[derive(Debug, Default)]
-pub(super) struct Originals {
-    weights: BTreeMap<String, Weight>,
-    vectors: BTreeMap<String, Tensor>,
-}
-
-impl Originals {
-    /// Remembers a weight before its first change.
-    pub fn keep_weight(&mut self, name: String, weight: &Weight) {
-        self.weights.entry(name).or_insert_with(|| weight.clone());
-    }
-
-    /// Remembers a bias or the weight of a norm before it is trained.
-    pub fn keep_vector(&mut self, name: String, vector: &Tensor) {
-        self.vectors.entry(name).or_insert_with(|| vector.clone());
-    }
-}
 
 /// The pieces of a part that are put aside meanwhile.
 #[derive(Default)]

@@ -1,6 +1,7 @@
 use super::{GPU, close, numbers, on, random};
 use crate::compute::Compute;
-use crate::cuda::device::{Grid, launch};
+use crate::cuda::call::Grid;
+use crate::cuda::launch::launch;
 use crate::cuda::product::{Side, cast, product};
 use crate::cuda::{Timing, catch, info, profile, timings};
 use crate::tensor::Tensor;

@@ -3,7 +3,7 @@
 mod decoder;
 mod encoder;
 
-use super::LoadOptions;
+use super::options::LoadOptions;
 use super::parts::{Embedding, Norm};
 use crate::compute::Compute;
 use crate::dropout::Dropout;

@@ -1,0 +1,47 @@
+//! How a model is loaded.
+
+use crate::compute::Compute;
+
+/// The kind of head that a model is loaded with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadKind {
+    /// `lm_head`: a score for every entry of the vocabulary, for each token.
+    LanguageModel,
+    /// Reads one token of each sequence.
+    Pooled {
+        /// Number of outputs per sequence.
+        outputs: usize,
+    },
+}
+
+impl HeadKind {
+    /// The number of outputs per sequence; `None` for a language model.
+    pub fn outputs(self) -> Option<usize> {
+        match self {
+            HeadKind::LanguageModel => None,
+            HeadKind::Pooled { outputs } => Some(outputs),
+        }
+    }
+}
+
+/// Options of [`crate::Model::load`].
+#[derive(Debug, Clone, Copy)]
+pub struct LoadOptions {
+    /// Its head.
+    pub head: HeadKind,
+    /// Number type of activations, and where the model runs.
+    pub compute: Compute,
+    /// Keep only the inputs of blocks and recompute the rest in the backward pass (1604.06174).
+    pub gradient_checkpointing: bool,
+    /// Seed of the initialisation of a head that the checkpoint does not have.
+    pub seed: u64,
+    /// Apply the dropout of `config.json` (`hidden_dropout_prob`, `attention_dropout` and the like) in training passes.
+    pub dropout: bool,
+}
+
+impl LoadOptions {
+    /// Single precision, no recomputation, seed 0, no dropout in the model.
+    pub fn new(head: HeadKind) -> LoadOptions {
+        LoadOptions { head, compute: Compute::F32, gradient_checkpointing: false, seed: 0, dropout: false }
+    }
+}
