@@ -1,6 +1,7 @@
 //! The model card, `README.md`: what the adapter is and how it is loaded.
 
-use super::{Adapter, AdapterForm};
+use super::in_memory::Adapter;
+use super::recipe::AdapterForm;
 use serde_json::json;
 use std::fmt::Write;
 

@@ -5,6 +5,9 @@ use loram_core::LoraConfig;
 use serde_json::{Map, Value};
 use std::path::Path;
 
+/// File name of the adapter's configuration.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+
 /// Version of PEFT whose layout is written.
 pub const PEFT_VERSION: &str = "0.21.0";
 

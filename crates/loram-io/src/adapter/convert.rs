@@ -1,7 +1,9 @@
 //! An adapter in the other form, plain or native (`loram_core`'s `convert.rs` says what they are), with one scaling, or
 //! with smaller ranks.
 
-use super::{Adapter, AdapterForm, INIT_FACTORS, RECIPE_FILE};
+use super::folder::INIT_FACTORS;
+use super::in_memory::Adapter;
+use super::recipe::{AdapterForm, RECIPE_FILE, Recipe};
 use crate::family::TensorNames;
 use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, Error, ModelConfig, Result};
@@ -88,7 +90,7 @@ impl Adapter {
 
     /// Returns whether the recipe alone gives the initial factors of every layer, without the base's weights.
     pub fn init_follows_from_recipe(&self) -> bool {
-        let all = |r: &super::Recipe| r.layers.values().all(|l| loram_core::from_recipe(l).is_some());
+        let all = |r: &Recipe| r.layers.values().all(|l| loram_core::from_recipe(l).is_some());
         self.recipe.as_ref().is_none_or(all)
     }
 

@@ -1,6 +1,6 @@
 //! The change that an adapter makes to its base's weights, as a source for [`crate::merge::write_merged`].
 
-use super::Adapter;
+use super::in_memory::Adapter;
 use crate::config::head_entries;
 use crate::family::TensorNames;
 use crate::merge::{MergeReport, MergeSource, write_merged};

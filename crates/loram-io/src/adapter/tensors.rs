@@ -1,6 +1,5 @@
 //! Names in `adapter_model.safetensors`: which tensors belong to LoRA, which are saved modules, which are refused.
 
-use super::SavedTensor;
 use crate::checkpoint::TensorSpec;
 use crate::{Checkpoint, DType, Error, Result};
 use loram_core::Factors;
@@ -8,10 +7,22 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// File name of the adapter's weights.
+pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+
 /// The prefix that PEFT puts before the module path.
 const PREFIX: &str = "base_model.model.";
 /// The adapter's name, which some programs leave in the keys.
 const ADAPTER_NAME: &str = "default";
+
+/// A tensor of a fully trained module.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SavedTensor {
+    /// Dimensions.
+    pub shape: Vec<usize>,
+    /// Values, row-major.
+    pub values: Vec<f32>,
+}
 
 /// A key of the file.
 #[derive(Debug, PartialEq, Eq)]

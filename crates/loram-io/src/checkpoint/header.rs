@@ -2,7 +2,7 @@
 //!
 //! Layout: `u64` little-endian header length, that many bytes of JSON, then the tensors' bytes without gaps.
 
-use super::DType;
+use super::dtype::DType;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
+/// File name of the index of a sharded model.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
+
 /// The rule that an index file breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]

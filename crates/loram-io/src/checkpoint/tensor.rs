@@ -1,6 +1,7 @@
 //! A tensor inside a memory-mapped file.
 
-use super::{DType, TensorInfo};
+use super::dtype::DType;
+use super::header::TensorInfo;
 use crate::{Error, Result};
 use loram_core::{StoredWeight, WeightBytes, WeightFormat};
 use memmap2::Mmap;

@@ -1,7 +1,8 @@
 //! Streaming writer of safetensors files: the header is known first, then the tensors' bytes follow in its order.
 
+use super::dtype::DType;
 use super::header::encode_header;
-use super::{DType, TensorRef};
+use super::tensor::TensorRef;
 use crate::atomic::AtomicFile;
 use crate::{Error, Result};
 use half::{bf16, f16};

@@ -4,6 +4,9 @@ use crate::Result;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+/// Layers done, layers in all, the layer that was finished. Called on the calling thread.
+pub type Progress<'a> = &'a dyn Fn(usize, usize, &str);
+
 /// Whose result is taken next.
 struct Turn<T> {
     next: usize,

@@ -1,8 +1,7 @@
 //! An initialisation reproduced from its recipe: from the recipe alone where the scheme allows it, otherwise with the
 //! weights of the base.
 
-use super::Progress;
-use super::layers::each;
+use super::layers::{Progress, each};
 use super::report::InitReport;
 use super::weight::InitWeight;
 use super::writer::{factor_file, file_order, put};

@@ -1,0 +1,175 @@
+//! An adapter folder, read and written: configuration, weights, model card, recipe and stored initial factors.
+
+use super::card;
+use super::config_file::{self, ADAPTER_CONFIG, PEFT_VERSION};
+use super::in_memory::Adapter;
+use super::recipe::{AdapterForm, RECIPE_FILE, Recipe};
+use super::tensors::{self, ADAPTER_WEIGHTS};
+use crate::atomic::{self, AtomicDir};
+use crate::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
+use crate::config::read_object;
+use crate::{Checkpoint, DType, Error, Result};
+use loram_core::{Factors, LoraConfig, TargetModules};
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// File beside a native adapter with initial factors that its recipe alone cannot give: `<module path>.A0` and `.B0`.
+pub const INIT_FACTORS: &str = "start.safetensors";
+
+impl Adapter {
+    /// Reads an adapter folder, by any version of PEFT. Errors: no adapter, pickled weights only, a kind of adapter that
+    /// is not supported (named), tensors that do not fit together or are not finite.
+    pub fn read(dir: impl AsRef<Path>) -> Result<Adapter> {
+        let dir = dir.as_ref();
+        let refuse = |what: &str| Err(Error::Adapter { path: dir.to_path_buf(), what: what.into() });
+        if !dir.is_dir() {
+            return refuse("no such adapter folder");
+        }
+        let (config_path, weights) = (dir.join(ADAPTER_CONFIG), dir.join(ADAPTER_WEIGHTS));
+        if !config_path.exists() {
+            return refuse("no adapter_config.json: not an adapter folder");
+        }
+        if !weights.exists() {
+            return match dir.join("adapter_model.bin").exists() {
+                true => refuse(
+                    "holds adapter_model.bin but no adapter_model.safetensors: pickled files can run code and are never \
+                     loaded; load it with PEFT once and save it again",
+                ),
+                false => refuse("no adapter_model.safetensors: the adapter is incomplete"),
+            };
+        }
+        let raw = read_object(&config_path)?;
+        let config = config_file::decode(&raw, &config_path)?;
+        let text = |key: &str| raw.get(key).and_then(Value::as_str).map(str::to_string);
+        let task_type = text("task_type");
+        let modules_to_save = saved_modules(&config, task_type.as_deref());
+        let tensors::Parts { layers, saved, base_copies, dtype } = tensors::read(&weights, &modules_to_save)?;
+        let recipe_path = dir.join(RECIPE_FILE);
+        let recipe = if recipe_path.exists() { Some(Recipe::read(&recipe_path)?) } else { None };
+        let adapter = Adapter {
+            config,
+            task_type,
+            base_model: text("base_model_name_or_path").filter(|b| !b.is_empty()),
+            revision: text("revision"),
+            layers,
+            saved,
+            base_copies,
+            recipe,
+            init_factors: read_init_factors(dir)?,
+            dtype,
+            raw,
+        };
+        adapter.check().map_err(|what| Error::Adapter { path: dir.to_path_buf(), what })?;
+        Ok(adapter)
+    }
+
+    /// Writes the folder: configuration, weights, model card and recipe, each complete or not at all; other files that
+    /// are there stay.
+    pub fn write(&self, dir: impl AsRef<Path>) -> Result<()> {
+        let dir = dir.as_ref();
+        self.check().map_err(|what| Error::Adapter { path: dir.to_path_buf(), what })?;
+        let new = AtomicDir::create(dir)?;
+        let tensors = tensors::encode(&self.layers, &self.saved, self.dtype);
+        write_safetensors(new.path().join(ADAPTER_WEIGHTS), &pt_metadata(), tensors)?;
+        self.write_settings(new.path())?;
+        let stored = self.form() == AdapterForm::Native && !self.init_factors.is_empty();
+        if stored {
+            write_safetensors(new.path().join(INIT_FACTORS), &pt_metadata(), self.init_tensors())?;
+        }
+        new.commit()?;
+        // files of an older adapter in the same folder belong to other factors
+        for (name, stays) in [(RECIPE_FILE, self.recipe.is_some()), (INIT_FACTORS, stored)] {
+            let old = dir.join(name);
+            if !stays && old.exists() {
+                std::fs::remove_file(&old).map_err(|e| Error::io("remove", &old, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is beside the weights: configuration, model card and recipe. Of the layers, only paths and ranks are
+    /// looked at.
+    pub(crate) fn write_settings(&self, dir: &Path) -> Result<()> {
+        atomic::write_json(dir.join(ADAPTER_CONFIG), &self.config_json()?)?;
+        atomic::write_bytes(dir.join("README.md"), card::render(self).as_bytes())?;
+        match &self.recipe {
+            Some(recipe) => atomic::write_json(dir.join(RECIPE_FILE), recipe),
+            None => Ok(()),
+        }
+    }
+
+    fn init_tensors(&self) -> Vec<(TensorSpec, Cow<'_, [f32]>)> {
+        let layers = self.init_factors.iter().filter(|(path, _)| self.layers.contains_key(*path));
+        layers
+            .flat_map(|(path, init)| {
+                let Factors { n, m, r, ref a, ref b } = *init;
+                [("A0", [r, m], a), ("B0", [n, r], b)].map(|(name, shape, values)| {
+                    (TensorSpec::new(format!("{path}.{name}"), DType::F32, &shape), Cow::Borrowed(&values[..]))
+                })
+            })
+            .collect()
+    }
+
+    /// The object of `adapter_config.json`.
+    pub fn config_json(&self) -> Result<Map<String, Value>> {
+        let Value::Object(mut set) = serde_json::to_value(&self.config).map_err(|e| Error::json(ADAPTER_CONFIG, e))?
+        else {
+            return Err(Error::json(ADAPTER_CONFIG, "the configuration is not a JSON object"));
+        };
+        if self.config.target_modules == TargetModules::AllLinear {
+            // PEFT resolves the shorthand before it saves; the last parts of the names give the same layers
+            let names: BTreeSet<&str> = self.layers.keys().filter_map(|p| p.rsplit('.').next()).collect();
+            set.insert("target_modules".into(), json!(names));
+        }
+        let modules = saved_modules(&self.config, self.task_type.as_deref());
+        set.insert("modules_to_save".into(), if modules.is_empty() { Value::Null } else { json!(modules) });
+        set.insert(
+            "init_lora_weights".into(),
+            match (&self.recipe, self.form()) {
+                // PEFT stops at a name that it does not know, instead of computing with the wrong base
+                (Some(recipe), AdapterForm::Native) => json!(format!("{}-native", recipe.scheme)),
+                // plain factors do not need A₀ and B₀
+                (Some(_), AdapterForm::Plain) => json!(true),
+                (None, _) => self.raw.get("init_lora_weights").cloned().unwrap_or(json!(true)),
+            },
+        );
+        set.insert("task_type".into(), json!(self.task_type));
+        set.insert("base_model_name_or_path".into(), json!(self.base_model));
+        set.insert("revision".into(), json!(self.revision));
+        set.insert("inference_mode".into(), json!(true));
+        set.insert("peft_version".into(), json!(PEFT_VERSION));
+        Ok(config_file::encode(&self.raw, set))
+    }
+}
+
+fn read_init_factors(dir: &Path) -> Result<BTreeMap<String, Factors>> {
+    let path = dir.join(INIT_FACTORS);
+    if !path.exists() {
+        return Ok(BTreeMap::new());
+    }
+    let file = Checkpoint::open_file(&path)?;
+    let mut out = BTreeMap::new();
+    for name in file.names() {
+        if let Some(layer) = name.strip_suffix(".A0") {
+            let (a, b) = (file.tensor(name)?, file.tensor(&format!("{layer}.B0"))?);
+            let ((r, m), (n, _)) = (a.dims2()?, b.dims2()?);
+            out.insert(layer.to_string(), Factors { n, m, r, a: a.to_f32()?, b: b.to_f32()? });
+        }
+    }
+    Ok(out)
+}
+
+/// `modules_to_save`, with the heads that PEFT always saves for sequence classification.
+fn saved_modules(config: &LoraConfig, task_type: Option<&str>) -> Vec<String> {
+    let mut out: Vec<String> = config.modules_to_save.iter().flatten().cloned().collect();
+    if task_type == Some("SEQ_CLS") {
+        for name in ["classifier", "score"] {
+            if !out.iter().any(|m| m == name) {
+                out.push(name.into());
+            }
+        }
+    }
+    out
+}

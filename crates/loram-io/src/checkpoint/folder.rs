@@ -1,0 +1,185 @@
+//! The weights of a model folder: its files opened, and its tensors found by name.
+
+use super::header::TensorInfo;
+use super::index::{INDEX_FILE, IndexProblem, parse_index};
+use super::shard::Shard;
+use super::tensor::TensorRef;
+use crate::{Error, Result};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// File name of an unsharded model.
+pub const SINGLE_FILE: &str = "model.safetensors";
+
+/// The weights of a model folder. Opening maps the files and checks headers and index; no weight is read.
+#[derive(Debug)]
+pub struct Checkpoint {
+    root: PathBuf,
+    shards: Vec<Shard>,
+    /// name → (shard, tensor in it)
+    by_name: BTreeMap<String, (usize, usize)>,
+    sharded: bool,
+}
+
+impl Checkpoint {
+    /// Opens a model folder: `model.safetensors` if there is one, else the shards of `model.safetensors.index.json`.
+    ///
+    /// Errors name the file and the rule it breaks; pickled checkpoints are never opened.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Checkpoint> {
+        let dir = dir.as_ref();
+        if !dir.exists() {
+            return Err(Error::NotFound { path: dir.into(), what: "no such model folder".into() });
+        }
+        if dir.is_file() {
+            return if dir.extension().is_some_and(|e| e == "safetensors") {
+                Checkpoint::open_file(dir)
+            } else {
+                Err(Error::NotFound { path: dir.into(), what: "is a file; expected a model folder".into() })
+            };
+        }
+        let single = dir.join(SINGLE_FILE);
+        if single.exists() {
+            return Checkpoint::open_file(&single);
+        }
+        let index = dir.join(INDEX_FILE);
+        if index.exists() {
+            return Checkpoint::open_sharded(dir, &index);
+        }
+        Err(Error::Checkpoint { path: dir.into(), what: no_safetensors(dir) })
+    }
+
+    /// Opens one safetensors file, whatever its name.
+    pub fn open_file(path: impl AsRef<Path>) -> Result<Checkpoint> {
+        let path = path.as_ref();
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let root = path.parent().unwrap_or(Path::new(".")).to_path_buf();
+        let shard = Shard::open(path.to_path_buf(), name)?;
+        let by_name = shard.tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), (0, i))).collect();
+        Ok(Checkpoint { root, shards: vec![shard], by_name, sharded: false })
+    }
+
+    fn open_sharded(dir: &Path, index: &Path) -> Result<Checkpoint> {
+        let text = std::fs::read_to_string(index).map_err(|e| Error::io("read", index, e))?;
+        let problem = |problem| Error::Index { file: index.to_path_buf(), problem };
+        let map = parse_index(&text).map_err(problem)?;
+
+        let mut files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (tensor, file) in &map {
+            files.entry(file).or_default().push(tensor);
+        }
+        let mut shards = Vec::new();
+        for (file, tensors) in &files {
+            let path = dir.join(file);
+            if !path.exists() {
+                let (tensors, example) = (tensors.len(), tensors[0].to_string());
+                return Err(problem(IndexProblem::MissingShard { file: file.to_string(), tensors, example }));
+            }
+            shards.push(Shard::open(path, file.to_string())?);
+        }
+        let mut by_name: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        for (s, shard) in shards.iter().enumerate() {
+            for (i, t) in shard.tensors.iter().enumerate() {
+                match map.get(&t.name) {
+                    Some(file) if *file != shard.name => continue,
+                    Some(_) => {}
+                    None => {
+                        if let Some(&(first, _)) = by_name.get(&t.name) {
+                            let (tensor, first) = (t.name.clone(), shards[first].name.clone());
+                            let second = shard.name.clone();
+                            return Err(problem(IndexProblem::TwoShards { tensor, first, second }));
+                        }
+                    }
+                }
+                by_name.insert(t.name.clone(), (s, i));
+            }
+        }
+        if let Some((tensor, file)) = map.iter().find(|(tensor, _)| !by_name.contains_key(*tensor)) {
+            return Err(problem(IndexProblem::MissingTensor { tensor: tensor.clone(), file: file.clone() }));
+        }
+        Ok(Checkpoint { root: dir.to_path_buf(), shards, by_name, sharded: true })
+    }
+
+    /// The model folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// True when the folder has an index and shards.
+    pub fn is_sharded(&self) -> bool {
+        self.sharded
+    }
+
+    /// Tensor names in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> + '_ {
+        self.by_name.keys().map(String::as_str)
+    }
+
+    /// Number of tensors.
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// True when there is no tensor at all.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// True when a tensor of this name is there.
+    pub fn contains(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// The header entry of a tensor.
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.by_name.get(name).map(|&(s, i)| &*self.shards[s].tensors[i])
+    }
+
+    /// A tensor by name; the error for a missing one lists similar names.
+    pub fn tensor(&self, name: &str) -> Result<TensorRef> {
+        match self.by_name.get(name) {
+            Some(&(s, i)) => Ok(self.shards[s].tensor(&self.shards[s].tensors[i])),
+            None => {
+                let similar = loram_core::similar_name(name, self.names());
+                let hint = similar.map(|n| format!("; the nearest name is `{n}`")).unwrap_or_default();
+                Err(Error::NoTensor { path: self.root.clone(), name: name.to_string(), hint })
+            }
+        }
+    }
+
+    /// The safetensors files, in alphabetical order.
+    pub fn files(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// Bytes of all tensors.
+    pub fn total_bytes(&self) -> u64 {
+        self.by_name.values().map(|&(s, i)| self.shards[s].tensors[i].bytes as u64).sum()
+    }
+}
+
+/// Explains why a folder without safetensors files cannot be opened, and how to fix it.
+fn no_safetensors(dir: &Path) -> String {
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .map(|d| d.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
+        .unwrap_or_default();
+    names.sort();
+    let find = |suffixes: &[&str]| names.iter().find(|n| suffixes.iter().any(|s| n.ends_with(s)));
+    if names.iter().any(|n| n == "adapter_model.safetensors" || n == "adapter_model.bin") {
+        return "is an adapter folder, not a model: give the base model here and this folder as the adapter".into();
+    }
+    if let Some(pickle) = find(&[".bin", ".bin.index.json", ".pt", ".pth", ".ckpt"]) {
+        return format!(
+            "holds `{pickle}` but no safetensors: pickled files can run code and are never loaded; convert once with \
+             `python -c \"from transformers import AutoModel as M; m = M.from_pretrained('{d}'); m.save_pretrained('{d}')\"` \
+             (AutoModelForCausalLM for a language model), or take a revision of the model that has safetensors",
+            d = dir.display()
+        );
+    }
+    if let Some(gguf) = find(&[".gguf"]) {
+        return format!("holds `{gguf}` but no safetensors: GGUF files are not read here, take the original model");
+    }
+    if let Some(other) = find(&[".safetensors"]) {
+        return format!("holds `{other}`, but neither `{SINGLE_FILE}` nor `{INDEX_FILE}`: the index is missing");
+    }
+    format!("holds neither `{SINGLE_FILE}` nor `{INDEX_FILE}`: not a model folder")
+}
