@@ -1,7 +1,7 @@
 //! The basis ablation: LoRAM with other bases at the same initial magnitude.
 
-use crate::Result;
 use crate::plot::{Line, Panel, figure};
+use crate::result::Result;
 use crate::runs::{Outcome, train};
 use plotters::prelude::SeriesLabelPosition;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Gains of trained weights (the paper's Figure 3): the exact Q\[r\], the logarithm that LoRAM takes for it, and the sketch.
 
-use crate::Result;
 use crate::plot::{Line, Panel, figure};
+use crate::result::Result;
 use loram_io::gain_curves::{Band, GainCurves};
 use loram_io::testing::{minilm_dir, shared_dir, tiny_llama};
 use loram_io::{Checkpoint, ModelConfig};

@@ -4,8 +4,8 @@
 //! The law leaves out what the training of A and that of B have in common, 2·‖B₀ᵀGA₀ᵀ‖² of every gradient G. For
 //! independent entries that is a further 2·r²·ν\[A₀\]·ν\[B₀\] to k₁: nothing for B₀ = 0, a share of 2r/(n+m) for LoRAM.
 
-use crate::Result;
 use crate::plot::{Line, Panel, figure};
+use crate::result::Result;
 use loram_core::growth::{InitMagnitude, sgd};
 use loram_core::magnitude::Update;
 use loram_core::{LayerPlan, SchemeOptions, SchemeSpec, StoredWeight, initialize};

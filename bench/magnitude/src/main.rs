@@ -15,17 +15,16 @@ mod gains;
 mod growth;
 mod network;
 mod plot;
+mod result;
 mod runs;
 mod tracking;
 
 use clap::{Parser, ValueEnum};
+use result::Result;
 use std::path::PathBuf;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Result of an experiment.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Experiment {

@@ -2,8 +2,8 @@
 //! whose weights were moved. Learning rate, scaling and initialisation act through one magnitude: runs that move equally far learn
 //! equally fast.
 
-use crate::Result;
 use crate::plot::{Line, Panel, figure};
+use crate::result::Result;
 use loram_core::equivalence::Optimizer;
 use loram_core::growth::{InitMagnitude, Knob};
 use loram_core::magnitude::{Update, nu};

@@ -1,6 +1,6 @@
 //! Line charts as SVG.
 
-use crate::Result;
+use crate::result::Result;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;

@@ -1,6 +1,6 @@
 //! Short runs of the small Llama on generated data, for comparisons of initialisations.
 
-use crate::Result;
+use crate::result::Result;
 use loram_io::testing::tiny_llama;
 use loram_train::{Event, Observe, TrainConfig, Trainer};
 

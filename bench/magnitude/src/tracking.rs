@@ -1,8 +1,8 @@
 //! Tracking: the sine basis at the magnitude of another scheme, beside that scheme itself. If the gain of spectral initialisations is
 //! their magnitude, the two learn alike.
 
-use crate::Result;
 use crate::plot::{Line, Panel, figure};
+use crate::result::Result;
 use crate::runs::{Outcome, train};
 use plotters::prelude::SeriesLabelPosition;
 use std::path::Path;

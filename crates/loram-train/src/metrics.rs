@@ -1,9 +1,6 @@
 //! Figures of an evaluation.
 
-use crate::objective::{Metric, metric};
-use serde::de::{Error as _, MapAccess, Visitor};
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use crate::objective::Metric;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The figures of an evaluation; those that the objective does not have, or that are not defined, are absent.
@@ -16,7 +13,7 @@ pub struct Metrics {
     /// Examples.
     pub examples: u64,
     /// The other metrics of the objective by name.
-    others: Vec<(String, f64)>,
+    pub(crate) others: Vec<(String, f64)>,
 }
 
 impl Metrics {
@@ -35,12 +32,6 @@ impl Metrics {
         self.others.iter().cloned().chain([("loss".to_string(), self.loss)]).collect()
     }
 
-    /// The loss, and the other metrics in their order, with what is known of each.
-    pub fn described(&self) -> Vec<(Metric, f64)> {
-        let others = self.others.iter().filter_map(|(name, v)| Some((metric(name)?, *v)));
-        std::iter::once((Metric::LOSS, self.loss)).chain(others).collect()
-    }
-
     /// A figure by name, with or without `eval_`.
     pub fn get(&self, name: &str) -> Option<f64> {
         let name = name.strip_prefix("eval_").unwrap_or(name);
@@ -48,57 +39,6 @@ impl Metrics {
             return Some(self.loss);
         }
         self.others.iter().find(|o| o.0 == name).map(|o| o.1)
-    }
-}
-
-/// An object of all figures: the loss, metrics over tokens, the counts, other metrics.
-impl Serialize for Metrics {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let per_token = |name: &str| metric(name).is_some_and(|m| m.per_token);
-        let mut map = serializer.serialize_map(Some(3 + self.others.len()))?;
-        map.serialize_entry("loss", &self.loss)?;
-        for (name, value) in self.others.iter().filter(|o| per_token(&o.0)) {
-            map.serialize_entry(name, value)?;
-        }
-        map.serialize_entry("tokens", &self.tokens)?;
-        map.serialize_entry("examples", &self.examples)?;
-        for (name, value) in self.others.iter().filter(|o| !per_token(&o.0)) {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
-    }
-}
-
-impl<'de> Deserialize<'de> for Metrics {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Metrics, D::Error> {
-        struct Figures;
-        impl<'de> Visitor<'de> for Figures {
-            type Value = Metrics;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object of metrics")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metrics, A::Error> {
-                let (mut loss, mut tokens, mut examples, mut others) = (None, None, None, Vec::new());
-                while let Some(name) = map.next_key::<String>()? {
-                    match name.as_str() {
-                        "loss" => loss = Some(map.next_value()?),
-                        "tokens" => tokens = Some(map.next_value()?),
-                        "examples" => examples = Some(map.next_value()?),
-                        _ => others.extend(map.next_value::<Option<f64>>()?.map(|v| (name, v))),
-                    }
-                }
-                let missing = A::Error::missing_field;
-                Ok(Metrics {
-                    loss: loss.ok_or_else(|| missing("loss"))?,
-                    tokens: tokens.ok_or_else(|| missing("tokens"))?,
-                    examples: examples.ok_or_else(|| missing("examples"))?,
-                    others,
-                })
-            }
-        }
-        deserializer.deserialize_map(Figures)
     }
 }
 
@@ -199,6 +139,7 @@ pub fn mse(x: &[f64], y: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde::Deserialize;
 
     /// Values made by tests/reference.py with sklearn and scipy.
     #[derive(Deserialize)]
@@ -250,33 +191,6 @@ mod tests {
         assert_eq!(spearman(&[1.0], &[1.0]), None);
         assert_eq!(matthews(&[0, 0], &[0, 1]), 0.0);
         assert_eq!(f1(&[0, 0], &[0, 0], 2), 0.0);
-    }
-
-    #[test]
-    fn names_with_and_without_prefix() {
-        let mut m = Metrics::new(1.5, 9, 3);
-        m.set(metric("accuracy").unwrap(), 0.5);
-        m.set(metric("pearson").unwrap(), None);
-        assert_eq!((m.get("eval_accuracy"), m.get("loss"), m.get("pearson")), (Some(0.5), Some(1.5), None));
-        assert_eq!(
-            m.values().into_iter().collect::<Vec<_>>(),
-            [("accuracy".to_string(), 0.5), ("loss".to_string(), 1.5)]
-        );
-    }
-
-    /// The texts are those of the files written so far.
-    #[test]
-    fn files_keep_their_form() {
-        for text in [
-            r#"{"loss":1.5,"perplexity":4.5,"token_accuracy":0.25,"tokens":9,"examples":3}"#,
-            r#"{"loss":1.5,"tokens":9,"examples":3,"accuracy":0.5,"f1":0.0,"matthews_correlation":-0.5}"#,
-        ] {
-            let m: Metrics = serde_json::from_str(text).unwrap();
-            assert_eq!(serde_json::to_string(&m).unwrap(), text);
-        }
-        assert!(
-            serde_json::from_str::<Metrics>(r#"{"loss":1.5,"tokens":9}"#).unwrap_err().to_string().contains("examples")
-        );
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Classification: one of several labels per text, by softmax cross-entropy.
 
-use super::{Column, ColumnType, Evaluation, ExampleScores, Metric, Objective, Trained, no_target, pooled_outputs};
+use super::batches::pooled_outputs;
+use super::column::{Column, ColumnType};
+use super::definition::{Evaluation, ExampleScores, Objective, Trained, no_target};
+use super::metric::Metric;
 use crate::metrics::{Metrics, accuracy, argmax, f1, matthews};
 use crate::{Error, Result};
 use loram_io::ModelConfig;

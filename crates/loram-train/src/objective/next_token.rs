@@ -1,6 +1,9 @@
 //! Next-token prediction: cross-entropy of every token that counts.
 
-use super::{Column, ColumnType, Evaluation, ExampleScores, Metric, Objective, Trained, batch_and_loss};
+use super::batches::batch_and_loss;
+use super::column::{Column, ColumnType};
+use super::definition::{Evaluation, ExampleScores, Objective, Trained};
+use super::metric::Metric;
 use crate::metrics::Metrics;
 use crate::{Error, Result};
 use loram_io::data::{Body, Example};

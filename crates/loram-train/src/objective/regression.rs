@@ -1,6 +1,9 @@
 //! Regression: one number per text, by squared error.
 
-use super::{Column, ColumnType, Evaluation, ExampleScores, Metric, Objective, Trained, no_target, pooled_outputs};
+use super::batches::pooled_outputs;
+use super::column::{Column, ColumnType};
+use super::definition::{Evaluation, ExampleScores, Objective, Trained, no_target};
+use super::metric::Metric;
 use crate::Result;
 use crate::metrics::{Metrics, mse, pearson, spearman};
 use loram_io::config::ProblemType;

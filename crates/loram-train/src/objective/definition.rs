@@ -1,0 +1,223 @@
+//! The interface of an objective, and the figures of single examples that it computes.
+
+use super::column::{Column, ColumnType};
+use super::metric::Metric;
+use crate::metrics::Metrics;
+use crate::{Error, Result};
+use loram_io::ModelConfig;
+use loram_io::config::{CheckpointHead, head_entries};
+use loram_io::data::{Body, Example, Format, Record};
+use loram_nn::{Batch, BatchLoss, HeadKind, Loss, Model};
+use serde_json::{Map, Value};
+use std::fmt::Debug;
+
+/// Facts about a trained model or adapter.
+#[derive(Debug, Clone, Copy)]
+pub struct Trained<'a> {
+    /// Configuration of the model.
+    pub config: &'a ModelConfig,
+    /// The adapter's `task_type`.
+    pub task_type: Option<&'a str>,
+    /// Outputs of the adapter's own head.
+    pub outputs: Option<usize>,
+    /// Labels in the adapter's recipe.
+    pub labels: Option<&'a [String]>,
+}
+
+impl Trained<'_> {
+    /// True when the model or the adapter has a sequence-classification head.
+    pub fn is_pooled(&self) -> bool {
+        self.task_type == Some("SEQ_CLS") || *self.config.head() == CheckpointHead::SequenceClassification
+    }
+
+    /// Number of outputs of the head.
+    pub fn outputs(&self) -> usize {
+        self.outputs.unwrap_or(self.config.labels().len())
+    }
+}
+
+/// Results of an evaluation, of which an objective computes metrics.
+#[derive(Debug)]
+pub struct Evaluation<'a> {
+    /// Sums of the loss.
+    pub loss: BatchLoss,
+    /// Outputs of a pooled head, (examples, outputs) row-major.
+    pub outputs: &'a [f32],
+    /// The examples.
+    pub examples: &'a [Example],
+}
+
+impl Evaluation<'_> {
+    /// Metrics with the mean loss and the tokens of all examples.
+    pub fn metrics(&self) -> Metrics {
+        let mean = if self.loss.counted == 0 { 0.0 } else { self.loss.loss_sum / self.loss.counted as f64 };
+        let tokens = self.examples.iter().map(|e| e.input_ids.len() as u64).sum();
+        Metrics::new(mean, tokens, self.examples.len() as u64)
+    }
+}
+
+/// The objective that a model is trained for.
+pub trait Objective: Debug + Send + Sync {
+    /// Name in configurations (`task`) and in previews.
+    fn name(&self) -> &'static str;
+
+    /// Other names that configurations may use.
+    fn aliases(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// PEFT's `task_type`.
+    fn task_type(&self) -> &'static str;
+
+    /// True for records that this objective learns from.
+    fn takes(&self, body: &Body) -> bool;
+
+    /// The format in which records are read when this objective is asked for and no format is; `None` recognises it.
+    fn format(&self) -> Option<Format> {
+        None
+    }
+
+    /// Names of the classes in training data; empty for objectives without classes.
+    fn labels(&self, _records: &[Record], _config: &ModelConfig, _source: &str) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// The head for these labels.
+    fn head(&self, labels: &[String]) -> HeadKind;
+
+    /// True when a model that is known by this was trained for the objective.
+    fn trained(&self, trained: &Trained<'_>) -> bool;
+
+    /// Labels of a trained model.
+    fn trained_labels(&self, _trained: &Trained<'_>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The loss of a batch of examples with their targets. `model` is there for objectives that compare with the model
+    /// without its adapters ([`Model::without_adapters`]); `batch` are the inputs of the examples.
+    fn loss(&self, model: &mut Model, batch: &Batch, examples: &[&Example]) -> Result<Box<dyn Loss>>;
+
+    /// The metrics of an evaluation.
+    fn metrics(&self) -> &'static [Metric];
+
+    /// Computes the metrics.
+    fn evaluate(&self, found: &Evaluation<'_>) -> Result<Metrics>;
+
+    /// Name of this objective's figures of single examples in `scores.json`.
+    fn scores_kind(&self) -> &'static str;
+
+    /// The columns of these figures.
+    fn score_columns(&self) -> &'static [(&'static str, ColumnType)];
+
+    /// Runs the model and returns figures of each example, from which [`Objective::score`] computes metrics.
+    fn example_scores(&self, model: &mut Model, examples: &[Example], batch_size: usize) -> Result<ExampleScores>;
+
+    /// A metric over chosen examples, which may repeat; `None` where it is not defined or not one of this objective.
+    fn score(&self, scores: &ExampleScores, metric: &str, chosen: &[usize]) -> Option<f64>;
+}
+
+impl PartialEq for dyn Objective {
+    fn eq(&self, other: &dyn Objective) -> bool {
+        self.name() == other.name()
+    }
+}
+
+/// Figures of single examples. In a file: an object with the `kind` and the columns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExampleScores {
+    pub(super) objective: &'static dyn Objective,
+    pub(super) columns: Vec<(&'static str, Column)>,
+}
+
+impl ExampleScores {
+    /// Figures of an objective, in the order of its [`Objective::score_columns`].
+    ///
+    /// # Errors
+    /// A column that is missing, of another type, or of another length than the others.
+    pub fn new(
+        objective: &'static dyn Objective,
+        mut found: Vec<(String, Column)>,
+    ) -> std::result::Result<ExampleScores, String> {
+        let mut columns = Vec::new();
+        for &(name, wanted) in objective.score_columns() {
+            let at = found.iter().position(|c| c.0 == name).ok_or_else(|| format!("no `{name}`"))?;
+            let column = found.swap_remove(at).1.into_type(wanted);
+            columns.push((name, column.ok_or_else(|| format!("`{name}`: expected {wanted:?}").to_lowercase())?));
+        }
+        let mut lengths = columns.iter().filter_map(|(name, c)| Some((name, c.len()?)));
+        if let Some((first, n)) = lengths.next()
+            && let Some((other, m)) = lengths.find(|l| l.1 != n)
+        {
+            return Err(format!("{n} figures in `{first}`, {m} in `{other}`"));
+        }
+        Ok(ExampleScores { objective, columns })
+    }
+
+    /// Figures that an objective computed itself.
+    pub(super) fn of<const N: usize>(objective: &'static dyn Objective, columns: [(&str, Column); N]) -> ExampleScores {
+        let columns = columns.into_iter().map(|(name, column)| (name.to_string(), column)).collect();
+        ExampleScores::new(objective, columns).expect("the columns of the objective, of equal length")
+    }
+
+    fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|c| c.0 == name).map(|c| &c.1)
+    }
+
+    /// A column of numbers; empty when there is none.
+    pub(super) fn reals(&self, name: &str) -> &[f64] {
+        match self.column(name) {
+            Some(Column::Real(v)) => v,
+            _ => &[],
+        }
+    }
+
+    /// A column of whole numbers; empty when there is none.
+    pub(super) fn wholes(&self, name: &str) -> &[u64] {
+        match self.column(name) {
+            Some(Column::Whole(v)) => v,
+            _ => &[],
+        }
+    }
+
+    /// A number for all examples.
+    pub(super) fn single(&self, name: &str) -> u64 {
+        match self.column(name) {
+            Some(Column::Single(n)) => *n,
+            _ => 0,
+        }
+    }
+
+    /// Number of examples.
+    pub fn len(&self) -> usize {
+        self.columns.iter().find_map(|c| c.1.len()).unwrap_or(0)
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A metric over these examples, which may repeat; `None` where it is not finite, not defined, or not one of the
+    /// objective.
+    pub fn metric(&self, name: &str, chosen: &[usize]) -> Option<f64> {
+        self.objective.score(self, name, chosen).filter(|x| x.is_finite())
+    }
+
+    /// A metric over all examples.
+    pub fn overall(&self, name: &str) -> Option<f64> {
+        self.metric(name, &(0..self.len()).collect::<Vec<_>>())
+    }
+}
+
+/// `config.json` entries of a fully fine-tuned model with this head.
+pub fn config_entries(objective: &dyn Objective, config: &ModelConfig, labels: &[String]) -> Map<String, Value> {
+    match objective.head(labels) {
+        HeadKind::LanguageModel => Map::new(),
+        HeadKind::Pooled { .. } => head_entries(config, labels),
+    }
+}
+
+/// The error of an example without a target of the kind that an objective needs.
+pub(super) fn no_target(objective: &dyn Objective) -> Error {
+    Error::Data(format!("task {}: an example has no label of that task", objective.name()))
+}
