@@ -69,7 +69,7 @@ pub fn verify(adapter: &Adapter, base: Option<(&Checkpoint, Option<&ModelConfig>
             }
         }
         (None, Some(_)) => {
-            let detail = format!("{RECIPE_FILE} does not say which weights the start was made from");
+            let detail = format!("{RECIPE_FILE} does not say which weights the adapter was initialised on");
             checks.push(Check { name: "base", outcome: Outcome::Skipped, detail });
         }
         (_, None) => {
@@ -93,7 +93,7 @@ fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> 
         // LoRAM's β says it all, also where its gain tracks a scheme that needs data
         if SchemeSpec::parse(&layer.scheme, &recipe.options)?.info().statistic != Statistic::None {
             let detail =
-                format!("`{}` starts are made from calibration data, which the recipe does not hold", layer.scheme);
+                format!("`{}` initialises from calibration data, which the recipe does not hold", layer.scheme);
             return Ok(Check { name, outcome: Outcome::Skipped, detail });
         }
         if (layer.n, layer.m) != (w.n, w.m) || layer.r > w.r {
@@ -107,7 +107,7 @@ fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> 
             (Some(init), _) => init,
             (None, Some(_)) => reproduce_layer(layer, recipe, adapter.config.use_rslora, base)?,
             (None, None) => {
-                let detail = format!("`{}` starts are made from the base's weights: give --base", layer.scheme);
+                let detail = format!("`{}` initialises from the base's weights: give --base", layer.scheme);
                 return Ok(Check { name, outcome: Outcome::Skipped, detail });
             }
         };
@@ -115,7 +115,7 @@ fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> 
             untrained += 1;
         } else if recipe.form == AdapterForm::Plain && w.r == 2 * layer.r {
             if w.native(&init).is_none() {
-                let detail = format!("layer `{path}`: the recipe's start is not the one that the file holds");
+                let detail = format!("layer `{path}`: the recipe's initialisation is not the one in the file");
                 return Ok(Check { name, outcome: Outcome::Failed, detail });
             }
             equal += 1;

@@ -34,8 +34,8 @@ pub(super) fn render(adapter: &Adapter) -> String {
     s.push('\n');
     if native {
         s.push_str(
-            "**This adapter is in native form and does not fit the base model as it is.** Its factors did not start at \
-             B·A = 0: it belongs to the base with the product of the start subtracted, which `loram` makes again from \
+            "**This adapter is in native form and does not fit the base model as it is.** Its factors were not initialised with \
+             B·A = 0: it belongs to the base with the initial product subtracted, which `loram` recomputes from \
              `loram.json`. PEFT refuses to load it (its `init_lora_weights` is none that PEFT knows); programs that do not \
              look at that field would compute wrong results. For all of them make a plain adapter of it first, with \
              `loram convert`.\n",

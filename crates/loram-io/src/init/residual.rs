@@ -1,7 +1,7 @@
-//! The residual checkpoint of a start: `W − s·B₀·A₀` in place of every target, all else copied. With it, the factors are a
-//! plain adapter that any trainer can go on with.
+//! The residual checkpoint of an initialisation: `W − s·B₀·A₀` for every target, everything else copied. With it, the factors are a
+//! plain adapter that any trainer can train further.
 //!
-//! The product is computed in f32 from the factors as they are stored and taken off in f32; the result is rounded once
+//! The product is computed in f32 from the stored factors and subtracted in f32; the result is rounded once
 //! (2507.06558's order, with the smaller error). In 16-bit types that moves the model by 2e-3 of ‖W‖ at r = 16, and by ten
 //! times as much at r = 128 with rsLoRA, where the product is large: then write it in F32, or keep the native form.
 
@@ -31,7 +31,7 @@ pub struct Residual<'a> {
 pub fn write_residual(ckpt: &Checkpoint, cfg: Option<&ModelConfig>, dir: &Path, how: Residual<'_>) -> Result<()> {
     let mut adapter = Adapter::read(dir)?;
     if adapter.form() != AdapterForm::Native {
-        let what = "this start leaves the base model as it is: there is no residual to write";
+        let what = "this initialisation does not change the base model: there is no residual to write";
         return Err(Error::Usage(what.into()));
     }
     let names = TensorNames::of(ckpt, cfg)?;
