@@ -5,7 +5,9 @@
 
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
-use loram_core::{Error, Factors, LayerInput, LayerPlan, LayerRecipe, SchemeOptions, SchemeSpec, Initialization, StoredWeight, growth};
+use loram_core::{
+    Error, Factors, Initialization, LayerInput, LayerPlan, LayerRecipe, SchemeOptions, SchemeSpec, StoredWeight, growth,
+};
 use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -85,25 +87,25 @@ impl Scheme {
         serde_json::to_string(self.spec.options()).map_err(|e| PyValueError::new_err(e.to_string()))
     }
 
-/// True when the base becomes W − s·B₀A₀.
+    /// True when the base becomes W − s·B₀A₀.
     #[getter]
     fn changes_base(&self) -> bool {
         self.spec.info().changes_base
     }
 
-/// True when only the sums Σx and Σx² of a weight are read.
+    /// True when only the sums Σx and Σx² of a weight are read.
     #[getter]
     fn sums_suffice(&self) -> bool {
         self.spec.sums_suffice()
     }
 
-/// The statistic of calibration data that is needed, in a few words; None when no data are needed.
+    /// The statistic of calibration data that is needed, in a few words; None when no data are needed.
     #[getter]
     fn calibrated_by(&self) -> Option<&'static str> {
         self.spec.statistic().describe()
     }
 
-/// Initialises a layer from its weight.
+    /// Initialises a layer from its weight.
     #[pyo3(signature = (path, weight, r, lora_alpha, scaling, seed))]
     fn start<'py>(
         &self,
@@ -123,7 +125,7 @@ impl Scheme {
         as_dict(py, start)
     }
 
-/// Initialises a layer from Σx and Σx² of its weight.
+    /// Initialises a layer from Σx and Σx² of its weight.
     #[pyo3(signature = (path, sums, n, m, r, lora_alpha, scaling, seed))]
     fn start_from_sums<'py>(
         &self,
