@@ -13,7 +13,6 @@ pub struct TextTokenizer {
     dir: PathBuf,
     bos: Option<u32>,
     eos: Option<u32>,
-    pad: Option<u32>,
     special: Map<String, Value>,
     chat_template: Option<String>,
     max_length: Option<usize>,
@@ -63,11 +62,10 @@ impl TextTokenizer {
             let first = |v: &Value| v.as_u64().or_else(|| v.as_array()?.first()?.as_u64());
             named.or_else(|| config.get(&format!("{key}_id")).and_then(first).map(|i| i as u32))
         };
-        let (bos, eos, pad) = (id("bos_token"), id("eos_token"), id("pad_token"));
+        let (bos, eos) = (id("bos_token"), id("eos_token"));
         Ok(TextTokenizer {
             bos,
             eos,
-            pad,
             chat_template: chat_template(dir, &settings)?,
             // transformers writes 1e30 for "no limit"
             max_length: settings
@@ -94,11 +92,6 @@ impl TextTokenizer {
     /// End of a text.
     pub fn eos_id(&self) -> Option<u32> {
         self.eos
-    }
-
-    /// Padding.
-    pub fn pad_id(&self) -> Option<u32> {
-        self.pad
     }
 
     /// The text of a special token, e.g. `eos_token`.
