@@ -1,4 +1,4 @@
-//! Starts of whole checkpoints: written as they are made, the same for any number of threads, made again from recipes.
+//! Initialisation of whole checkpoints: written as computed, the same for any number of threads, reproduced from recipes.
 
 use loram_core::{LoraConfig, SchemeOptions, SchemeSpec, TargetModules, from_recipe};
 use loram_io::adapter::*;

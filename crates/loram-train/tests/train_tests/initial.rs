@@ -29,7 +29,7 @@ fn schemes() -> Vec<SchemeSpec> {
     out
 }
 
-/// `init` on the checkpoint, a run's own initialisation, and a run that goes on from the folder of `init`.
+/// `init` on the checkpoint, a run's own initialisation, and a run that trains the folder of `init`.
 fn check(dir: &Path, label: &str) {
     let (ckpt, config) = (Checkpoint::open(dir).unwrap(), ModelConfig::load(dir).unwrap());
     let model = || Model::load(&ckpt, &config, &LoadOptions::new(HeadKind::LanguageModel)).unwrap();
