@@ -24,8 +24,8 @@ const FUEL_PER_BYTE: u64 = 2_000;
 const OUTPUT: usize = 4 << 20;
 const OUTPUT_PER_BYTE: usize = 64;
 
-/// Characters that a marked template writes around the assistant's text. Unicode reserves them for internal use, so that
-/// they are in no text.
+/// Characters that a marked template writes around the assistant's text. Unicode reserves them for internal use; a chat
+/// that holds them is refused.
 pub(super) const MARK_BEGIN: char = '\u{fdd0}';
 pub(super) const MARK_END: char = '\u{fdd1}';
 
@@ -111,6 +111,15 @@ impl ChatTemplate {
         prompt: bool,
     ) -> Result<String> {
         let messages: Vec<Message> = messages.iter().map(Message::joined).collect::<Result<_>>()?;
+        let reserved = |v: &Value| v.to_string().contains([MARK_BEGIN, MARK_END]);
+        if messages.iter().any(|m| reserved(&m.content) || m.rest.values().any(reserved))
+            || context.values().any(reserved)
+        {
+            // they would move the loss mask
+            let what =
+                "a message holds U+FDD0 or U+FDD1, which Unicode reserves for programs: remove them from the data";
+            return Err(Error::Usage(what.into()));
+        }
         let size = |v: &Value| v.to_string().len();
         let bytes = messages.iter().map(|m| size(&m.content) + m.rest.values().map(size).sum::<usize>()).sum::<usize>()
             + context.values().map(size).sum::<usize>();

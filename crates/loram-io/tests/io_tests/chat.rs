@@ -184,6 +184,16 @@ fn a_prompt_of_turns_does_not_count() {
 }
 
 #[test]
+fn a_message_cannot_move_the_mask() {
+    let source = CHATML.replace("{% for", "{% generation %}{% endgeneration %}{% for");
+    let list = [Message::new("user", "a\u{fdd0}b\u{fdd1}"), Message::new("assistant", "c")];
+    for source in [&source, CHATML] {
+        let e = masked(&compiled(source), &list).unwrap_err();
+        assert!(e.contains("U+FDD0"), "{e}");
+    }
+}
+
+#[test]
 fn text_parts_are_joined() {
     let chat = json!([
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
