@@ -105,16 +105,16 @@ pub fn eval_batches(lengths: &[usize], max_examples: usize, max_tokens: usize) -
     out
 }
 
-/// The inputs of examples, one after another.
+/// The sequences of examples, one after another.
 pub fn batch<'a>(examples: impl IntoIterator<Item = &'a Example>) -> Batch {
     let mut b = Batch::default();
     let mut types = false;
-    for e in examples {
-        b.lengths.push(e.input_ids.len());
-        b.tokens.extend_from_slice(&e.input_ids);
-        types |= !e.token_type_ids.is_empty();
-        let missing = e.input_ids.len() - e.token_type_ids.len();
-        b.token_types.extend(e.token_type_ids.iter().copied().chain(std::iter::repeat_n(0, missing)));
+    for s in examples.into_iter().flat_map(|e| &e.sequences) {
+        b.lengths.push(s.input_ids.len());
+        b.tokens.extend_from_slice(&s.input_ids);
+        types |= !s.token_type_ids.is_empty();
+        let missing = s.input_ids.len() - s.token_type_ids.len();
+        b.token_types.extend(s.token_type_ids.iter().copied().chain(std::iter::repeat_n(0, missing)));
     }
     if !types {
         b.token_types.clear();
@@ -125,6 +125,7 @@ pub fn batch<'a>(examples: impl IntoIterator<Item = &'a Example>) -> Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use loram_io::data::Sequence;
 
     #[test]
     fn every_epoch_is_a_permutation_of_its_own() {
@@ -175,14 +176,17 @@ mod tests {
 
     #[test]
     fn sequences_follow_one_another() {
-        let one = |ids: &[u32], types: &[u32]| Example {
+        let sequence = |ids: &[u32], types: &[u32]| Sequence {
             input_ids: ids.to_vec(),
             token_type_ids: types.to_vec(),
-            ..Example::default()
+            ..Sequence::default()
         };
+        let one = |ids: &[u32], types: &[u32]| Example::of(sequence(ids, types));
         let b = batch(&[one(&[5, 6, 7], &[]), one(&[8, 9], &[])]);
         assert_eq!((&b.tokens[..], &b.lengths[..]), (&[5, 6, 7, 8, 9][..], &[3, 2][..]));
         assert!(b.token_types.is_empty() && b.check().is_ok());
+        let pair = Example { sequences: vec![sequence(&[5, 6, 7], &[]), sequence(&[8, 9], &[])], target: None };
+        assert_eq!(batch(&[pair]).lengths, b.lengths);
         let b = batch(&[one(&[1, 2, 3], &[0, 1, 1]), one(&[1, 2, 3], &[])]);
         assert_eq!(b.token_types, [0, 1, 1, 0, 0, 0]);
         assert!(b.check().is_ok());

@@ -89,9 +89,11 @@ pub struct Window {
 pub(crate) fn data_checksum(examples: &[Example]) -> String {
     let mut hash = Sha256::new();
     for e in examples {
-        hash.update((e.input_ids.len() as u64).to_le_bytes());
-        e.input_ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
-        hash.update(e.loss_mask.iter().map(|&m| u8::from(m)).collect::<Vec<_>>());
+        for s in &e.sequences {
+            hash.update((s.input_ids.len() as u64).to_le_bytes());
+            s.input_ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
+            hash.update(s.loss_mask.iter().map(|&m| u8::from(m)).collect::<Vec<_>>());
+        }
         hash.update(format!("{:?}", e.target));
     }
     hash.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect()

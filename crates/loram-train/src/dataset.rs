@@ -3,10 +3,10 @@
 use crate::base::{Base, stage};
 use crate::batching::permutation;
 use crate::config::TrainConfig;
-use crate::objective::{Objective, of_records};
+use crate::objective::{Objective, objectives, of_records};
 use crate::observer::{Observer, Stage};
 use crate::{Error, Result};
-use loram_io::data::{Body, DataSpec, Example, Format, Labels, PrepareReport, Preparer, load_records};
+use loram_io::data::{DataFormat, DataSpec, Example, Labels, PrepareReport, Preparer, Record, load_records};
 use loram_nn::HeadKind;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -19,8 +19,8 @@ pub const DEFAULT_MAX_LENGTH: usize = 1024;
 pub struct DataOptions {
     /// Files or generated sources.
     pub paths: Vec<String>,
-    /// Format by name; `None`: recognised.
-    pub format: Option<String>,
+    /// Format; `None`: recognised.
+    pub format: Option<&'static dyn DataFormat>,
     /// Name that is expected → name in the data.
     pub columns: BTreeMap<String, String>,
     /// Column of plain texts.
@@ -44,7 +44,7 @@ impl DataOptions {
     pub fn training(c: &TrainConfig) -> DataOptions {
         DataOptions {
             paths: c.train_data.clone(),
-            format: c.dataset_format.clone(),
+            format: c.dataset_format,
             columns: c.columns.clone(),
             text_field: c.dataset_text_field.clone(),
             max_samples: c.max_samples,
@@ -106,23 +106,14 @@ pub fn read_dataset(
     let source = options.paths.join(", ");
     stage(observer, Stage::Data, 0, 0, &source);
     let wanted = known.map(|k| k.0).or(options.task);
-    let format = match options.format.as_deref() {
-        Some(name) => Some(Format::parse(name)?),
-        None => wanted.and_then(|o| o.format()),
-    };
     let records = load_records(&DataSpec {
         paths: options.paths.clone(),
-        format,
+        format: options.format.or_else(|| wanted.and_then(|o| o.format())),
         columns: options.columns.clone(),
         text_field: options.text_field.clone(),
         max_samples: options.max_samples,
     })?;
-    let found = of_records(&records);
-    let objective = wanted.unwrap_or(found);
-    if objective != found {
-        let (found, wanted) = (found.name(), objective.name());
-        return Err(Error::Data(format!("{source}: the records are for {found}, the task is {wanted}")));
-    }
+    let objective = objective_for(&records, wanted)?;
     let labels = match known {
         Some((_, labels)) => labels.to_vec(),
         None => objective.labels(&records, &base.config, &source)?,
@@ -143,8 +134,16 @@ pub fn read_dataset(
     preparer.labels = Labels { names: labels.clone() };
     let (examples, report) = preparer.prepare_all(&records)?;
     stage(observer, Stage::Data, records.len() as u64, records.len() as u64, &source);
-    let chat = records.iter().any(|r| matches!(r.body, Body::Messages(_)));
+    let chat = records.iter().any(Record::is_chat);
     Ok(Dataset { examples, report, objective, labels, max_length, chat, preparer })
+}
+
+/// The objective of these records: the one that is wanted, else the one that they are for. It must take each of them.
+fn objective_for(records: &[Record], wanted: Option<&'static dyn Objective>) -> Result<&'static dyn Objective> {
+    let objective = wanted.or_else(|| of_records(records)).unwrap_or(objectives()[0]);
+    let Some(other) = records.iter().find(|r| !objective.takes(r)) else { return Ok(objective) };
+    let found = of_records(std::slice::from_ref(other)).map_or("no known task", |o| o.name());
+    Err(Error::Data(format!("{}: the record is for {found}, the task is {}", other.at, objective.name())))
 }
 
 /// The examples on which a data-driven initialisation runs the model: `calibration_samples` of them, chosen by the seed.

@@ -36,7 +36,7 @@ pub fn evaluate(
     if examples.is_empty() {
         return Err(Error::Data("the evaluation data hold no example".into()));
     }
-    let lengths: Vec<usize> = examples.iter().map(|e| e.input_ids.len()).collect();
+    let lengths: Vec<usize> = examples.iter().map(Example::tokens).collect();
     let mut loss = BatchLoss::default();
     let mut outputs: Vec<f32> = Vec::new();
     for range in eval_batches(&lengths, options.batch_size, options.max_tokens) {

@@ -131,7 +131,14 @@ fn preview_text(p: &Preview) -> String {
 }
 
 fn example(spans: &[PreviewSpan], head: bool) -> String {
-    spans.iter().map(|s| if s.counted && !head { format!("⟦{}⟧", s.text) } else { s.text.clone() }).collect()
+    let mut text = String::new();
+    for (i, s) in spans.iter().enumerate() {
+        if i > 0 && s.sequence != spans[i - 1].sequence {
+            text += "\n";
+        }
+        text += &if s.counted && !head { format!("⟦{}⟧", s.text) } else { s.text.clone() };
+    }
+    text
 }
 
 fn summary_text(s: &Summary) -> String {

@@ -1,10 +1,21 @@
 //! Training data: records in common formats, and tokenised examples.
+//!
+//! [`read`](load_records) takes raw records out of files, a [`DataFormat`] makes [`Record`]s of their fields, and a
+//! [`Preparer`] makes [`Example`]s of records. To add a format, see [`mod@formats`].
 
 pub mod demo;
+mod example;
+mod fields;
 mod format;
+pub mod formats;
 mod prepare;
 mod read;
+mod record;
 
-pub use format::{Body, Format, Label, Labels, Record};
-pub use prepare::{Example, PrepareReport, Preparer, Span, Target};
+pub use example::{Example, Sequence, Target};
+pub use fields::Fields;
+pub use format::DataFormat;
+pub use formats::{find_format, formats};
+pub use prepare::{PrepareReport, Preparer, Span};
 pub use read::{DOCUMENT_END, DataSpec, RawRecord, load_records, raw_records};
+pub use record::{Label, Labels, Record, Text};

@@ -1,58 +1,14 @@
 //! Records as tokens, with a mark on every token that the loss counts.
 
-use super::format::{Body, Label, Labels, Record};
+use super::example::{Example, Sequence, Target};
+use super::record::{Label, Labels, Record, Text};
 use crate::chat::{self, ChatTemplate};
 use crate::tokenizer::{Encoded, TextTokenizer};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
-/// The target of a text for a head.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Target {
-    /// Id of a class.
-    Class(usize),
-    /// A number.
-    Value(f32),
-}
-
-/// A text ready for a model.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Example {
-    /// Tokens.
-    pub input_ids: Vec<u32>,
-    /// True for each token that the loss counts. Empty for heads.
-    pub loss_mask: Vec<bool>,
-    /// Segment per token; empty when there is one.
-    pub token_type_ids: Vec<u32>,
-    /// The target of a head.
-    pub target: Option<Target>,
-    /// True when the text was truncated.
-    pub truncated: bool,
-}
-
-impl Example {
-    /// Per token the id of the next one where that counts, else −100.
-    pub fn labels(&self) -> Vec<i64> {
-        let next = |i: usize| match self.loss_mask.get(i + 1) {
-            Some(true) => i64::from(self.input_ids[i + 1]),
-            _ => -100,
-        };
-        (0..self.input_ids.len()).map(next).collect()
-    }
-
-    /// Number of tokens that the loss counts: the first has nothing before it.
-    pub fn counted(&self) -> usize {
-        self.loss_mask.iter().skip(1).filter(|&&c| c).count()
-    }
-
-    /// Number of units that the loss of the example is a sum over: itself when it has a target, else its counted tokens.
-    pub fn units(&self) -> usize {
-        if self.target.is_some() { 1 } else { self.counted() }
-    }
-}
-
-/// A piece of a rendered example.
+/// A piece of a rendered sequence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Span {
     /// Text.
@@ -74,7 +30,7 @@ pub struct PrepareReport {
     pub truncated: usize,
     /// Examples left out because nothing in them counts.
     pub dropped: usize,
-    /// Longest example in tokens.
+    /// Longest sequence in tokens.
     pub longest: usize,
 }
 
@@ -86,7 +42,7 @@ pub struct Preparer {
     chat_template: Option<String>,
     /// Variables of the chat template for all records, e.g. `enable_thinking`.
     pub chat_template_kwargs: Map<String, Value>,
-    /// Longest example in tokens; longer ones lose their end.
+    /// Longest sequence in tokens; longer ones lose their end.
     pub max_length: usize,
     /// Make only the first so many examples of all records: a document of a text file alone makes many.
     pub max_examples: Option<usize>,
@@ -135,15 +91,15 @@ impl Preparer {
             if self.max_examples.is_some_and(|n| out.len() >= n) {
                 break;
             }
-            if e.units() == 0 {
+            if e.lacks_counted() {
                 report.dropped += 1;
                 continue;
             }
             report.examples += 1;
-            report.tokens += e.input_ids.len();
+            report.tokens += e.tokens();
             report.counted += e.units();
-            report.truncated += usize::from(e.truncated);
-            report.longest = report.longest.max(e.input_ids.len());
+            report.truncated += usize::from(e.truncated());
+            report.longest = e.sequences.iter().map(|s| s.input_ids.len()).fold(report.longest, usize::max);
             out.push(e);
         }
         if out.is_empty() {
@@ -158,23 +114,41 @@ impl Preparer {
         Ok((out, report))
     }
 
-    /// The examples of a record: one, or for a stream as many as it takes.
+    /// The examples of a record: one, or for a document as many as it takes.
     pub fn prepare(&self, record: &Record) -> Result<Vec<Example>> {
+        let mut sequences = Vec::new();
+        for text in &record.texts {
+            sequences.extend(self.sequences(text, &record.at)?);
+        }
+        let target = match &record.label {
+            None => None,
+            Some(Label::Value(v)) => Some(Target::Value(*v)),
+            Some(other) => Some(Target::Class(self.labels.id(other, &record.at)?)),
+        };
+        Ok(match record.texts.len() {
+            1 => sequences.into_iter().map(|s| Example { target, ..Example::of(s) }).collect(),
+            _ => vec![Example { sequences, target }],
+        })
+    }
+
+    /// A text as tokens: one sequence, or for a document as many as it takes.
+    fn sequences(&self, text: &Text, at: &str) -> Result<Vec<Sequence>> {
         let t = &self.tokenizer;
-        match &record.body {
-            Body::Text(text) => {
+        let named = |e: Error| Error::Data { at: at.to_string(), what: e.to_string() };
+        match text {
+            Text::Plain(text) => {
                 let mut ids = t.encode(text, true)?.ids;
                 self.end(&mut ids);
                 let mask = vec![true; ids.len()];
                 Ok(vec![self.cut(ids, mask)])
             }
-            Body::Stream(text) => {
+            Text::Document(text) => {
                 let mut ids = t.encode(text, true)?.ids;
                 self.end(&mut ids);
                 let pieces = ids.chunks(self.max_length.max(2));
                 Ok(pieces.map(|p| self.cut(p.to_vec(), vec![true; p.len()])).collect())
             }
-            Body::PromptCompletion { prompt, completion } => {
+            Text::PromptCompletion { prompt, completion } => {
                 let e = t.encode(&format!("{prompt}{completion}"), true)?;
                 // a token across the border says something of the completion
                 let counts = |o: &(usize, usize)| !self.completion_only || o.1 > prompt.len();
@@ -188,38 +162,28 @@ impl Preparer {
                 mask.resize(ids.len(), true);
                 Ok(vec![self.cut(ids, mask)])
             }
-            Body::Messages(chat) => {
-                let template = self.template().map_err(|e| at(record, e))?;
-                let (text, spans) = template.spans(chat).map_err(|e| at(record, e))?;
+            Text::Chat(chat) => {
+                let template = self.template().map_err(named)?;
+                let (text, spans) = template.spans(chat).map_err(named)?;
                 if spans.is_empty() && self.completion_only {
                     let what = format!(
                         "no text of the role `assistant`, so there is nothing to learn; the roles are {}",
                         chat::roles(&chat.messages)
                     );
-                    return Err(Error::Data { at: record.at.clone(), what });
+                    return Err(Error::Data { at: at.to_string(), what });
                 }
                 let Encoded { ids, offsets, .. } = t.encode(&text, false)?;
                 let within = |o: &(usize, usize)| spans.iter().any(|s| o.0 < s.end && o.1 > s.start);
                 let mask = offsets.iter().map(|o| !self.completion_only || within(o)).collect();
                 Ok(vec![self.cut(ids, mask)])
             }
-            Body::Labelled { text, pair, label } => {
+            Text::Input { text, pair } => {
                 let (e, truncated) = t.encode_cut(text, pair.as_deref(), self.max_length)?;
                 if e.ids.is_empty() {
-                    return Err(Error::Data { at: record.at.clone(), what: "the text is empty".into() });
+                    return Err(Error::Data { at: at.to_string(), what: "the text is empty".into() });
                 }
-                let target = match label {
-                    Label::Value(v) => Target::Value(*v),
-                    other => Target::Class(self.labels.id(other, &record.at)?),
-                };
                 let token_type_ids = if e.type_ids.iter().any(|&t| t != 0) { e.type_ids } else { Vec::new() };
-                Ok(vec![Example {
-                    input_ids: e.ids,
-                    token_type_ids,
-                    target: Some(target),
-                    truncated,
-                    ..Default::default()
-                }])
+                Ok(vec![Sequence { input_ids: e.ids, token_type_ids, truncated, ..Default::default() }])
             }
         }
     }
@@ -230,17 +194,17 @@ impl Preparer {
         }
     }
 
-    fn cut(&self, mut ids: Vec<u32>, mut mask: Vec<bool>) -> Example {
+    fn cut(&self, mut ids: Vec<u32>, mut mask: Vec<bool>) -> Sequence {
         let truncated = ids.len() > self.max_length;
         ids.truncate(self.max_length);
         mask.truncate(self.max_length);
-        Example { input_ids: ids, loss_mask: mask, truncated, ..Default::default() }
+        Sequence { input_ids: ids, loss_mask: mask, truncated, ..Default::default() }
     }
 
-    /// The example as text, cut where the loss starts and stops counting.
-    pub fn render(&self, example: &Example) -> Result<Vec<Span>> {
-        let counted = |i: usize| example.loss_mask.get(i).copied().unwrap_or(false);
-        let ids = &example.input_ids;
+    /// A sequence as text, cut where the loss starts and stops counting.
+    pub fn render(&self, sequence: &Sequence) -> Result<Vec<Span>> {
+        let counted = |i: usize| sequence.loss_mask.get(i).copied().unwrap_or(false);
+        let ids = &sequence.input_ids;
         let mut spans = Vec::new();
         let mut start = 0;
         while start < ids.len() {
@@ -250,8 +214,4 @@ impl Preparer {
         }
         Ok(spans)
     }
-}
-
-fn at(record: &Record, e: Error) -> Error {
-    Error::Data { at: record.at.clone(), what: e.to_string() }
 }

@@ -1,10 +1,12 @@
 //! Records out of files.
 
 use super::demo;
-use super::format::{Body, Format, Label, Record};
-use crate::chat::{Chat, Message};
+use super::fields::{Fields, names};
+use super::format::DataFormat;
+use super::formats::{all_columns, recognised};
+use super::record::{Record, Text};
 use crate::{Error, Result};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
@@ -17,8 +19,8 @@ pub const DOCUMENT_END: &str = "<|endoftext|>";
 pub struct DataSpec {
     /// Files (`.jsonl`, `.json`, either with `.gz`, `.txt`) or generated sources (`demo:…`).
     pub paths: Vec<String>,
-    /// Shape of the records; recognised from their fields when absent.
-    pub format: Option<Format>,
+    /// Format of the records; recognised from their fields when absent.
+    pub format: Option<&'static dyn DataFormat>,
     /// Field that the format has → field that the file has.
     pub columns: BTreeMap<String, String>,
     /// Field of the text, for plain text (`dataset_text_field`).
@@ -31,13 +33,12 @@ pub struct DataSpec {
 /// empty set.
 pub fn load_records(spec: &DataSpec) -> Result<Vec<Record>> {
     let mut records = Vec::new();
-    let mut format: Option<(Format, String)> = spec.format.map(|f| (f, String::new()));
+    let mut format: Option<(&'static dyn DataFormat, String)> = spec.format.map(|f| (f, String::new()));
     for path in &spec.paths {
         if path.starts_with(demo::PREFIX) {
             let pairs = demo::generate(path)?;
-            records.extend(pairs.into_iter().enumerate().map(|(i, (prompt, completion))| Record {
-                at: format!("{path}:{}", i + 1),
-                body: Body::PromptCompletion { prompt, completion },
+            records.extend(pairs.into_iter().enumerate().map(|(i, (prompt, completion))| {
+                Record::new(format!("{path}:{}", i + 1), Text::PromptCompletion { prompt, completion })
             }));
             continue;
         }
@@ -46,7 +47,7 @@ pub fn load_records(spec: &DataSpec) -> Result<Vec<Record>> {
                 break;
             }
             records.push(match raw {
-                RawRecord::Document(text) => Record { at, body: Body::Stream(text) },
+                RawRecord::Document(text) => Record::new(at, Text::Document(text)),
                 RawRecord::Object(value) => record(spec, at, value, &mut format)?,
             });
         }
@@ -133,7 +134,12 @@ fn objects(path: &str, text: &str) -> Result<Vec<(String, Value)>> {
         .collect()
 }
 
-fn record(spec: &DataSpec, at: String, value: Value, format: &mut Option<(Format, String)>) -> Result<Record> {
+fn record(
+    spec: &DataSpec,
+    at: String,
+    value: Value,
+    format: &mut Option<(&'static dyn DataFormat, String)>,
+) -> Result<Record> {
     let bad = |what: String| Err(Error::Data { at: at.clone(), what });
     let Value::Object(mut fields) = value else {
         return bad("expected a JSON object".into());
@@ -147,194 +153,25 @@ fn record(spec: &DataSpec, at: String, value: Value, format: &mut Option<(Format
             }
         }
     }
-    let found = Format::of(&fields);
+    let found = recognised(&fields);
     let (wanted, first) = match (&*format, found) {
         (Some(f), _) => f.clone(),
         (None, Some(f)) => (f, at.clone()),
         (None, None) => {
             return bad(format!(
-                "no known format in the fields {}; expected text, prompt + completion, messages, instruction + output, or \
-                 text + label (columns can be renamed)",
-                names(&fields)
+                "no known format in the fields {}; expected {} (columns can be renamed)",
+                names(&fields),
+                all_columns()
             ));
         }
     };
-    let compatible = match (wanted, found) {
-        // whole numbers among others: 4 beside 3.5
-        (Format::Regression, Some(Format::Classification)) | (Format::Classification, Some(Format::Regression)) => true,
-        _ if spec.format.is_some() => true,
-        (w, f) => f == Some(w),
-    };
-    if !compatible {
+    let fits = found.is_some_and(|f| f == wanted || wanted.includes().contains(&f.name()));
+    if !fits && spec.format.is_none() {
         let found = found.map_or(format!("the fields {}", names(&fields)), |f| format!("format {}", f.name()));
         return bad(format!("mixed formats: {found} here, {} at {first}", wanted.name()));
     }
     if format.is_none() {
         *format = Some((wanted, first));
     }
-    Ok(Record { body: body(wanted, &fields, &at)?, at })
-}
-
-fn names(fields: &Map<String, Value>) -> String {
-    fields.keys().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")
-}
-
-fn body(format: Format, fields: &Map<String, Value>, at: &str) -> Result<Body> {
-    let error = |what: String| Error::Data { at: at.to_string(), what };
-    let missing = |key: &str| {
-        error(format!(
-            "format {} needs {}: no field `{key}`, there are {}",
-            format.name(),
-            format.fields(),
-            names(fields)
-        ))
-    };
-    let string = |key: &str| match fields.get(key) {
-        Some(Value::String(s)) => Ok(s.clone()),
-        Some(other) => Err(error(format!("field `{key}`: expected a text, found {}", kind(other)))),
-        None => Err(missing(key)),
-    };
-    let optional = |key: &str| match fields.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(_) => string(key).map(Some),
-    };
-    Ok(match format {
-        Format::Text => Body::Text(string("text")?),
-        Format::PromptCompletion => match (fields.get("prompt"), fields.get("completion")) {
-            (Some(p @ Value::Array(_)), Some(c @ Value::Array(_))) => {
-                let mut all = messages(p, "prompt", at)?;
-                let counted_from = all.len();
-                all.extend(messages(c, "completion", at)?);
-                Body::Messages(Chat { messages: all, context: context(fields, at)?, counted_from })
-            }
-            _ => Body::PromptCompletion { prompt: string("prompt")?, completion: string("completion")? },
-        },
-        Format::Messages => match (fields.get("messages"), fields.get("conversations")) {
-            (None, None) => return Err(missing("messages")),
-            (m, n) => {
-                let (list, key) = m.map(|m| (m, "messages")).or(n.map(|n| (n, "conversations"))).expect("one of both");
-                let chat = Chat::new(messages(list, key, at)?);
-                Body::Messages(Chat { context: context(fields, at)?, ..chat })
-            }
-        },
-        Format::Alpaca => {
-            let (instruction, output) = (string("instruction")?, string("output")?);
-            let input = optional("input")?.filter(|s| !s.trim().is_empty());
-            let below = "Below is an instruction that describes a task";
-            let prompt = match input {
-                Some(i) => format!(
-                    "{below}, paired with an input that provides further context. Write a response that appropriately \
-                     completes the request.\n\n### Instruction:\n{instruction}\n\n### Input:\n{i}\n\n### Response:\n"
-                ),
-                None => format!(
-                    "{below}. Write a response that appropriately completes the request.\n\n### \
-                     Instruction:\n{instruction}\n\n### Response:\n"
-                ),
-            };
-            Body::PromptCompletion { prompt, completion: output }
-        }
-        Format::Classification | Format::Regression => {
-            let label = match (fields.get("label"), format) {
-                (Some(Value::Number(n)), Format::Regression) => match n.as_f64().filter(|x| x.is_finite()) {
-                    Some(x) => Label::Value(x as f32),
-                    None => return Err(error(format!("field `label`: {n}is not a finite number"))),
-                },
-                (Some(Value::Number(n)), _) => {
-                    match n.as_u64().or(n.as_f64().filter(|x| x.fract() == 0.0 && *x >= 0.0).map(|x| x as u64)) {
-                        Some(i) => Label::Id(i),
-                        None => {
-                            let what = "expected a name or a whole number (`task: regression` learns other numbers)";
-                            return Err(error(format!("field `label`: {what}, found {n}")));
-                        }
-                    }
-                }
-                (Some(Value::String(s)), Format::Classification) => Label::Name(s.clone()),
-                (Some(Value::Bool(b)), Format::Classification) => Label::Name(b.to_string()),
-                (Some(other), Format::Regression) => {
-                    return Err(error(format!(
-                        "field `label`: expected a number to be predicted, found {}",
-                        kind(other)
-                    )));
-                }
-                (Some(other), _) => {
-                    let what = "expected a name or a whole number";
-                    return Err(error(format!("field `label`: {what}, found {}", kind(other))));
-                }
-                (None, _) => return Err(missing("label")),
-            };
-            Body::Labelled { text: string("text")?, pair: optional("text_pair")?, label }
-        }
-    })
-}
-
-fn kind(v: &Value) -> &'static str {
-    match v {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// Variables that a record gives to the chat template, in the columns of TRL: `tools` and `documents`, lists or JSON texts of
-/// lists, and the entries of `chat_template_kwargs`.
-fn context(fields: &Map<String, Value>, at: &str) -> Result<Map<String, Value>> {
-    let mut out = Map::new();
-    for key in ["tools", "documents"] {
-        let Some(value) = fields.get(key).filter(|v| !v.is_null()) else { continue };
-        let parsed = match value {
-            Value::String(text) => serde_json::from_str(text).unwrap_or(Value::Null),
-            other => other.clone(),
-        };
-        if !parsed.is_array() {
-            let what = format!("field `{key}`: expected a list or its JSON text, found {}", kind(value));
-            return Err(Error::Data { at: at.to_string(), what });
-        }
-        out.insert(key.into(), parsed);
-    }
-    match fields.get("chat_template_kwargs") {
-        None | Some(Value::Null) => {}
-        Some(Value::Object(map)) => out.extend(map.iter().map(|(k, v)| (k.clone(), v.clone()))),
-        Some(other) => {
-            let what = format!("field `chat_template_kwargs`: expected an object, found {}", kind(other));
-            return Err(Error::Data { at: at.to_string(), what });
-        }
-    }
-    Ok(out)
-}
-
-/// A list of turns, as OpenAI (`role`, `content`) or ShareGPT (`from`, `value`) writes them.
-fn messages(v: &Value, key: &str, at: &str) -> Result<Vec<Message>> {
-    let bad = |what: String| Error::Data { at: at.to_string(), what: format!("field `{key}`: {what}") };
-    let list = v.as_array().ok_or_else(|| bad(format!("expected a list of turns, found {}", kind(v))))?;
-    if list.is_empty() {
-        return Err(bad("the list of turns is empty".into()));
-    }
-    list.iter()
-        .enumerate()
-        .map(|(i, turn)| {
-            let role = turn.get("role").or(turn.get("from")).and_then(Value::as_str);
-            let role = role.ok_or_else(|| bad(format!("turn {}: no `role`", i + 1)))?;
-            let role = match role {
-                "human" => "user",
-                "gpt" | "model" => "assistant",
-                other => other,
-            };
-            let content = turn.get("content").or(turn.get("value")).cloned().unwrap_or(Value::Null);
-            if !matches!(content, Value::String(_) | Value::Null | Value::Array(_)) {
-                let what = format!(
-                    "turn {}: expected `content` to be a text or a list of parts, found {}",
-                    i + 1,
-                    kind(&content)
-                );
-                return Err(bad(what));
-            }
-            let known = ["role", "from", "content", "value"];
-            let rest = turn.as_object().into_iter().flatten().filter(|(k, _)| !known.contains(&k.as_str()));
-            let content = if content.is_null() { Value::String(String::new()) } else { content };
-            Ok(Message { role: role.into(), content, rest: rest.map(|(k, v)| (k.clone(), v.clone())).collect() })
-        })
-        .collect()
+    wanted.read(&Fields::new(&fields, &at, wanted.name(), wanted.columns()))
 }

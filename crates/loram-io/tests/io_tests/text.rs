@@ -69,7 +69,7 @@ fn rendered(text: &str) -> Vec<(String, bool)> {
     let records = load_records(&spec).unwrap();
     let p = preparer(200);
     let (examples, _) = p.prepare_all(&records).unwrap();
-    p.render(&examples[0]).unwrap().into_iter().map(|s| (s.text, s.counted)).collect()
+    p.render(&examples[0].sequences[0]).unwrap().into_iter().map(|s| (s.text, s.counted)).collect()
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn records_give_variables_to_the_template() {
         let tokenizer = TextTokenizer::load(testing::tiny_llama()).unwrap();
         let p = Preparer::new(tokenizer, 200, Some(template.into()));
         let (examples, _) = p.prepare_all(&records)?;
-        Ok::<String, Error>(p.render(&examples[0])?.into_iter().map(|s| s.text).collect())
+        Ok::<String, Error>(p.render(&examples[0].sequences[0])?.into_iter().map(|s| s.text).collect())
     };
     let turns = r#""messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}, {"role": "assistant", "content": "b"}]"#;
     for (extra, want) in [

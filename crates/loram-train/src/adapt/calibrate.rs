@@ -67,10 +67,11 @@ pub(super) fn observe(
         model.observe(what, plans[group.clone()].iter().map(|p| p.path.clone()));
         for (i, examples) in data.examples.chunks(data.batch_size.max(1)).enumerate() {
             progress(k * data.examples.len() + i * data.batch_size, passes, "calibration");
+            let sequences = || examples.iter().flat_map(|e| &e.sequences);
             // as in PEFT's EVA, only tokens that the loss counts
             let mask: Vec<bool> = match statistic {
-                Statistic::InputCovariance if examples.iter().all(|e| e.target.is_none()) => {
-                    examples.iter().flat_map(|e| e.loss_mask.iter().copied()).collect()
+                Statistic::InputCovariance if sequences().all(|s| !s.loss_mask.is_empty()) => {
+                    sequences().flat_map(|s| s.loss_mask.iter().copied()).collect()
                 }
                 _ => Vec::new(),
             };

@@ -6,6 +6,7 @@ use super::layer::Origin;
 use super::types::*;
 use crate::objective::Objective;
 use loram_core::{OneOrMany, TargetModules};
+use loram_io::data::DataFormat;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,9 +28,8 @@ key_table! {
         /// Evaluation data, in the same forms.
         eval_data ["validation_data", "validation_file"]: Vec<String> = Vec::new(),
             as "FILE", [Common Resumable Input];
-        /// Format of the records: text, prompt_completion, messages, alpaca, classification or regression; null: detect it
-        /// from their fields.
-        dataset_format ["format"]: Option<String> = None, [Init Eval];
+        /// Format of the records; null: detect it from their fields.
+        dataset_format ["format"]: Option<&'static dyn DataFormat> = None, [Init Eval];
         /// Rename columns: expected name → name in the data.
         columns: BTreeMap<String, String> = BTreeMap::new(), [Init Eval];
         /// Column that holds the text.

@@ -23,7 +23,7 @@ pub fn batch_and_loss<'a>(
 
 /// Outputs of a pooled head for all examples, (examples, outputs) row-major.
 pub(super) fn pooled_outputs(model: &Model, examples: &[Example], batch_size: usize) -> Result<Vec<f32>> {
-    let lengths: Vec<usize> = examples.iter().map(|e| e.input_ids.len()).collect();
+    let lengths: Vec<usize> = examples.iter().map(Example::tokens).collect();
     let mut out = Vec::new();
     for range in eval_batches(&lengths, batch_size, SCORE_TOKENS) {
         out.extend(model.logits(&batch(&examples[range]))?);

@@ -8,7 +8,7 @@ use crate::metrics::{Metrics, accuracy, argmax, f1, matthews};
 use crate::{Error, Result};
 use loram_io::ModelConfig;
 use loram_io::config::CheckpointHead;
-use loram_io::data::{Body, Example, Label, Labels, Record, Target};
+use loram_io::data::{Example, Label, Labels, Record, Target};
 use loram_nn::{Batch, CrossEntropy, HeadKind, Loss, Model};
 
 /// Choose one of several labels (`classification`).
@@ -56,8 +56,8 @@ impl Objective for Classification {
         "SEQ_CLS"
     }
 
-    fn takes(&self, body: &Body) -> bool {
-        matches!(body, Body::Labelled { label: Label::Name(_) | Label::Id(_), .. })
+    fn takes(&self, record: &Record) -> bool {
+        record.texts.len() == 1 && matches!(record.label, Some(Label::Name(_) | Label::Id(_)))
     }
 
     /// The labels of the checkpoint's own head where they fit, else those that occur.
@@ -65,7 +65,7 @@ impl Objective for Classification {
         let found = Labels::from_records(records).names;
         if *config.head() == CheckpointHead::SequenceClassification {
             let own = &config.labels().names;
-            let ids = records.iter().all(|r| matches!(r.body, Body::Labelled { label: Label::Id(_), .. }));
+            let ids = records.iter().all(|r| matches!(r.label, Some(Label::Id(_))));
             let fits = if ids { found.len() <= own.len() } else { found.iter().all(|n| own.contains(n)) };
             if fits {
                 return Ok(own.clone());

@@ -6,7 +6,7 @@ use crate::metrics::Metrics;
 use crate::{Error, Result};
 use loram_io::ModelConfig;
 use loram_io::config::{CheckpointHead, head_entries};
-use loram_io::data::{Body, Example, Format, Record};
+use loram_io::data::{DataFormat, Example, Record};
 use loram_nn::{Batch, BatchLoss, HeadKind, Loss, Model};
 use serde_json::{Map, Value};
 use std::fmt::Debug;
@@ -51,7 +51,7 @@ impl Evaluation<'_> {
     /// Metrics with the mean loss and the tokens of all examples.
     pub fn metrics(&self) -> Metrics {
         let mean = if self.loss.counted == 0 { 0.0 } else { self.loss.loss_sum / self.loss.counted as f64 };
-        let tokens = self.examples.iter().map(|e| e.input_ids.len() as u64).sum();
+        let tokens = self.examples.iter().map(|e| e.tokens() as u64).sum();
         Metrics::new(mean, tokens, self.examples.len() as u64)
     }
 }
@@ -70,10 +70,10 @@ pub trait Objective: Debug + Send + Sync {
     fn task_type(&self) -> &'static str;
 
     /// True for records that this objective learns from.
-    fn takes(&self, body: &Body) -> bool;
+    fn takes(&self, record: &Record) -> bool;
 
     /// The format in which records are read when this objective is asked for and no format is; `None` recognises it.
-    fn format(&self) -> Option<Format> {
+    fn format(&self) -> Option<&'static dyn DataFormat> {
         None
     }
 
@@ -93,7 +93,8 @@ pub trait Objective: Debug + Send + Sync {
         Vec::new()
     }
 
-    /// The loss of a batch of examples with their targets. `model` is there for objectives that compare with the model
+    /// The loss of a batch of examples with their targets. The rows of a language-model head are the tokens of all sequences
+    /// of all examples, those of a pooled head the sequences. `model` is there for objectives that compare with the model
     /// without its adapters ([`Model::without_adapters`]); `batch` are the inputs of the examples.
     fn loss(&self, model: &mut Model, batch: &Batch, examples: &[&Example]) -> Result<Box<dyn Loss>>;
 

@@ -33,10 +33,9 @@ pub fn find(name: &str) -> Option<&'static dyn Objective> {
     objectives().iter().copied().find(|o| o.name() == name || o.aliases().contains(&name))
 }
 
-/// The objective that records are for.
-pub fn of_records(records: &[Record]) -> &'static dyn Objective {
-    let takes = |o: &&&'static dyn Objective| records.iter().any(|r| o.takes(&r.body));
-    *objectives().iter().rev().find(takes).unwrap_or(&objectives()[0])
+/// The objective that takes some of these records; `None` when no objective takes any.
+pub fn of_records(records: &[Record]) -> Option<&'static dyn Objective> {
+    objectives().iter().rev().copied().find(|o| records.iter().any(|r| o.takes(r)))
 }
 
 /// The objective that a model, or an adapter on it, was trained for.

@@ -6,7 +6,7 @@ use super::definition::{Evaluation, ExampleScores, Objective, Trained};
 use super::metric::Metric;
 use crate::metrics::Metrics;
 use crate::{Error, Result};
-use loram_io::data::{Body, Example};
+use loram_io::data::{Example, Record};
 use loram_nn::{Batch, CrossEntropy, HeadKind, Loss, Model};
 
 /// Continue texts (`causal_lm`).
@@ -37,8 +37,8 @@ impl Objective for NextToken {
         "CAUSAL_LM"
     }
 
-    fn takes(&self, body: &Body) -> bool {
-        !matches!(body, Body::Labelled { .. })
+    fn takes(&self, record: &Record) -> bool {
+        record.texts.len() == 1 && record.label.is_none()
     }
 
     fn head(&self, _: &[String]) -> HeadKind {

@@ -7,7 +7,7 @@ use super::metric::Metric;
 use crate::Result;
 use crate::metrics::{Metrics, mse, pearson, spearman};
 use loram_io::config::ProblemType;
-use loram_io::data::{Body, Example, Format, Label, Target};
+use loram_io::data::{DataFormat, Example, Label, Record, Target, formats};
 use loram_nn::{Batch, HeadKind, Loss, Model, SquaredError};
 
 /// Give a number (`regression`).
@@ -47,13 +47,13 @@ impl Objective for Regression {
         "SEQ_CLS"
     }
 
-    fn takes(&self, body: &Body) -> bool {
-        matches!(body, Body::Labelled { label: Label::Value(_), .. })
+    fn takes(&self, record: &Record) -> bool {
+        record.texts.len() == 1 && matches!(record.label, Some(Label::Value(_)))
     }
 
     /// Whole numbers are scores then, not classes.
-    fn format(&self) -> Option<Format> {
-        Some(Format::Regression)
+    fn format(&self) -> Option<&'static dyn DataFormat> {
+        Some(&formats::Regression)
     }
 
     fn head(&self, _: &[String]) -> HeadKind {

@@ -81,6 +81,13 @@ pub struct PreviewSpan {
     pub text: String,
     /// True when the loss counts it.
     pub counted: bool,
+    /// The sequence of the example that it is of, from 0.
+    #[serde(skip_serializing_if = "is_first")]
+    pub sequence: usize,
+}
+
+fn is_first(sequence: &usize) -> bool {
+    *sequence == 0
 }
 
 pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Result<Preview> {
@@ -100,7 +107,11 @@ pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Resu
     };
     let Data { train, eval, steps_per_epoch, total_steps, .. } = &data;
     let first = &train.examples[0];
-    let spans = train.preparer.render(first)?;
+    let mut spans = Vec::new();
+    for (sequence, tokens) in first.sequences.iter().enumerate() {
+        let rendered = train.preparer.render(tokens)?.into_iter();
+        spans.extend(rendered.map(|s| PreviewSpan { text: s.text, counted: s.counted, sequence }));
+    }
     let target = first.target.map(|t| match t {
         Target::Class(c) => train.labels.get(c).cloned().unwrap_or_else(|| c.to_string()),
         Target::Value(v) => v.to_string(),
@@ -117,7 +128,7 @@ pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Resu
         total_steps: *total_steps,
         memory,
         free_memory: device::free_memory(device::compute(config.device)?),
-        example: spans.into_iter().map(|s| PreviewSpan { text: s.text, counted: s.counted }).collect(),
+        example: spans,
         warnings,
         target,
     })

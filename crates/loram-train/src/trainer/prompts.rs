@@ -8,7 +8,7 @@ use crate::generate::{GenerateOptions, continue_tokens, prompt_ids};
 use crate::observer::{Sample, Stage};
 use crate::report::Reporter;
 use loram_io::chat::Message;
-use loram_io::data::Example;
+use loram_io::data::Sequence;
 use loram_nn::{HeadKind, Model};
 
 /// A prompt in tokens.
@@ -24,16 +24,19 @@ pub(super) fn prompts(config: &TrainConfig, base: &Base, set: &Dataset) -> Resul
         return Ok(Vec::new());
     }
     match &config.sample_prompts {
-        SamplePrompts::First(n) => set.examples.iter().take(*n).map(|e| of_example(base, e)).collect(),
+        SamplePrompts::First(n) => {
+            let first = set.examples.iter().filter_map(|e| e.sequences.first());
+            first.take(*n).map(|s| of_sequence(base, s)).collect()
+        }
         SamplePrompts::Texts(texts) => texts.iter().map(|t| of_text(base, set, t)).collect(),
     }
 }
 
 /// The tokens before the first counted one; the first quarter of a text in which all tokens count.
-fn of_example(base: &Base, e: &Example) -> Result<Prompt> {
-    let first = e.loss_mask.iter().position(|&m| m).unwrap_or(e.input_ids.len());
-    let at = if first <= 1 { e.input_ids.len().div_ceil(4).max(1) } else { first };
-    let (prompt, rest) = e.input_ids.split_at(at.min(e.input_ids.len()));
+fn of_sequence(base: &Base, s: &Sequence) -> Result<Prompt> {
+    let first = s.loss_mask.iter().position(|&m| m).unwrap_or(s.input_ids.len());
+    let at = if first <= 1 { s.input_ids.len().div_ceil(4).max(1) } else { first };
+    let (prompt, rest) = s.input_ids.split_at(at.min(s.input_ids.len()));
     let text = base.tokenizer.decode(prompt, true)?;
     let reference = Some(base.tokenizer.decode(rest, true)?.trim().to_string()).filter(|r| !r.is_empty());
     Ok(Prompt { ids: prompt.to_vec(), text, reference })

@@ -14,6 +14,7 @@ use crate::report::Reporter;
 use crate::{Error, Result, device};
 use loram_core::Statistic;
 use loram_io::chat::ChatTemplate;
+use loram_io::data::Example;
 use loram_io::init::InitOptions;
 use loram_nn::{HeadKind, LoadOptions, Model, cuda};
 use std::path::{Path, PathBuf};
@@ -43,7 +44,7 @@ pub(crate) fn read_data(config: &TrainConfig, base: &Base, observer: &mut dyn Ob
     };
     let seed = config.data_seed.unwrap_or(config.seed);
     let batch = config.per_device_train_batch_size;
-    let mut lengths: Vec<usize> = train.examples.iter().map(|e| e.input_ids.len()).collect();
+    let mut lengths: Vec<usize> = train.examples.iter().map(Example::tokens).collect();
     let packing = config.packing;
     if packing && train.head() != HeadKind::LanguageModel {
         return Err(Error::Config("packing is for language models: a head reads one text at a time".into()));

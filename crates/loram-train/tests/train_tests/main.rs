@@ -8,5 +8,6 @@ mod greedy;
 mod initial;
 mod magnitude;
 mod objectives;
+mod preferences;
 mod runs;
 mod steps;

@@ -1,6 +1,6 @@
 //! The targets that objectives make of examples.
 
-use loram_io::data::{Example, Target};
+use loram_io::data::{Example, Sequence, Target};
 use loram_io::{Checkpoint, ModelConfig};
 use loram_nn::{HeadKind, LoadOptions, Loss, Model};
 use loram_train::Objective;
@@ -23,10 +23,8 @@ fn counted(loss: &dyn Loss) -> Vec<bool> {
 #[test]
 fn a_token_is_to_predict_the_next_one_that_counts() {
     let mut model = model("llama", HeadKind::LanguageModel);
-    let one = |ids: &[u32], mask: &[bool]| Example {
-        input_ids: ids.to_vec(),
-        loss_mask: mask.to_vec(),
-        ..Example::default()
+    let one = |ids: &[u32], mask: &[bool]| {
+        Example::of(Sequence { input_ids: ids.to_vec(), loss_mask: mask.to_vec(), ..Sequence::default() })
     };
     let examples = [one(&[5, 6, 7], &[false, false, true]), one(&[8, 9], &[true, true])];
     assert_eq!(examples[0].labels(), [-100, 7, -100]);
@@ -50,7 +48,10 @@ fn a_token_is_to_predict_the_next_one_that_counts() {
 
 #[test]
 fn heads_need_targets_of_their_kind() {
-    let one = |target| Example { input_ids: vec![1, 2, 3], target, ..Example::default() };
+    let one = |target| {
+        let sequence = Sequence { input_ids: vec![1, 2, 3], ..Sequence::default() };
+        Example { target, ..Example::of(sequence) }
+    };
     let (class, value) = (Some(Target::Class(1)), Some(Target::Value(0.5)));
     for (name, fits, others) in [("classification", class, [value, None]), ("regression", value, [class, None])] {
         let mut model = model("bert", HeadKind::Pooled { outputs: 3 });

@@ -107,7 +107,7 @@ fn a_limit_of_samples_counts_the_pieces_of_a_text_file() {
     let (all, three) = (read(None), read(Some(3)));
     assert!(all.examples.len() > 20);
     assert_eq!((three.examples.len(), three.report.examples, three.report.tokens), (3, 3, 96));
-    assert_eq!(three.examples[2].input_ids, all.examples[2].input_ids);
+    assert_eq!(three.examples[2].sequences, all.examples[2].sequences);
 }
 
 #[test]

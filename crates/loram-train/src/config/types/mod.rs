@@ -2,7 +2,7 @@
 
 mod choice;
 mod collection;
-mod objective;
+mod registered;
 mod scalar;
 mod special;
 
