@@ -207,8 +207,7 @@ fn pairs_are_learnt_against_the_model_without_adapters() {
     let mut losses = Vec::new();
     for step in 0..6 {
         let (batch, mut loss) = batch_and_loss(&Preference, &mut model, &examples).unwrap();
-        let lengths: Vec<usize> =
-            examples.iter().flat_map(|e| &e.sequences).map(|s| s.input_ids.len()).collect();
+        let lengths: Vec<usize> = examples.iter().flat_map(|e| &e.sequences).map(|s| s.input_ids.len()).collect();
         assert_eq!((batch.lengths.clone(), loss.counted()), (lengths, 2));
         model.params_mut().zero_grads();
         let found = model.forward_backward(&batch, &mut *loss, 0.5, step).unwrap();
