@@ -1,16 +1,154 @@
 //! Files and folders that appear completely or not at all: written under a temporary name beside the target, synced,
-//! then renamed. An error or an unwound panic removes the temporary file.
+//! then renamed or exchanged. An error or an unwound panic removes the temporary file; one that a killed program left is
+//! removed by the next program that writes the same target.
 
+use crate::disk::{self, parent};
+use crate::fault;
 use crate::{Error, Result};
 use serde::Serialize;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use tempfile::{NamedTempFile, TempDir};
 
-/// A file being written; it appears under its name at [`AtomicFile::commit`]. Dropped before that, it leaves nothing.
+pub use crate::disk::{ensure_space, free_space};
+
+/// What happens to an earlier result of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and the new one is an error.
+    Refuse,
+    /// It is replaced when the new one is complete.
+    Replace,
+}
+
+/// Where a result goes. A path alone keeps what is there.
+#[derive(Debug, Clone, Copy)]
+pub struct Output<'a> {
+    /// The file or folder.
+    pub path: &'a Path,
+    /// What happens to an earlier result there.
+    pub existing: Existing,
+}
+
+impl<'a> Output<'a> {
+    /// The output of a command, with its `--overwrite`.
+    pub fn new(path: &'a Path, overwrite: bool) -> Output<'a> {
+        Output { path, existing: if overwrite { Existing::Replace } else { Existing::Refuse } }
+    }
+
+    /// The check of everything that writes a result: an error if something has its name and must stay. An empty folder
+    /// counts as nothing.
+    pub fn check(&self) -> Result<()> {
+        match self.is_there() && self.existing == Existing::Refuse {
+            true => Err(Error::Exists { path: self.path.to_path_buf() }),
+            false => Ok(()),
+        }
+    }
+
+    /// The same for a folder, which only takes the place of one of its own kind: with a file of this name in it.
+    pub fn check_folder(&self, kind: &str, file: &str) -> Result<()> {
+        self.check()?;
+        match self.is_there() && !self.path.join(file).exists() {
+            true => Err(Error::Usage(format!(
+                "{}: is not {kind} (there is no {file}), and only {kind} is replaced: give another output",
+                self.path.display()
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        match fs::read_dir(self.path) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(_) => self.path.symlink_metadata().is_ok(),
+        }
+    }
+}
+
+impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for Output<'a> {
+    fn from(path: &'a P) -> Output<'a> {
+        Output::new(path.as_ref(), false)
+    }
+}
+
+/// What temporary names have between the name of their target and a random end.
+const TEMPORARY: &str = ".tmp-";
+
+/// A temporary file or folder beside its target, locked while its program lives, removed when it is dropped.
+struct Temporary {
+    path: PathBuf,
+    /// The lock ends with the program, so that others see whether it still writes.
+    file: File,
+    moved: bool,
+}
+
+impl Temporary {
+    /// Makes one beside `target`, whose missing parents are created. What killed programs left for the same target goes.
+    fn beside(target: &Path, folder: bool) -> Result<Temporary> {
+        let name = target.file_name().ok_or_else(|| {
+            let kind = if folder { "folder" } else { "file" };
+            Error::Usage(format!("`{}` is not a {kind} name", target.display()))
+        })?;
+        let dir = parent(target);
+        disk::create_dirs(dir)?;
+        let prefix = format!(".{}{TEMPORARY}", name.to_string_lossy());
+        remove_abandoned(dir, &prefix);
+        let io = |e| Error::io("create", target, e);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix);
+        // the default of temporary files is 0600; ours end up as ordinary files under the user's umask
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(if folder { 0o777 } else { 0o666 }));
+        loop {
+            fault::point().map_err(io)?;
+            let (file, path) = match folder {
+                true => {
+                    let path = builder.tempdir_in(dir).map_err(io)?.keep();
+                    (File::open(&path).map_err(io)?, path)
+                }
+                false => builder.tempfile_in(dir).map_err(io)?.keep().map_err(|e| io(e.error))?,
+            };
+            // where there are no locks, abandoned files stay
+            let _ = file.lock();
+            // between its creation and its lock another program may have taken it for abandoned
+            if path.exists() {
+                return Ok(Temporary { path, file, moved: false });
+            }
+        }
+    }
+
+    fn rename(&mut self, target: &Path) -> Result<()> {
+        disk::rename(&self.path, target).inspect(|()| self.moved = true)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.moved {
+            let _ = if self.path.is_dir() { disk::remove_dir(&self.path) } else { disk::remove_file(&self.path) };
+        }
+    }
+}
+
+/// Removes temporary files whose programs are dead. Those that cannot be locked or removed stay.
+fn remove_abandoned(dir: &Path, prefix: &str) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(prefix) {
+            continue;
+        }
+        let path = entry.path();
+        let lock = File::open(&path).map(|f| f.try_lock().map(|()| f));
+        if let Ok(Ok(_locked)) = lock {
+            let _ = if path.is_dir() { disk::remove_dir(&path) } else { disk::remove_file(&path) };
+        }
+    }
+}
+
+/// A file being written; it appears under its name at [`AtomicFile::commit`]. Dropped before that, it leaves nothing. In the
+/// temporary folder of an [`AtomicDir`], which appears as a whole, it has its name at once.
 pub struct AtomicFile {
-    out: BufWriter<NamedTempFile>,
+    out: BufWriter<File>,
+    temp: Option<Temporary>,
     path: PathBuf,
 }
 
@@ -18,17 +156,15 @@ impl AtomicFile {
     /// Creates a temporary file for `path`; missing parent folders are created.
     pub fn create(path: impl AsRef<Path>) -> Result<AtomicFile> {
         let path = path.as_ref().to_path_buf();
-        let name = path.file_name().ok_or_else(|| Error::Usage(format!("`{}` is not a file name", path.display())))?;
-        let dir = parent(&path);
-        fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
-        let prefix = format!(".{}.tmp-", name.to_string_lossy());
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(&prefix);
-        // the default of temporary files is 0600; ours end up as ordinary files under the user's umask
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder.tempfile_in(dir).map_err(|e| Error::io("create", &path, e))?;
-        Ok(AtomicFile { out: BufWriter::with_capacity(1 << 20, file), path })
+        let io = |e| Error::io("create", &path, e);
+        let (file, temp) = match is_temporary(parent(&path)) {
+            true => (fault::point().and_then(|()| File::create(&path)).map_err(io)?, None),
+            false => {
+                let temp = Temporary::beside(&path, false)?;
+                (temp.file.try_clone().map_err(io)?, Some(temp))
+            }
+        };
+        Ok(AtomicFile { out: BufWriter::with_capacity(1 << 20, file), temp, path })
     }
 
     /// The target path.
@@ -43,14 +179,22 @@ impl AtomicFile {
 
     /// Syncs the file and renames it to its target, replacing an older file.
     pub fn commit(self) -> Result<()> {
-        let AtomicFile { out, path } = self;
-        let io = |e| Error::io("write", &path, e);
-        let file = out.into_inner().map_err(|e| io(e.into_error()))?;
-        file.as_file().sync_all().map_err(io)?;
-        file.persist(&path).map_err(|e| io(e.error))?;
-        sync_dir(parent(&path));
-        Ok(())
+        let AtomicFile { mut out, temp, path } = self;
+        fault::point().and_then(|()| out.flush()).map_err(|e| Error::io("write", &path, e))?;
+        disk::sync_file(out.get_ref(), &path)?;
+        match temp {
+            Some(mut temp) => temp.rename(&path),
+            None => Ok(()),
+        }
     }
+}
+
+/// True for the name of a folder that appears as a whole later.
+fn is_temporary(dir: &Path) -> bool {
+    dir.file_name().is_some_and(|n| {
+        let name = n.to_string_lossy();
+        name.starts_with('.') && name.contains(TEMPORARY)
+    })
 }
 
 impl Write for AtomicFile {
@@ -85,33 +229,29 @@ pub fn write_json(path: impl AsRef<Path>, value: &impl Serialize) -> Result<()> 
 /// A folder being filled under a temporary name beside its target. Dropped without [`AtomicDir::commit`], it leaves
 /// nothing.
 pub struct AtomicDir {
-    temp: TempDir,
+    temp: Temporary,
     target: PathBuf,
+    existing: Existing,
 }
 
 impl AtomicDir {
-    /// Creates a temporary folder for `target`; missing parent folders are created.
-    pub fn create(target: impl AsRef<Path>) -> Result<AtomicDir> {
-        let target = target.as_ref().to_path_buf();
+    /// Creates a temporary folder for `target`; missing parent folders are created. An error if the target is a file, or
+    /// must stay and is not empty.
+    pub fn create<'a>(output: impl Into<Output<'a>>) -> Result<AtomicDir> {
+        let output = output.into();
+        let target = output.path.to_path_buf();
         if target.exists() && !target.is_dir() {
             return Err(Error::Usage(format!("`{}` exists and is not a folder", target.display())));
         }
-        let name =
-            target.file_name().ok_or_else(|| Error::Usage(format!("`{}` is not a folder name", target.display())))?;
-        let dir = parent(&target);
-        fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
-        let prefix = format!(".{}.tmp-", name.to_string_lossy());
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(&prefix);
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-        let temp = builder.tempdir_in(dir).map_err(|e| Error::io("create", &target, e))?;
-        Ok(AtomicDir { temp, target })
+        restore_replaced(&target)?;
+        output.check()?;
+        let temp = Temporary::beside(&target, true)?;
+        Ok(AtomicDir { temp, target, existing: output.existing })
     }
 
     /// The temporary folder.
     pub fn path(&self) -> &Path {
-        self.temp.path()
+        &self.temp.path
     }
 
     /// The target path.
@@ -119,119 +259,77 @@ impl AtomicDir {
         &self.target
     }
 
-    /// Moves the folder into place. When the target exists, its files of the same names are replaced and all others
-    /// kept; if a move fails half-way, the old files are put back.
+    /// Moves the folder into place in one step, in exchange for an earlier one, which is then removed.
     pub fn commit(self) -> Result<()> {
-        let AtomicDir { temp, target } = self;
-        let empty = fs::read_dir(&target).is_ok_and(|mut d| d.next().is_none());
-        if empty || !target.exists() {
-            let from = temp.keep();
-            if let Err(e) = fs::rename(&from, &target) {
-                let _ = fs::remove_dir_all(&from);
-                return Err(Error::io("create", &target, e));
+        self.commit_keeping(|_| false)
+    }
+
+    /// The same; entries of the earlier folder for whose names `keep` is true and which the new folder lacks are taken over.
+    pub fn commit_keeping(self, keep: impl Fn(&str) -> bool) -> Result<()> {
+        self.place(keep, disk::exchange)
+    }
+
+    fn place(mut self, keep: impl Fn(&str) -> bool, exchange: impl FnOnce(&Path, &Path) -> Result<bool>) -> Result<()> {
+        Output { path: &self.target, existing: self.existing }.check()?;
+        disk::sync_dir(&self.temp.path)?;
+        if fs::read_dir(&self.target).map_or(true, |mut d| d.next().is_none()) {
+            return self.temp.rename(&self.target);
+        }
+        for entry in fs::read_dir(&self.target).map_err(|e| Error::io("read", &self.target, e))?.flatten() {
+            let to = self.temp.path.join(entry.file_name());
+            if keep(&entry.file_name().to_string_lossy()) && !to.exists() {
+                link(&entry.path(), &to).map_err(|e| Error::io("copy", entry.path(), e))?;
             }
-            sync_dir(parent(&target));
+        }
+        disk::sync_dir(&self.temp.path)?;
+        if exchange(&self.temp.path, &self.target)? {
+            // dropped, the temporary folder, which now is the earlier one, goes
             return Ok(());
         }
-        let files = files_below(temp.path()).map_err(|e| Error::io("read", temp.path(), e))?;
-        let backup = tempfile::Builder::new()
-            .prefix(".replaced-")
-            .tempdir_in(temp.path())
-            .map_err(|e| Error::io("create", &target, e))?;
-        let mut done: Vec<&PathBuf> = Vec::new();
-        for name in &files {
-            if let Err(e) = replace(&temp.path().join(name), &target.join(name), &backup.path().join(name)) {
-                for name in done {
-                    let old = backup.path().join(name);
-                    let _ = if old.exists() {
-                        fs::rename(old, target.join(name))
-                    } else {
-                        fs::remove_file(target.join(name))
-                    };
-                }
-                return Err(Error::io("write", target.join(name), e));
+        // without an exchange: if the program is killed between the renames, the earlier folder gets its name back
+        let name = self.target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let aside = parent(&self.target).join(format!(".{name}.replaced-{}", std::process::id()));
+        disk::rename(&self.target, &aside)?;
+        if let Err(e) = self.temp.rename(&self.target) {
+            let _ = disk::rename(&aside, &self.target);
+            return Err(e);
+        }
+        disk::remove_dir(&aside)
+    }
+}
+
+/// Gives a folder its name back when a program was killed between the two renames of its replacement, and removes the
+/// earlier folder when it was killed after them.
+fn restore_replaced(target: &Path) -> Result<()> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for entry in fs::read_dir(parent(target)).into_iter().flatten().flatten() {
+        if disk::replaced(&entry.file_name().to_string_lossy()) == Some(&name) {
+            match target.exists() {
+                true => disk::remove_dir(&entry.path())?,
+                false => disk::rename(&entry.path(), target)?,
             }
-            done.push(name);
         }
-        sync_dir(&target);
-        Ok(())
     }
+    Ok(())
 }
 
-/// Moves `new` to `at`, and what was at `at` to `old`; when the first fails, `at` is as before.
-fn replace(new: &Path, at: &Path, old: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(parent(at))?;
-    let had = at.exists();
-    if had {
-        fs::create_dir_all(parent(old))?;
-        fs::rename(at, old)?;
+/// A second name for a file, or a copy of it; of a folder, for all files in it.
+fn link(from: &Path, to: &Path) -> std::io::Result<()> {
+    fault::point()?;
+    if !from.is_dir() {
+        return fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop));
     }
-    fs::rename(new, at).inspect_err(|_| {
-        if had {
-            let _ = fs::rename(old, at);
-        }
+    fs::create_dir(to)?;
+    fs::read_dir(from)?.try_for_each(|entry| {
+        let entry = entry?;
+        link(&entry.path(), &to.join(entry.file_name()))
     })
-}
-
-/// Files in a folder and its subfolders, relative, sorted.
-fn files_below(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
-    fn walk(dir: &Path, below: &Path, out: &mut Vec<PathBuf>) -> std::io::Result<()> {
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            let name = below.join(entry.file_name());
-            if entry.file_type()?.is_dir() { walk(&entry.path(), &name, out)? } else { out.push(name) }
-        }
-        Ok(())
-    }
-    let mut out = Vec::new();
-    walk(dir, Path::new(""), &mut out)?;
-    out.sort();
-    Ok(out)
-}
-
-/// An [`Error::NoSpace`] when the file system of `path` (which need not exist yet) has fewer than `needed` bytes free.
-pub fn ensure_space(path: impl AsRef<Path>, needed: u64) -> Result<()> {
-    let path = path.as_ref();
-    match free_space(path) {
-        Some(free) if free < needed => Err(Error::NoSpace { path: path.into(), needed, free }),
-        _ => Ok(()),
-    }
-}
-
-/// Bytes that this user may still write on the file system of `path` or of its nearest existing parent; `None` when
-/// the system does not say.
-pub fn free_space(path: &Path) -> Option<u64> {
-    #[cfg(unix)]
-    {
-        let absolute = std::path::absolute(path).ok()?;
-        let existing = absolute.ancestors().find(|p| p.exists())?;
-        let stat = rustix::fs::statvfs(existing).ok()?;
-        Some(stat.f_bavail * stat.f_frsize)
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = path;
-        None
-    }
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    }
-}
-
-/// Makes a rename durable. Some file systems refuse to sync a folder; the data are safe without it.
-fn sync_dir(dir: &Path) {
-    if let Ok(dir) = File::open(dir) {
-        let _ = dir.sync_all();
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::{Fault, with};
 
     fn names(dir: &Path) -> Vec<String> {
         let mut n: Vec<_> =
@@ -267,56 +365,98 @@ mod tests {
         assert_eq!(mode("ours"), mode("plain"));
     }
 
+    /// A folder whose file `x` has this text and which has a file of this name, placed as `place` does it.
+    fn folder(target: &Path, text: &str, other: &str) -> Result<AtomicDir> {
+        let new = AtomicDir::create(Output::new(target, true))?;
+        fs::write(new.path().join("x"), text).unwrap();
+        fs::create_dir(new.path().join(other)).unwrap();
+        fs::write(new.path().join(other).join("y"), text).unwrap();
+        Ok(new)
+    }
+
     #[test]
     fn folder_appears_whole_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("out");
-        {
-            let half = AtomicDir::create(&target).unwrap();
-            fs::write(half.path().join("x"), b"1").unwrap();
-        }
+        drop(folder(&target, "1", "first").unwrap());
         assert!(names(dir.path()).is_empty(), "a dropped folder leaves nothing");
-        let new = AtomicDir::create(&target).unwrap();
-        fs::write(new.path().join("x"), b"1").unwrap();
-        new.commit().unwrap();
+        folder(&target, "1", "first").unwrap().commit().unwrap();
         assert_eq!(names(dir.path()), ["out"]);
+        let e = AtomicDir::create(&target).map(drop).unwrap_err();
+        assert!(matches!(e, Error::Exists { .. }) && e.exit_code() == 2, "{e}");
 
-        // onto an existing folder: same names replaced, others kept
-        fs::write(target.join("kept"), b"k").unwrap();
-        let new = AtomicDir::create(&target).unwrap();
-        fs::write(new.path().join("x"), b"2").unwrap();
-        fs::create_dir(new.path().join("sub")).unwrap();
-        fs::write(new.path().join("sub/y"), b"3").unwrap();
-        new.commit().unwrap();
+        fs::write(target.join("note"), b"k").unwrap();
+        folder(&target, "2", "second").unwrap().commit_keeping(|name| name == "note").unwrap();
         assert_eq!(fs::read(target.join("x")).unwrap(), b"2");
-        assert_eq!(names(&target), ["kept", "sub", "x"]);
+        assert_eq!(names(&target), ["note", "second", "x"]);
+        folder(&target, "3", "third").unwrap().commit_keeping(|name| name != "note").unwrap();
+        assert_eq!(names(&target), ["second", "third", "x"]);
+        assert_eq!(fs::read(target.join("second/y")).unwrap(), b"2");
         assert_eq!(names(dir.path()), ["out"]);
     }
 
+    /// At each change of the file system: the folder is the old one or the new one, or, without exchanges, comes back; the
+    /// next program finds nothing left over.
     #[test]
-    fn failed_move_puts_the_old_files_back() {
-        let dir = tempfile::tempdir().unwrap();
-        let target = dir.path().join("out");
-        fs::create_dir(&target).unwrap();
-        fs::write(target.join("a"), b"old").unwrap();
-        fs::write(target.join("sub"), b"a file where a folder is needed").unwrap();
-        let new = AtomicDir::create(&target).unwrap();
-        fs::write(new.path().join("a"), b"new").unwrap();
-        fs::write(new.path().join("b"), b"new").unwrap();
-        fs::create_dir(new.path().join("sub")).unwrap();
-        fs::write(new.path().join("sub/y"), b"new").unwrap();
-        assert!(new.commit().is_err());
-        assert_eq!(fs::read(target.join("a")).unwrap(), b"old");
-        assert_eq!(names(&target), ["a", "sub"]);
-        assert_eq!(names(dir.path()), ["out"]);
+    fn killed_anywhere_the_folder_is_the_old_or_the_new_one() {
+        for can_exchange in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let target = dir.path().join("out");
+            for at in 1.. {
+                let _ = fs::remove_dir_all(&target);
+                folder(&target, "old", "sub").unwrap().commit().unwrap();
+                let exchange = |a: &Path, b: &Path| if can_exchange { disk::exchange(a, b) } else { Ok(false) };
+                let replace = || folder(&target, "new", "sub")?.place(|_| false, exchange);
+                let (done, seen) = with(Fault::Freeze, at, replace);
+                let whole = |text: &str| {
+                    let read = |name: &str| fs::read_to_string(target.join(name)).unwrap_or_default();
+                    read("x") == text && read("sub/y") == text
+                };
+                let gone = !can_exchange && !target.exists();
+                assert!(whole("old") || whole("new") || gone, "change {at}");
+                folder(&target, "last", "sub").unwrap().place(|_| false, exchange).unwrap();
+                disk::remove_unfinished(dir.path()).unwrap();
+                assert!(whole("last"));
+                assert_eq!(names(dir.path()), ["out"], "change {at}");
+                if seen < at {
+                    done.unwrap();
+                    break;
+                }
+            }
+        }
     }
 
     #[test]
-    fn space_is_checked_with_both_figures() {
+    fn abandoned_files_go_and_those_in_use_stay() {
         let dir = tempfile::tempdir().unwrap();
-        ensure_space(dir.path().join("not/there/yet"), 1).unwrap();
-        let e = ensure_space(dir.path(), u64::MAX).unwrap_err();
-        assert_eq!(e.exit_code(), 1);
-        assert!(e.to_string().contains("needed") && e.to_string().contains("free"), "{e}");
+        let path = dir.path().join("a");
+        fs::write(dir.path().join(".a.tmp-dead"), "").unwrap();
+        fs::create_dir(dir.path().join(".a.tmp-dead-folder")).unwrap();
+        fs::write(dir.path().join(".b.tmp-other"), "").unwrap();
+        let first = AtomicFile::create(&path).unwrap();
+        assert_eq!(names(dir.path()).len(), 2, "{:?}", names(dir.path()));
+        let second = AtomicFile::create(&path).unwrap();
+        assert_eq!(names(dir.path()).len(), 3, "both are in use");
+        first.commit().unwrap();
+        second.commit().unwrap();
+        assert_eq!(names(dir.path()), [".b.tmp-other", "a"]);
+    }
+
+    #[test]
+    fn a_full_disk_leaves_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        write_bytes(&path, b"old").unwrap();
+        for at in 1.. {
+            let (done, seen) = with(Fault::Fail(28), at, || write_bytes(&path, b"new"));
+            if seen < at {
+                break;
+            }
+            let text = done.unwrap_err().to_string();
+            assert!(text.contains("space") || text.contains("error 28"), "{text}");
+            assert_eq!(names(dir.path()), ["a"], "change {at}");
+            assert!([&b"old"[..], b"new"].contains(&&fs::read(&path).unwrap()[..]));
+            fs::write(&path, b"old").unwrap();
+        }
     }
 }

@@ -27,6 +27,20 @@ pub enum Error {
         /// The problem, and how to fix it.
         what: String,
     },
+    /// Something has the name of a result that must not be replaced.
+    #[error("{path} exists: give another output, or --overwrite to replace it", path = path.display())]
+    Exists {
+        /// The file, or folder that is not empty.
+        path: PathBuf,
+    },
+    /// Another process works on the same folder.
+    #[error("{path} is in use by {holder}: wait for it, or give another output_dir", path = path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// The process that holds the lock.
+        holder: crate::lock::Holder,
+    },
     /// The file system has too little free space for a write.
     #[error("not enough disk space for {path}: {needed} needed, {free} free", path = path.display(), needed = human_bytes(*needed), free = human_bytes(*free))]
     NoSpace {

@@ -1,7 +1,7 @@
 //! A model with changed weights, written as a Hugging Face folder: same shards, same order of tensors, same dtypes, all
 //! other files copied. Weights are streamed: one tensor is in memory at a time. Arithmetic is f32, rounded once.
 
-use crate::atomic::{self, AtomicDir};
+use crate::atomic::{self, AtomicDir, Output};
 use crate::checkpoint::{DType, INDEX_FILE, SafetensorsWriter, TensorRef, TensorSpec};
 use crate::config::CONFIG_FILE;
 use crate::family::TensorNames;
@@ -48,26 +48,29 @@ pub struct MergeReport {
     pub untied: bool,
 }
 
-/// Writes the folder `out` (which must be absent or empty) from `ckpt` with the changes of `source`.
+/// Writes the folder `out` (which must be absent or empty, unless it is to be replaced) from `ckpt` with the changes of `source`.
 ///
 /// `config_updates` are set in the `config.json` of the result, e.g. `architectures` and `id2label` when a head is added.
 /// Disk space is checked first and the folder appears only when it is complete. Errors: a target that the model does not
 /// have, a changed weight that is not finite or does not fit its dtype, the disk.
-pub fn write_merged(
+pub fn write_merged<'a>(
     ckpt: &Checkpoint,
     cfg: Option<&ModelConfig>,
-    out: &Path,
+    out: impl Into<Output<'a>>,
     config_updates: &Map<String, Value>,
     source: &mut dyn MergeSource,
 ) -> Result<MergeReport> {
-    if fs::read_dir(out).is_ok_and(|mut d| d.next().is_some()) {
-        let what = "exists and is not empty: choose another folder, or remove it first".into();
-        return Err(Error::NotFound { path: out.into(), what });
+    let out = out.into();
+    out.check_folder("a model folder", CONFIG_FILE)?;
+    let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    if same(out.path, ckpt.root()) {
+        let what = "is the folder that the model is read from: give another output".into();
+        return Err(Error::NotFound { path: out.path.into(), what });
     }
     let plan = Plan::new(ckpt, cfg, source)?;
     let others = other_files(ckpt.root())?;
     let copies: u64 = others.iter().filter_map(|f| fs::metadata(ckpt.root().join(f)).ok()).map(|m| m.len()).sum();
-    atomic::ensure_space(out, plan.bytes() + copies + (1 << 20))?;
+    atomic::ensure_space(out.path, plan.bytes() + copies + (1 << 20))?;
 
     let dir = AtomicDir::create(out)?;
     let mut report = MergeReport {

@@ -1,12 +1,14 @@
 //! Checks of an adapter against its own recipe and against a base model: whether its initialisation can be reproduced bit
 //! for bit, and whether this is the base that it was initialised on.
 
-use crate::adapter::{Adapter, AdapterForm, RECIPE_FILE, Recipe};
+use crate::adapter::{ADAPTER_CONFIG, Adapter, AdapterForm, RECIPE_FILE, Recipe};
 use crate::family::TensorNames;
 use crate::init::{from_base, reproduce_layer};
+use crate::manifest::{self, State};
 use crate::{Checkpoint, ModelConfig, Result};
 use loram_core::{LayerRecipe, SchemeSpec, Statistic, from_recipe};
 use serde::Serialize;
+use std::path::Path;
 
 /// The outcome of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -38,6 +40,27 @@ pub struct Verification {
     pub checks: Vec<Check>,
     /// True when no check failed.
     pub passed: bool,
+}
+
+/// Verifies a folder: its files against its manifest, and then the adapter in it as [`verify`] does. A checkpoint of full
+/// fine-tuning has a manifest only.
+pub fn verify_folder(dir: &Path, base: Option<(&Checkpoint, Option<&ModelConfig>)>) -> Result<Verification> {
+    let name = "manifest";
+    let files = match manifest::state(dir) {
+        State::Whole(n) => Check { name, outcome: Outcome::Passed, detail: format!("{n} files, as they were written") },
+        State::Unlisted => {
+            let detail = format!("no {}: the folder was written by another program", manifest::MANIFEST);
+            Check { name, outcome: Outcome::Skipped, detail }
+        }
+        State::Damaged(detail) => Check { name, outcome: Outcome::Failed, detail },
+    };
+    let alone = files.outcome == Outcome::Passed && !dir.join(ADAPTER_CONFIG).exists();
+    if alone || files.outcome == Outcome::Failed {
+        return Ok(Verification { passed: files.outcome == Outcome::Passed, checks: vec![files] });
+    }
+    let mut all = verify(&Adapter::read(dir)?, base)?;
+    all.checks.insert(0, files);
+    Ok(all)
 }
 
 /// Verifies an adapter; `base` is the model that it was initialised on, if available, with its configuration if it is of a

@@ -5,10 +5,10 @@ use super::config_file::{self, ADAPTER_CONFIG, PEFT_VERSION};
 use super::in_memory::Adapter;
 use super::recipe::{AdapterForm, RECIPE_FILE, Recipe};
 use super::tensors::{self, ADAPTER_WEIGHTS};
-use crate::atomic::{self, AtomicDir};
+use crate::atomic::{self, AtomicDir, Output};
 use crate::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
 use crate::config::read_object;
-use crate::{Checkpoint, DType, Error, Result};
+use crate::{Checkpoint, DType, Error, Result, manifest};
 use loram_core::{Factors, LoraConfig, TargetModules};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
@@ -40,6 +40,12 @@ impl Adapter {
                 false => refuse("no adapter_model.safetensors: the adapter is incomplete"),
             };
         }
+        if let manifest::State::Damaged(what) = manifest::state(dir) {
+            return refuse(&format!(
+                "{what}: the adapter is damaged, or was changed after it was written; if the change is meant, remove {}",
+                manifest::MANIFEST
+            ));
+        }
         let raw = read_object(&config_path)?;
         let config = config_file::decode(&raw, &config_path)?;
         let text = |key: &str| raw.get(key).and_then(Value::as_str).map(str::to_string);
@@ -65,26 +71,28 @@ impl Adapter {
         Ok(adapter)
     }
 
-    /// Writes the folder: configuration, weights, model card and recipe, each complete or not at all; other files that
-    /// are there stay.
+    /// Writes a new folder: configuration, weights, model card, recipe and manifest. It appears when it is complete. An
+    /// error if there is something of its name.
     pub fn write(&self, dir: impl AsRef<Path>) -> Result<()> {
-        let dir = dir.as_ref();
+        self.write_to(Output::new(dir.as_ref(), false))
+    }
+
+    /// The same, or in exchange for an earlier adapter, of whose folder the files that are not part of an adapter stay.
+    pub fn write_to(&self, output: Output<'_>) -> Result<()> {
+        self.check().map_err(|what| Error::Adapter { path: output.path.to_path_buf(), what })?;
+        let new = create(output)?;
+        self.write_files(new.path())?;
+        commit(new)
+    }
+
+    /// Writes the files of an adapter, without a manifest, into a folder that has none of them.
+    pub fn write_files(&self, dir: &Path) -> Result<()> {
         self.check().map_err(|what| Error::Adapter { path: dir.to_path_buf(), what })?;
-        let new = AtomicDir::create(dir)?;
         let tensors = tensors::encode(&self.layers, &self.saved, self.dtype);
-        write_safetensors(new.path().join(ADAPTER_WEIGHTS), &pt_metadata(), tensors)?;
-        self.write_settings(new.path())?;
-        let stored = self.form() == AdapterForm::Native && !self.init_factors.is_empty();
-        if stored {
-            write_safetensors(new.path().join(INIT_FACTORS), &pt_metadata(), self.init_tensors())?;
-        }
-        new.commit()?;
-        // files of an older adapter in the same folder belong to other factors
-        for (name, stays) in [(RECIPE_FILE, self.recipe.is_some()), (INIT_FACTORS, stored)] {
-            let old = dir.join(name);
-            if !stays && old.exists() {
-                std::fs::remove_file(&old).map_err(|e| Error::io("remove", &old, e))?;
-            }
+        write_safetensors(dir.join(ADAPTER_WEIGHTS), &pt_metadata(), tensors)?;
+        self.write_settings(dir)?;
+        if self.form() == AdapterForm::Native && !self.init_factors.is_empty() {
+            write_safetensors(dir.join(INIT_FACTORS), &pt_metadata(), self.init_tensors())?;
         }
         Ok(())
     }
@@ -142,6 +150,20 @@ impl Adapter {
         set.insert("peft_version".into(), json!(PEFT_VERSION));
         Ok(config_file::encode(&self.raw, set))
     }
+}
+
+/// A new adapter folder under a temporary name.
+pub(crate) fn create(output: Output<'_>) -> Result<AtomicDir> {
+    output.check_folder("an adapter folder", ADAPTER_CONFIG)?;
+    AtomicDir::create(output)
+}
+
+/// Writes the manifest of a new adapter folder and moves it into place. Of an earlier adapter there, files that are not part
+/// of an adapter stay.
+pub(crate) fn commit(new: AtomicDir) -> Result<()> {
+    manifest::write(new.path())?;
+    let parts = [ADAPTER_CONFIG, ADAPTER_WEIGHTS, RECIPE_FILE, INIT_FACTORS, manifest::MANIFEST, "README.md"];
+    new.commit_keeping(|name| !parts.contains(&name))
 }
 
 fn read_init_factors(dir: &Path) -> Result<BTreeMap<String, Factors>> {

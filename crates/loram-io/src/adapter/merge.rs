@@ -1,13 +1,13 @@
 //! The change that an adapter makes to its base's weights, as a source for [`crate::merge::write_merged`].
 
 use super::in_memory::Adapter;
+use crate::atomic::Output;
 use crate::config::head_entries;
 use crate::family::TensorNames;
 use crate::merge::{MergeReport, MergeSource, write_merged};
 use crate::{Checkpoint, Error, ModelConfig, Result};
 use serde_json::Map;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// How a merge is made.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,11 +20,11 @@ pub struct MergeOptions {
 /// files copied; a head that the adapter brings is written with its labels.
 ///
 /// Errors: another model than the adapter's base (by its fingerprint), those of [`write_merged`].
-pub fn merge_adapter(
+pub fn merge_adapter<'a>(
     ckpt: &Checkpoint,
     config: &ModelConfig,
     adapter: &Adapter,
-    out: &Path,
+    out: impl Into<Output<'a>>,
     options: MergeOptions,
 ) -> Result<MergeReport> {
     let names = TensorNames::find(ckpt, config)?;

@@ -13,6 +13,7 @@ mod tensors;
 pub use config_file::{ADAPTER_CONFIG, PEFT_VERSION};
 pub use convert::{BaseWeights, TruncatedLayer, Truncation};
 pub use folder::INIT_FACTORS;
+pub(crate) use folder::{commit as commit_folder, create as create_folder};
 pub use in_memory::Adapter;
 pub use merge::{AdapterMerge, MergeOptions, merge_adapter};
 pub use recipe::{AdapterForm, Fingerprint, RECIPE_FILE, Recipe};

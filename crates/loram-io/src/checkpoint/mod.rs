@@ -1,17 +1,21 @@
 //! Weights of a model folder, memory-mapped: `model.safetensors`, or shards with `model.safetensors.index.json`.
 
+mod digest;
 mod dtype;
 mod folder;
 mod header;
 mod index;
+mod mapped;
 mod shard;
 mod tensor;
 mod writer;
 
+pub use digest::Content;
 pub use dtype::DType;
 pub use folder::{Checkpoint, SINGLE_FILE};
 pub use header::{Header, HeaderProblem, MAX_HEADER, TensorInfo, parse_header};
 pub use index::{INDEX_FILE, IndexProblem, parse_index};
+pub use mapped::report_lost_files;
 pub use shard::Shard;
 pub use tensor::{FileBytes, TensorRef};
 pub use writer::{SafetensorsWriter, TensorSpec, pt_metadata, write_safetensors};

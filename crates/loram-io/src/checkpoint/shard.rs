@@ -1,9 +1,9 @@
 //! One memory-mapped safetensors file of a checkpoint.
 
 use super::header::{HeaderProblem, TensorInfo, parse_header};
+use super::mapped::Mapped;
 use super::tensor::{OpenFile, TensorRef};
 use crate::{Error, Result};
-use memmap2::Mmap;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub struct Shard {
     pub metadata: BTreeMap<String, String>,
     /// Its tensors in the order of their bytes.
     pub tensors: Vec<Arc<TensorInfo>>,
-    map: Arc<Mmap>,
+    map: Arc<Mapped>,
     file: Arc<OpenFile>,
 }
 
@@ -34,8 +34,7 @@ impl Shard {
         if length < 10 {
             return Err(problem(HeaderProblem::Truncated { found: length as usize }));
         }
-        // SAFETY: read-only mapping; that the file is not truncated while it is open is documented at `TensorRef`
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("map", &path, e))?;
+        let map = Mapped::open(&file, &path)?;
         let header = parse_header(&map).map_err(problem)?;
         let tensors = header.tensors.into_iter().map(Arc::new).collect();
         let file = Arc::new(OpenFile { path: path.clone(), file });

@@ -2,9 +2,9 @@
 
 use super::dtype::DType;
 use super::header::TensorInfo;
+use super::mapped::Mapped;
 use crate::{Error, Result};
 use loram_core::{StoredWeight, WeightBytes, WeightFormat};
-use memmap2::Mmap;
 use rayon::prelude::*;
 use std::fs::File;
 use std::ops::Range;
@@ -16,10 +16,11 @@ const CHUNK: usize = 1 << 16;
 
 /// A tensor in a mapped safetensors file: no copy is made until it is converted. Cheap to clone.
 ///
-/// The mapping is read-only; as with every mapped file, another program that truncates the file meanwhile ends ours.
+/// The mapping is read-only; another program that truncates the file meanwhile ends ours, with a
+/// message after [`report_lost_files`](super::report_lost_files).
 #[derive(Clone)]
 pub struct TensorRef {
-    pub(crate) map: Arc<Mmap>,
+    pub(crate) map: Arc<Mapped>,
     pub(crate) file: Arc<OpenFile>,
     pub(crate) info: Arc<TensorInfo>,
 }
@@ -33,7 +34,7 @@ pub(crate) struct OpenFile {
 
 impl OpenFile {
     /// Fills `out` from byte `at` on.
-    fn read_at(&self, out: &mut [u8], at: usize) -> Result<()> {
+    pub(super) fn read_at(&self, out: &mut [u8], at: usize) -> Result<()> {
         #[cfg(unix)]
         let read = std::os::unix::fs::FileExt::read_exact_at(&self.file, out, at as u64);
         #[cfg(not(unix))]

@@ -7,8 +7,8 @@ use super::report::InitReport;
 use super::residual::{self, Residual};
 use super::weight::InitWeight;
 use super::writer::{factor_file, file_order, put};
-use crate::adapter::{ADAPTER_WEIGHTS, Adapter, AdapterForm, Fingerprint};
-use crate::atomic::AtomicDir;
+use crate::adapter::{ADAPTER_WEIGHTS, Adapter, AdapterForm, Fingerprint, commit_folder, create_folder};
+use crate::atomic::Output;
 use crate::config::{CONFIG_FILE, CheckpointHead, read_object};
 use crate::family::TensorNames;
 use crate::layer_weight::LayerWeight;
@@ -17,7 +17,6 @@ use crate::{Checkpoint, Error, ModelConfig, Result, linear_modules};
 use loram_core::{Factors, LayerPlan, plan_layers};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Instant;
 
 /// The base model as the user named it.
@@ -58,12 +57,12 @@ pub fn init(
 /// one of that base. Both appear when they are complete.
 ///
 /// Errors: those of [`init`]; a residual of a scheme that leaves the base as it is; the disk.
-pub fn init_to(
+pub fn init_to<'a>(
     ckpt: &Checkpoint,
     cfg: Option<&ModelConfig>,
     options: &InitOptions,
     base: BaseName<'_>,
-    out: &Path,
+    out: impl Into<Output<'a>>,
     residual: Option<Residual<'_>>,
     progress: Progress<'_>,
 ) -> Result<InitReport> {
@@ -71,8 +70,10 @@ pub fn init_to(
         let what = format!("`{}` leaves the base model as it is: there is no residual to write", options.scheme);
         return Err(Error::Usage(what));
     }
+    let out = out.into();
+    out.check()?;
     let job = Job::new(ckpt, cfg, options, base)?;
-    let new = AtomicDir::create(out)?;
+    let new = create_folder(out)?;
     let mut writer = factor_file(new.path(), &job.plans)?;
     let (mut adapter, mut report) = job.run(progress, |plan, init| put(&mut writer, &plan.path, &init))?;
     writer.finish()?;
@@ -82,7 +83,7 @@ pub fn init_to(
         report.form = AdapterForm::Plain;
     }
     adapter.write_settings(new.path())?;
-    new.commit()?;
+    commit_folder(new)?;
     Ok(report)
 }
 

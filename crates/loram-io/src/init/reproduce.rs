@@ -5,8 +5,8 @@ use super::layers::{Progress, each};
 use super::report::InitReport;
 use super::weight::InitWeight;
 use super::writer::{factor_file, file_order, put};
-use crate::adapter::{ADAPTER_CONFIG, Adapter, AdapterForm, RECIPE_FILE, Recipe};
-use crate::atomic::AtomicDir;
+use crate::adapter::{ADAPTER_CONFIG, Adapter, AdapterForm, RECIPE_FILE, Recipe, commit_folder, create_folder};
+use crate::atomic::Output;
 use crate::config::read_object;
 use crate::family::TensorNames;
 use crate::layer_weight::LayerWeight;
@@ -24,7 +24,14 @@ pub type Base<'a> = (&'a Checkpoint, Option<&'a ModelConfig>, &'a str);
 /// an adapter folder that holds one (then the base's name, the task and the dropout are taken over as well).
 ///
 /// Errors: no recipe; a scheme that decomposes the base's weights when no base is given; another base than the recipe's.
-pub fn reproduce(source: &Path, base: Option<Base<'_>>, out: &Path, progress: Progress<'_>) -> Result<InitReport> {
+pub fn reproduce<'a>(
+    source: &Path,
+    base: Option<Base<'_>>,
+    out: impl Into<Output<'a>>,
+    progress: Progress<'_>,
+) -> Result<InitReport> {
+    let out = out.into();
+    out.check()?;
     let clock = Instant::now();
     let file = if source.is_dir() { source.join(RECIPE_FILE) } else { source.to_path_buf() };
     let mut recipe = Recipe::read(&file)?;
@@ -40,7 +47,7 @@ pub fn reproduce(source: &Path, base: Option<Base<'_>>, out: &Path, progress: Pr
     let mut plans: Vec<LayerPlan> = adapter.plan()?.into_values().collect();
     file_order(&mut plans);
 
-    let new = AtomicDir::create(out)?;
+    let new = create_folder(out)?;
     let mut writer = factor_file(new.path(), &plans)?;
     let use_rslora = adapter.config.use_rslora;
     let make = |plan: &LayerPlan| reproduce_layer(&recipe.layers[&plan.path], &recipe, use_rslora, base_weights);
@@ -55,7 +62,7 @@ pub fn reproduce(source: &Path, base: Option<Base<'_>>, out: &Path, progress: Pr
     let mut report = InitReport::new(&recipe, plans.iter().map(|p| p.path.as_str()));
     adapter.recipe = Some(recipe);
     adapter.write_settings(new.path())?;
-    new.commit()?;
+    commit_folder(new)?;
     report.seconds = clock.elapsed().as_secs_f64();
     Ok(report)
 }

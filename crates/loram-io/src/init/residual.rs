@@ -6,6 +6,7 @@
 //! times as much at r = 128 with rsLoRA, where the product is large: then write it in F32, or keep the native form.
 
 use crate::adapter::{ADAPTER_WEIGHTS, Adapter, AdapterForm, Fingerprint, factor_specs};
+use crate::atomic::Output;
 use crate::family::TensorNames;
 use crate::layer_weight::transposed;
 use crate::merge::{MergeSource, write_merged};
@@ -18,8 +19,8 @@ use std::path::Path;
 /// Where to and in which type the residual checkpoint is written.
 #[derive(Debug, Clone, Copy)]
 pub struct Residual<'a> {
-    /// The folder, absent or empty.
-    pub to: &'a Path,
+    /// The folder.
+    pub to: Output<'a>,
     /// Type of the changed weights: F32, or that of the base for `None`.
     pub dtype: Option<DType>,
 }
@@ -37,7 +38,7 @@ pub fn write_residual(ckpt: &Checkpoint, cfg: Option<&ModelConfig>, dir: &Path, 
     let names = TensorNames::of(ckpt, cfg)?;
     let plans: Vec<LayerPlan> = adapter.plan()?.into_values().collect();
     write(ckpt, cfg, (&names, &plans), &mut adapter, &dir.join(ADAPTER_WEIGHTS), how)?;
-    adapter.write(dir)
+    adapter.write_to(Output::new(dir, true))
 }
 
 /// Writes it from the file of factors, and makes `adapter` a plain one of that base.
@@ -60,9 +61,9 @@ pub(super) fn write(
         updates.insert("torch_dtype".into(), json!("float32"));
     }
     write_merged(ckpt, cfg, how.to, &updates, &mut source)?;
-    let written = Checkpoint::open(how.to)?;
+    let written = Checkpoint::open(how.to.path)?;
     let base = Fingerprint::of(&written, Some(names), adapter.layers.keys().map(String::as_str))?;
-    adapter.base_model = Some(how.to.display().to_string());
+    adapter.base_model = Some(how.to.path.display().to_string());
     adapter.revision = None;
     if let Some(recipe) = &mut adapter.recipe {
         recipe.form = AdapterForm::Plain;

@@ -2,6 +2,7 @@
 
 use loram_core::{Factors, LoraConfig};
 use loram_io::adapter::*;
+use loram_io::atomic::Output;
 use loram_io::config::CheckpointHead;
 use loram_io::family::TensorNames;
 use loram_io::merge::write_merged;
@@ -75,7 +76,8 @@ fn a_rewritten_adapter_is_the_same_to_peft() {
         }
         assert_eq!(y.files()[0].metadata["format"], "pt");
         let first = bytes(out.path());
-        a.write(out.path()).unwrap();
+        assert!(matches!(a.write(out.path()).unwrap_err(), Error::Exists { .. }));
+        a.write_to(Output::new(out.path(), true)).unwrap();
         assert_eq!(first, bytes(out.path()), "{name}: the same bytes again");
     }
 }
@@ -306,7 +308,7 @@ fn native_adapters_survive_the_files_and_never_pass_for_plain_ones() {
         let plain = b.to_plain(weight).unwrap();
         let mut foreign = plain.clone();
         foreign.recipe = None;
-        foreign.write(dir.path()).unwrap();
+        foreign.write_to(Output::new(dir.path(), true)).unwrap();
         assert!(!dir.path().join(RECIPE_FILE).exists());
         assert_eq!(Adapter::read(dir.path()).unwrap().form(), AdapterForm::Plain);
 

@@ -2,6 +2,7 @@
 
 use loram_core::{LoraConfig, SchemeOptions, SchemeSpec, TargetModules, from_recipe};
 use loram_io::adapter::*;
+use loram_io::atomic::Output;
 use loram_io::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
 use loram_io::init::{BaseName, InitOptions, InitReport, Residual, init, init_to, reproduce};
 use loram_io::verify::{Outcome, verify};
@@ -76,7 +77,7 @@ fn the_file_is_that_of_the_adapter_in_memory_for_any_number_of_threads() {
     for scheme in ["loram", "pissa-niter-2", "orthogonal"] {
         let o = options(scheme, 4);
         let (adapter, report) = init(&ckpt, cfg.as_ref(), &o, BASE, &|_, _, _| ()).unwrap();
-        adapter.write(room.path().join("memory")).unwrap();
+        adapter.write_to(Output::new(&room.path().join("memory"), true)).unwrap();
         for threads in [1, 2, 5] {
             let out = room.path().join(format!("{scheme}-{threads}"));
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -113,7 +114,7 @@ fn every_start_is_made_again_from_its_recipe() {
         let free = recipe.layers.values().all(|l| from_recipe(l).is_some());
         let same = |dir: &Path| assert!(bytes(dir, ADAPTER_WEIGHTS) == bytes(&first, ADAPTER_WEIGHTS), "{name}");
         if free {
-            reproduce(&first.join(RECIPE_FILE), None, &alone, &nothing).unwrap();
+            reproduce(&first.join(RECIPE_FILE), None, Output::new(&alone, true), &nothing).unwrap();
             same(&alone);
             let [found, want] = [&alone, &first].map(|d| Adapter::read(d).unwrap().plan().unwrap());
             for (path, p) in want {
@@ -128,7 +129,7 @@ fn every_start_is_made_again_from_its_recipe() {
             assert!(e.to_string().contains(&format!("`{name}`")) && e.to_string().contains("--model"), "{e}");
             assert!(e.exit_code() == 2 && !no.exists());
         }
-        reproduce(&first, base(), &again, &nothing).unwrap();
+        reproduce(&first, base(), Output::new(&again, true), &nothing).unwrap();
         same(&again);
         let made = Adapter::read(&again).unwrap();
         assert_eq!((made.base_model.as_deref(), made.form()), (Some("elsewhere"), recipe.form));
@@ -178,7 +179,7 @@ fn residual_checkpoints_in_f32_and_in_the_type_of_the_base() {
     let (ckpt, cfg) = open(&model);
     for (dtype, least, most) in [(Some(DType::F32), -1.0, 0.0), (None, 1e-4, 4e-3)] {
         let [out, to] = ["adapter", "base"].map(|n| room.path().join(format!("{n}-{dtype:?}")));
-        let residual = Residual { to: &to, dtype };
+        let residual = Residual { to: (&to).into(), dtype };
         let report =
             init_to(&ckpt, cfg.as_ref(), &options("loram", 4), BASE, &out, Some(residual), &|_, _, _| ()).unwrap();
         assert_eq!((report.form, report.changes_base), (AdapterForm::Plain, true));
@@ -201,7 +202,7 @@ fn residual_checkpoints_in_f32_and_in_the_type_of_the_base() {
         &options("lora", 4),
         BASE,
         &room.path().join("x"),
-        Some(Residual { to: &to, dtype: None }),
+        Some(Residual { to: (&to).into(), dtype: None }),
         &|_, _, _| (),
     );
     assert!(e.unwrap_err().to_string().contains("no residual"));
@@ -245,8 +246,16 @@ fn conv1d_layers_start_as_the_linear_layers_that_they_are() {
         // the residual is (in, out) again
         let to = room.path().join(format!("residual{i}"));
         let out = room.path().join(format!("plain{i}"));
-        init_to(&ckpt, None, o, BASE, &out, Some(Residual { to: &to, dtype: Some(DType::F32) }), &|_, _, _| ())
-            .unwrap();
+        init_to(
+            &ckpt,
+            None,
+            o,
+            BASE,
+            &out,
+            Some(Residual { to: (&to).into(), dtype: Some(DType::F32) }),
+            &|_, _, _| (),
+        )
+        .unwrap();
         let residual = Checkpoint::open(&to).unwrap();
         for (path, w) in &found.layers {
             let name = format!("{}.weight", path.trim_start_matches("transformer."));
@@ -293,8 +302,8 @@ fn what_is_no_linear_layer_is_refused_by_name() {
         ("conv", &["layers.1.mlp.conv", "two dimensions"]),
         ("nothing", &["nothing", "q_proj"]),
     ] {
-        let e = start(&model, &targets(options("loram", 4), &["q_proj", name][(name == "nothing") as usize..]), &out);
-        let e = e.unwrap_err();
+        let wanted = targets(options("loram", 4), &["q_proj", name][(name == "nothing") as usize..]);
+        let e = start(&model, &wanted, &room.path().join("none")).unwrap_err();
         assert!(words.iter().all(|w| e.to_string().contains(w)) && e.exit_code() == 2, "{name}: {e}");
     }
 }
@@ -386,7 +395,7 @@ fn peft_gets_gpt2_back_from_residual_and_adapter() {
     let text = |p: &PathBuf| p.display().to_string();
     assert!(run(&["make", &text(&base), "-", "-"]).status.success());
     let (ckpt, cfg) = open(&base);
-    let residual = Residual { to: &to, dtype: None };
+    let residual = Residual { to: (&to).into(), dtype: None };
     init_to(&ckpt, cfg.as_ref(), &options("loram", 4), BASE, &out, Some(residual), &|_, _, _| ()).unwrap();
     let done = run(&["check", &text(&base), &text(&to), &text(&out)]);
     let figures: Vec<f64> =

@@ -111,7 +111,7 @@ fn other_files_are_copied_and_weights_of_other_kinds_are_not() {
     assert_eq!(std::fs::read(dir.join("config.json")).unwrap(), original, "an unchanged config keeps its bytes");
 
     let e = merge(&base, &dir, &[]).unwrap_err();
-    assert!(e.to_string().contains("not empty"), "{e}");
+    assert!(e.to_string().contains("exists: give another output"), "{e}");
 }
 
 #[test]
