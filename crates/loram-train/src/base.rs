@@ -3,7 +3,8 @@
 use crate::observer::{Event, Observer, Stage};
 use crate::{Error, Result};
 use loram_io::adapter::ADAPTER_CONFIG;
-use loram_io::config::GenerationConfig;
+use loram_io::checksum::sha256;
+use loram_io::config::{CONFIG_FILE, GenerationConfig};
 use loram_io::family::TensorNames;
 use loram_io::hub;
 use loram_io::{Checkpoint, ModelConfig, TextTokenizer};
@@ -60,6 +61,12 @@ impl Base {
             revision: revision.map(str::to_string),
             dir,
         })
+    }
+
+    /// Computes, on any thread, the checksum of its weights and `config.json`; with all threads for `true`.
+    pub(crate) fn checksum(&self) -> impl FnOnce(bool) -> Result<String> + Send + use<> {
+        let (content, config) = (self.checkpoint.content(), self.dir.join(CONFIG_FILE));
+        move |parallel| Ok(format!("{} {}", content.sha256(parallel)?, sha256(&config)?))
     }
 
     /// Longest input: what the model and its tokenizer allow.

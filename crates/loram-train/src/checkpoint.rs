@@ -6,15 +6,19 @@
 
 use crate::adapt::{Adaptation, ExportInfo};
 use crate::config::canonical;
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::observer::LogRecord;
 use crate::optim::Optimizer;
+use crate::summary::Sample;
 use crate::{Error, Result};
 use loram_io::adapter::AdapterForm;
-use loram_io::atomic::{self, AtomicDir};
+use loram_io::atomic::{self, AtomicDir, Output};
 use loram_io::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
+use loram_io::checksum::hex;
 use loram_io::data::Example;
-use loram_io::{Checkpoint, DType};
+use loram_io::manifest::{self, MANIFEST};
+use loram_io::{Checkpoint, DType, disk};
 use loram_nn::Model;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -66,12 +70,43 @@ pub struct TrainerState {
     pub last_metrics: Option<(usize, Metrics)>,
     /// Evaluations in a row without improvement.
     pub patience: usize,
-    /// Lines of `metrics.jsonl` written.
+    /// All lines of `metrics.jsonl`, which a resumed run writes again.
     pub log_history: Vec<LogRecord>,
+    /// Samples from before training.
+    #[serde(default)]
+    pub samples: Vec<Sample>,
+    /// What tells whether the run can still be saved.
+    #[serde(default)]
+    pub health: Health,
     /// Configuration keys that determine the result of the run.
     pub config: Map<String, Value>,
-    /// Checksum of the prepared training data.
-    pub data: String,
+    /// Checksums of what the run reads.
+    #[serde(default)]
+    pub inputs: Inputs,
+}
+
+/// Checksums of what a run reads. A resumed run must read the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inputs {
+    /// The base model: its weights and `config.json`; `None` while it is being computed.
+    pub base: Option<String>,
+    /// The prepared training data.
+    pub train_data: Option<String>,
+    /// The prepared evaluation data; `None` where there are none.
+    pub eval_data: Option<String>,
+}
+
+impl Inputs {
+    /// The names of those that differ from `other`. What one of them does not have is not compared.
+    fn changed(&self, other: &Inputs) -> Vec<&'static str> {
+        let all = [
+            ("the base model (weights or config.json)", &self.base, &other.base),
+            ("the training data", &self.train_data, &other.train_data),
+            ("the evaluation data", &self.eval_data, &other.eval_data),
+        ];
+        let differ = |(_, a, b): &(_, &Option<String>, &Option<String>)| a.is_some() && b.is_some() && a != b;
+        all.into_iter().filter(differ).map(|x| x.0).collect()
+    }
 }
 
 /// Sums over the steps since the last line of metrics.
@@ -96,7 +131,7 @@ pub(crate) fn data_checksum(examples: &[Example]) -> String {
         }
         hash.update(format!("{:?}", e.target));
     }
-    hash.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect()
+    hex(hash.finalize())
 }
 
 /// The folder of the checkpoint at a step.
@@ -104,11 +139,24 @@ pub fn checkpoint_dir(output: &Path, step: usize) -> PathBuf {
     output.join(format!("checkpoint-{step}"))
 }
 
-/// Complete checkpoints in a run folder, by step.
+/// Checkpoints in a run folder, by step. A folder of that name which has nothing of ours is not one.
 pub fn checkpoints(output: &Path) -> BTreeMap<usize, PathBuf> {
     let entries = std::fs::read_dir(output).into_iter().flatten().flatten();
     let step = |p: &Path| p.file_name()?.to_str()?.strip_prefix("checkpoint-")?.parse::<usize>().ok();
-    entries.map(|e| e.path()).filter(|p| p.join(STATE).exists()).filter_map(|p| Some((step(&p)?, p))).collect()
+    let ours = |p: &PathBuf| p.join(MANIFEST).exists() || p.join(STATE).exists();
+    entries.map(|e| e.path()).filter(ours).filter_map(|p| Some((step(&p)?, p))).collect()
+}
+
+/// Checks that all files of a checkpoint are as they were written. The error says what is wrong.
+pub fn check(dir: &Path) -> std::result::Result<(), String> {
+    match manifest::state(dir) {
+        manifest::State::Whole(_) => read_state(dir).map(drop).map_err(|e| e.to_string()),
+        manifest::State::Damaged(what) => Err(what),
+        manifest::State::Unlisted if dir.join(STATE).exists() => Err(format!("{MANIFEST} is missing")),
+        manifest::State::Unlisted => {
+            Err(format!("no {STATE}: not a checkpoint of a run (they are called checkpoint-<step>)"))
+        }
+    }
 }
 
 /// The trained adapters; `None` when every weight is trained.
@@ -126,9 +174,9 @@ pub(crate) fn save(
     state: &TrainerState,
 ) -> Result<PathBuf> {
     let target = checkpoint_dir(output, state.global_step);
-    let new = AtomicDir::create(&target)?;
+    let new = AtomicDir::create(Output::new(&target, true))?;
     match trained.adaptation {
-        Some(a) => a.save(trained.model, AdapterForm::Native, trained.info, new.path())?,
+        Some(a) => a.export(trained.model, AdapterForm::Native, trained.info)?.write_files(new.path())?,
         None => {
             let params = trained.model.params().iter();
             let tensors =
@@ -140,6 +188,7 @@ pub(crate) fn save(
     let tensors = tensors.map(|(name, shape, values)| (TensorSpec::new(name, DType::F32, &shape), Cow::Owned(values)));
     write_safetensors(new.path().join(OPTIMIZER), &pt_metadata(), tensors.collect())?;
     atomic::write_json(new.path().join(STATE), state)?;
+    manifest::write(new.path())?;
     new.commit()?;
     Ok(target)
 }
@@ -182,8 +231,8 @@ pub(crate) fn restore_optimizer(dir: &Path, model: &Model, optimizer: &mut Optim
     optimizer.restore(model.params().iter(), steps as u64, &saved).map_err(wrong)
 }
 
-/// Removes the oldest checkpoints beyond `limit`, but never the best or the newest one.
-pub(crate) fn prune(output: &Path, limit: usize, best: Option<usize>) -> Result<()> {
+/// Removes the oldest checkpoints beyond `limit`, but never the newest one or those of the steps `keep`.
+pub(crate) fn prune(output: &Path, limit: usize, keep: &[Option<usize>]) -> Result<()> {
     let all = checkpoints(output);
     let Some((&newest, _)) = all.last_key_value() else { return Ok(()) };
     let mut surplus = all.len().saturating_sub(limit);
@@ -191,16 +240,22 @@ pub(crate) fn prune(output: &Path, limit: usize, best: Option<usize>) -> Result<
         if surplus == 0 {
             break;
         }
-        if Some(*step) != best && *step != newest {
-            std::fs::remove_dir_all(path).map_err(|e| loram_io::Error::io("remove", path, e))?;
+        if !keep.contains(&Some(*step)) && *step != newest {
+            disk::remove_dir(path)?;
             surplus -= 1;
         }
     }
     Ok(())
 }
 
-/// Returns an error that names the keys in which a resumed run differs from the saved one.
-pub(crate) fn check_same_run(dir: &Path, saved: &TrainerState, now: &TrainerState) -> Result<()> {
+/// Returns an error that names the keys or inputs in which a resumed run differs from the saved one. Inputs that may differ
+/// (`allow_changed_inputs`) are returned.
+pub(crate) fn check_same_run(
+    dir: &Path,
+    saved: &TrainerState,
+    now: &TrainerState,
+    allow_changed_inputs: bool,
+) -> Result<Vec<&'static str>> {
     let wrong = |what: String| Err(Error::Checkpoint { path: dir.to_path_buf(), what });
     let differs = |(k, v): (&String, &Value)| {
         let old = canonical(k, saved.config.get(k)?);
@@ -213,13 +268,18 @@ pub(crate) fn check_same_run(dir: &Path, saved: &TrainerState, now: &TrainerStat
             changed.join(", ")
         ));
     }
-    if saved.data != now.data {
-        return wrong("the training data differ from those of this run: their tokens are not the same".into());
-    }
     if saved.max_steps != now.max_steps {
         return wrong(format!("the run was for {} steps, now it would be {}", saved.max_steps, now.max_steps));
     }
-    Ok(())
+    let changed = saved.inputs.changed(&now.inputs);
+    match changed.is_empty() || allow_changed_inputs {
+        true => Ok(changed),
+        false => wrong(format!(
+            "{} changed since this run began: restore what it read then, or set allow_changed_inputs: true to go on with \
+             what is there now",
+            changed.join(" and ")
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -236,26 +296,35 @@ mod tests {
         }
         std::fs::create_dir(dir.path().join("checkpoint-7")).unwrap();
         let steps = || checkpoints(dir.path()).into_keys().collect::<Vec<_>>();
-        assert_eq!(steps(), [5, 10, 15, 20, 100], "one without a state is not complete");
-        prune(dir.path(), 3, Some(5)).unwrap();
+        assert_eq!(steps(), [5, 10, 15, 20, 100], "one with nothing of ours is not a checkpoint");
+        prune(dir.path(), 3, &[Some(5), None]).unwrap();
         assert_eq!(steps(), [5, 20, 100]);
-        prune(dir.path(), 1, Some(5)).unwrap();
+        prune(dir.path(), 1, &[None, Some(5)]).unwrap();
         assert_eq!(steps(), [5, 100]);
-        prune(dir.path(), 1, None).unwrap();
+        prune(dir.path(), 1, &[]).unwrap();
         assert_eq!(steps(), [100]);
     }
 
     #[test]
     fn a_changed_run_is_named_by_its_keys() {
         let config = |lr: f64| serde_json::json!({"learning_rate": lr, "r": 8}).as_object().unwrap().clone();
-        let saved = TrainerState { config: config(1e-4), data: "a".into(), max_steps: 5, ..Default::default() };
+        let inputs = Inputs { base: Some("w".into()), train_data: Some("a".into()), eval_data: None };
+        let saved = TrainerState { config: config(1e-4), inputs: inputs.clone(), max_steps: 5, ..Default::default() };
         let now = TrainerState { config: config(2e-4), ..saved.clone() };
         let dir = Path::new("run/checkpoint-5");
-        let e = check_same_run(dir, &saved, &now).unwrap_err().to_string();
+        let e = check_same_run(dir, &saved, &now, false).unwrap_err().to_string();
         assert!(e.contains("learning_rate (0.0001 there, 0.0002 now)") && !e.contains("r ("), "{e}");
-        let e = check_same_run(dir, &saved, &TrainerState { data: "b".into(), ..saved.clone() }).unwrap_err();
-        assert!(e.to_string().contains("training data"), "{e}");
-        assert!(check_same_run(dir, &saved, &saved.clone()).is_ok());
+        for (word, other) in [
+            ("base model", Inputs { base: Some("x".into()), ..inputs.clone() }),
+            ("training data", Inputs { train_data: Some("b".into()), ..inputs.clone() }),
+        ] {
+            let now = TrainerState { inputs: other, ..saved.clone() };
+            let e = check_same_run(dir, &saved, &now, false).unwrap_err().to_string();
+            assert!(e.contains(word) && e.contains("allow_changed_inputs"), "{e}");
+            assert!(check_same_run(dir, &saved, &now, true).unwrap()[0].contains(word));
+        }
+        let more = TrainerState { inputs: Inputs { eval_data: Some("e".into()), ..inputs }, ..saved.clone() };
+        assert_eq!(check_same_run(dir, &saved, &more, false).unwrap(), [""; 0], "evaluation data may be added");
     }
 
     #[test]
@@ -265,9 +334,15 @@ mod tests {
             train_seconds: 1.0 / 3.0,
             best_metric: Some(f64::MIN_POSITIVE),
             log_history: vec![LogRecord { step: 1, loss: Some(1.0 / 7.0), ..Default::default() }],
+            samples: vec![Sample { when: "before".into(), prompt: "a".into(), text: "b".into(), reference: None }],
             ..Default::default()
         };
         let text = serde_json::to_string(&state).unwrap();
         assert_eq!(serde_json::from_str::<TrainerState>(&text).unwrap(), state);
+        // an infinite perplexity must not make a checkpoint unreadable
+        let eval = [("eval_perplexity".to_string(), f64::INFINITY)].into();
+        let state = TrainerState { log_history: vec![LogRecord { eval, ..Default::default() }], ..state };
+        let text = serde_json::to_string(&state).unwrap();
+        assert!(serde_json::from_str::<TrainerState>(&text).unwrap().log_history[0].eval["eval_perplexity"].is_nan());
     }
 }

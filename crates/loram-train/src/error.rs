@@ -55,6 +55,18 @@ pub enum Error {
         /// The last checkpoint.
         last: String,
     },
+    /// No further step can save the run.
+    #[error("step {step}: {what} (learning rate {lr:e}): lower learning_rate or raise warmup_ratio; {last}")]
+    Lost {
+        /// Step at which that was certain.
+        step: usize,
+        /// What was observed.
+        what: String,
+        /// Learning rate of the step.
+        lr: f64,
+        /// The last checkpoint from before.
+        last: String,
+    },
     /// The estimate exceeds the free memory.
     #[error(
         "not enough memory: this run needs about {needed}, {free} are free; {hint} (memory_check: warn runs it anyway)",
@@ -80,7 +92,7 @@ impl Error {
             Error::Io(e) => e.exit_code(),
             Error::Core(e) => e.exit_code(),
             Error::Model(e) => e.exit_code(),
-            Error::NotFinite { .. } => 1,
+            Error::NotFinite { .. } | Error::Lost { .. } => 1,
             Error::Memory { .. }
             | Error::Config(_)
             | Error::Data(_)

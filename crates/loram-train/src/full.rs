@@ -3,10 +3,10 @@
 use crate::Result;
 use crate::base::Base;
 use crate::objective::{Objective, config_entries};
+use loram_io::atomic::Output;
 use loram_io::family::TensorNames;
 use loram_io::merge::{MergeReport, MergeSource, write_merged};
 use loram_nn::Model;
-use std::path::Path;
 
 /// The trained tensors of a model, as the changes to its checkpoint.
 struct Changes<'a> {
@@ -48,7 +48,7 @@ pub(crate) fn save_full(
     model: &Model,
     objective: &dyn Objective,
     labels: &[String],
-    out: &Path,
+    out: Output<'_>,
 ) -> Result<MergeReport> {
     let names = TensorNames::find(&base.checkpoint, &base.config)?;
     let tied = base.config.tied_weights().filter(|(head, _)| model.params().get(head).is_none());

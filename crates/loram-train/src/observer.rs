@@ -3,7 +3,8 @@
 use crate::Metrics;
 use crate::magnitude::Magnitudes;
 use crate::summary::Summary;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use crate::summary::Sample;
@@ -167,7 +168,7 @@ pub struct StepInfo {
 }
 
 /// A line of `metrics.jsonl`: training metrics since the previous line, an evaluation, or magnitudes.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LogRecord {
     /// Optimiser steps so far.
     pub step: usize,
@@ -201,6 +202,12 @@ pub struct LogRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub magnitude: Option<Magnitudes>,
     /// Metrics of an evaluation, prefixed with `eval_`.
-    #[serde(flatten)]
-    pub eval: std::collections::BTreeMap<String, f64>,
+    #[serde(flatten, deserialize_with = "figures")]
+    pub eval: BTreeMap<String, f64>,
+}
+
+/// Figures by name; those that are NaN or infinite are null in files.
+fn figures<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, f64>, D::Error> {
+    let all = BTreeMap::<String, Option<f64>>::deserialize(from)?;
+    Ok(all.into_iter().map(|(name, x)| (name, x.unwrap_or(f64::NAN))).collect())
 }

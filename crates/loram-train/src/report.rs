@@ -4,8 +4,8 @@ use crate::base::{Base, show};
 use crate::observer::{Event, Level, LogRecord, Observer};
 use crate::tensorboard::EventWriter;
 use crate::{Result, system};
-use loram_io::atomic;
 use loram_io::checksum::sha256;
+use loram_io::{atomic, disk};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -37,14 +37,14 @@ impl<'a> Reporter<'a> {
         Reporter { observer, folder: None, early: Vec::new() }
     }
 
-    /// Opens the files of the run folder. A resumed run keeps the metrics up to `resume_step` and drops later ones.
-    pub fn open(&mut self, dir: &Path, resume_step: Option<usize>, tensorboard: bool) -> Result<()> {
-        let path = dir.join(METRICS);
-        if let (Some(step), Ok(text)) = (resume_step, std::fs::read_to_string(&path)) {
-            let early = |line: &&str| serde_json::from_str::<LogRecord>(line).is_ok_and(|r| r.step <= step);
-            let kept: String = text.lines().filter(early).map(|l| format!("{l}\n")).collect();
-            atomic::write_bytes(&path, kept.as_bytes())?;
+    /// Opens the files of the run folder. `metrics.jsonl` begins with the lines of `history`, whatever it held before: those
+    /// of a checkpoint, or none. `resumed` is the step that a resumed run goes on from.
+    pub fn open(&mut self, dir: &Path, history: &[LogRecord], resumed: Option<usize>, tensorboard: bool) -> Result<()> {
+        let mut lines = Vec::new();
+        for record in history {
+            lines.extend(line(record)?);
         }
+        atomic::write_bytes(dir.join(METRICS), &lines)?;
         let append = |name: &str| {
             let path = dir.join(name);
             OpenOptions::new().create(true).append(true).open(&path).map_err(|e| loram_io::Error::io("write", &path, e))
@@ -53,9 +53,17 @@ impl<'a> Reporter<'a> {
         for line in self.early.drain(..) {
             writeln!(log, "{line}").map_err(|e| loram_io::Error::io("write", dir.join(LOG), e))?;
         }
-        let tensorboard = if tensorboard { Some(EventWriter::create(dir)?) } else { None };
+        let tensorboard = if tensorboard { Some(EventWriter::create(dir, resumed)?) } else { None };
         self.folder = Some(Folder { dir: dir.to_path_buf(), log, metrics: append(METRICS)?, tensorboard });
         Ok(())
+    }
+
+    /// Makes the lines of metrics durable.
+    pub fn sync(&mut self) -> Result<()> {
+        match &self.folder {
+            Some(f) => Ok(disk::sync_file(&f.metrics, &f.dir.join(METRICS))?),
+            None => Ok(()),
+        }
     }
 
     pub fn message(&mut self, level: Level, text: impl Into<String>) {
@@ -65,9 +73,7 @@ impl<'a> Reporter<'a> {
     /// A line of metrics, everywhere.
     pub fn record(&mut self, record: &LogRecord) -> Result<()> {
         if let Some(f) = &mut self.folder {
-            let mut line = serde_json::to_vec(record).map_err(|e| loram_io::Error::Usage(e.to_string()))?;
-            line.push(b'\n');
-            f.metrics.write_all(&line).map_err(|e| loram_io::Error::io("write", f.dir.join(METRICS), e))?;
+            disk::append(&f.metrics, &f.dir.join(METRICS), &line(record)?)?;
             if let Some(tb) = &mut f.tensorboard {
                 let train = [
                     ("train/loss", record.loss),
@@ -118,6 +124,13 @@ impl Observer for Reporter<'_> {
         }
         self.observer.event(event);
     }
+}
+
+/// A record as a line of `metrics.jsonl`.
+fn line(record: &LogRecord) -> Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(record).map_err(|e| loram_io::Error::Usage(e.to_string()))?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 /// The log line of an event; steps and progress are omitted.

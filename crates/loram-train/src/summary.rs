@@ -1,11 +1,14 @@
 //! The result of a run, as `summary.json` holds it.
 
 use crate::metrics::Metrics;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+/// Name of the file of a run folder that holds the summary.
+pub const SUMMARY: &str = "summary.json";
+
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// All steps were done.
@@ -17,7 +20,7 @@ pub enum Status {
 }
 
 /// Summary of a run, as in `summary.json`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Summary {
     /// How it ended.
     pub status: Status,
@@ -76,10 +79,10 @@ pub struct Summary {
 }
 
 /// A generated sample.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// `before` or `after`.
-    pub when: &'static str,
+    pub when: String,
     /// The prompt.
     pub prompt: String,
     /// The generated text.

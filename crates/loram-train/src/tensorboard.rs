@@ -17,8 +17,9 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Creates `events.out.tfevents.<seconds>.loram` in a folder. A resumed run creates another file: TensorBoard joins them.
-    pub fn create(dir: &Path) -> Result<EventWriter> {
+    /// Creates `events.out.tfevents.<seconds>.loram` in a folder. A resumed run creates another file, and TensorBoard joins
+    /// them; it is told to forget what earlier files have after the step `resumed`.
+    pub fn create(dir: &Path, resumed: Option<usize>) -> Result<EventWriter> {
         let seconds = now() as u64;
         // two runs within one second must not share a file
         let name = |i: u32| dir.join(format!("events.out.tfevents.{seconds}.loram.{i}"));
@@ -26,6 +27,14 @@ impl EventWriter {
         let file = File::create(&path).map_err(|e| loram_io::Error::io("create", &path, e))?;
         let mut writer = EventWriter { file, path };
         writer.event(|out| bytes(out, 3, b"brain.Event:2"))?;
+        if let Some(step) = resumed {
+            writer.event(|out| {
+                key(out, 2, 0);
+                varint(out, step as u64 + 1);
+                // SessionLog: status START
+                bytes(out, 7, &[0x08, 0x01]);
+            })?;
+        }
         Ok(writer)
     }
 
@@ -131,7 +140,7 @@ mod tests {
     #[test]
     fn frames_are_whole_and_checked() {
         let dir = tempfile::tempdir().unwrap();
-        let mut w = EventWriter::create(dir.path()).unwrap();
+        let mut w = EventWriter::create(dir.path(), None).unwrap();
         w.scalar(300, "train/loss", 1.5).unwrap();
         w.text(300, "samples/0", "hello").unwrap();
         let all = std::fs::read(&w.path).unwrap();
@@ -150,7 +159,9 @@ mod tests {
         let tail =
             [&[0x10, 0xac, 0x02, 0x2a, 19, 0x0a, 17, 0x0a, 10][..], b"train/loss", &[0x15, 0, 0, 0xc0, 0x3f]].concat();
         assert!(frames[1].ends_with(&tail), "{:?}", &frames[1]);
-        let second = EventWriter::create(dir.path()).unwrap();
+        let second = EventWriter::create(dir.path(), Some(300)).unwrap();
         assert_ne!(second.path, w.path);
+        // step 301, then the start of a session: a field of two bytes
+        assert!(std::fs::read(&second.path).unwrap().windows(7).any(|b| b == [0x10, 0xad, 0x02, 0x3a, 2, 0x08, 0x01]));
     }
 }

@@ -4,7 +4,6 @@ use super::Adaptation;
 use crate::Result;
 use loram_io::adapter::{Adapter, AdapterForm, SavedTensor};
 use loram_nn::{Model, ParamKind};
-use std::path::Path;
 
 /// Settings of an adapter folder beside its weights.
 #[derive(Debug, Clone)]
@@ -41,11 +40,5 @@ impl Adaptation {
                 Ok(adapter.to_plain(|path| unreachable!("`{path}`: its initial factors are stored"))?)
             }
         }
-    }
-
-    /// Writes the adapter folder. A native adapter whose initial factors the recipe alone cannot give has them in
-    /// `start.safetensors`.
-    pub fn save(&self, model: &Model, form: AdapterForm, info: &ExportInfo, dir: &Path) -> Result<()> {
-        Ok(self.export(model, form, info)?.write(dir)?)
     }
 }

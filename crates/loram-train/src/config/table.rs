@@ -167,6 +167,8 @@ key_table! {
         overwrite_output_dir: bool = false, [Resumable Folder];
         /// Resume from a checkpoint.
         resume_from_checkpoint ["resume"]: Resume = Resume::No, [AliasFlag Resumable Folder];
+        /// Resume although the base model, the training data or the evaluation data have changed since the run began.
+        allow_changed_inputs: bool = false, [Resumable Cosmetic];
         /// Steps between lines of metrics.
         logging_steps: usize = 10, if |n| *n > 0 => "at least 1", [Resumable];
         /// Steps between measurements of the size of each layer's update; 0: never.

@@ -84,6 +84,10 @@ impl Objective for Classification {
         HeadKind::Pooled { outputs: labels.len() }
     }
 
+    fn guess(&self, outputs: usize) -> Option<f64> {
+        (outputs > 1).then(|| (outputs as f64).ln())
+    }
+
     fn trained(&self, trained: &Trained<'_>) -> bool {
         trained.is_pooled()
     }

@@ -85,6 +85,11 @@ pub trait Objective: Debug + Send + Sync {
     /// The head for these labels.
     fn head(&self, labels: &[String]) -> HeadKind;
 
+    /// The loss of a uniform guess among so many outputs, where that means something.
+    fn guess(&self, _outputs: usize) -> Option<f64> {
+        None
+    }
+
     /// True when a model that is known by this was trained for the objective.
     fn trained(&self, trained: &Trained<'_>) -> bool;
 

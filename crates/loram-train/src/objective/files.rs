@@ -39,7 +39,8 @@ impl<'de> Deserialize<'de> for Metrics {
                 let (mut loss, mut tokens, mut examples, mut others) = (None, None, None, Vec::new());
                 while let Some(name) = map.next_key::<String>()? {
                     match name.as_str() {
-                        "loss" => loss = Some(map.next_value()?),
+                        // a loss that is NaN or infinite is written as null
+                        "loss" => loss = Some(map.next_value::<Option<f64>>()?.unwrap_or(f64::NAN)),
                         "tokens" => tokens = Some(map.next_value()?),
                         "examples" => examples = Some(map.next_value()?),
                         _ => others.extend(map.next_value::<Option<f64>>()?.map(|v| (name, v))),

@@ -6,8 +6,9 @@ use super::setup::Setup;
 use super::stop::StopFlag;
 use crate::Result;
 use crate::config::TrainConfig;
-use crate::observer::Observer;
+use crate::observer::{Event, Level, Observer};
 use crate::report::Reporter;
+use crate::run_folder::{Begin, RunFolder, ended_text};
 use crate::summary::Summary;
 use loram_nn::cuda;
 
@@ -40,7 +41,8 @@ impl Trainer {
         preview(&self.config, observer)
     }
 
-    /// Trains. The run folder is written as it goes; the same configuration, seed and machine give the same bits.
+    /// Trains. The run folder is written as it goes; the same configuration, seed and machine give the same bits. A run that
+    /// has ended in that folder is not trained again; its summary is returned.
     ///
     /// Errors leave the run folder with what was saved before them.
     pub fn run(&self, observer: &mut dyn Observer) -> Result<Summary> {
@@ -48,7 +50,19 @@ impl Trainer {
         // what fails on a GPU outside the model's passes
         cuda::catch(|| {
             Ok((|| {
-                let setup = Setup::new(&self.config, &mut reporter)?;
+                // the folder is ours until the end
+                let mut folder = RunFolder::open(&self.config)?;
+                folder.notes.drain(..).for_each(|note| reporter.message(Level::Warning, note));
+                let resumed = match std::mem::replace(&mut folder.begin, Begin::Anew) {
+                    Begin::Anew => None,
+                    Begin::Resume(checkpoint) => Some(checkpoint),
+                    Begin::Ended(summary) => {
+                        reporter.message(Level::Info, ended_text(&self.config));
+                        reporter.event(&Event::Done(summary.clone()));
+                        return Ok(*summary);
+                    }
+                };
+                let setup = Setup::new(&self.config, resumed, &mut reporter)?;
                 let mut run = Run::new(setup, &self.stop, &mut reporter)?;
                 let status = run.train()?;
                 run.finish(status)

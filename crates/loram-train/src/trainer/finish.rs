@@ -2,14 +2,14 @@
 
 use super::run::Run;
 use crate::base::{show, stage};
-use crate::checkpoint::{checkpoint_dir, restore_weights};
+use crate::checkpoint::{self, checkpoint_dir, restore_weights};
 use crate::config::AdapterFormat;
 use crate::full::save_full;
 use crate::observer::{Event, Level, Observer, Stage};
-use crate::summary::{Status, Summary};
+use crate::summary::{SUMMARY, Status, Summary};
 use crate::{Metrics, Result, device, system};
 use loram_io::adapter::{Adapter, AdapterForm};
-use loram_io::atomic;
+use loram_io::atomic::{self, Output};
 use loram_nn::HeadKind;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,8 @@ impl Run<'_, '_, '_> {
         // of an interrupted run: only what was measured on the weights of its checkpoint
         let now = self.s.state.global_step;
         let mut eval_after = self.s.state.last_metrics.clone().filter(|m| m.0 == now && now > 0).map(|m| m.1);
+        // a process that was killed may have left more than the limit
+        self.prune()?;
         if status != Status::Interrupted {
             let steps = self.s.state.global_step;
             let best = self.s.state.best_step.filter(|&b| self.s.config.load_best_model_at_end && b != steps);
@@ -38,7 +40,9 @@ impl Run<'_, '_, '_> {
             self.reporter.message(Level::Warning, text);
         }
         let summary = self.summary(status, took_best, adapter, eval_after);
-        atomic::write_json(self.s.config.output_dir.join("summary.json"), &summary)?;
+        self.reporter.sync()?;
+        // last: it says that the run has ended
+        atomic::write_json(self.s.config.output_dir.join(SUMMARY), &summary)?;
         self.reporter.event(&Event::Done(Box::new(summary.clone())));
         Ok(summary)
     }
@@ -46,9 +50,9 @@ impl Run<'_, '_, '_> {
     /// Loads the weights of a checkpoint into the model; false (with a message) when it is gone.
     fn take(&mut self, step: usize) -> Result<bool> {
         let dir = checkpoint_dir(&self.s.config.output_dir, step);
-        if !dir.exists() {
+        if let Err(what) = checkpoint::check(&dir) {
             let text = format!(
-                "the best evaluation was at step {step}, of which there is no checkpoint: taking the last step"
+                "the best evaluation was at step {step}, whose checkpoint cannot be used ({what}): taking the last step"
             );
             self.reporter.message(Level::Warning, text);
             return Ok(false);
@@ -116,14 +120,11 @@ impl Run<'_, '_, '_> {
                     AdapterFormat::Plain => AdapterForm::Plain,
                     AdapterFormat::Native => AdapterForm::Native,
                 };
-                a.save(&s.model, form, &s.info, &out)?;
+                a.export(&s.model, form, &s.info)?.write_to(Output::new(&out, true))?;
             }
             None => {
-                // a resumed run that had finished writes its result again
-                if out.exists() {
-                    std::fs::remove_dir_all(&out).map_err(|e| loram_io::Error::io("remove", &out, e))?;
-                }
-                save_full(&s.base, &s.model, s.data.train.objective, &s.data.train.labels, &out)?;
+                let output = Output::new(&out, true);
+                save_full(&s.base, &s.model, s.data.train.objective, &s.data.train.labels, output)?;
             }
         }
         stage(self.reporter, Stage::Save, 1, 1, &show(&out));

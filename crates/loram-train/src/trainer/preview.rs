@@ -1,11 +1,12 @@
 //! The dry run: describes a run before it begins.
 
-use super::setup::{Data, check_output, memory, read_data, resume_from};
+use super::setup::{Data, memory, read_data};
 use crate::base::Base;
 use crate::config::{FinetuningType, TrainConfig};
 use crate::dataset::Dataset;
 use crate::estimate::MemoryEstimate;
 use crate::observer::Observer;
+use crate::run_folder::{self, Begin};
 use crate::{Result, device};
 use loram_core::plan_layers;
 use loram_io::data::{PrepareReport, Target};
@@ -94,8 +95,10 @@ pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Resu
     device::compute(config.device)?;
     let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), observer)?;
     let mut warnings = Vec::new();
-    if let Err(e) = resume_from(config).and_then(|resumed| check_output(config, resumed.is_some())) {
-        warnings.push(e.to_string());
+    match run_folder::look(config) {
+        Ok((Begin::Ended(_), _)) => warnings.push(run_folder::ended_text(config)),
+        Ok((_, notes)) => warnings.extend(notes),
+        Err(e) => warnings.push(e.to_string()),
     }
     let data = read_data(config, &base, observer)?;
     let memory = memory(config, &base, &data)?;

@@ -69,8 +69,12 @@ pub(super) fn show(
     for (i, p) in prompts.iter().enumerate() {
         stage(reporter, Stage::Sample, i as u64, prompts.len() as u64, when);
         let made = continue_tokens(&mut model.generator()?, &base.tokenizer, &p.ids, &options, &mut |_| true)?;
-        let sample =
-            Sample { when, prompt: p.text.clone(), text: made.text.trim().to_string(), reference: p.reference.clone() };
+        let sample = Sample {
+            when: when.into(),
+            prompt: p.text.clone(),
+            text: made.text.trim().to_string(),
+            reference: p.reference.clone(),
+        };
         reporter.sample(step, sample.clone())?;
         out.push(sample);
     }

@@ -1,10 +1,10 @@
 //! The training loop.
 
 use super::prompts::{Prompt, prompts, show};
-use super::setup::{Setup, clear_output};
+use super::setup::Setup;
 use super::stop::StopFlag;
 use crate::base::stage;
-use crate::checkpoint::{self, Trained};
+use crate::checkpoint::{self, Trained, checkpoint_dir};
 use crate::config::{ReportTo, Strategy};
 use crate::evaluate::{EvalOptions, evaluate};
 use crate::magnitude::{MagnitudeMeter, Magnitudes};
@@ -12,13 +12,15 @@ use crate::objective::batch_and_loss;
 use crate::observer::{Event, LogRecord, Observer, RunPlan, Sample, Stage, StepInfo};
 use crate::optim::{check_finite, clip, grad_norm};
 use crate::report::{Reporter, write_environment};
+use crate::run_folder;
 use crate::schedule::Schedule;
-use crate::summary::Status;
+use crate::summary::{SUMMARY, Status};
 use crate::{Error, Metrics, Result, system};
-use loram_io::atomic;
-use loram_nn::{Batch, BatchLoss, Loss, Param};
+use loram_io::{atomic, disk};
+use loram_nn::{Batch, BatchLoss, HeadKind, Loss, Param};
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 /// Steps over which the speed is measured.
@@ -45,6 +47,10 @@ pub(super) struct Run<'c, 'r, 'o> {
     last_checkpoint: Option<PathBuf>,
     /// `None` when magnitudes are not asked for.
     gauge: Option<MagnitudeMeter>,
+    /// The checksum of the base, computed while the run trains until its first checkpoint.
+    base_sum: Option<JoinHandle<Result<String>>>,
+    /// The loss of a uniform guess, where that means something.
+    guess: Option<f64>,
 }
 
 /// Results of a step.
@@ -61,13 +67,14 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
     pub fn new(s: Setup<'c>, stop: &'r StopFlag, reporter: &'r mut Reporter<'o>) -> Result<Run<'c, 'r, 'o>> {
         let c = s.config;
         let dir = &c.output_dir;
-        std::fs::create_dir_all(dir).map_err(|e| loram_io::Error::io("create", dir, e))?;
-        if s.resumed.is_none() {
-            clear_output(dir)?;
+        match s.resumed {
+            None => run_folder::clear(dir)?,
+            // that of the process before: until this one ends, the run has not ended
+            Some(_) => disk::remove_file(&dir.join(SUMMARY))?,
         }
         let resume_step = s.resumed.is_some().then_some(s.state.global_step);
-        reporter.open(dir, resume_step, c.report_to == ReportTo::TensorBoard)?;
-        atomic::write_bytes(dir.join("config.yaml"), c.to_yaml().as_bytes())?;
+        reporter.open(dir, &s.state.log_history, resume_step, c.report_to == ReportTo::TensorBoard)?;
+        atomic::write_bytes(dir.join(run_folder::CONFIG), c.to_yaml().as_bytes())?;
         write_environment(dir, &s.base, &[&c.train_data[..], &c.eval_data].concat())?;
         let prompts = prompts(c, &s.base, s.data.eval.as_ref().unwrap_or(&s.data.train))?;
         let gauge = match &s.adaptation {
@@ -78,7 +85,12 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
             schedule: Schedule::new(c, s.data.total_steps),
             batches: s.data.order.epoch(s.state.epoch),
             prompts,
-            samples: Vec::new(),
+            samples: s.state.samples.clone(),
+            base_sum: None,
+            guess: s.data.train.objective.guess(match s.model.options().head {
+                HeadKind::LanguageModel => s.base.config.vocab_size(),
+                head => head.outputs().unwrap_or(1),
+            }),
             started: Instant::now(),
             speed: VecDeque::new(),
             logged: (0.0, s.state.tokens_seen),
@@ -96,19 +108,27 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
     /// Trains to the end, or until it is stopped. Returns how it ended.
     pub fn train(&mut self) -> Result<Status> {
         self.announce();
-        self.samples = self.sample("before")?;
+        if self.s.state.inputs.base.is_none() {
+            let sum = self.s.base.checksum();
+            self.base_sum = Some(std::thread::spawn(move || sum(false)));
+        }
+        if self.s.resumed.is_none() {
+            self.samples = self.sample("before")?;
+            self.s.state.samples.clone_from(&self.samples);
+        }
         if self.first_step == 0 && self.s.config.eval_on_start && self.s.data.eval.is_some() {
             let metrics = self.evaluate()?;
             self.s.state.first_metrics = Some(metrics);
         }
         self.started = Instant::now();
-        let mut status = Status::Finished;
-        while self.s.state.global_step < self.s.data.total_steps {
+        // a run that was killed after it had stopped early must not train on
+        let mut status = if self.is_patience_over() { Status::StoppedEarly } else { Status::Finished };
+        while status == Status::Finished && self.s.state.global_step < self.s.data.total_steps {
             let epoch_ends = self.step()?;
             let last = self.s.state.global_step == self.s.data.total_steps;
             if self.due(self.s.config.evaluation(), self.s.config.eval_every(), epoch_ends, last) {
                 self.evaluate()?;
-                if self.s.config.early_stopping_patience.is_some_and(|p| self.s.state.patience >= p) {
+                if self.is_patience_over() {
                     status = Status::StoppedEarly;
                 }
             }
@@ -126,6 +146,11 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         }
         self.seconds();
         Ok(status)
+    }
+
+    /// True if evaluations have not improved for as long as the configuration allows.
+    fn is_patience_over(&self) -> bool {
+        self.s.config.early_stopping_patience.is_some_and(|p| self.s.state.patience >= p)
     }
 
     fn announce(&mut self) {
@@ -198,14 +223,14 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         // the end of an epoch counts as the whole of it until the next one begins
         let epoch = self.epoch();
         let epoch_ends = self.s.state.batch_in_epoch >= self.batches.len();
+        self.check_health(&found, mean)?;
         self.tell_step(&found, mean, epoch);
         let step = self.s.state.global_step;
         if step.is_multiple_of(self.s.config.logging_steps) || step == self.s.data.total_steps {
             self.log(&found, epoch)?;
         }
         if found.magnitude.is_some() {
-            // not in the state: metrics.jsonl is where they are read
-            self.reporter.record(&LogRecord { step, epoch, magnitude: found.magnitude, ..LogRecord::default() })?;
+            self.record(LogRecord { step, epoch, magnitude: found.magnitude.clone(), ..LogRecord::default() })?;
         }
         if epoch_ends {
             self.s.state.epoch += 1;
@@ -237,11 +262,12 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         }
         let norm = grad_norm(model.params().iter());
         let rate = self.schedule.rate(self.s.state.global_step);
-        let list: Vec<&Param> = model.params().iter().collect();
-        let last = match &self.last_checkpoint {
-            Some(path) => format!("the last checkpoint is {}", path.display()),
-            None => "no checkpoint was saved yet".into(),
+        let last = match loss.loss_sum.is_finite() && norm.is_finite() {
+            true => String::new(),
+            false => self.last_good(),
         };
+        let model = &mut self.s.model;
+        let list: Vec<&Param> = model.params().iter().collect();
         let step = self.s.state.global_step + 1;
         check_finite(&list, loss.loss_sum, norm, step, rate, &last)?;
         let last_step = step == self.s.data.total_steps;
@@ -254,6 +280,27 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         let magnitude = gauge.map(|gauge| gauge.after_step(model));
         self.s.state.batch_in_epoch = to;
         Ok(Step { loss, rate, norm, tokens, magnitude })
+    }
+
+    /// An error when no further step can save the run.
+    fn check_health(&mut self, found: &Step, mean: f64) -> Result<()> {
+        let state = &mut self.s.state;
+        let before = state.first_metrics.as_ref().map(|m| m.loss);
+        let total = self.s.data.total_steps;
+        match state.health.observe(mean, found.norm, self.guess, before, total) {
+            None => Ok(()),
+            Some(what) => Err(Error::Lost { step: state.global_step, what, lr: found.rate, last: self.last_good() }),
+        }
+    }
+
+    /// Where a run that fails can be taken up again.
+    fn last_good(&self) -> String {
+        let good = self.s.state.health.last_good.map(|step| checkpoint_dir(&self.s.config.output_dir, step));
+        match (good.filter(|dir| dir.exists()), &self.last_checkpoint) {
+            (Some(good), _) => format!("the last good checkpoint is {}", good.display()),
+            (None, Some(newest)) => format!("no checkpoint is from before that (the newest is {})", newest.display()),
+            (None, None) => "no checkpoint was saved yet".into(),
+        }
     }
 
     /// Updates the count of training seconds.
@@ -303,8 +350,14 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
             seconds: Some(elapsed),
             ..LogRecord::default()
         };
-        state.log_history.push(record.clone());
-        self.reporter.record(&record)
+        self.record(record)
+    }
+
+    /// Adds a line to the history, which checkpoints keep, and to `metrics.jsonl`.
+    fn record(&mut self, record: LogRecord) -> Result<()> {
+        self.reporter.record(&record)?;
+        self.s.state.log_history.push(record);
+        Ok(())
     }
 
     /// Evaluates and tracks the best evaluation.
@@ -318,9 +371,8 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         let (step, epoch) = (self.s.state.global_step, self.epoch());
         let eval = metrics.values().into_iter().map(|(k, v)| (format!("eval_{k}"), v)).collect();
         let record = LogRecord { step, epoch, eval, ..LogRecord::default() };
-        self.s.state.log_history.push(record.clone());
+        self.record(record)?;
         self.s.state.last_metrics = Some((step, metrics.clone()));
-        self.reporter.record(&record)?;
         self.reporter.event(&Event::Evaluated { step, epoch, metrics: metrics.clone(), best });
         Ok(metrics)
     }
@@ -350,15 +402,32 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
     /// Saves a checkpoint and removes those beyond `save_total_limit`.
     fn save(&mut self) -> Result<()> {
         self.seconds();
+        if let Some(sum) = self.base_sum.take() {
+            let failed = |_| loram_io::Error::Usage("the checksum of the base model could not be computed".into());
+            self.s.state.inputs.base = Some(sum.join().map_err(failed)??);
+        }
+        let state = &mut self.s.state;
+        if state.health.is_good() {
+            state.health.last_good = Some(state.global_step);
+        }
+        self.reporter.sync()?;
         let s = &self.s;
         let trained = Trained { model: &s.model, adaptation: s.adaptation.as_ref(), info: &s.info };
         let path = checkpoint::save(&s.config.output_dir, &trained, &s.optimizer, &s.state)?;
         self.reporter.event(&Event::Saved { step: s.state.global_step, path: path.clone() });
         self.last_checkpoint = Some(path);
-        if let Some(limit) = s.config.save_total_limit {
-            checkpoint::prune(&s.config.output_dir, limit, s.state.best_step.filter(|_| s.config.tracks_best()))?;
+        self.prune()
+    }
+
+    /// Removes checkpoints beyond `save_total_limit`, but not the newest, the best and the last good one.
+    pub fn prune(&self) -> Result<()> {
+        let s = &self.s;
+        let best = s.state.best_step.filter(|_| s.config.tracks_best());
+        let keep = [best, s.state.health.last_good, Some(s.state.global_step)];
+        match s.config.save_total_limit {
+            Some(limit) => checkpoint::prune(&s.config.output_dir, limit, &keep),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     pub fn last_checkpoint(&self) -> Option<PathBuf> {

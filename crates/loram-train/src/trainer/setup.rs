@@ -3,8 +3,8 @@
 use crate::adapt::{Adaptation, Calibration, ExportInfo, LoadAdapter, initialize, load};
 use crate::base::{Base, resolve, stage};
 use crate::batching::Order;
-use crate::checkpoint::{self, TrainerState, checkpoints, data_checksum, read_state};
-use crate::config::{FinetuningType, Resume, Strategy, TrainConfig};
+use crate::checkpoint::{self, Inputs, TrainerState, data_checksum, read_state};
+use crate::config::{FinetuningType, Strategy, TrainConfig};
 use crate::dataset::{DataOptions, Dataset, calibration_examples, read_dataset};
 use crate::estimate::{MemoryEstimate, estimate};
 use crate::objective::Objective;
@@ -94,10 +94,7 @@ pub(crate) struct Setup<'c> {
 }
 
 impl<'c> Setup<'c> {
-    pub fn new(config: &'c TrainConfig, reporter: &mut Reporter<'_>) -> Result<Setup<'c>> {
-        // check the cheapest mistakes first
-        let resumed = resume_from(config)?;
-        check_output(config, resumed.is_some())?;
+    pub fn new(config: &'c TrainConfig, resumed: Option<PathBuf>, reporter: &mut Reporter<'_>) -> Result<Setup<'c>> {
         let compute = device::compute(config.device)?;
         let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), reporter)?;
         let data = read_data(config, &base, reporter)?;
@@ -113,13 +110,22 @@ impl<'c> Setup<'c> {
         let mut state = TrainerState {
             max_steps: data.total_steps,
             config: config.fixed_keys(device::name(compute)),
-            data: data_checksum(&data.train.examples),
+            inputs: Inputs {
+                base: None,
+                train_data: Some(data_checksum(&data.train.examples)),
+                eval_data: data.eval.as_ref().map(|e| data_checksum(&e.examples)),
+            },
             ..TrainerState::default()
         };
         if let Some(dir) = &resumed {
             let saved = read_state(dir)?;
-            checkpoint::check_same_run(dir, &saved, &state)?;
-            state = saved;
+            state.inputs.base = Some(base.checksum()(true)?);
+            let changed = checkpoint::check_same_run(dir, &saved, &state, config.allow_changed_inputs)?;
+            if !changed.is_empty() {
+                let text = format!("{} changed since this run began (allow_changed_inputs)", changed.join(" and "));
+                reporter.message(Level::Warning, text);
+            }
+            state = TrainerState { inputs: state.inputs, ..saved };
         }
         if compute.on_gpu() {
             let text = format!("device: {}, bfloat16 with f32 adapters", cuda::info()?.name());
@@ -202,61 +208,6 @@ fn adapt_model(
     })?;
     adaptation.identify(&base.checkpoint, &base.config)?;
     Ok(adaptation)
-}
-
-/// Finds the checkpoint to resume from.
-pub(super) fn resume_from(config: &TrainConfig) -> Result<Option<PathBuf>> {
-    match &config.resume_from_checkpoint {
-        Resume::No => Ok(None),
-        Resume::Latest => Ok(checkpoints(&config.output_dir).into_values().next_back()),
-        Resume::From(path) => {
-            read_state(path)?;
-            Ok(Some(path.clone()))
-        }
-    }
-}
-
-/// A run folder must be empty, resumed or given up.
-pub(super) fn check_output(config: &TrainConfig, resumed: bool) -> Result<()> {
-    let dir = &config.output_dir;
-    if dir.is_file() {
-        return Err(Error::Config(format!("output_dir `{}` is a file", dir.display())));
-    }
-    let names: Vec<String> = std::fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|e| e.file_name().to_string_lossy().into_owned())
-        .collect();
-    if names.is_empty() || resumed {
-        return Ok(());
-    }
-    // a run that ended before its first checkpoint has nothing to lose
-    let begun = names.iter().all(|n| OUR_FILES.contains(&n.as_str()) || n.starts_with("events.out.tfevents."));
-    if begun || config.overwrite_output_dir {
-        return Ok(());
-    }
-    Err(Error::OutputExists { path: dir.clone() })
-}
-
-const OUR_FILES: [&str; 5] =
-    ["config.yaml", crate::report::ENVIRONMENT, crate::report::METRICS, crate::report::LOG, "summary.json"];
-
-/// Removes what an earlier run left in a folder that is written anew. Files that no run writes stay.
-pub(crate) fn clear_output(dir: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-        let number = name.strip_prefix("checkpoint-").is_some_and(|n| n.parse::<usize>().is_ok());
-        let removed = if number || ["adapter", "model"].contains(&name.as_str()) {
-            std::fs::remove_dir_all(&path)
-        } else if OUR_FILES.contains(&name.as_str()) || name.starts_with("events.out.tfevents.") {
-            std::fs::remove_file(&path)
-        } else {
-            Ok(())
-        };
-        removed.map_err(|e| loram_io::Error::io("remove", &path, e))?;
-    }
-    Ok(())
 }
 
 /// A chat whose turns end with words instead of a token teaches the model to spell that end out.

@@ -1,6 +1,7 @@
 //! The integration tests of loram-train. One binary: each test target links the whole workspace again.
 
 mod adapters;
+mod crashes;
 #[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
 mod cuda;
 mod equivalence;
@@ -10,4 +11,6 @@ mod magnitude;
 mod objectives;
 mod preferences;
 mod runs;
+mod small;
+mod state;
 mod steps;
