@@ -26,7 +26,7 @@ use loram_train::config::Mark;
 #[derive(Debug, Parser)]
 #[command(name = "loram", version, arg_required_else_help = true, propagate_version = true)]
 #[command(
-    after_help = "Exit codes: 0 success, 1 failure while running, 2 wrong usage or input, 130 and 143 stopped by a signal."
+    after_help = "Exit codes: 0 success, 1 failure while running, 2 wrong usage or input, 129, 130 and 143\nstopped by a signal (SIGHUP, SIGINT, SIGTERM), 141 by a closed pipe."
 )]
 pub struct Cli {
     /// The command.
@@ -121,7 +121,7 @@ impl Cli {
             Verb::Merge(args) => merge::run(&args, console),
             Verb::Convert(args) => convert::run(&args, console),
             Verb::Compare(args) => return compare::run(&args, self.common.threads, console),
-            Verb::Report(args) => report::run(&args, console),
+            Verb::Report(args) => return report::run(&args, console),
             Verb::Info(args) => info::run(&args, own, console),
             Verb::Verify(args) => return verify::run(&args, console),
             Verb::Schemes => schemes::run(console),

@@ -1,6 +1,7 @@
 //! Output: results to standard output, messages to standard error, colours only on a terminal.
 
 use crate::error::{Error, Result};
+use crate::signals;
 use indicatif::MultiProgress;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
@@ -70,21 +71,26 @@ impl Console {
     /// Prints a message to standard error, unless `--quiet`.
     pub fn say(&self, line: impl AsRef<str>) {
         if !self.quiet {
-            self.bars.suspend(|| eprintln!("{}", line.as_ref()));
+            self.message(line.as_ref());
         }
     }
 
     /// Prints a warning to standard error, unless `--quiet`.
     pub fn warn(&self, line: impl AsRef<str>) {
         if !self.quiet {
-            self.bars.suspend(|| eprintln!("{} {}", self.paint("33;1", "warning:"), line.as_ref()));
+            self.message(&format!("{} {}", self.paint("33;1", "warning:"), line.as_ref()));
         }
     }
 
     /// Prints an error as one line to standard error.
     pub fn error(&self, e: &Error) {
         let text = e.to_string().replace('\n', " ");
-        self.bars.suspend(|| eprintln!("{} {text}", self.paint("31;1", "error:")));
+        self.message(&format!("{} {text}", self.paint("31;1", "error:")));
+    }
+
+    /// Writes a line to standard error, above the progress bars.
+    fn message(&self, line: &str) {
+        self.bars.suspend(|| signals::written(writeln!(std::io::stderr(), "{line}")));
     }
 
     /// Prints the result: text, or a JSON object with `--json`.
@@ -102,9 +108,14 @@ impl Console {
     /// Writes text to standard output and flushes it.
     pub fn write(&self, text: &str) -> Result<()> {
         let mut out = std::io::stdout().lock();
-        out.write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .map_err(|e| Error::Failed(format!("cannot write to standard output: {e}")))
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            // only a run is told; other commands have ended by the signal
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {
+                signals::written(Err(e));
+                std::process::exit(signals::exit_code())
+            }
+            other => other.map_err(|e| Error::Failed(format!("cannot write to standard output: {e}"))),
+        }
     }
 
     /// Bold text on a terminal (standard error).
@@ -158,7 +169,7 @@ struct Lines(MultiProgress);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.suspend(|| std::io::stderr().write_all(bytes))?;
+        self.0.suspend(|| signals::written(std::io::stderr().write_all(bytes)));
         Ok(bytes.len())
     }
 

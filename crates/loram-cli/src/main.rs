@@ -21,6 +21,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     signals::end_on_closed_pipe();
+    // without the handler a model file that is cut short ends the program without a word
+    let _ = loram_io::checkpoint::report_lost_files();
     let matches = cli::command().get_matches_from(keys::normalise(std::env::args_os()));
     let cli = match cli::Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,

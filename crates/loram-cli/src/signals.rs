@@ -1,27 +1,46 @@
-//! Ctrl-C and SIGTERM: the first signal asks the run to stop after its step and save, the second ends the program.
+//! Signals and closed outputs. The first SIGINT (Ctrl-C), SIGTERM or SIGHUP, and a message that reaches nobody any more, ask
+//! the run to stop after its step and save; the second signal ends the program.
 
 use crate::error::{Error, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
 use signal_hook::flag;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// The exit code of the last signal; 0 before the first.
-static CODE: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
+/// How a run is stopped, once there is one.
+static RUN: OnceLock<Run> = OnceLock::new();
 
-/// Installs handlers: the first signal sets `stop`, the second exits at once with 130 (143 for SIGTERM).
+struct Run {
+    stop: Arc<AtomicBool>,
+    /// The exit code of the last signal; 0 before the first.
+    code: Arc<AtomicUsize>,
+}
+
+/// True while a closed pipe ends the program at once.
+static PIPE_ENDS: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// Installs handlers: the first signal sets `stop`, the second exits at once with 128 and the number of the signal. From now
+/// on a closed pipe stops the run, too, instead of ending the program.
 pub fn stop_gently(stop: Arc<AtomicBool>) -> Result<()> {
     let code = Arc::new(AtomicUsize::new(0));
-    if CODE.set(code.clone()).is_err() {
+    if RUN.set(Run { stop: stop.clone(), code: code.clone() }).is_err() {
         return Ok(());
+    }
+    if let Some(ends) = PIPE_ENDS.get() {
+        ends.store(false, Ordering::SeqCst);
     }
     install(stop, code).map_err(|e| Error::Failed(format!("cannot install a signal handler: {e}")))
 }
 
-fn install(stop: Arc<AtomicBool>, code: Arc<AtomicUsize>) -> std::io::Result<()> {
-    let signals = [SIGINT, SIGTERM];
+fn install(stop: Arc<AtomicBool>, code: Arc<AtomicUsize>) -> io::Result<()> {
+    let mut signals = vec![SIGINT, SIGTERM];
+    // nohup asks to go on without the terminal
+    if !is_ignored(SIGHUP) {
+        signals.push(SIGHUP);
+    }
     let armed = Arc::new(AtomicBool::new(false));
-    for signal in signals {
+    for &signal in &signals {
         // handlers run in this order: the first signal finds the exit unarmed
         flag::register_conditional_shutdown(signal, 128 + signal, armed.clone())?;
         flag::register(signal, armed.clone())?;
@@ -31,6 +50,13 @@ fn install(stop: Arc<AtomicBool>, code: Arc<AtomicUsize>) -> std::io::Result<()>
     #[cfg(unix)]
     announce(signal_hook::iterator::Signals::new(signals)?)?;
     Ok(())
+}
+
+/// True if this program was started with the signal ignored; false where the system does not say.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|l| u64::from_str_radix(l.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Tells the user after the first signal what happens now. A handler itself must not write through `std`.
@@ -47,20 +73,34 @@ fn announce(mut signals: signal_hook::iterator::Signals) -> std::io::Result<()> 
     std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
 }
 
-/// 143 after SIGTERM, else 130.
+/// The exit code of a run that was stopped: 129 after SIGHUP, 141 after a closed pipe, 143 after SIGTERM, else 130.
 pub fn exit_code() -> i32 {
-    match CODE.get().map_or(0, |code| code.load(Ordering::SeqCst)) {
-        0 => 130,
+    match RUN.get().map_or(0, |run| run.code.load(Ordering::SeqCst)) {
+        0 => 128 + SIGINT,
         code => code as i32,
     }
 }
 
-/// Makes a closed pipe (`| head`) end the program quietly, as other tools do; Rust ignores the signal by default.
+/// Takes the outcome of a write to the terminal or a pipe. When nobody reads it any more, the run stops, as after a signal;
+/// other failures to show a message are no reason to.
+pub fn written(outcome: io::Result<()>) {
+    const EIO: i32 = 5;
+    let Err(e) = outcome else { return };
+    if (e.kind() == io::ErrorKind::BrokenPipe || e.raw_os_error() == Some(EIO))
+        && let Some(run) = RUN.get()
+    {
+        let _ = run.code.compare_exchange(0, 128 + SIGPIPE as usize, Ordering::SeqCst, Ordering::SeqCst);
+        run.stop.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Makes a closed pipe (`| head`) end the program quietly, as other tools do, until there is a run to save. Rust ignores the
+/// signal by default.
 #[cfg(unix)]
 pub fn end_on_closed_pipe() {
-    use signal_hook::consts::SIGPIPE;
+    let ends = PIPE_ENDS.get_or_init(|| Arc::new(AtomicBool::new(true)));
     // without the handler a closed pipe is an error message instead
-    let _ = flag::register_conditional_default(SIGPIPE, Arc::new(AtomicBool::new(true)));
+    let _ = flag::register_conditional_default(SIGPIPE, ends.clone());
 }
 
 #[cfg(not(unix))]

@@ -5,8 +5,9 @@
 
 use crate::board::{Board, Shard, State};
 use crate::grid::Grid;
-use crate::run_folder::state_dir;
+use crate::run_folder::{lock_file, state_dir};
 use crate::{Error, Result};
+use loram_io::lock::{FileLock, Holder};
 use loram_train::StopFlag;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -16,6 +17,9 @@ use std::time::{Duration, Instant};
 
 /// Time between two checks of the processes.
 const PAUSE: Duration = Duration::from_millis(40);
+
+/// Exit code of a process whose run another process makes (EX_TEMPFAIL of sysexits.h).
+pub const BUSY: i32 = 75;
 
 /// How the runs of a grid are started.
 #[derive(Debug, Clone)]
@@ -74,6 +78,13 @@ pub enum Update {
         /// Estimated seconds until all are done.
         left: Option<f64>,
     },
+    /// Another process makes a run; the driver waits for it.
+    Busy {
+        /// Name of the run.
+        id: String,
+        /// The process.
+        holder: Holder,
+    },
     /// A run failed; its folder is kept.
     Failed {
         /// Name of the run.
@@ -96,8 +107,10 @@ pub struct Driven {
     pub dropped: usize,
     /// Runs that failed in this call, with the reason.
     pub failed: Vec<(String, String)>,
-    /// Runs that are not done: interrupted, locked by another process, or waiting for another shard.
+    /// Number of runs that are not done: interrupted, or waiting for some that failed.
     pub remaining: usize,
+    /// The names of all runs that are not scored, failed ones as well.
+    pub missing: Vec<String>,
     /// True if the stop flag was set.
     pub interrupted: bool,
 }
@@ -117,24 +130,44 @@ pub fn drive(grid: &Grid, options: &DriveOptions, stop: &StopFlag, tell: &mut dy
     if before < mine.len() {
         crate::gains::prepare(grid, &board.models())?;
     }
+    crate::planned::write(grid, &board)?;
     tell(&Update::Begin { total: mine.len(), done: before, jobs, threads });
     let mut running: Vec<Job> = Vec::new();
     let mut given_up: BTreeSet<usize> = BTreeSet::new();
     let mut failed = Vec::new();
     let mut asked = None;
+    let mut told: BTreeSet<usize> = BTreeSet::new();
     let mut states = board.states();
     loop {
-        let ready = mine
+        let mut busy = Vec::new();
+        let ready: Vec<usize> = mine
             .iter()
             .copied()
-            .filter(|&i| states[i] == State::Ready && !given_up.contains(&i) && running.iter().all(|j| j.index != i));
-        let free = if stop.is_set() { 0 } else { jobs - running.len() };
-        for index in ready.take(free).collect::<Vec<_>>() {
+            .filter(|&i| states[i] == State::Ready && !given_up.contains(&i) && running.iter().all(|j| j.index != i))
+            .collect();
+        for index in ready {
+            if stop.is_set() || running.len() >= jobs {
+                break;
+            }
+            let id = board.runs[index].id();
+            if let Some(holder) = FileLock::holder(&lock_file(&grid.output_dir, &id)) {
+                if told.insert(index) {
+                    tell(&Update::Busy { id, holder });
+                }
+                busy.push(index);
+                continue;
+            }
+            // the process that had it may have scored it
+            if told.contains(&index) && board.look(index)? {
+                states = board.states();
+                tell(&scored(&board, &mine, index, jobs));
+                continue;
+            }
             let job = start(grid, options, &board, index, threads)?;
-            tell(&Update::Started { id: board.runs[index].id() });
+            tell(&Update::Started { id });
             running.push(job);
         }
-        if running.is_empty() {
+        if running.is_empty() && busy.is_empty() && (stop.is_set() || !is_any_ready(&states, &mine, &given_up)) {
             break;
         }
         if stop.is_set() && asked.is_none() {
@@ -156,8 +189,13 @@ pub fn drive(grid: &Grid, options: &DriveOptions, stop: &StopFlag, tell: &mut dy
                 tell(&scored(&board, &mine, job.index, jobs));
                 continue;
             }
+            if status.code() == Some(BUSY) {
+                // another process was quicker
+                told.insert(job.index);
+                continue;
+            }
             given_up.insert(job.index);
-            if !stop.is_set() && !status.success() {
+            if !stop.is_set() {
                 let message = last_line(&job.log).unwrap_or_else(|| format!("ended with {status}"));
                 tell(&Update::Failed { id: id.clone(), message: message.clone() });
                 failed.push((id, message));
@@ -165,7 +203,9 @@ pub fn drive(grid: &Grid, options: &DriveOptions, stop: &StopFlag, tell: &mut dy
         }
         running = still;
     }
+    crate::planned::write(grid, &board)?;
     let scored = count(&board, &mine, State::Scored);
+    let missing = mine.iter().filter(|&&i| !matches!(states[i], State::Scored | State::Dropped));
     let dropped = count(&board, &mine, State::Dropped);
     Ok(Driven {
         total: mine.len(),
@@ -174,8 +214,13 @@ pub fn drive(grid: &Grid, options: &DriveOptions, stop: &StopFlag, tell: &mut dy
         dropped,
         remaining: mine.len() - scored - dropped - failed.len(),
         failed,
+        missing: missing.map(|&i| board.runs[i].id()).collect(),
         interrupted: stop.is_set(),
     })
+}
+
+fn is_any_ready(states: &[State], mine: &[usize], given_up: &BTreeSet<usize>) -> bool {
+    mine.iter().any(|i| states[*i] == State::Ready && !given_up.contains(i))
 }
 
 fn count(board: &Board, mine: &[usize], state: State) -> usize {

@@ -1,11 +1,11 @@
 //! Collects run folders from several machines.
 
-use crate::board::Board;
+use crate::board::{Board, State};
 use crate::grid::Grid;
 use crate::run_folder::check_same;
 use crate::scores::Scores;
 use crate::{Error, Result};
-use loram_io::atomic::AtomicDir;
+use loram_io::atomic::{AtomicDir, Output};
 use std::path::{Path, PathBuf};
 
 /// The result of [`gather`].
@@ -45,14 +45,16 @@ pub fn gather(grid: &Grid, from: &[PathBuf]) -> Result<Gathered> {
                 out.there += 1;
                 continue;
             }
-            let room = AtomicDir::create(&target)?;
+            let room = AtomicDir::create(Output::new(&target, true))?;
             copy(&dir, room.path())?;
             room.commit()?;
             out.copied += 1;
         }
     }
     let board = Board::new(grid)?;
-    out.missing = (0..board.runs.len()).filter(|&i| board.brief(i).is_none()).count();
+    crate::planned::write(grid, &board)?;
+    let states = board.states();
+    out.missing = states.iter().filter(|s| !matches!(s, State::Scored | State::Dropped)).count();
     Ok(out)
 }
 

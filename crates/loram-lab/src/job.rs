@@ -1,20 +1,20 @@
 //! Runs one run of a grid: training, scoring, cost.
 
 use crate::grid::{Keep, RunSpec};
-use crate::run_folder::{check_same, folder_bytes, remove_unfinished_files, result_dir, state_dir, tidy, trained};
+use crate::run_folder::{check_same, folder_bytes, lock_file, result_dir, state_dir, tidy, trained};
 use crate::score_run::{base_loss, empty, score};
 use crate::scores::{Cost, Outcome, SCORES, Scores};
 use crate::{Error, Result};
-use loram_io::atomic;
+use loram_io::lock::{Attempt, FileLock, Holder};
+use loram_io::{atomic, disk};
 use loram_train::observer::{Event, Observer, Stage};
 use loram_train::{Status, StopFlag, Trainer, checkpoint};
 use serde::{Deserialize, Serialize};
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// How a call of [`run`] ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
     /// The scores have been written.
     Scored,
@@ -22,8 +22,8 @@ pub enum Done {
     Before,
     /// The stop flag was set; the next call resumes from the checkpoint.
     Interrupted,
-    /// Another process holds the lock of this run.
-    Busy,
+    /// This process makes the run.
+    Busy(Holder),
 }
 
 /// Cost of the initialisation, which a resumed run does not see: kept beside the run folders until the run is scored.
@@ -36,21 +36,28 @@ struct InitCost {
 pub fn run(spec: &RunSpec, output: &Path, keep: Keep, stop: &StopFlag, observer: &mut dyn Observer) -> Result<Done> {
     let dir = spec.config.output_dir.clone();
     // several drivers may work on one folder; the lock ends with the process
-    let Some(_lock) = lock(output, &spec.id())? else { return Ok(Done::Busy) };
+    let state = state_dir(output);
+    disk::create_dirs(&state)?;
+    let _lock = match FileLock::take(&lock_file(output, &spec.id()))? {
+        Attempt::Taken(lock) => lock,
+        Attempt::Busy(holder) => return Ok(Done::Busy(holder)),
+    };
+    disk::remove_unfinished(&dir)?;
     if let Some(old) = Scores::read(&dir)? {
         check_same(spec, &dir)?;
         debug_assert_eq!(old.point, spec.point);
+        // a process that was killed may have scored it and left the rest
+        tidy(&dir, keep)?;
         return Ok(Done::Before);
     }
     spec.split.prepare()?;
     let before = spec.forgetting.as_ref().map(|f| base_loss(spec, f, output, observer)).transpose()?;
     if !trained(&dir) {
         check_same(spec, &dir)?;
-        remove_unfinished_files(&dir)?;
         match train(spec, output, stop, observer) {
             Ok(Status::Interrupted) => return Ok(Done::Interrupted),
             Ok(_) => {}
-            Err(Error::Train(e @ loram_train::Error::NotFinite { .. })) => {
+            Err(Error::Train(e @ (loram_train::Error::NotFinite { .. } | loram_train::Error::Lost { .. }))) => {
                 let cost = cost(spec, output, None)?;
                 write(spec, Scores { outcome: Outcome::Diverged, error: Some(e.to_string()), ..empty(spec, cost) })?;
                 tidy(&dir, keep)?;
@@ -66,18 +73,6 @@ pub fn run(spec: &RunSpec, output: &Path, keep: Keep, stop: &StopFlag, observer:
     write(spec, scores)?;
     tidy(&dir, keep)?;
     Ok(Done::Scored)
-}
-
-fn lock(output: &Path, id: &str) -> Result<Option<File>> {
-    let dir = state_dir(output);
-    std::fs::create_dir_all(&dir).map_err(|e| loram_io::Error::io("create", &dir, e))?;
-    let path = dir.join(format!("{id}.lock"));
-    let file = File::create(&path).map_err(|e| loram_io::Error::io("create", &path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(e)) => Err(loram_io::Error::io("lock", &path, e).into()),
-    }
 }
 
 fn train(spec: &RunSpec, output: &Path, stop: &StopFlag, observer: &mut dyn Observer) -> Result<Status> {

@@ -9,7 +9,7 @@ use crate::table::{Side, facts, table};
 use clap::Args;
 use clap::builder::TypedValueParser;
 use loram_lab::job::{self, Done};
-use loram_lab::{Board, DriveOptions, Driven, Grid, GridPlan, Shard, State, Update, drive, gather, plan_grid};
+use loram_lab::{BUSY, Board, DriveOptions, Driven, Grid, GridPlan, Shard, State, Update, drive, gather, plan_grid};
 use loram_train::StopFlag;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub struct CompareArgs {
     /// Work only on part I of N, to share a grid among machines
     #[arg(long, value_name = "I/N", value_parser = shard)]
     pub shard: Option<Shard>,
-    /// Train a single run in this process
+    /// Train a single run in this process; exit code 75 if another process makes it
     #[arg(long, value_name = "RUN", conflicts_with_all = ["plan", "list", "shard"])]
     pub only: Option<String>,
     /// Copy the scored runs from these output folders into the grid's own, then exit
@@ -40,7 +40,7 @@ pub struct CompareArgs {
     pub gather: Vec<PathBuf>,
 }
 
-/// Returns the exit code: 130 or 143 if a signal stopped the runs, 1 if some failed.
+/// Returns the exit code: 129, 130 or 143 if a signal stopped the runs, 1 if some were not made.
 pub fn run(args: &CompareArgs, threads: Option<usize>, console: &Console) -> Result<i32> {
     let grid = Grid::from_file(&args.grid)?;
     let options = DriveOptions {
@@ -65,7 +65,8 @@ pub fn run(args: &CompareArgs, threads: Option<usize>, console: &Console) -> Res
                 ("missing", count(g.missing as u64)),
             ])
         };
-        return console.result(text, &g).map(|()| 0);
+        console.result(text, &g)?;
+        return Ok(if g.missing == 0 { 0 } else { 1 });
     }
     if args.plan {
         let (jobs, threads) = options.layout(&grid);
@@ -88,10 +89,14 @@ fn all(grid: &Grid, options: &DriveOptions, console: &Console) -> Result<i32> {
         "dropped": done.dropped,
         "remaining": done.remaining,
         "failed": done.failed.iter().map(|(id, why)| json!({"run": id, "error": why})).collect::<Vec<_>>(),
+        "missing": done.missing,
         "interrupted": done.interrupted,
     });
     console.result(|| done_text(grid, &done), &json)?;
-    Ok(match (done.interrupted, done.failed.is_empty()) {
+    if !done.missing.is_empty() && !done.interrupted {
+        console.warn(format!("not made: {}", done.missing.join(", ")));
+    }
+    Ok(match (done.interrupted, done.missing.is_empty()) {
         (true, _) => signals::exit_code(),
         (false, false) => 1,
         _ => 0,
@@ -115,6 +120,7 @@ fn tell(update: &Update, console: &Console) {
             let left = left.filter(|_| done < total).map_or(String::new(), |s| format!("  {} left", duration(s)));
             console.say(format!("{done}/{total}  {id}  {found}{best}{left}"));
         }
+        Update::Busy { id, holder } => console.say(format!("waiting for {id}: {holder} makes it")),
         Update::Failed { id, message } => console.warn(format!("{id}: {message}")),
     }
 }
@@ -145,18 +151,18 @@ fn only(grid: &Grid, id: &str, console: &Console) -> Result<i32> {
     let mut show = Show::new(console);
     let done = job::run(spec, &grid.output_dir, grid.keep, &stop, &mut show)?;
     show.clear();
-    let what = match done {
-        Done::Scored => "scored",
-        Done::Before => "already scored",
-        Done::Interrupted => "stopped by a signal",
-        Done::Busy => "running in another process",
+    let (what, code) = match &done {
+        Done::Scored => ("scored".to_string(), 0),
+        Done::Before => ("already scored".into(), 0),
+        Done::Interrupted => ("stopped by a signal".into(), signals::exit_code()),
+        Done::Busy(holder) => (format!("not made here: {holder} makes it"), BUSY),
     };
     let folder = &spec.config.output_dir;
     console.result(
-        || facts(&[("run", id.to_string()), ("state", what.into()), ("folder", folder.display().to_string())]),
+        || facts(&[("run", id.to_string()), ("state", what.clone()), ("folder", folder.display().to_string())]),
         &json!({"run": id, "state": what, "folder": folder}),
     )?;
-    Ok(if done == Done::Interrupted { signals::exit_code() } else { 0 })
+    Ok(code)
 }
 
 /// Prints commands for the runs that can start now, one per line.

@@ -7,6 +7,7 @@ use crate::model::{folder, open};
 use crate::table::{Side, table};
 use clap::{Args, ValueEnum};
 use loram_io::adapter::{Adapter, AdapterForm, BaseWeights};
+use loram_io::atomic::Output;
 use loram_io::inspect::adapter_facts;
 use serde_json::json;
 use std::path::PathBuf;
@@ -20,6 +21,9 @@ pub struct ConvertArgs {
     /// Output folder
     #[arg(long, short, value_name = "DIR")]
     pub output: PathBuf,
+    /// Replace an adapter that is in the output folder
+    #[arg(long)]
+    pub overwrite: bool,
     /// Form of the result
     #[arg(long, value_name = "FORM", default_value = "plain")]
     pub to: Form,
@@ -45,6 +49,8 @@ pub enum Form {
 }
 
 pub fn run(args: &ConvertArgs, console: &Console) -> Result<()> {
+    let output = Output::new(&args.output, args.overwrite);
+    output.check()?;
     let adapter = Adapter::read(folder(&args.adapter, None, console)?)?;
     let native = adapter.form() == AdapterForm::Native;
     if args.to == Form::Native && (args.rank.is_some() || args.fold_scaling) {
@@ -81,7 +87,7 @@ pub fn run(args: &ConvertArgs, console: &Console) -> Result<()> {
     if args.fold_scaling {
         out = out.folded()?;
     }
-    out.write(&args.output)?;
+    out.write_to(output)?;
     let (before, after) = (adapter_facts(&adapter)?, adapter_facts(&out)?);
     let json = json!({
         "output": args.output.display().to_string(),

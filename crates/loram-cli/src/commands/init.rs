@@ -9,6 +9,7 @@ use crate::progress::{LayerBar, Show};
 use crate::table::{Side, table};
 use clap::{ArgMatches, Args, ValueEnum};
 use loram_core::Statistic;
+use loram_io::atomic::Output;
 use loram_io::error::human_bytes;
 use loram_io::init::{BaseName, InitOptions, InitReport, Residual, init_to, reproduce, write_residual};
 use loram_io::{AdapterForm, Checkpoint, DType, ModelConfig};
@@ -36,6 +37,9 @@ pub struct InitArgs {
     /// Output folder for the adapter
     #[arg(long, short, value_name = "DIR")]
     pub output: PathBuf,
+    /// Replace an adapter in the output folder, and a model in that of --residual
+    #[arg(long)]
+    pub overwrite: bool,
     /// Also write the residual checkpoint W − s·B₀A₀ to this folder; the adapter is then a plain adapter of it
     #[arg(long, value_name = "DIR")]
     pub residual: Option<PathBuf>,
@@ -61,6 +65,9 @@ pub enum ResidualType {
 }
 
 pub fn run(args: &InitArgs, matches: &ArgMatches, console: &Console) -> Result<()> {
+    let output = Output::new(&args.output, args.overwrite);
+    let residual = args.residual.as_deref().map(|to| Output::new(to, args.overwrite));
+    [Some(output), residual].iter().flatten().try_for_each(Output::check)?;
     let base = match args.model.as_ref().or(args.base.as_ref()) {
         Some(name) => {
             let (config, checkpoint) = open_known(name, args.revision.as_deref(), console)?;
@@ -74,7 +81,7 @@ pub fn run(args: &InitArgs, matches: &ArgMatches, console: &Console) -> Result<(
         (Some(recipe), _) => {
             refuse_keys(matches)?;
             let base = base.as_ref().map(|(name, config, checkpoint)| (checkpoint, config.as_ref(), *name));
-            reproduce(recipe, base, &args.output, &progress)?
+            reproduce(recipe, base, output, &progress)?
         }
         (None, Some((name, config, checkpoint))) => {
             if config.is_none() {
@@ -88,14 +95,14 @@ pub fn run(args: &InitArgs, matches: &ArgMatches, console: &Console) -> Result<(
                 return Err(Error::Usage(what.into()));
             }
             let dtype = (args.residual_dtype == ResidualType::Float32).then_some(DType::F32);
-            let residual = args.residual.as_ref().map(|to| Residual { to, dtype });
+            let residual = residual.map(|to| Residual { to, dtype });
             if options.scheme.statistic() == Statistic::None {
                 let base = BaseName { name, revision: args.revision.as_deref() };
-                init_to(checkpoint, config.as_ref(), &options, base, &args.output, residual, &progress)?
+                init_to(checkpoint, config.as_ref(), &options, base, output, residual, &progress)?
             } else {
                 settings.model_name_or_path = name.to_string();
                 settings.revision.clone_from(&args.revision);
-                on_data(&settings, (checkpoint, config.as_ref()), args, residual, console)?
+                on_data(&settings, (checkpoint, config.as_ref()), output, residual, console)?
             }
         }
         (None, None) => return Err(Error::Usage("give a model or --from-recipe".into())),
@@ -108,7 +115,7 @@ pub fn run(args: &InitArgs, matches: &ArgMatches, console: &Console) -> Result<(
 fn on_data(
     settings: &TrainConfig,
     (checkpoint, config): (&Checkpoint, Option<&ModelConfig>),
-    args: &InitArgs,
+    output: Output<'_>,
     residual: Option<Residual<'_>>,
     console: &Console,
 ) -> Result<InitReport> {
@@ -120,9 +127,9 @@ fn on_data(
     let mut progress = Show::new(console);
     let (adapter, mut report) = init_on_data(settings, &mut progress)?;
     progress.clear();
-    adapter.write(&args.output)?;
+    adapter.write_to(output)?;
     if let Some(residual) = residual {
-        write_residual(checkpoint, config, &args.output, residual)?;
+        write_residual(checkpoint, config, output.path, residual)?;
         report.form = AdapterForm::Plain;
     }
     Ok(report)

@@ -7,6 +7,7 @@ use crate::model::{base_name, folder, open};
 use clap::Args;
 use loram_io::Adapter;
 use loram_io::adapter::{MergeOptions, merge_adapter};
+use loram_io::atomic::Output;
 use loram_io::error::human_bytes;
 use serde_json::json;
 use std::path::PathBuf;
@@ -23,6 +24,9 @@ pub struct MergeArgs {
     /// Output folder for the merged model
     #[arg(long, short, value_name = "DIR")]
     pub output: PathBuf,
+    /// Replace a model that is in the output folder
+    #[arg(long)]
+    pub overwrite: bool,
     /// Branch, tag or commit of a hub model
     #[arg(long, value_name = "NAME")]
     pub revision: Option<String>,
@@ -32,6 +36,8 @@ pub struct MergeArgs {
 }
 
 pub fn run(args: &MergeArgs, console: &Console) -> Result<()> {
+    let output = Output::new(&args.output, args.overwrite);
+    output.check()?;
     let adapter = Adapter::read(folder(&args.adapter, None, console)?)?;
     let name = base_name(args.model.as_deref(), &adapter)?;
     let (config, checkpoint) = open(&name, args.revision.as_deref(), console)?;
@@ -39,7 +45,7 @@ pub fn run(args: &MergeArgs, console: &Console) -> Result<()> {
         console.warn(hint);
     }
     let options = MergeOptions { any_base: args.force };
-    let report = merge_adapter(&checkpoint, &config, &adapter, &args.output, options)?;
+    let report = merge_adapter(&checkpoint, &config, &adapter, output, options)?;
     let out = args.output.display().to_string();
     let json = json!({
         "output": out,

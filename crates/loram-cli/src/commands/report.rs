@@ -5,8 +5,9 @@ use crate::error::Result;
 use crate::format::several;
 use crate::table::facts;
 use clap::Args;
+use loram_io::atomic::Output;
 use loram_lab::report;
-use loram_lab::{analyse, collect, peft};
+use loram_lab::{analyse, collect, missing, peft};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -25,13 +26,26 @@ pub struct ReportArgs {
     /// Output folder for result files in the format of PEFT's method comparison
     #[arg(long, value_name = "DIR")]
     pub peft_results: Option<PathBuf>,
+    /// Replace output files that exist
+    #[arg(long)]
+    pub overwrite: bool,
     /// Title of the page
     #[arg(long, value_name = "TEXT", default_value = "Comparison")]
     pub title: String,
 }
 
-pub fn run(args: &ReportArgs, console: &Console) -> Result<()> {
+/// Returns the exit code: 1 if runs of a comparison are missing.
+pub fn run(args: &ReportArgs, console: &Console) -> Result<i32> {
     args.output.iter().try_for_each(|o| report::check_output(o))?;
+    let outputs = args.output.iter().chain(&args.plots).chain(&args.peft_results);
+    outputs.map(|path| Output::new(path, args.overwrite)).try_for_each(|o| o.check())?;
+    let missing = missing(&args.dirs)?;
+    let code = if missing.is_empty() { 0 } else { 1 };
+    if code != 0 {
+        let names: Vec<String> = missing.iter().map(|m| m.display().to_string()).collect();
+        let n = several(names.len() as u64, "run");
+        console.warn(format!("the comparison is incomplete, {n} missing: {}", names.join(", ")));
+    }
     let runs = collect(&args.dirs)?;
     let page = report::Report::new(args.title.clone(), &runs, analyse(&runs));
     let mut written: Vec<PathBuf> = Vec::new();
@@ -40,7 +54,7 @@ pub fn run(args: &ReportArgs, console: &Console) -> Result<()> {
         written.push(output.clone());
     }
     if let Some(dir) = &args.plots {
-        written.extend(page.write_plots(dir)?);
+        written.extend(page.write_plots(Output::new(dir, args.overwrite))?);
     }
     if let Some(dir) = &args.peft_results {
         peft::write_results(&runs, dir)?;
@@ -48,12 +62,14 @@ pub fn run(args: &ReportArgs, console: &Console) -> Result<()> {
     }
     if written.is_empty() {
         // without an output file: print the tables
-        return console.result(|| page.markdown().unwrap_or_default(), &page);
+        console.result(|| page.markdown().unwrap_or_default(), &page)?;
+        return Ok(code);
     }
     let text = || {
         let mut rows = vec![("runs", several(runs.len() as u64, "run"))];
         rows.extend(written.iter().map(|w| ("written", w.display().to_string())));
         facts(&rows)
     };
-    console.result(text, &json!({"runs": runs.len(), "written": written}))
+    console.result(text, &json!({"runs": runs.len(), "missing": missing, "written": written}))?;
+    Ok(code)
 }

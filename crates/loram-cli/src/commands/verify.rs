@@ -1,17 +1,16 @@
-//! `loram verify`: checks an adapter against its recipe and its base model.
+//! `loram verify`: checks an adapter against its manifest, its recipe and its base model.
 
 use crate::console::Console;
 use crate::error::Result;
 use crate::model::{folder, open_known};
 use crate::table::{Side, table};
 use clap::Args;
-use loram_io::Adapter;
-use loram_io::verify::{Outcome, verify};
+use loram_io::verify::{Outcome, verify_folder};
 
 /// Arguments of `loram verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Adapter folder or hub id
+    /// Adapter folder, checkpoint of a run, or hub id
     #[arg(value_name = "ADAPTER")]
     pub adapter: String,
     /// Base model to compare with
@@ -21,9 +20,9 @@ pub struct VerifyArgs {
 
 /// Returns the exit code: 1 if a check fails.
 pub fn run(args: &VerifyArgs, console: &Console) -> Result<i32> {
-    let adapter = Adapter::read(folder(&args.adapter, None, console)?)?;
+    let dir = folder(&args.adapter, None, console)?;
     let base = args.base.as_ref().map(|name| open_known(name, None, console)).transpose()?;
-    let done = verify(&adapter, base.as_ref().map(|(config, checkpoint)| (checkpoint, config.as_ref())))?;
+    let done = verify_folder(&dir, base.as_ref().map(|(config, checkpoint)| (checkpoint, config.as_ref())))?;
     let text = || {
         let word = |o| match o {
             Outcome::Passed => "ok",

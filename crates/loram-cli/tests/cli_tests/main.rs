@@ -4,4 +4,7 @@ mod compare;
 mod examples;
 mod families;
 mod mistakes;
+mod reliability;
+#[path = "../../../loram-train/tests/train_tests/small.rs"]
+mod small;
 mod verbs;

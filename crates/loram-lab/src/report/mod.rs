@@ -15,7 +15,7 @@ use crate::analyse::Analysis;
 use crate::collect::RunRecord;
 use crate::{Error, Result};
 use figures::Figure;
-use loram_io::atomic::{self, AtomicDir};
+use loram_io::atomic::{self, AtomicDir, Output};
 use page::Page;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -91,9 +91,10 @@ impl Report {
         text::markdown(&self.page)
     }
 
-    /// Writes every plot as SVG and PNG. Returns the files.
-    pub fn write_plots(&self, dir: &Path) -> Result<Vec<PathBuf>> {
-        let room = AtomicDir::create(dir)?;
+    /// Writes every plot as SVG and PNG; other files in a folder that is replaced stay. Returns the files.
+    pub fn write_plots<'a>(&self, output: impl Into<Output<'a>>) -> Result<Vec<PathBuf>> {
+        let output = output.into();
+        let (room, dir) = (AtomicDir::create(output)?, output.path);
         let mut out = Vec::new();
         for figure in &self.figures {
             let (svg, png) = (format!("{}.svg", figure.name), format!("{}.png", figure.name));
@@ -101,7 +102,7 @@ impl Report {
             draw::png(&figure.plot, &room.path().join(&png))?;
             out.extend([dir.join(svg), dir.join(png)]);
         }
-        room.commit()?;
+        room.commit_keeping(|_| true)?;
         Ok(out)
     }
 }
