@@ -60,7 +60,7 @@ fn adapted(room: &Path, model: &Path, runs: bool) -> Vec<(&'static str, Vec<Stri
         .map(|scheme| {
             // PiSSA with a number of iterations
             let name = scheme.name.replace("-niter-k", "-niter-2");
-            let mut args = vec!["init", &model, "-o", "out", "--init", &name, "--r", "2", "--json"];
+            let mut args = vec!["init", &model, "-o", "out", "--overwrite", "--init", &name, "--r", "2", "--json"];
             if scheme.statistic != Statistic::None {
                 args.extend(["--calibration-data", "data.jsonl"]);
             }
