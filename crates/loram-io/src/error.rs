@@ -39,7 +39,7 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
         /// The process that holds the lock.
-        holder: crate::lock::Holder,
+        holder: crate::holder::Holder,
     },
     /// The file system has too little free space for a write.
     #[error("not enough disk space for {path}: {needed} needed, {free} free", path = path.display(), needed = human_bytes(*needed), free = human_bytes(*free))]

@@ -14,6 +14,7 @@ pub mod family;
 #[doc(hidden)]
 pub mod fault;
 pub mod gain_curves;
+mod holder;
 pub mod hub;
 pub mod init;
 pub mod inspect;

@@ -1,60 +1,13 @@
 //! Locks of the operating system on files, which end with the process that holds them and name it.
 
+pub use crate::holder::Holder;
+
 use crate::disk;
 use crate::fault;
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// The process that holds a lock, as the file says it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    /// Number of the process; 0 when the file does not say.
-    pub pid: u32,
-    /// Name of its machine.
-    pub host: String,
-    /// When it took the lock.
-    pub started: String,
-}
-
-impl Holder {
-    fn this_process() -> Holder {
-        #[cfg(unix)]
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        #[cfg(not(unix))]
-        let host = String::new();
-        Holder {
-            pid: std::process::id(),
-            host,
-            started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        }
-    }
-
-    /// The holder that a lock file names. It writes its name just after it has taken the lock, so that a look may be early.
-    fn read(path: &Path) -> Holder {
-        for _ in 0..10 {
-            let text = std::fs::read_to_string(path).unwrap_or_default();
-            if let Ok(holder) = serde_json::from_str(&text) {
-                return holder;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Holder::default()
-    }
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.pid {
-            0 => f.write_str("another process"),
-            pid => write!(f, "process {pid} on {} since {}", self.host, self.started),
-        }
-    }
-}
 
 /// A lock that this process holds. Dropped, it removes its file.
 #[derive(Debug)]
