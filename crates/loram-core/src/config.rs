@@ -74,6 +74,51 @@ impl<T> OneOrMany<T> {
     }
 }
 
+/// Tokens whose rows of an embedding are trained, as PEFT writes them: those of the token embedding, or those of each module
+/// that is named by its path or the end of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TokenIndices {
+    /// Of the token embedding.
+    Embedding(Vec<u32>),
+    /// Of embeddings and heads by name.
+    Modules(BTreeMap<String, Vec<u32>>),
+}
+
+impl TokenIndices {
+    /// True when no token is named.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            TokenIndices::Embedding(ids) => ids.is_empty(),
+            TokenIndices::Modules(map) => map.values().all(Vec::is_empty),
+        }
+    }
+
+    /// The tokens of the module `path`; `embedding` is the path of the token embedding.
+    pub fn of(&self, path: &str, embedding: &str) -> Option<&[u32]> {
+        let ids = match self {
+            TokenIndices::Embedding(ids) => (path == embedding).then_some(ids),
+            TokenIndices::Modules(map) => map.iter().find(|(name, _)| ends_with(path, name)).map(|(_, ids)| ids),
+        };
+        ids.filter(|ids| !ids.is_empty()).map(Vec::as_slice)
+    }
+
+    /// The names of modules that are none of `paths`.
+    pub fn unknown<'a>(&'a self, paths: &[String]) -> Vec<&'a str> {
+        match self {
+            TokenIndices::Embedding(_) => Vec::new(),
+            TokenIndices::Modules(map) => {
+                map.keys().filter(|name| !paths.iter().any(|p| ends_with(p, name))).map(String::as_str).collect()
+            }
+        }
+    }
+}
+
+/// Whether a module path is `name` or ends with `.name`.
+fn ends_with(path: &str, name: &str) -> bool {
+    path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
 /// PEFT writes `null` where it means the default.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(d)?.unwrap_or_default())
@@ -106,6 +151,12 @@ pub struct LoraConfig {
     pub layers_pattern: Option<OneOrMany<String>>,
     /// Modules that are fully trained beside the adapters.
     pub modules_to_save: Option<Vec<String>>,
+    /// Tokens whose rows of the embedding are trained.
+    pub trainable_token_indices: Option<TokenIndices>,
+    /// A head that shares the embedding's weight gets every change of the embedding.
+    pub ensure_weight_tying: bool,
+    /// B has a bias.
+    pub lora_bias: bool,
     /// Scaling `lora_alpha/sqrt(r)` instead of `lora_alpha/r` (2312.03732).
     pub use_rslora: bool,
     /// Weight decomposition (2402.09353).
@@ -131,6 +182,9 @@ impl Default for LoraConfig {
             layers_to_transform: None,
             layers_pattern: None,
             modules_to_save: None,
+            trainable_token_indices: None,
+            ensure_weight_tying: false,
+            lora_bias: false,
             use_rslora: false,
             use_dora: false,
             bias: "none".into(),
@@ -156,13 +210,11 @@ impl LoraConfig {
 }
 
 /// Keys of PEFT 0.21's `LoraConfig` that change what the factors mean, and are not implemented here.
-const OTHER_KINDS: [(&str, &str); 15] = [
+const OTHER_KINDS: [(&str, &str); 13] = [
     ("use_dora", "weight decomposition (DoRA)"),
     ("bias", "trained biases; only \"none\""),
-    ("lora_bias", "a bias on lora_B"),
     ("fan_in_fan_out", "weights stored as (in, out)"),
     ("layer_replication", "replicated layers"),
-    ("trainable_token_indices", "single trained embedding rows; train the whole embedding with modules_to_save"),
     ("target_parameters", "adapters on bare parameters"),
     ("alora_invocation_tokens", "activated LoRA"),
     ("use_qalora", "QA-LoRA"),
@@ -224,9 +276,21 @@ mod tests {
         let c = LoraConfig { use_dora: true, bias: "all".into(), ..Default::default() };
         let lines = c.unsupported();
         assert!(lines.len() == 2 && lines[0].contains("use_dora") && lines[1].contains("\"all\""), "{lines:?}");
-        let raw = r#"{"bias": "none", "lora_bias": false, "layer_replication": [[0, 2]], "trainable_token_indices": [],
+        let raw = r#"{"bias": "none", "use_qalora": false, "layer_replication": [[0, 2]], "arrow_config": {},
             "megatron_core": "megatron.core", "loftq_config": {}, "target_parameters": null}"#;
         let lines = unsupported_keys(&serde_json::from_str(raw).unwrap());
         assert!(lines.len() == 1 && lines[0].contains("layer_replication"), "{lines:?}");
+    }
+
+    #[test]
+    fn tokens_of_the_embedding_or_of_named_modules() {
+        let read = |s: &str| serde_json::from_str::<TokenIndices>(s).unwrap();
+        let (path, other) = ("model.embed_tokens", "lm_head");
+        let list = read("[3, 5]");
+        assert_eq!((list.of(path, path), list.of(other, path)), (Some(&[3, 5][..]), None));
+        let map = read(r#"{"embed_tokens": [1], "lm_head": [], "tokens": [2]}"#);
+        assert_eq!((map.of(path, path), map.of(other, path)), (Some(&[1][..]), None));
+        assert_eq!(map.unknown(&[path.into(), other.into()]), ["tokens"], "the end of a part is no name");
+        assert!(read("[]").is_empty() && !map.is_empty());
     }
 }

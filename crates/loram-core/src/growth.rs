@@ -32,6 +32,8 @@ pub struct LayerFacts<'a> {
     pub nu_w: f64,
     /// Singular values, descending, when they are known.
     pub sigma: Option<&'a [f64]>,
+    /// The module is an embedding.
+    pub embedding: bool,
 }
 
 /// Figures of an initialisation that decide how far training moves the weight.

@@ -1,8 +1,9 @@
 //! Facts about a model folder or an adapter, from headers and configurations alone: no weight is read.
 
 use crate::adapter::{Adapter, AdapterForm};
+use crate::family::TensorNames;
 use crate::tokenizer::TextTokenizer;
-use crate::{Checkpoint, Error, ModelConfig, Result, linear_modules};
+use crate::{Checkpoint, Error, ModelConfig, Result, linear_modules, target_modules};
 use loram_core::{LayerPlan, LoraConfig, plan_layers};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,6 +116,8 @@ pub struct AdapterFacts {
     pub dtype: String,
     /// Adapted layers, by the last part of their path.
     pub modules: Vec<ModuleGroup>,
+    /// Single trained rows of embeddings and heads: module path and how many.
+    pub tokens: BTreeMap<String, usize>,
     /// Tensors of fully trained modules.
     pub saved: Vec<String>,
     /// A hint that the adapter belongs to a changed base.
@@ -142,10 +145,11 @@ pub fn model_facts(ckpt: &Checkpoint, cfg: &ModelConfig) -> Result<ModelFacts> {
     for i in infos() {
         *dtypes.entry(i.dtype.to_string()).or_default() += i.bytes as u64;
     }
-    let (layers, heads, kv_heads, tied) = match cfg {
-        ModelConfig::Decoder(c) => (c.num_layers, c.num_heads, c.num_kv_heads, c.tie_word_embeddings),
-        ModelConfig::Encoder(c) => (c.num_layers, c.num_heads, c.num_heads, false),
+    let (layers, heads, kv_heads) = match cfg {
+        ModelConfig::Decoder(c) => (c.num_layers, c.num_heads, c.num_kv_heads),
+        ModelConfig::Encoder(c) => (c.num_layers, c.num_heads, c.num_heads),
     };
+    let tied = TensorNames::find(ckpt, cfg)?.shares_head(ckpt, cfg)?;
     let linears = linear_modules(ckpt, Some(cfg))?;
     let classifies = *cfg.head() == crate::config::CheckpointHead::SequenceClassification;
     let tokenizer = TextTokenizer::load(ckpt.root()).ok();
@@ -182,7 +186,7 @@ fn tokenizer_facts(t: &TextTokenizer) -> TokenizerFacts {
 
 /// Adapters of a model under given LoRA settings. Errors as [`plan_layers`] gives them.
 pub fn lora_facts(ckpt: &Checkpoint, cfg: &ModelConfig, lora: &LoraConfig) -> Result<LoraFacts> {
-    let plans = plan_layers(lora, &linear_modules(ckpt, Some(cfg))?)?;
+    let plans = plan_layers(lora, &target_modules(ckpt, Some(cfg))?)?;
     let trainable: u64 = plans.iter().map(|p| ((p.n + p.m) * p.r) as u64).sum();
     let total: u64 = ckpt.names().filter_map(|n| ckpt.info(n)).map(|i| i.shape.iter().product::<usize>() as u64).sum();
     let (ranks, scalings) = ranks_and_scalings(plans.iter());
@@ -206,7 +210,7 @@ fn ranks_and_scalings<'a>(plans: impl Iterator<Item = &'a LayerPlan> + Clone) ->
 
 /// Facts about an adapter.
 pub fn adapter_facts(adapter: &Adapter) -> Result<AdapterFacts> {
-    if adapter.layers.is_empty() && adapter.saved.is_empty() {
+    if adapter.layers.is_empty() && adapter.saved.is_empty() && adapter.tokens.is_empty() {
         return Err(Error::Usage("the adapter holds nothing".into()));
     }
     let plans = adapter.plan()?;
@@ -223,6 +227,7 @@ pub fn adapter_facts(adapter: &Adapter) -> Result<AdapterFacts> {
         parameters: numbers.sum(),
         dtype: adapter.dtype.to_string(),
         modules: groups(adapter.layers.iter().map(|(p, w)| (p.as_str(), w.n, w.m, false))),
+        tokens: adapter.tokens.iter().map(|(path, t)| (path.clone(), t.shape.first().copied().unwrap_or(0))).collect(),
         saved: adapter.saved.keys().cloned().collect(),
         warning: adapter.changed_base_hint(),
     })

@@ -34,6 +34,6 @@ pub use adapter::{Adapter, AdapterForm};
 pub use checkpoint::{Checkpoint, DType, FileBytes, TensorRef};
 pub use config::{DecoderConfig, EncoderConfig, ModelConfig};
 pub use error::{Error, Result};
-pub use linear::linear_modules;
+pub use linear::{linear_modules, target_modules};
 pub use norms::{WeightNorms, weight_norms};
 pub use tokenizer::TextTokenizer;

@@ -7,8 +7,8 @@ use loram_core::{LinearInfo, LoraConfig, plan_layers};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Tensors that are matrices but not the weights of linear layers.
-const EMBEDDINGS: [&str; 15] = [
+/// Last parts of the paths of embeddings.
+const EMBEDDINGS: [&str; 13] = [
     "embed_tokens",
     "embed_positions",
     "embed_in",
@@ -22,14 +22,14 @@ const EMBEDDINGS: [&str; 15] = [
     "tokens_embed",
     "positions_embed",
     "shared",
-    "relative_attention_bias",
-    "rotary_emb",
 ];
 
 /// A module as an adapter sees it.
 enum Kind {
     /// The weight of a linear layer (outputs, inputs).
     Linear(usize, usize),
+    /// The weight of an embedding (rows, width).
+    Embedding(usize, usize),
     /// Something that adapters of this program do not go on, and why.
     Other(String),
 }
@@ -71,9 +71,10 @@ fn kind(
             )
         }
         _ if routes => "routes to the experts of a mixture: adapters on routers are not supported".into(),
-        _ if EMBEDDINGS.contains(&last) || path.contains("rotary_emb") => {
-            "is an embedding: adapters on embeddings are not supported, train it in full with modules_to_save".into()
-        }
+        _ if path.contains("rotary_emb") => "is a table of rotary frequencies, which is not trained".into(),
+        // no module of its own that is looked up by ids
+        [_, _] if last == "relative_attention_bias" => "is a bias of attention scores: it takes no adapter".into(),
+        [n, m] if EMBEDDINGS.contains(&last) => return Kind::Embedding(n, m),
         [n, m] if !last.to_ascii_lowercase().contains("norm") && !last.starts_with("ln_") => {
             return if names.is_transposed(path) { Kind::Linear(m, n) } else { Kind::Linear(n, m) };
         }
@@ -116,8 +117,29 @@ pub fn linear_modules(ckpt: &Checkpoint, cfg: Option<&ModelConfig>) -> Result<Ve
     Ok(out)
 }
 
-/// An error that names a module which `target_modules` asks for and which is not a linear layer: PEFT would adapt some of
-/// them (embeddings), so that leaving them out in silence would give another adapter. `all-linear` asks for none.
+/// The modules that take an adapter, in the order of the model: embeddings, with (n, m) their rows and width, then the linear
+/// layers. `all-linear` omits the embeddings ([`LinearInfo::output_layer`]).
+///
+/// Errors: as [`linear_modules`].
+pub fn target_modules(ckpt: &Checkpoint, cfg: Option<&ModelConfig>) -> Result<Vec<LinearInfo>> {
+    let names = TensorNames::of(ckpt, cfg)?;
+    let embeddings = modules(ckpt, &names).into_iter().filter_map(|(path, kind)| match kind {
+        Kind::Embedding(n, m) if cfg.is_none() || path.starts_with(names.backbone()) => {
+            Some(LinearInfo { path, n, m, output_layer: true })
+        }
+        _ => None,
+    });
+    Ok(embeddings.chain(linear_modules(ckpt, cfg)?).collect())
+}
+
+/// The paths of the embeddings among [`target_modules`].
+pub(crate) fn embedding_paths(ckpt: &Checkpoint, names: &TensorNames) -> BTreeSet<String> {
+    let embedding = |(path, kind)| matches!(kind, Kind::Embedding(..)).then_some(path);
+    modules(ckpt, names).into_iter().filter_map(embedding).collect()
+}
+
+/// An error that names a module which `target_modules` asks for and which takes no adapter: leaving it out in silence would
+/// give another adapter than PEFT's. `all-linear` asks for none.
 pub(crate) fn refuse_other_targets(ckpt: &Checkpoint, names: &TensorNames, lora: &LoraConfig) -> Result<()> {
     for (path, kind) in modules(ckpt, names) {
         let Kind::Other(what) = kind else { continue };

@@ -20,6 +20,11 @@ pub trait MergeSource {
     /// Changes a tensor in place; `values` is row-major with this shape.
     fn apply(&mut self, name: &str, shape: &[usize], values: &mut [f32]) -> Result<()>;
 
+    /// True when a head that shares the embedding's weight follows every change of it, so that they stay one tensor.
+    fn keeps_tie(&self) -> bool {
+        false
+    }
+
     /// Type of the changed tensors in the result; that of the original for `None`.
     fn dtype(&self) -> Option<DType> {
         None
@@ -141,18 +146,22 @@ impl Plan {
         let names = TensorNames::of(ckpt, cfg)?;
 
         let mut files: BTreeMap<String, Vec<Item>> = BTreeMap::new();
-        for shard in ckpt.files() {
+        for (i, shard) in ckpt.files().iter().enumerate() {
             let items = files.entry(shard.name.clone()).or_default();
             // a shard may repeat a tensor that the index places elsewhere: only the one that counts is written
-            for from in shard.tensors().filter(|t| ckpt.info(t.name()).is_some_and(|i| std::ptr::eq(i, &*t.info))) {
-                let path = names.path(from.name());
+            for (stored, from) in ckpt.tensors_of(i) {
+                let path = names.path(stored);
                 let changes = targets.remove(&path);
                 let dtype = source.dtype().filter(|_| changes).unwrap_or(from.dtype());
-                items.push(Item { name: from.name().to_string(), changes, path, dtype, from });
+                // a tied head that stands for the embedding is written as what it is
+                let name = if names.stands_for_embedding(stored) { path.clone() } else { stored.to_string() };
+                items.push(Item { name, changes, path, dtype, from });
             }
         }
         let mut plan = Plan { files, added: Vec::new(), untied: false };
-        plan.untie(cfg, &names, ckpt, &mut targets, source.dtype())?;
+        if !source.keeps_tie() {
+            plan.untie(cfg, &names, ckpt, &mut targets, source.dtype())?;
+        }
         for path in targets {
             let Some((shape, values)) = source.new_tensor(&path) else {
                 let hint = "; the changes are for another model".to_string();
@@ -182,7 +191,7 @@ impl Plan {
         let Some((head, embedding)) = cfg.and_then(ModelConfig::tied_weights) else { return Ok(()) };
         let embedding_changes = self.files.values().flatten().any(|i| i.changes && i.path == embedding);
         let head_changes = targets.contains(&head);
-        if ckpt.contains(&head) || !(embedding_changes || head_changes) {
+        if names.has_head(ckpt) || !(embedding_changes || head_changes) {
             return Ok(());
         }
         targets.remove(&head);

@@ -4,8 +4,8 @@
 use crate::family::TensorNames;
 use crate::init::{Progress, each};
 use crate::layer_weight::LayerWeight;
-use crate::linear::refuse_other_targets;
-use crate::{Checkpoint, Error, ModelConfig, Result, linear_modules};
+use crate::linear::{embedding_paths, refuse_other_targets};
+use crate::{Checkpoint, Error, ModelConfig, Result, target_modules};
 use loram_core::equivalence::Optimizer;
 use loram_core::growth::{InitMagnitude, Knob, largest_k1, rank_share};
 use loram_core::{
@@ -185,15 +185,16 @@ pub fn plan(
         return Err(Error::Usage(what));
     }
     let names = TensorNames::of(ckpt, cfg)?;
-    let linears = linear_modules(ckpt, cfg)?;
+    let targets = target_modules(ckpt, cfg)?;
     refuse_other_targets(ckpt, &names, &options.lora)?;
-    let plans = plan_layers(&options.lora, &linears)?;
+    let plans = plan_layers(&options.lora, &targets)?;
+    let embeddings = embedding_paths(ckpt, &names);
     let others = compared(&options.scheme)?;
     let mut layers = Vec::new();
     let mut bytes_read = 0;
     let make = |p: &LayerPlan| {
         let weight = LayerWeight::find(ckpt, &names, &p.path)?;
-        let layer = planned(&weight, p, options, &others)?;
+        let layer = planned(&weight, p, options, &others, embeddings.contains(&p.path))?;
         let bytes = weight.tensor.bytes().len();
         weight.tensor.release();
         Ok((layer, bytes))
@@ -230,7 +231,13 @@ fn compared(own: &SchemeSpec) -> Result<Vec<SchemeSpec>> {
     Ok(specs.collect::<Result<Vec<_>>>()?.into_iter().filter(|s| s != own).collect())
 }
 
-fn planned(weight: &LayerWeight, p: &LayerPlan, o: &PlanOptions, others: &[SchemeSpec]) -> Result<PlannedLayer> {
+fn planned(
+    weight: &LayerWeight,
+    p: &LayerPlan,
+    o: &PlanOptions,
+    others: &[SchemeSpec],
+    embedding: bool,
+) -> Result<PlannedLayer> {
     weight.with(p.n, p.m, |w| {
         let squares = w.sums().1;
         let nu_w = squares / (p.n * p.m) as f64;
@@ -242,15 +249,16 @@ fn planned(weight: &LayerWeight, p: &LayerPlan, o: &PlanOptions, others: &[Schem
             let k1 = init.scaling.powi(4) * init.k1();
             Growth { k1, step_squares, step_relative: (step_squares / squares).sqrt() }
         };
-        let own = InitMagnitude::predict(&o.scheme, w, p, o.seed, sigma)?;
+        let predict = |spec: &SchemeSpec| InitMagnitude::predict(spec, w, p, o.seed, sigma, embedding);
+        let own = predict(&o.scheme)?;
         let other = |spec: &SchemeSpec| {
             // an initialisation that this rank does not allow is not a reason to stop
-            let init = InitMagnitude::predict(spec, w, p, o.seed, sigma).ok()?;
+            let init = predict(spec).ok()?;
             Some(growth(&init, o.lr_a, o.lr_b))
         };
         let own_growth = growth(&own, o.lr_a, o.lr_b);
         let target = match &o.matched {
-            Some(t) => Some(growth(&InitMagnitude::predict(&t.scheme, w, p, o.seed, sigma)?, t.lr, t.lr).step_squares),
+            Some(t) => Some(growth(&predict(&t.scheme)?, t.lr, t.lr).step_squares),
             None => None,
         };
         let multiple = |t: f64| Knob::Rate.multiple(o.optimizer, false, own_growth.step_squares, t);

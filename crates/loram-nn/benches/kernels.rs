@@ -135,9 +135,8 @@ fn rows(c: &mut Criterion) {
         bench.iter(|| layer_norm_backward(&x, &w, &mean, &rstd, &dy, black_box(&mut y), false, None, T, WIDTH));
     });
     let rope = RopeParams {
-        config: RopeConfig { theta: 1e4, scaling: RopeScaling::None },
+        config: RopeConfig { theta: 1e4, scaling: RopeScaling::None, partial_rotary_factor: 1.0 },
         head_dim: 64,
-        partial_rotary_factor: 1.0,
     };
     let table = RopeTable::<f32>::new(&rope, T);
     let positions: Vec<u32> = (0..T as u32).collect();

@@ -20,6 +20,7 @@ pub mod optim;
 mod param;
 mod pool;
 mod tensor;
+mod trained_rows;
 mod weight;
 
 pub use batch::{Batch, EvalOut};

@@ -7,9 +7,10 @@ use crate::kernels::gemm::Term;
 use crate::ops;
 use crate::param::{Params, Trainable, Vector};
 use crate::tensor::{Element, Tensor, typed};
+use crate::trained_rows::TrainedRows;
 use crate::weight::Weight;
 
-/// y = x·Wᵀ + bias + s·dropout(x)·Aᵀ·Bᵀ − s·x·A₀ᵀ·B₀ᵀ (2106.09685; the last term subtracts the
+/// y = x·Wᵀ + bias + s·(dropout(x)·Aᵀ·Bᵀ + bias of B) − s·x·A₀ᵀ·B₀ᵀ (2106.09685; the last term subtracts the
 /// initial product of 2507.06558 from a base that must not change). W: (n, m).
 #[derive(Debug)]
 pub(crate) struct Linear {
@@ -19,6 +20,8 @@ pub(crate) struct Linear {
     pub weight: Trainable<Weight>,
     pub bias: Option<Vector>,
     pub lora: Option<Lora>,
+    /// Single rows of W that are trained.
+    pub rows: Option<TrainedRows>,
 }
 
 /// The adapter of a linear layer: factors that are frozen or trained, A (r, m) and B (n, r).
@@ -27,10 +30,31 @@ pub(crate) struct Lora {
     pub a: Vector,
     pub b: Vector,
     pub scaling: f64,
+    /// Of B (`lora_bias`), (1, n).
+    pub bias: Option<Vector>,
     /// On the input of A.
     pub dropout: Dropout,
     /// `(A₀, B₀)`: the frozen initial factors, whose product is subtracted.
     pub initial: Option<(Tensor, Tensor)>,
+}
+
+impl Lora {
+    /// Returns whether anything of it is trained.
+    pub fn trains(&self) -> bool {
+        [Some(&self.a), Some(&self.b), self.bias.as_ref()].into_iter().flatten().any(|v| v.param().is_some())
+    }
+
+    /// The same adapter, for a second layer with the same weight.
+    pub fn shared(&self) -> Lora {
+        Lora {
+            a: self.a.shared(),
+            b: self.b.shared(),
+            scaling: self.scaling,
+            bias: self.bias.as_ref().map(Vector::shared),
+            dropout: self.dropout,
+            initial: self.initial.clone(),
+        }
+    }
 }
 
 /// Activations that the backward pass of a linear layer needs beside its input.
@@ -43,15 +67,16 @@ pub(crate) struct LinearSaved {
 impl Linear {
     pub fn frozen(path: String, weight: Weight) -> Linear {
         let (n, m) = (weight.rows(), weight.cols());
-        Linear { path, n, m, weight: Trainable::Frozen(weight), bias: None, lora: None }
+        Linear { path, n, m, weight: Trainable::Frozen(weight), bias: None, lora: None, rows: None }
     }
 
     /// Returns whether any of its own parameters is trained.
     pub fn trains(&self) -> bool {
         let vector = |v: &Vector| v.param().is_some();
-        matches!(self.weight, Trainable::Param(_))
+        self.weight.param().is_some()
             || self.bias.as_ref().is_some_and(vector)
-            || self.lora.as_ref().is_some_and(|l| vector(&l.a) || vector(&l.b))
+            || self.lora.as_ref().is_some_and(Lora::trains)
+            || self.rows.as_ref().is_some_and(|rows| vector(&rows.value))
     }
 
     /// x (t, m) → (t, n).
@@ -115,8 +140,16 @@ impl Linear {
                 product(y, true, *s, Side::of(h), Side::t(b));
             }
         });
+        if let Some(rows) = &self.rows {
+            rows.multiply(params, x, y);
+        }
         if let Some(bias) = &self.bias {
             ops::add_bias(y, bias.get(params));
+        }
+        if let Some((lora, bias)) = self.lora.as_ref().and_then(|l| Some((l, l.bias.as_ref()?))) {
+            let mut scaled = bias.get(params).clone();
+            scaled.scale(lora.scaling);
+            ops::add_bias(y, &scaled);
         }
         LinearSaved { h: h.map(|h| h.0) }
     }
@@ -142,6 +175,12 @@ impl Linear {
             if let (Some(id), Some(h)) = (lora.b.param(), &saved.h) {
                 ops::add_t_times(params.grad_mut(id), lora.scaling, dy, h);
             }
+            if let Some(id) = lora.bias.as_ref().and_then(Vector::param) {
+                let mut sums = Tensor::zeros(dy.compute().exact(), 1, self.n);
+                ops::bias_grad(dy, &mut sums);
+                sums.scale(lora.scaling);
+                ops::add_assign(params.grad_mut(id), &sums);
+            }
             if let Some(id) = lora.a.param() {
                 let dropped = lora.dropout.of(x, step);
                 ops::add_t_times(params.grad_mut(id), 1.0, &g, dropped.as_ref().unwrap_or(x));
@@ -155,11 +194,19 @@ impl Linear {
         if let Some(id) = self.bias.as_ref().and_then(Vector::param) {
             ops::bias_grad(dy, params.grad_mut(id));
         }
-        let Some((dx, accumulate)) = dx else { return };
+        let Some((dx, accumulate)) = dx else {
+            if let Some(rows) = &self.rows {
+                rows.multiply_backward(params, x, dy, None);
+            }
+            return;
+        };
         typed!(
             dy, T, self.input_gradient::<T>(params, dy, &dh, &dh0, dx, accumulate, step),
             gpu: self.gpu_input_gradient(params, dy, &dh, &dh0, dx, accumulate, step)
         );
+        if let Some(rows) = &self.rows {
+            rows.multiply_backward(params, x, dy, Some(dx));
+        }
     }
 
     /// W in the GPU's memory, where it is used with activations like `x`.

@@ -298,6 +298,28 @@ impl Tensor {
         }, gpu: cuda::rows::add_rows(self, &numbers(index), from));
     }
 
+    /// A matrix of the given columns of this one.
+    pub fn gather_columns(&self, index: &[u32]) -> Tensor {
+        let mut out = Tensor::scratch(self.compute(), self.rows(), index.len());
+        let (cols, k) = (self.cols().max(1), index.len().max(1));
+        typed!(self, T, {
+            for (from, to) in self.as_slice::<T>().chunks_exact(cols).zip(out.as_mut_slice::<T>().chunks_exact_mut(k)) {
+                to.iter_mut().zip(index).for_each(|(x, &i)| *x = from[i as usize]);
+            }
+        }, gpu: cuda::rows::gather_columns(self, index, &mut out));
+        out
+    }
+
+    /// Adds the columns of `from` to the given columns of this one, which are different.
+    pub fn add_columns(&mut self, index: &[u32], from: &Tensor) {
+        let (cols, k) = (self.cols().max(1), index.len().max(1));
+        typed!(self, T, {
+            for (from, to) in from.as_slice::<T>().chunks_exact(k).zip(self.as_mut_slice::<T>().chunks_exact_mut(cols)) {
+                from.iter().zip(index).for_each(|(x, &i)| to[i as usize] += *x);
+            }
+        }, gpu: cuda::rows::add_columns(self, index, from));
+    }
+
     /// Every element times `factor`.
     pub fn scale(&mut self, factor: f64) {
         typed!(self, T, {

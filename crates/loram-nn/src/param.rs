@@ -15,6 +15,8 @@ pub enum ParamKind {
     LoraB,
     /// A weight or bias of a module that is fully trained beside the adapters (`modules_to_save`).
     Saved,
+    /// Single rows of an embedding or head (`trainable_token_indices`).
+    Tokens,
     /// A weight of the base model in full fine-tuning.
     Base,
 }
@@ -26,7 +28,8 @@ pub struct ParamId(pub(crate) usize);
 /// A trainable tensor with its gradient.
 #[derive(Debug)]
 pub struct Param {
-    /// `<module path>.lora_A.weight`, `<module path>.lora_B.weight`, `<module path>.weight` or `<module path>.bias`.
+    /// `<module path>.lora_A.weight`, `<module path>.lora_B.weight`, `<module path>.lora_B.bias`, `<module path>.weight`,
+    /// `<module path>.bias` or `<module path>.token_adapter.trainable_tokens_delta`.
     pub name: String,
     /// Its part.
     pub kind: ParamKind,
@@ -74,7 +77,7 @@ impl Params {
             return;
         }
         cuda::on_gpu!({
-            let is_factor = |p: &Param| matches!(p.kind, ParamKind::LoraA | ParamKind::LoraB);
+            let is_factor = |p: &Param| matches!(p.kind, ParamKind::LoraA | ParamKind::LoraB) && p.shape.len() == 2;
             let factors: Vec<&Tensor> = self.list.iter().filter(|p| is_factor(p)).map(|p| &p.value).collect();
             let mut narrow = cuda::many::narrow(&factors).into_iter();
             self.narrow = self.list.iter().map(|p| if is_factor(p) { narrow.next() } else { None }).collect();
@@ -146,6 +149,26 @@ pub(crate) enum Trainable<F> {
 /// Vectors (biases, norm weights) are small: frozen ones are held in the number type of parameters.
 pub(crate) type Vector = Trainable<Tensor>;
 
+impl<F> Trainable<F> {
+    /// Its place among the parameters, if it is trained.
+    pub fn param(&self) -> Option<ParamId> {
+        match self {
+            Trainable::Frozen(_) => None,
+            Trainable::Param(id) => Some(*id),
+        }
+    }
+}
+
+impl<F: Clone> Trainable<F> {
+    /// The same tensor, for a second place in the model: a parameter collects the gradients of both.
+    pub fn shared(&self) -> Trainable<F> {
+        match self {
+            Trainable::Frozen(value) => Trainable::Frozen(value.clone()),
+            Trainable::Param(id) => Trainable::Param(*id),
+        }
+    }
+}
+
 impl Vector {
     pub fn get<'a>(&'a self, params: &'a Params) -> &'a Tensor {
         match self {
@@ -159,13 +182,6 @@ impl Vector {
         match self {
             Trainable::Frozen(t) => t,
             Trainable::Param(id) => params.operand(*id),
-        }
-    }
-
-    pub fn param(&self) -> Option<ParamId> {
-        match self {
-            Trainable::Frozen(_) => None,
-            Trainable::Param(id) => Some(*id),
         }
     }
 }

@@ -69,6 +69,15 @@ impl Weight {
         }
     }
 
+    /// Returns whether both are one tensor of a file, or one copy in memory.
+    pub(crate) fn shares(&self, other: &Weight) -> bool {
+        match (&self.data, &other.data) {
+            (Data::Mapped(x), Data::Mapped(y)) => x.bytes().as_ptr_range() == y.bytes().as_ptr_range(),
+            (Data::Values(x), Data::Values(y)) => Arc::ptr_eq(x, y),
+            _ => false,
+        }
+    }
+
     /// Output features.
     pub fn rows(&self) -> usize {
         self.rows
@@ -95,6 +104,16 @@ impl Weight {
     /// All elements in f32, row-major; borrowed where they are held so.
     pub fn to_f32(&self) -> Cow<'_, [f32]> {
         self.stored().to_f32()
+    }
+
+    /// The given rows in f32, one after another.
+    pub(crate) fn rows_f32(&self, ids: &[u32]) -> Vec<f32> {
+        let mut out = vec![0.0; ids.len() * self.cols];
+        let stored = self.stored();
+        for (row, &id) in out.chunks_exact_mut(self.cols.max(1)).zip(ids) {
+            stored.read(id as usize * self.cols..(id as usize + 1) * self.cols, row);
+        }
+        out
     }
 
     /// All elements as a tensor.

@@ -51,7 +51,10 @@ pub(crate) fn save_full(
     out: Output<'_>,
 ) -> Result<MergeReport> {
     let names = TensorNames::find(&base.checkpoint, &base.config)?;
-    let tied = base.config.tied_weights().filter(|(head, _)| model.params().get(head).is_none());
+    let tied = match names.shares_head(&base.checkpoint, &base.config)? {
+        true => base.config.tied_weights().filter(|(head, _)| model.params().get(head).is_none()),
+        false => None,
+    };
     // with the checkpoint's own names the shared weight needs no translation and stays shared
     let same_names = |embedding: &String| names.stored(embedding) == *embedding;
     let shared = tied.as_ref().is_some_and(|(head, e)| same_names(e) && !base.checkpoint.contains(head));

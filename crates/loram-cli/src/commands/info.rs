@@ -189,6 +189,10 @@ fn adapter_text(args: &InfoArgs, f: &AdapterFacts, adapter: &Adapter) -> String 
         ("rank", format!("{}, scaling {}", numbers(&f.ranks), numbers(&f.scalings))),
         ("size", format!("{}, {} parameters, {}", several(f.layers as u64, "layer"), count(f.parameters), f.dtype)),
     ];
+    if !f.tokens.is_empty() {
+        let rows_of = |(path, n): (&String, &usize)| format!("{n} of {path}");
+        rows.push(("trained rows", f.tokens.iter().map(rows_of).collect::<Vec<_>>().join(", ")));
+    }
     if !f.saved.is_empty() {
         rows.push(("fully trained", f.saved.join(", ")));
     }

@@ -33,6 +33,12 @@ impl<'a> Context<'a> {
         (self.plan.n, self.plan.m, self.plan.r)
     }
 
+    /// Whether the module is an embedding, n its rows and m its width. PEFT's `lora_embedding_A` is Bᵀ, its
+    /// `lora_embedding_B` is Aᵀ.
+    pub fn is_embedding(&self) -> bool {
+        self.input.embedding
+    }
+
     /// The layer's path, shape, rank and scaling.
     pub fn plan(&self) -> &'a LayerPlan {
         self.plan

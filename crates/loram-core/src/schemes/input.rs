@@ -22,6 +22,8 @@ pub enum WeightUse {
 pub struct LayerInput<'a> {
     pub(super) weight: Given<'a>,
     pub(super) observed: Option<&'a Observed>,
+    /// The weight is that of an embedding.
+    pub(super) embedding: bool,
 }
 
 /// How much of the weight there is.
@@ -41,13 +43,13 @@ pub(super) enum Given<'a> {
 impl<'a> LayerInput<'a> {
     /// The shape alone, which the plan has.
     pub fn shape() -> LayerInput<'a> {
-        LayerInput { weight: Given::Shape, observed: None }
+        LayerInput { weight: Given::Shape, observed: None, embedding: false }
     }
 
     /// The sums Σx and Σx² of the weight's values, for schemes with
     /// [`sums_suffice`](crate::SchemeSpec::sums_suffice).
     pub fn sums(sums: (f64, f64)) -> LayerInput<'a> {
-        LayerInput { weight: Given::Sums(sums), observed: None }
+        LayerInput { weight: Given::Sums(sums), observed: None, embedding: false }
     }
 
     /// The same with a statistic of the layer on calibration data, for schemes that need one; others ignore it.
@@ -57,8 +59,16 @@ impl<'a> LayerInput<'a> {
     }
 }
 
+impl LayerInput<'_> {
+    /// The same for the weight (rows, width) of an embedding, whose adapter some schemes initialise otherwise.
+    #[must_use]
+    pub fn of_embedding(self, embedding: bool) -> Self {
+        LayerInput { embedding, ..self }
+    }
+}
+
 impl<'a> From<StoredWeight<'a>> for LayerInput<'a> {
     fn from(w: StoredWeight<'a>) -> LayerInput<'a> {
-        LayerInput { weight: Given::Values(w), observed: None }
+        LayerInput { weight: Given::Values(w), observed: None, embedding: false }
     }
 }

@@ -49,6 +49,12 @@ pub fn initialize<'a>(
     let layer = layer.into();
     layer.check(spec, plan)?;
     plan.check_rank()?;
+    if layer.embedding && spec.statistic() != Statistic::None {
+        let what = format!(
+            "`{spec}` is initialised from the inputs of a linear layer or the gradient of its weight: it is not for embeddings"
+        );
+        return Err(Error::layer(&plan.path, what));
+    }
     let plan = spec.adjust(plan)?;
     let mut f = factors(spec, &layer, &plan, seed)?;
     let SchemeOptions { init_scale_a, init_scale_b, .. } = *spec.options();
@@ -67,6 +73,7 @@ pub fn initialize<'a>(
         beta: f.scale.map(|s| s.beta),
         gain: f.scale.and_then(|s| s.gain),
         basis: f.scale.map(|s| s.basis),
+        embedding: layer.embedding,
         options: if from_shape { spec.options().values.clone() } else { BTreeMap::<String, Value>::new() },
     };
     Ok(Initialization {
@@ -113,7 +120,7 @@ pub fn from_recipe(recipe: &LayerRecipe) -> Option<Factors> {
     let from_shape = spec.behaviour().weight == WeightUse::Shape && spec.statistic() == Statistic::None;
     let mut f = match (spec.info().recompute, kept) {
         (Some(recompute), Some(kept)) => recompute(&plan, seed, &kept),
-        _ if from_shape => factors(&spec, &LayerInput::shape(), &plan, seed).ok()?,
+        _ if from_shape => factors(&spec, &LayerInput::shape().of_embedding(recipe.embedding), &plan, seed).ok()?,
         _ => return None,
     };
     f.multiply(recipe.init_scale_a, recipe.init_scale_b);
@@ -148,7 +155,7 @@ impl<'a> LayerInput<'a> {
             WeightUse::Sketch => Given::Sketch(sketch(&plan.path, w, seed)?),
             WeightUse::Shape | WeightUse::Values => Given::Shape,
         };
-        Ok(LayerInput { weight, observed: None })
+        Ok(LayerInput { weight, observed: None, embedding: false })
     }
 
     /// An error unless this is of a layer (plan.n, plan.m) and as much of it as the scheme reads.

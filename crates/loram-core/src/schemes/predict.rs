@@ -1,5 +1,6 @@
 //! The magnitude of an initialisation: of one that is made, and of one that is not.
 
+use super::input::LayerInput;
 use super::pipeline::{Initialization, initialize};
 use super::spec::SchemeSpec;
 use crate::Result;
@@ -24,7 +25,7 @@ impl InitMagnitude {
 
     /// Returns the magnitude that a scheme has on a weight: by its formula where it has one
     /// ([`SchemeInfo::magnitude`](crate::SchemeInfo)), else by initialising. `sigma` are the weight's singular values,
-    /// descending, or an estimate ([`crate::sketch_spectrum`]). Errors: those of [`initialize`]; a scheme that needs
+    /// descending, or an estimate ([`crate::sketch_spectrum`]); `embedding` says that the module is one. Errors: those of [`initialize`]; a scheme that needs
     /// calibration data.
     pub fn predict(
         spec: &SchemeSpec,
@@ -32,15 +33,16 @@ impl InitMagnitude {
         plan: &LayerPlan,
         seed: u64,
         sigma: &[f64],
+        embedding: bool,
     ) -> Result<InitMagnitude> {
         let plan = spec.adjust(plan)?;
         let LayerPlan { n, m, r, scaling, .. } = plan;
         let nu_w = w.sums().1 / (n * m) as f64;
-        let facts = LayerFacts { n, m, r, scaling, nu_w, sigma: Some(sigma) };
+        let facts = LayerFacts { n, m, r, scaling, nu_w, sigma: Some(sigma), embedding };
         let options = spec.options();
         match spec.info().magnitude.and_then(|formula| formula(options, &facts)) {
             Some(found) => Ok(found.scaled(options.init_scale_a, options.init_scale_b)),
-            None => Ok(InitMagnitude::of(&initialize(spec, w, &plan, seed)?)),
+            None => Ok(InitMagnitude::of(&initialize(spec, LayerInput::from(w).of_embedding(embedding), &plan, seed)?)),
         }
     }
 }
@@ -66,7 +68,7 @@ mod tests {
             let spec = SchemeSpec::parse(&name, &Default::default()).unwrap();
             let plan = LayerPlan { path: "x".into(), n, m, r, lora_alpha: s * r as f64, scaling: s };
             let made = InitMagnitude::of(&initialize(&spec, w, &plan, 1).unwrap());
-            let predicted = InitMagnitude::predict(&spec, w, &plan, 1, &sigma).unwrap();
+            let predicted = InitMagnitude::predict(&spec, w, &plan, 1, &sigma, false).unwrap();
             // the entries' sample makes the random ones scatter
             let allowed = if scheme.needs_weight() { 1e-3 } else { 0.25 };
             let parts = |m: &InitMagnitude| [m.k1_a, m.k1_b, m.nu_a, m.nu_b, m.scaling, m.k1()];
@@ -92,7 +94,7 @@ mod tests {
 
     #[test]
     fn figures_of_the_paper() {
-        let facts = LayerFacts { n: 4096, m: 4096, r: 16, scaling: 1.0, nu_w: 4e-4, sigma: None };
+        let facts = LayerFacts { n: 4096, m: 4096, r: 16, scaling: 1.0, nu_w: 4e-4, sigma: None, embedding: false };
         let k1 = |name: &str| {
             // ln 16 / ln 4096 = 1/3
             let spec = SchemeSpec::parse(name, &Default::default()).unwrap();

@@ -34,6 +34,9 @@ pub struct LayerRecipe {
     /// Multiple of the scheme's B₀.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub init_scale_b: f64,
+    /// The module is an embedding, n its rows and m its width.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub embedding: bool,
     /// LoRAM's scale of both factors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beta: Option<f64>,

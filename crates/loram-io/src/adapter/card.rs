@@ -24,6 +24,10 @@ pub(super) fn render(adapter: &Adapter) -> String {
     let ranks: Vec<String> = ranks.iter().map(usize::to_string).collect();
     let _ = writeln!(s, "- Base model: `{base}`");
     let _ = writeln!(s, "- Adapted layers: {}, rank {}", adapter.layers.len(), ranks.join(", "));
+    if !adapter.tokens.is_empty() {
+        let rows: Vec<String> = adapter.tokens.iter().map(|(path, t)| format!("{} of `{path}`", t.shape[0])).collect();
+        let _ = writeln!(s, "- Trained rows: {}", rows.join(", "));
+    }
     if !adapter.saved.is_empty() {
         let names: Vec<&str> = adapter.saved.keys().map(String::as_str).collect();
         let _ = writeln!(s, "- Fully trained tensors: `{}`", names.join("`, `"));

@@ -43,9 +43,7 @@ pub(super) fn decode(raw: &Map<String, Value>, path: &Path) -> Result<LoraConfig
     let other_kinds = [
         "use_dora",
         "use_qalora",
-        "lora_bias",
         "layer_replication",
-        "trainable_token_indices",
         "target_parameters",
         "alora_invocation_tokens",
         "use_bdlora",

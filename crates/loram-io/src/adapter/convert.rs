@@ -7,7 +7,7 @@ use super::recipe::{AdapterForm, RECIPE_FILE, Recipe};
 use crate::family::TensorNames;
 use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, Error, ModelConfig, Result};
-use loram_core::{Factors, LayerPlan, LoraConfig, SchemeSpec, StoredWeight};
+use loram_core::{Factors, LayerInput, LayerPlan, LoraConfig, SchemeSpec, StoredWeight};
 use serde::Serialize;
 
 /// The weights of a base model by module path, for initial factors that are computed from them.
@@ -84,7 +84,7 @@ impl Adapter {
             lora_alpha: self.config.lora_alpha,
             scaling: layer.scaling,
         };
-        let w = StoredWeight::of(data, layer.n, layer.m);
+        let w = LayerInput::from(StoredWeight::of(data, layer.n, layer.m)).of_embedding(layer.embedding);
         Ok(Some(loram_core::initialize(&spec, w, &plan, layer.seed)?.factors))
     }
 
@@ -128,6 +128,12 @@ impl Adapter {
         if recipe.form == AdapterForm::Native || !changes_base {
             return Ok(out);
         }
+        if self.config.ensure_weight_tying {
+            // a head that has the embedding's adapter gets it again from that
+            let embeddings: Vec<&Factors> = self.embeddings.iter().filter_map(|path| self.layers.get(path)).collect();
+            let follows = |w: &Factors| embeddings.iter().any(|e| e.same_bits(w));
+            out.layers.retain(|path, w| self.embeddings.contains(path) || !follows(w));
+        }
         // initial factors are recomputed as those of a native adapter
         recipe.form = AdapterForm::Native;
         let as_native = Adapter { config: self.config.native(), recipe: out.recipe.clone(), ..self.clone() };
@@ -159,6 +165,9 @@ impl Adapter {
         let rank = self.layers.values().map(|w| w.r).max().unwrap_or(self.config.r);
         for (path, w) in &mut out.layers {
             *w = w.folded(plans[path].scaling, rank);
+            if let Some(bias) = out.biases.get_mut(path) {
+                bias.iter_mut().for_each(|b| *b = (f64::from(*b) * plans[path].scaling) as f32);
+            }
         }
         let c = &mut out.config;
         (c.r, c.lora_alpha, c.use_rslora) = (rank, rank as f64, false);

@@ -51,7 +51,7 @@ impl Adapter {
         let text = |key: &str| raw.get(key).and_then(Value::as_str).map(str::to_string);
         let task_type = text("task_type");
         let modules_to_save = saved_modules(&config, task_type.as_deref());
-        let tensors::Parts { layers, saved, base_copies, dtype } = tensors::read(&weights, &modules_to_save)?;
+        let parts = tensors::read(&weights, &modules_to_save, config.ensure_weight_tying)?;
         let recipe_path = dir.join(RECIPE_FILE);
         let recipe = if recipe_path.exists() { Some(Recipe::read(&recipe_path)?) } else { None };
         let adapter = Adapter {
@@ -59,12 +59,15 @@ impl Adapter {
             task_type,
             base_model: text("base_model_name_or_path").filter(|b| !b.is_empty()),
             revision: text("revision"),
-            layers,
-            saved,
-            base_copies,
+            layers: parts.layers,
+            embeddings: parts.embeddings,
+            biases: parts.biases,
+            tokens: parts.tokens,
+            saved: parts.saved,
+            base_copies: parts.base_copies,
             recipe,
             init_factors: read_init_factors(dir)?,
-            dtype,
+            dtype: parts.dtype.unwrap_or(DType::F32),
             raw,
         };
         adapter.check().map_err(|what| Error::Adapter { path: dir.to_path_buf(), what })?;
@@ -88,8 +91,9 @@ impl Adapter {
     /// Writes the files of an adapter, without a manifest, into a folder that has none of them.
     pub fn write_files(&self, dir: &Path) -> Result<()> {
         self.check().map_err(|what| Error::Adapter { path: dir.to_path_buf(), what })?;
-        let tensors = tensors::encode(&self.layers, &self.saved, self.dtype);
-        write_safetensors(dir.join(ADAPTER_WEIGHTS), &pt_metadata(), tensors)?;
+        let Adapter { layers, embeddings, biases, tokens, saved, .. } = self;
+        let contents = tensors::Contents { layers, embeddings, biases, tokens, saved };
+        write_safetensors(dir.join(ADAPTER_WEIGHTS), &pt_metadata(), tensors::encode(&contents, self.dtype))?;
         self.write_settings(dir)?;
         if self.form() == AdapterForm::Native && !self.init_factors.is_empty() {
             write_safetensors(dir.join(INIT_FACTORS), &pt_metadata(), self.init_tensors())?;

@@ -7,7 +7,7 @@ use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, DType, Error, ModelConfig, Result};
 use loram_core::{Factors, LayerPlan, LinearInfo, LoraConfig, TargetModules, plan_layers};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An adapter in memory.
 #[derive(Debug, Clone)]
@@ -20,8 +20,15 @@ pub struct Adapter {
     pub base_model: Option<String>,
     /// Revision of the base model on the hub.
     pub revision: Option<String>,
-    /// Factors by module path.
+    /// Factors by module path: W + s·B·A for a weight W (n, m), of an embedding (rows, width).
     pub layers: BTreeMap<String, Factors>,
+    /// Those of `layers` that are embeddings, whose factors PEFT's files hold transposed.
+    pub embeddings: BTreeSet<String>,
+    /// Biases (n) of B by module path (`lora_bias`).
+    pub biases: BTreeMap<String, Vec<f32>>,
+    /// Single trained rows (rows, width) of embeddings and heads, by module path; the configuration's
+    /// `trainable_token_indices` says which.
+    pub tokens: BTreeMap<String, SavedTensor>,
     /// Tensors of `modules_to_save`, by name in the task model, e.g. `classifier.weight`.
     pub saved: BTreeMap<String, SavedTensor>,
     /// Copies of the base's weights that came with the file, by name in the task model; see [`Adapter::check_copies`].
@@ -45,6 +52,9 @@ impl Adapter {
             base_model,
             revision: None,
             layers: BTreeMap::new(),
+            embeddings: BTreeSet::new(),
+            biases: BTreeMap::new(),
+            tokens: BTreeMap::new(),
             saved: BTreeMap::new(),
             base_copies: BTreeMap::new(),
             recipe: None,
@@ -93,6 +103,40 @@ impl Adapter {
         self.saved.get(&format!("{}.weight", config.classifier())).and_then(|t| t.shape.first().copied())
     }
 
+    /// The numbers of the trained rows of a module in [`Adapter::tokens`]. An error when the configuration names as many as
+    /// there are rows for none.
+    pub fn token_ids(&self, path: &str) -> Result<&[u32]> {
+        let rows = self.tokens.get(path).and_then(|t| t.shape.first().copied()).unwrap_or(0);
+        let named = self.config.trainable_token_indices.as_ref();
+        // a list is for the embedding, the only one that is stored then
+        match named.and_then(|t| t.of(path, path)) {
+            Some(ids) if ids.len() == rows => Ok(ids),
+            found => {
+                let found = found.map_or("none".into(), |ids| ids.len().to_string());
+                let what = format!("holds {rows} trained rows, trainable_token_indices names {found}");
+                Err(Error::Tensor { name: path.to_string(), what })
+            }
+        }
+    }
+
+    /// The same adapter for a model with a head: layers whose paths lack the prefix of the backbone (`layers.0…` for
+    /// `model.layers.0…`) get it, with a note. Other paths stay.
+    pub fn fitted(mut self, ckpt: &Checkpoint, names: &TensorNames) -> Adapter {
+        let backbone = names.backbone();
+        let lacks = |path: &str| !names.holds(ckpt, path) && names.holds(ckpt, &format!("{backbone}{path}"));
+        let paths = || self.layers.keys().chain(self.tokens.keys());
+        if backbone.is_empty() || !paths().any(|path| lacks(path)) {
+            return self;
+        }
+        tracing::warn!("the adapter's names lack `{backbone}`, as for a model without a head: added");
+        let whole = |path: String| if lacks(&path) { format!("{backbone}{path}") } else { path };
+        self.layers = self.layers.into_iter().map(|(path, f)| (whole(path), f)).collect();
+        self.embeddings = self.embeddings.into_iter().map(whole).collect();
+        self.biases = self.biases.into_iter().map(|(path, b)| (whole(path), b)).collect();
+        self.tokens = self.tokens.into_iter().map(|(path, t)| (whole(path), t)).collect();
+        self
+    }
+
     /// PEFT saves the weight under an adapted output layer along with the adapter. It must be the model's own: one that
     /// was resized or trained has no place in an adapter here.
     pub fn check_copies(&self, ckpt: &Checkpoint, names: &TensorNames) -> Result<()> {
@@ -129,6 +173,15 @@ impl Adapter {
         }
         for (path, w) in &self.layers {
             w.check().map_err(|what| format!("layer `{path}`: {what}"))?;
+        }
+        for (path, rows) in &self.tokens {
+            if self.layers.contains_key(path) {
+                return Err(format!("`{path}` has LoRA factors and single trained rows, which is not supported"));
+            }
+            if rows.shape.len() != 2 {
+                return Err(format!("the trained rows of `{path}` have shape {:?}, not two dimensions", rows.shape));
+            }
+            self.token_ids(path).map_err(|e| e.to_string())?;
         }
         for (path, plan) in self.plan().map_err(|e| e.to_string())? {
             let r = self.layers[&path].r;

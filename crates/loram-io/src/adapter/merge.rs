@@ -31,12 +31,26 @@ pub fn merge_adapter<'a>(
     if let Some(base) = adapter.recipe.as_ref().and_then(|r| r.base.as_ref()).filter(|_| !options.any_base) {
         base.verify(ckpt, Some(&names))?;
     }
+    let adapter = &adapter.clone().fitted(ckpt, &names);
     adapter.check_copies(ckpt, &names)?;
+    if let Some(path) = adapter.biases.keys().find(|path| !ckpt.contains(&names.stored(&format!("{path}.bias")))) {
+        let what = "its adapter has a bias (lora_bias) and the layer has none: it cannot be merged, in PEFT neither";
+        return Err(Error::Tensor { name: format!("{path}.bias"), what: what.into() });
+    }
     let entries = match adapter.head_outputs(config) {
         Some(outputs) => head_entries(config, &head_labels(adapter, config, outputs)),
         None => Map::new(),
     };
-    write_merged(ckpt, Some(config), out, &entries, &mut AdapterMerge::new(adapter)?)
+    let shares_head = names.shares_head(ckpt, config)?;
+    let head = config.tied_weights().filter(|_| shares_head);
+    let stored_head = head.as_ref().is_some_and(|_| names.has_head(ckpt));
+    write_merged(
+        ckpt,
+        Some(config),
+        out,
+        &entries,
+        &mut AdapterMerge { head, stored_head, ..AdapterMerge::new(adapter)? },
+    )
 }
 
 /// Names of a head's outputs: those of the recipe, those of the model where their number fits, else numbers. A single
@@ -51,25 +65,57 @@ fn head_labels(adapter: &Adapter, config: &ModelConfig, outputs: usize) -> Vec<S
     }
 }
 
-/// Adds `s·B·A` (plain) or `s·(B·A − B₀·A₀)` (native) to the weights, rounded once to f32, and puts saved modules in
-/// place.
+/// Adds `s·B·A` (plain) or `s·(B·A − B₀·A₀)` (native) to the weights, rounded once to f32, and `s` times the biases of B to
+/// biases; puts saved modules and trained rows in place.
 pub struct AdapterMerge<'a> {
     adapter: &'a Adapter,
     scaling: BTreeMap<String, f64>,
+    /// The weights of the next-token head and of the embedding, where they are one.
+    head: Option<(String, String)>,
+    /// The file has both all the same.
+    stored_head: bool,
 }
 
 impl<'a> AdapterMerge<'a> {
     /// Prepares a merge. Whether the model is the adapter's base is for [`super::Fingerprint::verify`] to say.
     pub fn new(adapter: &'a Adapter) -> Result<AdapterMerge<'a>> {
         let scaling = adapter.plan()?.into_iter().map(|(path, p)| (path, p.scaling)).collect();
-        Ok(AdapterMerge { adapter, scaling })
+        Ok(AdapterMerge { adapter, scaling, head: None, stored_head: false })
+    }
+
+    /// The name under which the adapter has the change of a tensor: a head that follows the embedding has the embedding's.
+    fn source<'n>(&'n self, name: &'n str) -> &'n str {
+        match &self.head {
+            Some((head, embedding)) if name == head && self.keeps_tie() => embedding,
+            _ => name,
+        }
     }
 }
 
 impl MergeSource for AdapterMerge<'_> {
     fn targets(&self) -> Vec<String> {
         let layers = self.adapter.layers.keys().map(|p| format!("{p}.weight"));
-        layers.chain(self.adapter.saved.keys().cloned()).collect()
+        let biases = self.adapter.biases.keys().map(|p| format!("{p}.bias"));
+        let tokens = self.adapter.tokens.keys().map(|p| format!("{p}.weight"));
+        let all = layers.chain(biases).chain(tokens).chain(self.adapter.saved.keys().cloned());
+        match &self.head {
+            Some((head, _)) if self.keeps_tie() && self.stored_head => all.chain([head.clone()]).collect(),
+            // two equal factors of one weight
+            Some((head, _)) if self.keeps_tie() => all.filter(|name| name != head).collect(),
+            _ => all.collect(),
+        }
+    }
+
+    /// As in PEFT: with `ensure_weight_tying`, and for single rows of the embedding always.
+    fn keeps_tie(&self) -> bool {
+        let Some((head, embedding)) = &self.head else { return false };
+        let path = |name: &str| name.strip_suffix(".weight").unwrap_or(name).to_string();
+        let (head, embedding, a) = (path(head), path(embedding), self.adapter);
+        let own_head = a.tokens.contains_key(&head)
+            || a.layers.get(&head).is_some_and(|f| a.layers.get(&embedding).is_none_or(|e| !f.same_bits(e)));
+        let rows = a.tokens.contains_key(&embedding);
+        let changed = rows || a.layers.contains_key(&embedding) || a.saved.contains_key(&format!("{embedding}.weight"));
+        changed && !own_head && (a.config.ensure_weight_tying || rows)
     }
 
     fn apply(&mut self, name: &str, shape: &[usize], values: &mut [f32]) -> Result<()> {
@@ -80,11 +126,29 @@ impl MergeSource for AdapterMerge<'_> {
                 what: format!("the adapter is for shape {own:?}, the model has {shape:?}"),
             }),
         };
+        let name = &self.source(name).to_string()[..];
+        if let Some(bias) = name.strip_suffix(".bias").and_then(|path| Some((path, self.adapter.biases.get(path)?))) {
+            fits(&[bias.1.len()])?;
+            let s = self.scaling[bias.0];
+            values.iter_mut().zip(bias.1).for_each(|(w, b)| *w = (f64::from(*w) + s * f64::from(*b)) as f32);
+        }
         if let Some(saved) = self.adapter.saved.get(name) {
             fits(&saved.shape)?;
             values.copy_from_slice(&saved.values);
         }
-        let path = name.strip_suffix(".weight").unwrap_or(name);
+        let Some(path) = name.strip_suffix(".weight") else { return Ok(()) };
+        if let Some(rows) = self.adapter.tokens.get(path) {
+            let (width, ids) = (rows.shape[1], self.adapter.token_ids(path)?);
+            fits(&[shape[0], width])?;
+            for (&id, row) in ids.iter().zip(rows.values.chunks_exact(width)) {
+                let (at, limit) = (id as usize * width, shape[0]);
+                let slot = values.get_mut(at..at + width).ok_or_else(|| Error::Tensor {
+                    name: name.to_string(),
+                    what: format!("trainable_token_indices names token {id}, the model has {limit}"),
+                })?;
+                slot.copy_from_slice(row);
+            }
+        }
         let Some(w) = self.adapter.layers.get(path) else { return Ok(()) };
         fits(&[w.n, w.m])?;
         let s = self.scaling[path];

@@ -17,5 +17,5 @@ pub(crate) use folder::{commit as commit_folder, create as create_folder};
 pub use in_memory::Adapter;
 pub use merge::{AdapterMerge, MergeOptions, merge_adapter};
 pub use recipe::{AdapterForm, Fingerprint, RECIPE_FILE, Recipe};
-pub(crate) use tensors::factor_specs;
+pub(crate) use tensors::FactorFile;
 pub use tensors::{ADAPTER_WEIGHTS, SavedTensor};

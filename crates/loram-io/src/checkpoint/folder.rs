@@ -4,6 +4,7 @@ use super::header::TensorInfo;
 use super::index::{INDEX_FILE, IndexProblem, parse_index};
 use super::shard::Shard;
 use super::tensor::TensorRef;
+use super::wrappers::{self, Unwrapped, unwrap_names};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a model folder: `model.safetensors` if there is one, else the shards of `model.safetensors.index.json`.
+    /// Opens a model folder: `model.safetensors` if there is one, else the shards of `model.safetensors.index.json`. Tensors
+    /// are called as in a model that nothing wraps (`_orig_mod.`, `module.` and `base_model.model.` go, with a note).
     ///
     /// Errors name the file and the rule it breaks; pickled checkpoints are never opened.
     pub fn open(dir: impl AsRef<Path>) -> Result<Checkpoint> {
@@ -39,11 +41,11 @@ impl Checkpoint {
         }
         let single = dir.join(SINGLE_FILE);
         if single.exists() {
-            return Checkpoint::open_file(&single);
+            return Checkpoint::open_file(&single)?.unwrapped();
         }
         let index = dir.join(INDEX_FILE);
         if index.exists() {
-            return Checkpoint::open_sharded(dir, &index);
+            return Checkpoint::open_sharded(dir, &index)?.unwrapped();
         }
         Err(Error::Checkpoint { path: dir.into(), what: no_safetensors(dir) })
     }
@@ -97,6 +99,35 @@ impl Checkpoint {
             return Err(problem(IndexProblem::MissingTensor { tensor: tensor.clone(), file: file.clone() }));
         }
         Ok(Checkpoint { root: dir.to_path_buf(), shards, by_name, sharded: true })
+    }
+
+    /// The same checkpoint with names that wrappers have left nothing in. An error for two tensors of one name.
+    fn unwrapped(mut self) -> Result<Checkpoint> {
+        let Unwrapped { names, removed } = unwrap_names(self.by_name.keys().map(String::as_str));
+        if removed.is_empty() {
+            return Ok(self);
+        }
+        let mut by_name: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        for (name, (stored, &at)) in names.into_iter().zip(&self.by_name) {
+            if let Some((s, i)) = by_name.insert(name.to_string(), at) {
+                let other = &self.shards[s].tensors[i].name;
+                let what =
+                    format!("tensors `{other}` and `{stored}` are both `{name}` of the model: remove one of them");
+                return Err(Error::Checkpoint { path: self.root, what });
+            }
+        }
+        tracing::warn!("{}: removed {} from the names of the tensors", self.root.display(), wrappers::list(&removed));
+        self.by_name = by_name;
+        Ok(self)
+    }
+
+    /// The tensors of one file that count, by name, in the order of their bytes.
+    pub(crate) fn tensors_of(&self, file: usize) -> Vec<(&str, TensorRef)> {
+        let mut own: Vec<(usize, &str)> =
+            self.by_name.iter().filter(|(_, at)| at.0 == file).map(|(name, at)| (at.1, name.as_str())).collect();
+        own.sort_unstable();
+        let shard = &self.shards[file];
+        own.into_iter().map(|(i, name)| (name, shard.tensor(&shard.tensors[i]))).collect()
     }
 
     /// The model folder.

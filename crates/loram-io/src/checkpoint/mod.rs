@@ -8,6 +8,7 @@ mod index;
 mod mapped;
 mod shard;
 mod tensor;
+pub(crate) mod wrappers;
 mod writer;
 
 pub use digest::Content;

@@ -12,9 +12,11 @@ pub enum Activation {
     Gelu,
     /// The tanh approximation of GELU.
     GeluTanh,
+    /// x·σ(1.702·x), the sigmoid approximation of GELU.
+    QuickGelu,
     /// max(x, 0).
     Relu,
-    /// tanh(x): heads only, no family has it in its blocks.
+    /// tanh(x).
     Tanh,
 }
 
@@ -28,12 +30,15 @@ impl Activation {
             "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast" | "gelu_accurate" => {
                 Activation::GeluTanh
             }
+            "quick_gelu" => Activation::QuickGelu,
             "relu" => Activation::Relu,
+            "tanh" => Activation::Tanh,
             _ => return None,
         })
     }
 
     pub(crate) fn unsupported(f: &Fields<'_>, field: &str, name: &str) -> Error {
-        f.error(field, format!("activation `{name}` is not supported; supported: silu, gelu, gelu_new, relu"))
+        let supported = "silu, gelu, gelu_new, quick_gelu, relu, tanh";
+        f.error(field, format!("activation `{name}` is not supported; supported: {supported}"))
     }
 }

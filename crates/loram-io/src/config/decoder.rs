@@ -77,9 +77,10 @@ impl DecoderConfig {
 
     /// The head for next-token prediction (`outputs` is `None`), or for classification or regression with so many outputs.
     pub fn head_layout(&self, outputs: Option<usize>) -> HeadLayout {
+        let last = Pooling::Last { padding: self.pad_token_id };
         let (path, n, pooling) = match (outputs, self.names.lm_head) {
             (None, Some(lm_head)) => (lm_head, self.vocab_size, Pooling::All),
-            (outputs, _) => (self.modules.classifier, outputs.unwrap_or(self.labels.len()), Pooling::Last),
+            (outputs, _) => (self.modules.classifier, outputs.unwrap_or(self.labels.len()), last),
         };
         let out = HeadLayer { path, module: path, n, m: self.hidden_size, bias: false, output: true };
         let init_std = super::head::init_std(&self.raw);

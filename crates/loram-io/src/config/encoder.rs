@@ -34,6 +34,8 @@ pub struct EncoderConfig {
     pub pad_token_id: u32,
     /// Row of the position embedding that the first token takes: 0, or `pad_token_id + 1` for RoBERTa.
     pub position_offset: usize,
+    /// The token that positions do not count, and that takes the row of its own number: RoBERTa's padding token.
+    pub padding_position: Option<u32>,
     /// Dropout after embeddings, attention output and MLP in training.
     pub hidden_dropout: f64,
     /// True when the attention's output goes through the hidden dropout (not in DistilBERT).

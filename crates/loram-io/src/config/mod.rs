@@ -20,5 +20,5 @@ pub use generation::GenerationConfig;
 pub use head::{CheckpointHead, HeadLabels, ProblemType};
 pub use model::{ModelConfig, head_entries};
 pub use modules::{ClassifierModules, DecoderModules, EncoderModules, FamilyNames, HeadLayer, HeadLayout, Pooling};
-pub(crate) use rope::parse as parse_rope;
+pub(crate) use rope::{PartialRotary, parse as parse_rope};
 pub use rope::{RopeConfig, RopeScaling};

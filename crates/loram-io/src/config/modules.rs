@@ -141,8 +141,11 @@ pub enum Pooling {
     All,
     /// The first token's.
     First,
-    /// The last token's.
-    Last,
+    /// The last token's that is not this one.
+    Last {
+        /// `pad_token_id`; `None`: every token counts.
+        padding: Option<u32>,
+    },
 }
 
 /// The head of a model for one task: `out(dropout(activation(first(dropout(x)))))`, without `first` only `out(x)`.

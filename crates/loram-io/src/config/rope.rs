@@ -11,6 +11,18 @@ pub struct RopeConfig {
     pub theta: f64,
     /// How a longer context changes the frequencies.
     pub scaling: RopeScaling,
+    /// Share of a head that is rotated, its first elements.
+    pub partial_rotary_factor: f64,
+}
+
+/// What a family does with `partial_rotary_factor`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PartialRotary {
+    /// Its class in transformers rotates whole heads whatever the field says.
+    Ignored,
+    /// It rotates the first share of a head.
+    #[expect(dead_code, reason = "the families that rotate a part of a head are not read yet")]
+    Used,
 }
 
 /// How the frequencies change for a longer context.
@@ -78,7 +90,12 @@ impl RopeScaling {
 }
 
 /// Reads either form. `max_positions` is `max_position_embeddings`.
-pub(crate) fn parse(cfg: &Fields<'_>, default_theta: f64, max_positions: usize) -> Result<RopeConfig> {
+pub(crate) fn parse(
+    cfg: &Fields<'_>,
+    default_theta: f64,
+    max_positions: usize,
+    partial: PartialRotary,
+) -> Result<RopeConfig> {
     let (name, nested) = match cfg.object("rope_scaling")?.filter(|m| !m.is_empty()) {
         Some(m) => ("rope_scaling.", Some(m)),
         None => ("rope_parameters.", cfg.object("rope_parameters")?),
@@ -99,13 +116,6 @@ pub(crate) fn parse(cfg: &Fields<'_>, default_theta: f64, max_positions: usize) 
     if theta.is_nan() || theta <= 0.0 {
         return Err(cfg.error("rope_theta", format!("must be positive, found {theta}")));
     }
-    for f in [cfg, &rope] {
-        let partial = f.f64("partial_rotary_factor", 1.0)?;
-        if partial != 1.0 {
-            return Err(f.error("partial_rotary_factor", format!("{partial} is not supported, only 1")));
-        }
-    }
-
     let kind = match rope.opt_str("rope_type")? {
         Some(k) => k,
         None => rope.opt_str("type")?.unwrap_or("default"),
@@ -169,5 +179,32 @@ pub(crate) fn parse(cfg: &Fields<'_>, default_theta: f64, max_positions: usize) 
             ));
         }
     };
-    Ok(RopeConfig { theta, scaling })
+    let partial_rotary_factor = share(cfg, &rope, partial, scaling)?;
+    Ok(RopeConfig { theta, scaling, partial_rotary_factor })
+}
+
+/// The share of a head that is rotated. The value inside the rope object wins, as in transformers.
+fn share(cfg: &Fields<'_>, rope: &Fields<'_>, partial: PartialRotary, scaling: RopeScaling) -> Result<f64> {
+    const FIELD: &str = "partial_rotary_factor";
+    let from = if rope.get(FIELD).is_some() { rope } else { cfg };
+    let factor = from.f64(FIELD, 1.0)?;
+    if !(factor > 0.0 && factor <= 1.0) {
+        return Err(from.error(FIELD, format!("expected a share above 0 and at most 1, found {factor}")));
+    }
+    match partial {
+        PartialRotary::Used => Ok(factor),
+        PartialRotary::Ignored if factor == 1.0 => Ok(1.0),
+        PartialRotary::Ignored if scaling == RopeScaling::None => {
+            tracing::warn!(
+                "{}: {FIELD} is {factor}, but this architecture rotates whole heads, in transformers too: it is ignored",
+                cfg.path.display()
+            );
+            Ok(1.0)
+        }
+        // the tables of transformers then have another width than the heads
+        PartialRotary::Ignored => {
+            let what = format!("{factor} does not go with a rope type other than `default` in this architecture");
+            Err(from.error(FIELD, what))
+        }
+    }
 }

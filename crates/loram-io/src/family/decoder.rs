@@ -2,7 +2,8 @@
 
 use crate::Result;
 use crate::config::{
-    Activation, CheckpointHead, DecoderConfig, DecoderModules, FamilyNames, Fields, HeadLabels, LayerKind, parse_rope,
+    Activation, CheckpointHead, DecoderConfig, DecoderModules, FamilyNames, Fields, HeadLabels, LayerKind,
+    PartialRotary, parse_rope,
 };
 use serde_json::Value;
 
@@ -45,6 +46,8 @@ pub(super) struct Defaults {
     pub head_dim: Option<usize>,
     /// `rope_theta`.
     pub theta: f64,
+    /// What becomes of `partial_rotary_factor`.
+    pub partial_rotary: PartialRotary,
     /// `tie_word_embeddings`.
     pub tied: bool,
     /// `bos_token_id`.
@@ -61,6 +64,7 @@ pub(super) const DEFAULTS: Defaults = Defaults {
     kv_heads: None,
     head_dim: None,
     theta: 10_000.0,
+    partial_rotary: PartialRotary::Ignored,
     tied: false,
     bos: Some(1),
     eos: &[2],
@@ -111,7 +115,7 @@ pub(super) fn read(f: &Fields<'_>, names: &'static FamilyNames, defaults: &Defau
         num_kv_heads,
         head_dim,
         rms_norm_eps: f.f64("rms_norm_eps", 1e-6)?,
-        rope: parse_rope(f, defaults.theta, max_position_embeddings)?,
+        rope: parse_rope(f, defaults.theta, max_position_embeddings, defaults.partial_rotary)?,
         max_position_embeddings,
         qkv_bias: false,
         o_bias: false,

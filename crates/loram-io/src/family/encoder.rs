@@ -115,6 +115,7 @@ pub(super) fn read(
         hidden_act: Activation::parse(act).ok_or_else(|| Activation::unsupported(f, keys.activation, act))?,
         pad_token_id,
         position_offset,
+        padding_position: keys.positions_after_pad.then_some(pad_token_id),
         hidden_dropout,
         drops_attention: true,
         attention_dropout: f.f64(keys.attention_dropout, 0.1)?,

@@ -11,10 +11,14 @@ use crate::{Checkpoint, Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorNames {
     family: &'static FamilyNames,
-    /// The prefix that the checkpoint uses for the backbone, often the family's, or empty.
-    stored: String,
+    /// What stands before all names of a wrapped model, e.g. `0.auto_model.`; mostly empty.
+    wrapper: String,
+    /// The prefix that the checkpoint uses for the backbone after the wrapper: the family's, or empty.
+    stored: &'static str,
     /// Layer norms are called `gamma` and `beta` (BERT checkpoints converted from TensorFlow).
     gamma_beta: bool,
+    /// Head and embedding are tied, and the file has the weight under the name of the head alone.
+    embedding_as_head: bool,
 }
 
 impl TensorNames {
@@ -22,17 +26,32 @@ impl TensorNames {
     pub fn find(ckpt: &Checkpoint, cfg: &ModelConfig) -> Result<TensorNames> {
         let family = cfg.names();
         let anchor = format!("{}.weight", family.embedding);
-        let gamma_beta = ckpt.names().any(|n| n.ends_with("LayerNorm.gamma"));
-        let names = |stored: &str| TensorNames { family, stored: stored.to_string(), gamma_beta };
+        let mut names =
+            TensorNames { gamma_beta: ckpt.names().any(|n| n.ends_with("LayerNorm.gamma")), ..plain(family) };
         for stored in [family.backbone, ""] {
             if ckpt.contains(&format!("{stored}{anchor}")) {
-                return Ok(names(stored));
+                names.stored = stored;
+                return Ok(names);
+            }
+        }
+        // a tied weight under the name of the head: blocks show the prefix
+        if let Some((head, _)) = cfg.tied_weights().filter(|(head, _)| ckpt.contains(head)) {
+            let holds = |stored: &str| {
+                ckpt.names().any(|n| n != head && family.parts.iter().any(|p| n.starts_with(&format!("{stored}{p}"))))
+            };
+            if let Some(stored) = [family.backbone, ""].into_iter().find(|stored| holds(stored)) {
+                return Ok(TensorNames { stored, embedding_as_head: true, ..names });
             }
         }
         // wrapped models, e.g. `0.auto_model.embeddings…`
         let mut wrapped = ckpt.names().filter_map(|n| n.strip_suffix(&anchor)).filter(|p| p.ends_with('.'));
         match (wrapped.next(), wrapped.next()) {
-            (Some(stored), None) => Ok(names(stored)),
+            (Some(prefix), None) => {
+                let inside = prefix.strip_suffix(family.backbone).filter(|_| !family.backbone.is_empty());
+                names.stored = if inside.is_some() { family.backbone } else { "" };
+                names.wrapper = inside.unwrap_or(prefix).to_string();
+                Ok(names)
+            }
             _ => Err(Error::NoTensor {
                 path: ckpt.root().to_path_buf(),
                 name: format!("{}{anchor}", family.backbone),
@@ -58,8 +77,7 @@ impl TensorNames {
             None => unknown::names(ckpt, model_type),
         };
         let prefixed = ckpt.contains(&format!("{}.weight", family.embedding_path()));
-        let stored = if prefixed { family.backbone.to_string() } else { String::new() };
-        Ok(TensorNames { family, stored, gamma_beta: false })
+        Ok(TensorNames { stored: if prefixed { family.backbone } else { "" }, ..plain(family) })
     }
 
     /// The names of the family, as they are in a model with a head.
@@ -83,6 +101,32 @@ impl TensorNames {
         there(path) || self.family.tied_to(path).is_some_and(|embedding| there(&embedding))
     }
 
+    /// Whether the file has a weight for the next-token head beside that of the embedding.
+    pub(crate) fn has_head(&self, ckpt: &Checkpoint) -> bool {
+        let head = self.family.lm_head.map(|head| self.stored(&format!("{head}.weight")));
+        head.is_some_and(|head| ckpt.contains(&head) && !self.stands_for_embedding(&head))
+    }
+
+    /// Whether a tensor of the file is the tied weight of head and embedding under the name of the head.
+    pub(crate) fn stands_for_embedding(&self, stored: &str) -> bool {
+        self.embedding_as_head && self.stored(&format!("{}.weight", self.family.embedding_path())) == stored
+    }
+
+    /// Whether the next-token head is the embedding: the configuration ties them, and the file has no head, or one that is
+    /// equal, as in transformers.
+    pub fn shares_head(&self, ckpt: &Checkpoint, cfg: &ModelConfig) -> Result<bool> {
+        let Some((head, embedding)) = cfg.tied_weights() else { return Ok(false) };
+        if !self.has_head(ckpt) {
+            return Ok(true);
+        }
+        let (head, embedding) = (ckpt.tensor(&self.stored(&head))?, ckpt.tensor(&self.stored(&embedding))?);
+        let same_kind = (head.dtype(), head.shape()) == (embedding.dtype(), embedding.shape());
+        if same_kind && head.bytes() == embedding.bytes() {
+            return Ok(true);
+        }
+        Ok(head.shape() == embedding.shape() && head.to_f32()? == embedding.to_f32()?)
+    }
+
     /// Whether `all-linear` omits this layer of a head, and training a head for sequences trains it in full: output layers,
     /// and layers that the checkpoint does not have and that therefore begin at random.
     pub fn omits(&self, ckpt: &Checkpoint, layer: &HeadLayer) -> bool {
@@ -91,9 +135,15 @@ impl TensorNames {
 
     /// The name in the checkpoint of a tensor of the task model, e.g. `bert.encoder.layer.0.output.dense.weight`.
     pub fn stored(&self, path: &str) -> String {
+        if self.embedding_as_head
+            && path.strip_suffix(".weight") == Some(&self.family.embedding_path())
+            && let Some(head) = self.family.lm_head
+        {
+            return format!("{}{head}.weight", self.wrapper);
+        }
         let mut name = match path.strip_prefix(self.family.backbone) {
-            Some(rest) => format!("{}{rest}", self.stored),
-            None => path.to_string(),
+            Some(rest) => format!("{}{}{rest}", self.wrapper, self.stored),
+            None => format!("{}{path}", self.wrapper),
         };
         if self.gamma_beta {
             for (new, old) in [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")] {
@@ -107,11 +157,15 @@ impl TensorNames {
 
     /// The name in the task model of a tensor of the checkpoint. Heads keep their names.
     pub fn path(&self, stored: &str) -> String {
-        let mut name = match stored.strip_prefix(&self.stored) {
+        if self.stands_for_embedding(stored) {
+            return format!("{}.weight", self.family.embedding_path());
+        }
+        let inside = stored.strip_prefix(&self.wrapper).unwrap_or(stored);
+        let mut name = match inside.strip_prefix(self.stored) {
             Some(rest) if !self.stored.is_empty() || self.family.parts.iter().any(|p| rest.starts_with(p)) => {
                 format!("{}{rest}", self.family.backbone)
             }
-            _ => stored.to_string(),
+            _ => inside.to_string(),
         };
         for (old, new) in [("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")] {
             if let Some(stem) = name.strip_suffix(old) {
@@ -120,4 +174,9 @@ impl TensorNames {
         }
         name
     }
+}
+
+/// The names of a family without anything before them.
+fn plain(family: &'static FamilyNames) -> TensorNames {
+    TensorNames { family, wrapper: String::new(), stored: "", gamma_beta: false, embedding_as_head: false }
 }

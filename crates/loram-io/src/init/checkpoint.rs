@@ -12,11 +12,11 @@ use crate::atomic::Output;
 use crate::config::{CONFIG_FILE, CheckpointHead, read_object};
 use crate::family::TensorNames;
 use crate::layer_weight::LayerWeight;
-use crate::linear::refuse_other_targets;
-use crate::{Checkpoint, Error, ModelConfig, Result, linear_modules};
+use crate::linear::{embedding_paths, refuse_other_targets};
+use crate::{Checkpoint, Error, ModelConfig, Result, target_modules};
 use loram_core::{Factors, LayerPlan, plan_layers};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 /// The base model as the user named it.
@@ -74,8 +74,9 @@ pub fn init_to<'a>(
     out.check()?;
     let job = Job::new(ckpt, cfg, options, base)?;
     let new = create_folder(out)?;
-    let mut writer = factor_file(new.path(), &job.plans)?;
-    let (mut adapter, mut report) = job.run(progress, |plan, init| put(&mut writer, &plan.path, &init))?;
+    let mut writer = factor_file(new.path(), &job.plans, &job.embeddings)?;
+    let take = |plan: &LayerPlan, init| put(&mut writer, &plan.path, &init, &job.embeddings);
+    let (mut adapter, mut report) = job.run(progress, take)?;
     writer.finish()?;
     if let Some(residual) = residual {
         let factors = new.path().join(ADAPTER_WEIGHTS);
@@ -98,6 +99,8 @@ struct Job<'a> {
     plans: Vec<LayerPlan>,
     /// Paths in the order of the model.
     order: Vec<String>,
+    /// Those of the plans that are embeddings.
+    embeddings: BTreeSet<String>,
 }
 
 impl<'a> Job<'a> {
@@ -109,12 +112,14 @@ impl<'a> Job<'a> {
     ) -> Result<Job<'a>> {
         options.refuse_saved_modules()?;
         let names = TensorNames::of(ckpt, cfg)?;
-        let linears = linear_modules(ckpt, cfg)?;
+        let targets = target_modules(ckpt, cfg)?;
         refuse_other_targets(ckpt, &names, &options.lora)?;
-        let mut plans = plan_layers(&options.lora, &linears)?;
+        let mut plans = plan_layers(&options.lora, &targets)?;
+        let mut embeddings = embedding_paths(ckpt, &names);
+        embeddings.retain(|path| plans.iter().any(|p| p.path == *path));
         let order = plans.iter().map(|p| p.path.clone()).collect();
-        file_order(&mut plans);
-        Ok(Job { ckpt, names, task: task_type(ckpt, cfg), options, base, plans, order })
+        file_order(&mut plans, &embeddings);
+        Ok(Job { ckpt, names, task: task_type(ckpt, cfg), options, base, plans, order, embeddings })
     }
 
     /// Initialises every layer; `take` gets the factors in the order of the file. Returns the adapter without them.
@@ -126,7 +131,10 @@ impl<'a> Job<'a> {
         let clock = Instant::now();
         let mut record = InitRecord::new(self.options, self.options.lora.clone());
         let (mut layers, mut digests, mut bytes_read) = (BTreeMap::new(), BTreeMap::new(), 0);
-        let weight = |p: &LayerPlan| Ok(InitWeight::Stored(LayerWeight::find(self.ckpt, &self.names, &p.path)?));
+        let weight = |p: &LayerPlan| {
+            let weight = InitWeight::stored(LayerWeight::find(self.ckpt, &self.names, &p.path)?);
+            Ok(weight.of_embedding(self.embeddings.contains(&p.path)))
+        };
         let weights = self.plans.iter().map(weight).collect::<Result<Vec<_>>>()?;
         self.options.layers(&self.plans, &weights, |plan, made| {
             record.add(plan, &made.init);
@@ -147,6 +155,7 @@ impl<'a> Job<'a> {
         adapter.task_type = self.task.map(str::to_string);
         adapter.revision = self.base.revision.map(str::to_string);
         (adapter.layers, adapter.recipe) = (layers, Some(recipe));
+        adapter.embeddings.clone_from(&self.embeddings);
         (report.bytes_read, report.seconds) = (bytes_read, clock.elapsed().as_secs_f64());
         Ok((adapter, report))
     }

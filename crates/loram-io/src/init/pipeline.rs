@@ -64,7 +64,7 @@ impl InitOptions {
         let layers: Vec<(&LayerPlan, &InitWeight<'_>)> = plans.iter().zip(weights).collect();
         let make = |&(plan, weight): &(&LayerPlan, &InitWeight<'_>)| {
             let init = self.layer(plan, weight, None)?;
-            let tensor = weight.stored();
+            let tensor = weight.in_checkpoint();
             let made = LayerInit {
                 init,
                 digest: tensor.map(Fingerprint::digest),

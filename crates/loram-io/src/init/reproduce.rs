@@ -45,14 +45,14 @@ pub fn reproduce<'a>(
         adapter.base_model = Some(name.to_string());
     }
     let mut plans: Vec<LayerPlan> = adapter.plan()?.into_values().collect();
-    file_order(&mut plans);
+    file_order(&mut plans, &adapter.embeddings);
 
     let new = create_folder(out)?;
-    let mut writer = factor_file(new.path(), &plans)?;
+    let mut writer = factor_file(new.path(), &plans, &adapter.embeddings)?;
     let use_rslora = adapter.config.use_rslora;
     let make = |plan: &LayerPlan| reproduce_layer(&recipe.layers[&plan.path], &recipe, use_rslora, base_weights);
     each(&plans, make, |i, init| {
-        put(&mut writer, &plans[i].path, &init)?;
+        put(&mut writer, &plans[i].path, &init, &adapter.embeddings)?;
         progress(i + 1, plans.len(), &plans[i].path);
         Ok(())
     })?;
@@ -96,7 +96,8 @@ pub(crate) fn from_base(
     let weight = LayerWeight::find(ckpt, names, &path)?;
     let tensor = weight.tensor.clone();
     let plan = LayerPlan { path, n, m, r, lora_alpha: lora_alpha(layer, use_rslora), scaling };
-    let init = InitWeight::Stored(weight).initialize(&spec, &plan, layer.seed, None)?;
+    let weight = InitWeight::stored(weight).of_embedding(layer.embedding);
+    let init = weight.initialize(&spec, &plan, layer.seed, None)?;
     tensor.release();
     Ok(init)
 }
@@ -141,6 +142,7 @@ fn settings(source: &Path, recipe: &Recipe, file: &Path) -> Result<Adapter> {
     adapter.task_type = text("task_type");
     adapter.revision = text("revision");
     adapter.layers = layers;
+    adapter.embeddings = recipe.layers.iter().filter(|(_, l)| l.embedding).map(|(path, _)| path.clone()).collect();
     Ok(adapter)
 }
 

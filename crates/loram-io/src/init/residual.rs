@@ -5,7 +5,7 @@
 //! (2507.06558's order, with the smaller error). In 16-bit types that moves the model by 2e-3 of ‖W‖ at r = 16, and by ten
 //! times as much at r = 128 with rsLoRA, where the product is large: then write it in F32, or keep the native form.
 
-use crate::adapter::{ADAPTER_WEIGHTS, Adapter, AdapterForm, Fingerprint, factor_specs};
+use crate::adapter::{ADAPTER_WEIGHTS, Adapter, AdapterForm, FactorFile, Fingerprint};
 use crate::atomic::Output;
 use crate::family::TensorNames;
 use crate::layer_weight::transposed;
@@ -13,7 +13,7 @@ use crate::merge::{MergeSource, write_merged};
 use crate::{Checkpoint, DType, Error, ModelConfig, Result};
 use loram_core::{Factors, LayerPlan, SchemeSpec, StoredWeight};
 use serde_json::{Map, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Where to and in which type the residual checkpoint is written.
@@ -53,7 +53,8 @@ pub(super) fn write(
     let spec = adapter.recipe.as_ref().map(|r| SchemeSpec::parse(&r.scheme, &r.options)).transpose()?;
     let plans: BTreeMap<String, &LayerPlan> = plans.iter().map(|p| (format!("{}.weight", p.path), p)).collect();
     let factors = Checkpoint::open_file(factors)?;
-    let mut source = Taken { plans, names, factors, dtype: how.dtype, spec };
+    let embeddings = &adapter.embeddings.clone();
+    let mut source = Taken { plans, embeddings, names, factors, dtype: how.dtype, spec };
     let mut updates = Map::new();
     if how.dtype == Some(DType::F32) {
         // transformers loads everything in the type that this names
@@ -75,6 +76,7 @@ pub(super) fn write(
 struct Taken<'a> {
     /// By the name of the weight in the task model.
     plans: BTreeMap<String, &'a LayerPlan>,
+    embeddings: &'a BTreeSet<String>,
     names: &'a TensorNames,
     factors: Checkpoint,
     dtype: Option<DType>,
@@ -107,12 +109,12 @@ impl MergeSource for Taken<'_> {
             values.copy_from_slice(&q);
             return Ok(());
         }
-        let [a, b] = factor_specs(path, n, m, r, DType::F32);
-        let (a, b) = (self.factors.tensor(&a.name)?.to_f32()?, self.factors.tensor(&b.name)?.to_f32()?);
+        let file = FactorFile { path, n, m, r, embedding: self.embeddings.contains(path) };
+        let factors = file.read(&self.factors)?;
         let factors = match self.names.is_transposed(path) {
-            false => Factors { n, m, r, a, b },
+            false => factors,
             // (B·A)ᵀ = Aᵀ·Bᵀ
-            true => Factors { n: m, m: n, r, a: transposed(&b, n, r), b: transposed(&a, r, m) },
+            true => Factors { n: m, m: n, r, a: transposed(&factors.b, n, r), b: transposed(&factors.a, r, m) },
         };
         factors.add_to(values, -scaling);
         Ok(())

@@ -3,12 +3,14 @@
 use loram_core::{Factors, LoraConfig};
 use loram_io::adapter::*;
 use loram_io::atomic::Output;
+use loram_io::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
 use loram_io::config::CheckpointHead;
 use loram_io::family::TensorNames;
 use loram_io::merge::write_merged;
 use loram_io::{Checkpoint, DType, Error, ModelConfig};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 fn data(name: &str) -> PathBuf {
@@ -142,6 +144,88 @@ fn older_peft_versions_are_read() {
 }
 
 #[test]
+fn keys_of_wrapped_models_are_read_and_two_of_one_tensor_refused() {
+    let expected = Adapter::read(data("adapters/bf16")).unwrap();
+    let renamed = |rename: &dyn Fn(&str) -> String| {
+        let dir = edited("adapters/bf16", "revision", Value::Null);
+        let file = Checkpoint::open_file(data("adapters/bf16").join(ADAPTER_WEIGHTS)).unwrap();
+        let tensor = |name: &str| {
+            let t = file.tensor(name).unwrap();
+            (TensorSpec::new(rename(name), t.dtype(), t.shape()), Cow::Owned(t.to_f32().unwrap()))
+        };
+        let list = file.names().map(tensor).collect();
+        write_safetensors(dir.path().join(ADAPTER_WEIGHTS), &pt_metadata(), list).unwrap();
+        Adapter::read(dir.path())
+    };
+    for rename in [
+        &(|k: &str| format!("_orig_mod.{k}")) as &dyn Fn(&str) -> String,
+        &|k| format!("module.{k}"),
+        &|k| format!("base_model.model.{k}"),
+        &|k| k.replacen("base_model.model.", "base_model.model._orig_mod.", 1),
+        &|k| k.replacen("base_model.model.", "", 1),
+    ] {
+        assert_eq!(renamed(rename).unwrap().layers, expected.layers);
+    }
+    // one of them with another prefix besides
+    let first = expected.layers.keys().next().unwrap();
+    let twice = |k: &str| k.replace(expected.layers.keys().nth(1).unwrap().as_str(), first);
+    let e = renamed(&|k| if k == twice(k) { k.to_string() } else { format!("_orig_mod.{}", twice(k)) }).unwrap_err();
+    assert!(e.to_string().contains(first) && e.exit_code() == 2, "{e}");
+    let e = renamed(&|k| k.replace("lora_A.weight", "lora_C.weight")).unwrap_err();
+    assert!(e.to_string().contains("lora_C"), "{e}");
+}
+
+#[test]
+fn an_adapter_of_a_model_without_head_gets_the_prefix_of_the_backbone() {
+    let (dir, out) = (data("models/llama-tied-sharded"), tempfile::tempdir().unwrap());
+    let (ckpt, cfg) = (Checkpoint::open(&dir).unwrap(), ModelConfig::load(&dir).unwrap());
+    let whole = Adapter::read(data("adapters/patterns")).unwrap();
+    let mut bare = whole.clone();
+    bare.layers =
+        whole.layers.iter().map(|(p, f)| (p.strip_prefix("model.").unwrap().to_string(), f.clone())).collect();
+    let names = TensorNames::find(&ckpt, &cfg).unwrap();
+    assert_eq!(bare.clone().fitted(&ckpt, &names).layers, whole.layers);
+    let merged = |adapter: &Adapter, name: &str| {
+        let to = out.path().join(name);
+        merge_adapter(&ckpt, &cfg, adapter, &to, MergeOptions::default()).unwrap();
+        let merged = Checkpoint::open(&to).unwrap();
+        merged.tensor("model.layers.0.self_attn.q_proj.weight").unwrap().bytes().to_vec()
+    };
+    assert_eq!(merged(&bare, "bare"), merged(&whole, "whole"));
+}
+
+#[test]
+fn trained_rows_and_biases_of_b_are_checked_with_their_settings() {
+    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/peft");
+    let edited = |name: &str, key: &str, value: Value| {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::copy(fixtures.join(name).join(ADAPTER_WEIGHTS), dir.path().join(ADAPTER_WEIGHTS)).unwrap();
+        let mut config = config_file(&fixtures.join(name));
+        config.insert(key.into(), value);
+        std::fs::write(dir.path().join(ADAPTER_CONFIG), Value::Object(config).to_string()).unwrap();
+        Adapter::read(dir.path())
+    };
+    let tokens = Adapter::read(fixtures.join("tokens")).unwrap();
+    assert_eq!(tokens.token_ids("model.embed_tokens").unwrap(), [2, 9, 40]);
+    for wrong in [json!([2, 9]), Value::Null, json!({"lm_head": [2, 9, 40]})] {
+        let e = edited("tokens", "trainable_token_indices", wrong).unwrap_err();
+        assert!(e.to_string().contains("3 trained rows") && e.exit_code() == 2, "{e}");
+    }
+    // the head of a tied pair is the embedding's copy, or it is nothing that the configuration names
+    assert_eq!(Adapter::read(fixtures.join("embedding-saved")).unwrap().saved.len(), 1);
+    let e = edited("embedding-saved", "ensure_weight_tying", json!(false)).unwrap_err();
+    assert!(e.to_string().contains("lm_head.weight"), "{e}");
+    // a layer without bias takes none of B
+    let bias = Adapter::read(fixtures.join("lora-bias")).unwrap();
+    assert_eq!(bias.biases.len(), 4);
+    let dir = fixtures.join("../models/llama");
+    let (ckpt, cfg) = (Checkpoint::open(&dir).unwrap(), ModelConfig::load(&dir).unwrap());
+    let out = tempfile::tempdir().unwrap();
+    let e = merge_adapter(&ckpt, &cfg, &bias, &out.path().join("m"), MergeOptions::default()).unwrap_err();
+    assert!(e.to_string().contains("lora_bias") && !out.path().join("m").exists(), "{e}");
+}
+
+#[test]
 fn what_is_not_supported_is_named() {
     let says = |dir: &Path, needles: &[&str]| {
         let e = Adapter::read(dir).unwrap_err();
@@ -151,11 +235,11 @@ fn what_is_not_supported_is_named() {
         }
     };
     says(&data("adapters/dora"), &["use_dora"]);
-    says(&data("adapters/embedding"), &["lora_embedding_A", "embedding"]);
     says(edited("adapters/dora", "use_dora", json!(false)).path(), &["lora_magnitude_vector", "DoRA"]);
     says(edited("adapters/bf16", "bias", json!("lora_only")).path(), &["bias", "lora_only"]);
     says(edited("adapters/bf16", "peft_type", json!("IA3")).path(), &["peft_type", "IA3"]);
-    says(edited("adapters/bf16", "trainable_token_indices", json!([1])).path(), &["trainable_token_indices"]);
+    says(edited("adapters/bf16", "target_parameters", json!(["x"])).path(), &["target_parameters"]);
+    says(edited("adapters/bf16", "alora_invocation_tokens", json!([1])).path(), &["alora_invocation_tokens"]);
     says(edited("adapters/bf16", "layer_replication", json!([[0, 1]])).path(), &["layer_replication"]);
     says(edited("adapters/bf16", "r", json!("two")).path(), &["malformed"]);
     says(edited("adapters/patterns", "rank_pattern", json!({})).path(), &["rank", "down_proj"]);

@@ -127,7 +127,17 @@ fn what_is_not_supported_is_named_with_its_field() {
     refused("rope_scaling", json!({"rope_type": "linear"}), &["rope_scaling.factor", "missing"]);
     refused("rope_scaling", json!({"type": "default", "mrope_section": [1, 2]}), &["mrope_section"]);
     refused("rope_parameters", json!({"full_attention": {"rope_type": "default"}}), &["full_attention"]);
-    refused("partial_rotary_factor", json!(0.5), &["partial_rotary_factor", "0.5"]);
+    refused("partial_rotary_factor", json!(1.5), &["partial_rotary_factor", "1.5"]);
+    // with `default` it is ignored, as in transformers; with another type transformers fails on the shapes
+    refused(
+        "rope_parameters",
+        json!({"rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}),
+        &["rope_parameters.partial_rotary_factor", "0.5"],
+    );
+    let mut ignored = llama();
+    ignored.insert("partial_rotary_factor".into(), json!(0.5));
+    let ModelConfig::Decoder(ignored) = parse(&Value::Object(ignored)).unwrap() else { panic!() };
+    assert_eq!(ignored.rope.partial_rotary_factor, 1.0);
     refused("hidden_act", json!("relu2"), &["hidden_act", "`relu2`", "silu"]);
     refused("hidden_size", json!("64"), &["hidden_size", "whole number", "\"64\""]);
     refused("hidden_size", json!(0), &["hidden_size", "at least 1"]);

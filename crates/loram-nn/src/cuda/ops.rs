@@ -92,6 +92,7 @@ fn act_code(act: Act) -> i32 {
         Act::GeluTanh => 2,
         Act::Relu => 3,
         Act::Tanh => 4,
+        Act::QuickGelu => 5,
     }
 }
 

@@ -26,6 +26,26 @@ pub(crate) fn add_rows(y: &mut Tensor, index: &[u32], x: &Tensor) {
     launch!(named("add_rows", x), Grid::rows(index.len(), x.cols()); y.address(), ids.address(), x.address(), x.cols() as i32);
 }
 
+/// Columns `index` of x into y.
+pub(crate) fn gather_columns(x: &Tensor, index: &[u32], y: &mut Tensor) {
+    columns("gather_columns", x, index, y);
+}
+
+/// Columns `index` of y += columns of x; no number twice.
+pub(crate) fn add_columns(y: &mut Tensor, index: &[u32], x: &Tensor) {
+    columns("add_columns", y, index, x);
+}
+
+/// One of the two kernels between a wide matrix and the columns `index` of it.
+fn columns(name: &str, wide: &Tensor, index: &[u32], narrow: &Tensor) {
+    assert!(index.iter().all(|&i| (i as usize) < wide.cols()), "columns beyond the matrix");
+    let ids = Buffer::of_numbers(index);
+    launch!(
+        named(name, wide), Grid::rows(wide.rows(), index.len());
+        wide.address(), ids.address(), narrow.address(), wide.cols() as i32, index.len() as i32
+    );
+}
+
 /// dtable\[ids\[i\]\] += row i of dy; numbers may come twice.
 pub(crate) fn scatter_add(dy: &Tensor, ids: &[u32], dtable: &mut Tensor) {
     let (index, cols) = (Buffer::of_numbers(ids), dy.cols());

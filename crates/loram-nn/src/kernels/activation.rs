@@ -15,6 +15,8 @@ pub enum Act {
     Gelu,
     /// The tanh approximation of GELU (`gelu_new`, `gelu_pytorch_tanh`).
     GeluTanh,
+    /// x·σ(1.702·x), the sigmoid approximation of GELU (arXiv:1606.08415, `quick_gelu`).
+    QuickGelu,
     /// max(x, 0).
     Relu,
     /// tanh x.
@@ -34,6 +36,8 @@ struct Silu;
 struct Gelu;
 #[derive(Clone, Copy)]
 struct GeluTanh;
+#[derive(Clone, Copy)]
+struct QuickGelu;
 #[derive(Clone, Copy)]
 struct Relu;
 #[derive(Clone, Copy)]
@@ -101,6 +105,22 @@ impl GeluTanh {
     }
 }
 
+impl Curve for QuickGelu {
+    #[inline(always)]
+    fn value<T: Real>(x: T) -> T {
+        x / (T::ONE + (x * T::from_f64(-QUICK)).exp())
+    }
+    #[inline(always)]
+    fn both<T: Real>(x: T) -> (T, T) {
+        let s = T::ONE / (T::ONE + (x * T::from_f64(-QUICK)).exp());
+        let y = x * s;
+        (y, (T::ONE - s).mul_add(y * T::from_f64(QUICK), s))
+    }
+}
+
+/// The slope of the normal distribution function at 0, nearly.
+const QUICK: f64 = 1.702;
+
 impl Curve for Relu {
     #[inline(always)]
     fn value<T: Real>(x: T) -> T {
@@ -132,6 +152,7 @@ macro_rules! with_curve {
             Act::Silu => $f::<T, Silu>($($arg),*),
             Act::Gelu => $f::<T, Gelu>($($arg),*),
             Act::GeluTanh => $f::<T, GeluTanh>($($arg),*),
+            Act::QuickGelu => $f::<T, QuickGelu>($($arg),*),
             Act::Relu => $f::<T, Relu>($($arg),*),
             Act::Tanh => $f::<T, Tanh>($($arg),*),
         }

@@ -13,18 +13,16 @@ use super::{
 /// The parameters of a rotary table.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeParams {
-    /// Base and scaling of the frequencies.
+    /// Base and scaling of the frequencies, and the share of a head that is rotated.
     pub config: RopeConfig,
     /// Size of a head.
     pub head_dim: usize,
-    /// Share of a head that is rotated (1 for most models).
-    pub partial_rotary_factor: f64,
 }
 
 impl RopeParams {
     /// Number of leading elements of a head that are rotated.
     pub fn rot_dim(&self) -> usize {
-        (self.head_dim as f64 * self.partial_rotary_factor) as usize
+        (self.head_dim as f64 * self.config.partial_rotary_factor) as usize
     }
 
     /// The frequencies (rot_dim/2) and the factor on cos and sin, for sequences of `len` tokens. In `f32` step by step,

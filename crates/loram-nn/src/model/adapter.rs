@@ -1,24 +1,29 @@
-//! Adapters on the linear layers of a model.
+//! Adapters on the linear layers and embeddings of a model.
 
+use super::head::Head;
+use super::parts::Part;
 use super::transformer::Model;
 use crate::compute::Compute;
 use crate::cuda;
 use crate::dropout::Dropout;
-use crate::linear::{Linear, Lora as Attached};
-use crate::param::{ParamKind, Trainable, Vector};
+use crate::linear::Lora as Attached;
+use crate::param::{ParamKind, Params, Trainable, Vector};
 use crate::tensor::Tensor;
+use crate::trained_rows::TrainedRows;
 use crate::weight::Weight;
 use crate::{Error, Result};
 use loram_core::Factors;
 
-/// An adapter for one linear layer with weight (n, m): W + scaling·B·A (2106.09685).
+/// An adapter for one module with weight (n, m): W + scaling·B·A (2106.09685).
 #[derive(Debug, Clone)]
 pub struct Lora {
     /// A and B.
     pub factors: Factors,
     /// Factor on B·A.
     pub scaling: f64,
-    /// Probability of dropping an input of A in training (`lora_dropout`).
+    /// Bias of B (`lora_bias`), (n); trained with B. Not for embeddings.
+    pub bias: Option<Vec<f32>>,
+    /// Probability of dropping an input of A in training (`lora_dropout`); embeddings have none.
     pub dropout: f64,
     /// A is trained, not frozen.
     pub train_a: bool,
@@ -28,37 +33,79 @@ pub struct Lora {
     pub initial: Option<Factors>,
 }
 
+impl Lora {
+    /// An adapter whose factors are trained, without bias and dropout, and with B₀·A₀ = 0.
+    pub fn new(factors: Factors, scaling: f64) -> Lora {
+        Lora { factors, scaling, bias: None, dropout: 0.0, train_a: true, train_b: true, initial: None }
+    }
+}
+
+/// The parts of a module that adapters change.
+struct Slots<'a> {
+    weight: &'a mut Trainable<Weight>,
+    lora: &'a mut Option<Attached>,
+    rows: &'a mut Option<TrainedRows>,
+}
+
 impl Model {
-    /// The frozen weight (n, m) of a linear layer. Errors: no such layer, one that is fully trained.
+    /// Slots of a module that takes an adapter, and the parameters.
+    fn slots(&mut self, path: &str) -> Result<(Slots<'_>, &mut Params)> {
+        let (part, params) = self.target_mut(path)?;
+        let slots = match part {
+            Part::Linear(l) => Slots { weight: &mut l.weight, lora: &mut l.lora, rows: &mut l.rows },
+            Part::Embedding(e) => Slots { weight: &mut e.weight, lora: &mut e.lora, rows: &mut e.rows },
+            Part::Norm(_) => unreachable!("norms are no targets"),
+        };
+        Ok((slots, params))
+    }
+
+    fn weight_of(&self, path: &str) -> Result<&Trainable<Weight>> {
+        Ok(match self.target(path)? {
+            Part::Linear(l) => &l.weight,
+            Part::Embedding(e) => &e.weight,
+            Part::Norm(_) => unreachable!("norms are no targets"),
+        })
+    }
+
+    fn lora_of(&self, path: &str) -> Option<&Attached> {
+        match self.target(path).ok()? {
+            Part::Linear(l) => l.lora.as_ref(),
+            Part::Embedding(e) => e.lora.as_ref(),
+            Part::Norm(_) => None,
+        }
+    }
+
+    /// The frozen weight (n, m) of a linear layer or embedding. Errors: no such module, one that is fully trained.
     pub fn frozen_weight(&self, path: &str) -> Result<&Weight> {
-        match &self.linear(path)?.weight {
+        match self.weight_of(path)? {
             Trainable::Frozen(w) => Ok(w),
             Trainable::Param(_) => Err(fully_trained(path)),
         }
     }
 
-    /// Returns whether the layer's weight is held in f32, so that it can be changed without loss.
+    /// Returns whether the module's weight is held in f32, so that it can be changed without loss.
     pub fn holds_f32(&self, path: &str) -> bool {
-        let is_f32 = |l: &Linear| matches!(&l.weight, Trainable::Frozen(w) if w.is_f32());
-        self.options.compute != Compute::CudaBf16 && self.linear(path).is_ok_and(is_f32)
+        self.options.compute != Compute::CudaBf16 && self.frozen_weight(path).is_ok_and(Weight::is_f32)
     }
 
-    /// Puts an adapter on a linear layer. Errors for factors of other shapes, and for a layer that has an adapter or is fully
-    /// trained.
+    /// Puts an adapter on a linear layer or embedding. Errors for factors of other shapes, and for a module that has an
+    /// adapter or is trained itself.
     pub fn attach(&mut self, path: &str, lora: Lora) -> Result<()> {
         cuda::catch(|| self.attach_checked(path, lora))
     }
 
     fn attach_checked(&mut self, path: &str, lora: Lora) -> Result<()> {
         let compute = self.options.compute;
-        let (linear, params) = self.linear_mut(path)?;
-        let (n, m) = (linear.n, linear.m);
+        let embedding = self.is_embedding(path);
+        let (slots, params) = self.slots(path)?;
         let wrong = |what: String| Err(Error::Layer { path: path.to_string(), what });
-        if linear.lora.is_some() {
+        let Trainable::Frozen(weight) = slots.weight else { return Err(fully_trained(path)) };
+        let (n, m) = (weight.rows(), weight.cols());
+        if slots.lora.is_some() {
             return wrong("has an adapter already".into());
         }
-        if matches!(linear.weight, Trainable::Param(_)) {
-            return Err(fully_trained(path));
+        if slots.rows.is_some() {
+            return wrong("has single trained rows (trainable_token_indices): it takes no adapter beside them".into());
         }
         for f in std::iter::once(&lora.factors).chain(&lora.initial) {
             if (f.n, f.m) != (n, m) {
@@ -69,54 +116,144 @@ impl Model {
                 return wrong(what);
             }
         }
-        let dropout = Dropout::adapter(lora.dropout, params.len() as u64);
+        if embedding && lora.bias.is_some() {
+            return wrong("is an embedding, whose adapter has no bias (lora_bias)".into());
+        }
+        if let Some(bias) = lora.bias.as_ref().filter(|bias| bias.len() != n) {
+            return wrong(format!("the bias of its adapter has {} values, expected {n}", bias.len()));
+        }
+        let probability = if embedding { 0.0 } else { lora.dropout };
+        let dropout = Dropout::adapter(probability, params.len() as u64);
         // what is not trained may be as narrow as activations
-        let mut factor = |values: &[f32], rows, cols, train: bool, kind, suffix: &str| -> Vector {
+        let mut factor = |values: &[f32], shape: &[usize], train: bool, kind, suffix: &str| -> Vector {
+            let (rows, cols) = if let &[rows, cols] = shape { (rows, cols) } else { (1, values.len()) };
             let value = |compute| Tensor::from_f32(compute, rows, cols, values);
             match train {
                 true => {
-                    let (name, value) = (format!("{path}.{suffix}.weight"), value(compute.exact()));
-                    Trainable::Param(params.add(name, kind, &[rows, cols], value))
+                    let (name, value) = (format!("{path}.{suffix}"), value(compute.exact()));
+                    Trainable::Param(params.add(name, kind, shape, value))
                 }
-                false => Trainable::Frozen(value(compute)),
+                // vectors are held in the number type of parameters
+                false => Trainable::Frozen(value(if shape.len() == 1 { compute.exact() } else { compute })),
             }
         };
         let Factors { r, ref a, ref b, .. } = lora.factors;
-        let a = factor(a, r, m, lora.train_a, ParamKind::LoraA, "lora_A");
-        let b = factor(b, n, r, lora.train_b, ParamKind::LoraB, "lora_B");
+        let a = factor(a, &[r, m], lora.train_a, ParamKind::LoraA, "lora_A.weight");
+        let b = factor(b, &[n, r], lora.train_b, ParamKind::LoraB, "lora_B.weight");
+        let bias = lora.bias.map(|bias| factor(&bias, &[n], lora.train_b, ParamKind::LoraB, "lora_B.bias"));
         let frozen =
             |f: Factors| (Tensor::from_f32(compute, f.r, f.m, &f.a), Tensor::from_f32(compute, f.n, f.r, &f.b));
         let initial = lora.initial.map(frozen);
-        linear.lora = Some(Attached { a, b, scaling: lora.scaling, dropout, initial });
+        *slots.lora = Some(Attached { a, b, scaling: lora.scaling, bias, dropout, initial });
         Ok(())
     }
 
-    /// Returns the factors of an adapter as they are now, trained or frozen; `None` for a layer without adapter.
+    /// Returns the factors of an adapter as they are now, trained or frozen; `None` for a module without adapter.
     pub fn factors(&self, path: &str) -> Option<Factors> {
-        let linear = self.linear(path).ok()?;
-        let lora = linear.lora.as_ref()?;
+        let lora = self.lora_of(path)?;
         let (a, b) = (lora.a.get(&self.params), lora.b.get(&self.params));
-        Some(Factors { n: linear.n, m: linear.m, r: a.rows(), a: a.to_f32_vec(), b: b.to_f32_vec() })
+        Some(Factors { n: b.rows(), m: a.cols(), r: a.rows(), a: a.to_f32_vec(), b: b.to_f32_vec() })
+    }
+
+    /// Returns the bias (n) of an adapter's B as it is now; `None` for a module without one.
+    pub fn lora_bias(&self, path: &str) -> Option<Vec<f32>> {
+        Some(self.lora_of(path)?.bias.as_ref()?.get(&self.params).to_f32_vec())
+    }
+
+    /// Trains single rows of a frozen weight, or sets them when `train` is false: rows `ids` get `values` (ids, m), or begin
+    /// as they are. Errors: an id beyond the weight or twice, values of another length, a module with an adapter or one that
+    /// is trained itself.
+    pub fn train_rows(&mut self, path: &str, ids: &[u32], values: Option<&[f32]>, train: bool) -> Result<()> {
+        cuda::catch(|| self.train_rows_checked(path, ids, values, train))
+    }
+
+    fn train_rows_checked(&mut self, path: &str, ids: &[u32], values: Option<&[f32]>, train: bool) -> Result<()> {
+        let exact = self.options.compute.exact();
+        let (slots, params) = self.slots(path)?;
+        let wrong = |what: String| Err(Error::Layer { path: path.to_string(), what });
+        if slots.lora.is_some() || slots.rows.is_some() {
+            return wrong("has an adapter: it takes no single trained rows (trainable_token_indices) beside it".into());
+        }
+        let Trainable::Frozen(weight) = &*slots.weight else { return Err(fully_trained(path)) };
+        let (k, m) = (ids.len(), weight.cols());
+        if let Some(values) = values.filter(|v| v.len() != k * m) {
+            return wrong(format!("{k} trained rows of {m} values expected, found {} values", values.len()));
+        }
+        let rows = TrainedRows::new(path, weight, ids, exact, |own| {
+            let value = values.map_or_else(|| own.clone(), |v| Tensor::from_f32(exact, k, m, v));
+            match train {
+                true => {
+                    let name = format!("{path}.token_adapter.trainable_tokens_delta");
+                    Trainable::Param(params.add(name, ParamKind::Tokens, &[k, m], value))
+                }
+                false => Trainable::Frozen(value),
+            }
+        })?;
+        *slots.rows = Some(rows);
+        Ok(())
+    }
+
+    /// The single trained rows of a module as they are now: their numbers, and their values (rows, m) row-major.
+    pub fn trained_rows(&self, path: &str) -> Option<(Vec<u32>, Vec<f32>)> {
+        let rows = match self.target(path).ok()? {
+            Part::Linear(l) => l.rows.as_ref(),
+            Part::Embedding(e) => e.rows.as_ref(),
+            Part::Norm(_) => None,
+        }?;
+        Some((rows.ids.clone(), rows.value.get(&self.params).to_f32_vec()))
+    }
+
+    /// The head that shares the weight of the token embedding: the paths of both. `None` where the model has none.
+    pub fn tied_head(&self) -> Option<(&str, &str)> {
+        Some((self.tied_head?, &self.backbone.tokens().path))
+    }
+
+    /// Gives the head that shares the embedding's weight the same changes as the embedding (PEFT's `ensure_weight_tying`): its
+    /// trained weight, adapter and single rows are the embedding's, and gradients of both places add up. `dropout` is that
+    /// of the head's adapter. Without such a head nothing happens. An error for a head that has an adapter of its own.
+    pub fn tie_head(&mut self, dropout: f64) -> Result<()> {
+        let Some(path) = self.tied_head else { return Ok(()) };
+        let embedding = self.backbone.tokens();
+        let Head::Lm(head) = &mut self.head else { return Ok(()) };
+        if head.lora.is_some() || head.rows.is_some() {
+            let what = "has an adapter of its own, but is to share that of the embedding (ensure_weight_tying)".into();
+            return Err(Error::Layer { path: path.into(), what });
+        }
+        if let Trainable::Frozen(old) = &head.weight {
+            let same = matches!(&embedding.weight, Trainable::Frozen(w) if w.shares(old));
+            if !same {
+                self.originals.keep_weight(format!("{path}.weight"), old);
+            }
+        }
+        head.weight = embedding.weight.shared();
+        head.rows = embedding.rows.as_ref().map(TrainedRows::shared);
+        head.lora = embedding.lora.as_ref().map(Attached::shared);
+        if let Some(lora) = &mut head.lora {
+            lora.dropout = Dropout::adapter(dropout, self.params.len() as u64);
+        }
+        Ok(())
     }
 
     /// W ← W − s·B·A on an owned f32 copy of the weight; the checkpoint is not touched.
     pub fn subtract_product(&mut self, path: &str, factors: &Factors, s: f64) -> Result<()> {
-        let tied_head = self.tied_head == Some(path);
-        let (linear, _) = self.linear_mut(path)?;
-        let (n, m) = (linear.n, linear.m);
-        let Factors { r, ref a, ref b, .. } = *factors;
-        if (factors.n, factors.m) != (n, m) || factors.check().is_err() {
-            let what = format!("A has {} values and B {}, which fit no rank of an ({n}, {m}) weight", a.len(), b.len());
-            return Err(Error::Layer { path: path.to_string(), what });
-        }
-        let Trainable::Frozen(weight) = &mut linear.weight else {
+        let tied = self.tied_head == Some(path) || self.tied_head.is_some() && self.backbone.tokens().path == path;
+        let (slots, _) = self.slots(path)?;
+        let Trainable::Frozen(weight) = slots.weight else {
             return Err(Error::Layer {
                 path: path.to_string(),
                 what: "is fully trained: nothing can be subtracted from it".into(),
             });
         };
-        if tied_head {
-            tracing::info!("{path} shares the embedding's weight: the initial product is subtracted from a copy");
+        let (n, m) = (weight.rows(), weight.cols());
+        let Factors { r, ref a, ref b, .. } = *factors;
+        if (factors.n, factors.m) != (n, m) || factors.check().is_err() {
+            let what = format!("A has {} values and B {}, which fit no rank of an ({n}, {m}) weight", a.len(), b.len());
+            return Err(Error::Layer { path: path.to_string(), what });
+        }
+        if tied {
+            tracing::info!(
+                "head and embedding share a weight: the initial product of {path} is subtracted from a copy"
+            );
         }
         let original = weight.clone();
         weight.change(|w| {

@@ -23,6 +23,8 @@ pub(crate) struct Encoder {
     pub blocks: Vec<Box<dyn Block>>,
     /// Row of the table for the first token of a sequence.
     pub position_offset: usize,
+    /// The token that positions do not count, and that takes the row of its own number (RoBERTa).
+    pub padding: Option<u32>,
     /// Tokens of the longest sequence.
     pub max_length: usize,
     pub compute: Compute,
@@ -31,12 +33,36 @@ pub(crate) struct Encoder {
 impl Encoder {
     /// Rows of the tables of positions and segments.
     fn rows(&self, batch: &Batch, pass: &Pass<'_>) -> (Vec<u32>, Vec<u32>) {
-        let positions = pass.sequences.positions.iter().map(|p| p + self.position_offset as u32).collect();
+        let positions = match self.padding {
+            None => pass.sequences.positions.iter().map(|p| p + self.position_offset as u32).collect(),
+            Some(padding) => self.positions_without(padding, batch),
+        };
         let types = match batch.token_types.is_empty() {
             true => vec![0; batch.tokens.len()],
             false => batch.token_types.clone(),
         };
         (positions, types)
+    }
+}
+
+impl Encoder {
+    /// Rows of the table of positions, which count all tokens but `padding`.
+    fn positions_without(&self, padding: u32, batch: &Batch) -> Vec<u32> {
+        let mut out = Vec::with_capacity(batch.tokens.len());
+        let mut rest = &batch.tokens[..];
+        for &n in &batch.lengths {
+            let (sequence, after) = rest.split_at(n);
+            let mut next = self.position_offset as u32;
+            out.extend(sequence.iter().map(|&token| match token == padding {
+                true => padding,
+                false => {
+                    next += 1;
+                    next - 1
+                }
+            }));
+            rest = after;
+        }
+        out
     }
 }
 

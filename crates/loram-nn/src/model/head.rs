@@ -42,8 +42,8 @@ pub(crate) struct Pooled {
     /// Before the output layer.
     dropout: Dropout,
     out: Linear,
-    /// Reads the last token instead of the first.
-    last: bool,
+    /// Which token is read.
+    pooling: Pooling,
 }
 
 /// Activations of a pooled head.
@@ -127,7 +127,7 @@ impl Head {
             first,
             dropout: dropout(layout.dropout, 1),
             out: linear(out)?,
-            last: layout.pooling == Pooling::Last,
+            pooling: layout.pooling,
         }))
     }
 
@@ -251,7 +251,14 @@ impl Pooled {
             if n == 0 {
                 return Err(Error::Batch(format!("sequence {i} has no token to read a label from")));
             }
-            rows.push(if self.last { start + n - 1 } else { start });
+            rows.push(match self.pooling {
+                Pooling::Last { padding } => {
+                    let tokens = &batch.tokens[start..start + n];
+                    // of a text that is all padding the first, as in transformers
+                    start + tokens.iter().rposition(|t| Some(*t) != padding).unwrap_or(0)
+                }
+                Pooling::First | Pooling::All => start,
+            });
             start += n;
         }
         Ok(rows)

@@ -5,7 +5,7 @@ use super::head::Head;
 use super::load::Loader;
 use super::options::LoadOptions;
 use super::originals::Originals;
-use super::parts::{Part, PartMut};
+use super::parts::{Embedding, Part, PartMut, PartRef};
 use crate::cuda;
 use crate::linear::Linear;
 use crate::param::Params;
@@ -50,7 +50,8 @@ impl Model {
             ModelConfig::Decoder(c) => (Box::new(loader.decoder(c)?), c.num_layers),
             ModelConfig::Encoder(c) => (Box::new(loader.encoder(c)?), c.num_layers),
         };
-        let tied = layout.pooling == Pooling::All && cfg.tied_weights().is_some();
+        loader.report_unused(cfg);
+        let tied = layout.pooling == Pooling::All && loader.shares_head(cfg)?;
         let head = Head::load(&layout, &loader, tied.then(|| backbone.tokens()), blocks, options.seed)?;
         let omitted = layout.layers().filter(|l| loader.omits(l)).map(|l| l.path).collect();
         let tied_head = tied.then_some(layout.out.path);
@@ -75,22 +76,55 @@ impl Model {
         })
     }
 
-    pub(super) fn linear_mut(&mut self, path: &str) -> Result<(&mut Linear, &mut Params)> {
-        self.linear(path)?;
-        let linear = parts_mut(&mut self.backbone, &mut self.head).find_map(|part| match part {
-            Part::Linear(l) if l.path == path => Some(l),
-            _ => None,
-        });
-        Ok((linear.expect("a linear layer found above"), &mut self.params))
+    /// Every module that takes an adapter with the shape of its weight, in the order of the model: embeddings, then linear
+    /// layers; [`LinearInfo::output_layer`] as in [`loram_io::target_modules`].
+    pub fn targets(&self) -> Vec<LinearInfo> {
+        let embedding = |e: &Embedding| {
+            let (n, m) = e.shape(&self.params);
+            LinearInfo { path: e.path.clone(), n, m, output_layer: true }
+        };
+        self.embeddings().map(embedding).chain(self.linears()).collect()
     }
 
-    /// Every linear layer with its shape, in the order of the model; [`LinearInfo::output_layer`] as in
-    /// [`loram_io::linear_modules`].
+    /// The linear layers among [`Model::targets`].
     pub fn linears(&self) -> Vec<LinearInfo> {
         let omitted = |path: &str| self.omitted.contains(&path);
         self.all_linears()
             .map(|l| LinearInfo { path: l.path.clone(), n: l.n, m: l.m, output_layer: omitted(&l.path) })
             .collect()
+    }
+
+    /// The path of the token embedding.
+    pub fn embedding_path(&self) -> &str {
+        &self.backbone.tokens().path
+    }
+
+    /// Returns whether this module is an embedding.
+    pub fn is_embedding(&self, path: &str) -> bool {
+        self.embeddings().any(|e| e.path == path)
+    }
+
+    fn embeddings(&self) -> impl Iterator<Item = &Embedding> {
+        self.backbone.embedding_parts().into_iter().filter_map(|part| match part {
+            Part::Embedding(e) => Some(e),
+            _ => None,
+        })
+    }
+
+    /// A module that takes an adapter.
+    pub(super) fn target(&self, path: &str) -> Result<PartRef<'_>> {
+        match self.embeddings().find(|e| e.path == path) {
+            Some(e) => Ok(Part::Embedding(e)),
+            None => self.linear(path).map(Part::Linear),
+        }
+    }
+
+    /// [`Self::target`] to change, and the parameters.
+    pub(super) fn target_mut(&mut self, path: &str) -> Result<(PartMut<'_>, &mut Params)> {
+        self.target(path)?;
+        let part = parts_mut(&mut self.backbone, &mut self.head)
+            .find(|part| !matches!(part, Part::Norm(_)) && part.path() == path);
+        Ok((part.expect("a module found above"), &mut self.params))
     }
 
     /// The trained tensors.

@@ -9,6 +9,7 @@ use super::parts::Part;
 use super::transformer::{Model, parts_mut};
 use crate::linear::Lora;
 use crate::param::{ParamKind, Trainable, Vector};
+use crate::trained_rows::TrainedRows;
 use crate::weight::Weight;
 use crate::{Error, Result};
 
@@ -16,6 +17,7 @@ use crate::{Error, Result};
 #[derive(Default)]
 struct PutAside {
     lora: Option<Lora>,
+    rows: Option<TrainedRows>,
     weight: Option<Trainable<Weight>>,
     norm: Option<Vector>,
     bias: Option<Vector>,
@@ -42,11 +44,17 @@ impl<'a> WithoutAdapters<'a> {
         let put_aside = parts_mut(&mut model.backbone, &mut model.head).map(|part| match part {
             Part::Linear(l) => PutAside {
                 lora: l.lora.take(),
+                rows: l.rows.take(),
                 weight: weight(&mut l.weight, &l.path),
                 bias: l.bias.as_mut().and_then(|b| vector(b, &l.path, "bias")),
                 norm: None,
             },
-            Part::Embedding(e) => PutAside { weight: weight(&mut e.weight, &e.path), ..PutAside::default() },
+            Part::Embedding(e) => PutAside {
+                lora: e.lora.take(),
+                rows: e.rows.take(),
+                weight: weight(&mut e.weight, &e.path),
+                ..PutAside::default()
+            },
             Part::Norm(n) => PutAside {
                 norm: vector(&mut n.weight, &n.path, "weight"),
                 bias: n.bias.as_mut().and_then(|b| vector(b, &n.path, "bias")),
@@ -69,11 +77,12 @@ impl Drop for WithoutAdapters<'_> {
         for (part, aside) in parts.zip(self.aside.drain(..)) {
             let bias = match part {
                 Part::Linear(l) => {
-                    l.lora = aside.lora;
+                    (l.lora, l.rows) = (aside.lora, aside.rows);
                     put_back(&mut l.weight, aside.weight);
                     l.bias.as_mut()
                 }
                 Part::Embedding(e) => {
+                    (e.lora, e.rows) = (aside.lora, aside.rows);
                     put_back(&mut e.weight, aside.weight);
                     None
                 }

@@ -5,13 +5,14 @@ use loram_nn::kernels::Real;
 use loram_nn::kernels::activation::*;
 use proptest::prelude::*;
 
-const ALL: [Act; 5] = [Act::Silu, Act::Gelu, Act::GeluTanh, Act::Relu, Act::Tanh];
+const ALL: [Act; 6] = [Act::Silu, Act::Gelu, Act::GeluTanh, Act::QuickGelu, Act::Relu, Act::Tanh];
 
 fn naive(act: Act, x: f64) -> f64 {
     match act {
         Act::Silu => x / (1.0 + (-x).exp()),
         Act::Gelu => 0.5 * x * libm::erfc(-x / 2f64.sqrt()),
         Act::GeluTanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh()),
+        Act::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
         Act::Relu => x.max(0.0),
         Act::Tanh => x.tanh(),
     }

@@ -7,7 +7,7 @@ use loram_nn::kernels::rope::{RopeParams, RopeTable, rope_backward, rope_forward
 use proptest::prelude::*;
 
 fn params(scaling: RopeScaling, head_dim: usize, share: f64) -> RopeParams {
-    RopeParams { config: RopeConfig { theta: 10_000.0, scaling }, head_dim, partial_rotary_factor: share }
+    RopeParams { config: RopeConfig { theta: 10_000.0, scaling, partial_rotary_factor: share }, head_dim }
 }
 
 /// Pairs (i, i + half) of every head turned by position · θ^(−2i/dim), as complex numbers.

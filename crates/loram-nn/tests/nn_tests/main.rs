@@ -1,5 +1,7 @@
 //! The integration tests of loram-nn. One binary: each test target links the whole workspace again.
 
+mod adapters;
+mod checkpoints;
 mod common;
 mod kernels_activation;
 mod kernels_attention;

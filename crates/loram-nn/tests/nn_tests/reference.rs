@@ -116,7 +116,7 @@ impl Reference {
             let (a, b) = (self.f32s(&format!("lora.{path}.A")), self.f32s(&format!("lora.{path}.B")));
             let factors = Factors { n, m, r, a, b };
             let init = init.then(|| Factors { a: vec![0.25; r * m], b: vec![-0.125; n * r], ..factors.clone() });
-            let lora = Lora { factors, scaling, dropout: 0.0, train_a: true, train_b: true, initial: init };
+            let lora = Lora { initial: init, ..Lora::new(factors, scaling) };
             model.attach(&path, lora).unwrap();
         }
     }
@@ -249,7 +249,7 @@ fn without_adapters() {
             }
             let factors = initial.clone();
             let initial = (!residual).then_some(initial);
-            let lora = Lora { factors, scaling: 0.5, dropout: 0.0, train_a: true, train_b: true, initial };
+            let lora = Lora { initial, ..Lora::new(factors, 0.5) };
             model.attach(path, lora).unwrap();
         }
         for p in model.params_mut().iter_mut() {
@@ -499,7 +499,7 @@ fn wrong_input_is_an_error() {
     assert!(model.logits(&batch).unwrap_err().to_string().contains("41"));
     assert!(model.generator().is_err());
     let factors = Factors { n: 1, m: 1, r: 1, a: vec![], b: vec![] };
-    let lora = Lora { factors, scaling: 1.0, dropout: 0.0, train_a: true, train_b: true, initial: None };
+    let lora = Lora::new(factors, 1.0);
     assert!(model.attach("bert.encoder.layer.0.attention.self.query", lora.clone()).unwrap_err().exit_code() == 2);
     assert!(model.attach("nowhere", lora).unwrap_err().to_string().contains("nowhere"));
 }

@@ -2,8 +2,10 @@
 
 use super::Adaptation;
 use crate::Result;
+use loram_core::{LayerPlan, LoraConfig};
 use loram_io::adapter::{Adapter, AdapterForm, SavedTensor};
 use loram_nn::{Model, ParamKind};
+use std::collections::BTreeMap;
 
 /// Settings of an adapter folder beside its weights.
 #[derive(Debug, Clone)]
@@ -24,12 +26,16 @@ impl Adaptation {
         adapter.revision = info.revision.clone();
         let factors = |path: &String| Some((path.clone(), model.factors(path)?));
         adapter.layers = self.layers.keys().filter_map(factors).collect();
+        adapter.embeddings = adapter.layers.keys().filter(|path| model.is_embedding(path)).cloned().collect();
+        let bias = |path: &String| Some((path.clone(), model.lora_bias(path)?));
+        adapter.biases = adapter.layers.keys().filter_map(bias).collect();
+        adapter.tokens = rows(model);
         for p in model.params().iter().filter(|p| p.kind == ParamKind::Saved) {
             adapter.saved.insert(p.name.clone(), SavedTensor { shape: p.shape.clone(), values: p.value.to_f32_vec() });
         }
         adapter.recipe.clone_from(&self.recipe);
         if adapter.form() == AdapterForm::Plain {
-            return Ok(adapter);
+            return Ok(with_tied_head(adapter, model));
         }
         // needed to resume where the recipe alone does not give them
         let stored = self.layers.iter().filter_map(|(path, l)| Some((path.clone(), l.stored.clone()?)));
@@ -37,8 +43,41 @@ impl Adaptation {
         match form {
             AdapterForm::Native => Ok(adapter),
             AdapterForm::Plain => {
-                Ok(adapter.to_plain(|path| unreachable!("`{path}`: its initial factors are stored"))?)
+                let plain = adapter.to_plain(|path| unreachable!("`{path}`: its initial factors are stored"))?;
+                Ok(with_tied_head(plain, model))
             }
         }
     }
+}
+
+/// The adapter with that of a head that shares the embedding's: PEFT has both in its file.
+fn with_tied_head(mut adapter: Adapter, model: &Model) -> Adapter {
+    let shared =
+        model.tied_head().filter(|(head, _)| adapter.config.ensure_weight_tying && model.factors(head).is_some());
+    let Some((head, embedding)) = shared else { return adapter };
+    let Some(factors) = adapter.layers.get(embedding).cloned() else { return adapter };
+    let patterns = |config: &mut LoraConfig, plan: LayerPlan| {
+        if plan.r != config.r {
+            config.rank_pattern.insert(head.to_string(), plan.r);
+        }
+        if plan.lora_alpha != config.lora_alpha {
+            config.alpha_pattern.insert(head.to_string(), plan.lora_alpha);
+        }
+    };
+    if let Some(plan) = adapter.plan().ok().and_then(|mut plans| plans.remove(embedding)) {
+        patterns(&mut adapter.config, plan);
+    }
+    adapter.layers.insert(head.to_string(), factors);
+    adapter
+}
+
+/// The single trained rows of embeddings and heads, by module path; a head that shares the embedding's are not its own.
+fn rows(model: &Model) -> BTreeMap<String, SavedTensor> {
+    let shared = model.tied_head().map(|(head, _)| head);
+    let own = model.targets().into_iter().filter(|t| Some(&t.path[..]) != shared);
+    let rows = own.filter_map(|t| {
+        let (ids, values) = model.trained_rows(&t.path)?;
+        Some((t.path, SavedTensor { shape: vec![ids.len(), t.m], values }))
+    });
+    rows.collect()
 }

@@ -2,10 +2,10 @@
 
 use super::attach::attach;
 use super::calibrate::{Calibration, observe, redistribute};
-use super::{Adaptation, AdaptedLayer};
-use crate::Result;
+use super::{Adaptation, AdaptedLayer, tokens};
 use crate::config::BaseMode;
-use loram_core::{Initialization, LayerPlan, LoraConfig, Observed, Statistic, plan_layers};
+use crate::{Error, Result};
+use loram_core::{Initialization, LayerPlan, LinearInfo, LoraConfig, Observed, Statistic, TargetModules, plan_layers};
 use loram_io::adapter::Fingerprint;
 use loram_io::family::TensorNames;
 use loram_io::init::{InitOptions, InitRecord, InitWeight};
@@ -32,39 +32,80 @@ pub fn initialize(
     progress: &mut dyn FnMut(usize, usize, &str),
 ) -> Result<Adaptation> {
     let mut config = options.lora.clone();
+    if config.ensure_weight_tying {
+        name_embedding(model, &mut config);
+    }
     let mut saved = Vec::new();
     for name in config.modules_to_save.iter().flatten() {
         saved.extend(model.add_module_to_save(name)?);
     }
-    let mut plans = plan_layers(&config, &model.linears())?;
+    let embedding = model.embedding_path().to_string();
+    if let Some(tokens) = &config.trainable_token_indices {
+        tokens::train(model, tokens, &embedding)?;
+    }
+    let mut plans = plan_layers(&config, &targets(model, &config))?;
     let initial = match options.scheme.statistic() {
         Statistic::None => from_weights(model, options, &plans, progress)?,
         _ => from_data(model, options, &mut config, &mut plans, calibration, progress)?,
     };
-    let dropout = config.lora_dropout;
+    let (dropout, lora_bias) = (config.lora_dropout, config.lora_bias);
+    let ties = tokens::ties_head(config.ensure_weight_tying, config.trainable_token_indices.as_ref(), &embedding);
     let mut record = InitRecord::new(options, config);
     let mut layers = BTreeMap::new();
     for (plan, init) in plans.iter().zip(initial) {
         let plan = record.add(plan, &init);
         let Initialization { factors, scaling, train_a, train_b, changes_base, .. } = init;
+        let bias = lora_bias.then(|| vec![0.0; factors.n]);
         let initial = changes_base.then(|| factors.clone());
         // β gives A₀ and B₀ of LoRAM again
         let stored = initial.clone().filter(|_| init.recipe.beta.is_none());
-        attach(model, &plan.path, Lora { factors, scaling, dropout, train_a, train_b, initial }, base)?;
+        attach(model, &plan.path, Lora { factors, scaling, bias, dropout, train_a, train_b, initial }, base)?;
         layers.insert(plan.path.clone(), AdaptedLayer { plan, changes_base, stored });
+    }
+    if ties {
+        model.tie_head(dropout)?;
     }
     progress(plans.len(), plans.len(), "");
     let (config, recipe) = record.finish(None);
     Ok(Adaptation { config, layers, saved, recipe: Some(recipe) })
 }
 
+/// A head that shares the embedding's weight is adapted or trained as the embedding: settings that name it name that, as in
+/// PEFT.
+fn name_embedding(model: &Model, config: &mut LoraConfig) {
+    let Some((head, embedding)) = model.tied_head() else { return };
+    let rename = |names: &mut Vec<String>| {
+        if names.iter().any(|name| name == head) {
+            names.retain(|name| name != head && name != embedding);
+            names.push(embedding.to_string());
+        }
+    };
+    if let TargetModules::Names(names) = &mut config.target_modules {
+        rename(names);
+    }
+    if let Some(names) = &mut config.modules_to_save {
+        rename(names);
+    }
+}
+
+/// The modules that may get an adapter: with `ensure_weight_tying` a head that shares the embedding's weight gets that of the
+/// embedding, which stands for both, as in PEFT.
+fn targets(model: &Model, config: &LoraConfig) -> Vec<LinearInfo> {
+    let mut targets = model.targets();
+    if let Some((head, _)) = model.tied_head().filter(|_| config.ensure_weight_tying) {
+        targets.retain(|t| t.path != head);
+    }
+    targets
+}
+
 /// The weight of a layer: from its file, or from the model where it is only there.
 fn weight<'m>(model: &'m Model, plan: &LayerPlan) -> loram_nn::Result<InitWeight<'m>> {
     let weight = model.frozen_weight(&plan.path)?;
-    Ok(match weight.tensor() {
+    let weight = match weight.tensor() {
         Some(tensor) => InitWeight::tensor(tensor.clone()),
-        None => InitWeight::Memory(weight.stored()),
-    })
+        None => InitWeight::memory(weight.stored()),
+    };
+    Ok(weight.of_embedding(model.is_embedding(&plan.path)))
 }
 
 /// Initialises all layers from their weights alone.
@@ -93,6 +134,13 @@ fn from_data(
     calibration: Calibration<'_>,
     progress: &mut dyn FnMut(usize, usize, &str),
 ) -> Result<Vec<Initialization>> {
+    if let Some(plan) = plans.iter().find(|plan| model.is_embedding(&plan.path)) {
+        let (scheme, path) = (&options.scheme, &plan.path);
+        let what = format!(
+            "`{scheme}` is initialised from what linear layers see of data, and `{path}` is an embedding: take another scheme, or leave it out of target_modules"
+        );
+        return Err(Error::Config(what));
+    }
     let mut out = Vec::new();
     let mut components = Vec::new();
     let layer = |model: &Model, plan: &LayerPlan, observed: Observed| -> Result<Initialization> {

@@ -42,7 +42,7 @@ pub fn init_on_data(config: &TrainConfig, observer: &mut dyn Observer) -> Result
         task_type: data.objective.task_type(),
     };
     let adapter = adaptation.export(&model, AdapterForm::Native, &info)?;
-    let order = model.linears();
+    let order = model.targets();
     let recipe = adaptation.recipe.as_ref().expect("a new adapter has one");
     let mut report = InitReport::new(recipe, order.iter().map(|l| l.path.as_str()));
     (report.bytes_read, report.seconds) = (base.checkpoint.total_bytes(), clock.elapsed().as_secs_f64());

@@ -1,7 +1,7 @@
 //! An adapter folder onto a model: ours or PEFT's, plain or native.
 
 use super::attach::attach;
-use super::{Adaptation, AdaptedLayer};
+use super::{Adaptation, AdaptedLayer, tokens};
 use crate::config::BaseMode;
 use crate::{Error, Result};
 use loram_core::{LayerRecipe, from_recipe};
@@ -40,9 +40,10 @@ pub fn load(
     how: LoadAdapter,
 ) -> Result<(Adaptation, Vec<String>)> {
     let adapter = Adapter::read(dir)?;
+    let names = TensorNames::find(ckpt, config)?;
+    let adapter = adapter.fitted(ckpt, &names);
     let mut warnings: Vec<String> = adapter.changed_base_hint().into_iter().collect();
     let recipe = adapter.recipe.as_ref();
-    let names = TensorNames::find(ckpt, config)?;
     if let Some(Err(e)) = recipe.and_then(|r| r.base.as_ref()).map(|base| base.verify(ckpt, Some(&names))) {
         warnings.push(format!("{}: {e}", dir.display()));
     }
@@ -51,8 +52,8 @@ pub fn load(
     let mut layers = BTreeMap::new();
     let mut plans = adapter.plan()?;
     // the order of the model, so that a resumed run has its parameters where they were
-    let order: Vec<String> = model.linears().into_iter().map(|l| l.path).collect();
-    if let Some(path) = adapter.layers.keys().find(|p| !order.contains(p)) {
+    let order: Vec<String> = model.targets().into_iter().map(|l| l.path).collect();
+    if let Some(path) = adapter.layers.keys().chain(adapter.tokens.keys()).find(|p| !order.contains(p)) {
         let what = format!("adapts `{path}`, which this model does not have: it belongs to another model");
         return Err(Error::Io(loram_io::Error::Adapter { path: dir.to_path_buf(), what }));
     }
@@ -71,7 +72,19 @@ pub fn load(
         }
         param.value.copy_from_f32(&tensor.values);
     }
+    let shares = shares_adapter(model, &adapter);
+    for (path, rows) in &adapter.tokens {
+        model.train_rows(path, adapter.token_ids(path)?, Some(&rows.values), how.train)?;
+    }
     for path in order {
+        if adapter.layers.contains_key(&path) && model.is_embedding(&path) != adapter.embeddings.contains(&path) {
+            let what =
+                format!("adapts `{path}` as another kind of module than this model has: it belongs to another model");
+            return Err(Error::Io(loram_io::Error::Adapter { path: dir.to_path_buf(), what }));
+        }
+        if shares && model.tied_head().is_some_and(|(head, _)| head == path) {
+            continue;
+        }
         let (Some(factors), Some(plan)) = (adapter.layers.get(&path), plans.remove(&path)) else { continue };
         let initial = match (native, adapter.init_factors.get(&path)) {
             (false, _) => None,
@@ -85,9 +98,15 @@ pub fn load(
         let of_recipe = recipe.and_then(|r| from_recipe(r.layers.get(&path)?)).is_some();
         let stored = initial.clone().filter(|_| !of_recipe || adapter.init_factors.contains_key(&path));
         let (scaling, dropout) = (plan.scaling, how.dropout);
-        let lora = Lora { factors: factors.clone(), scaling, dropout, train_a: how.train, train_b: how.train, initial };
+        let bias = adapter.biases.get(&path).cloned();
+        let (train_a, train_b) = (how.train, how.train);
+        let lora = Lora { factors: factors.clone(), scaling, bias, dropout, train_a, train_b, initial };
         attach(model, &path, lora, how.base)?;
         layers.insert(path, AdaptedLayer { plan, changes_base: native, stored });
+    }
+    let tokens = adapter.config.trainable_token_indices.as_ref();
+    if tokens::ties_head(adapter.config.ensure_weight_tying && shares, tokens, model.embedding_path()) {
+        model.tie_head(how.dropout)?;
     }
     let recipe = recipe.map(|r| {
         // of a plain adapter that was converted, the recipe no longer has the rank
@@ -97,4 +116,17 @@ pub fn load(
         Recipe { layers: own.collect(), options, base, labels, ..Recipe::new(r.form, &r.scheme, r.seed) }
     });
     Ok((Adaptation { config: adapter.config, layers, saved, recipe }, warnings))
+}
+
+/// Whether a head that shares the embedding's weight has the embedding's changes too (`ensure_weight_tying`). In a file in
+/// which the two differ each has its own, as in PEFT.
+fn shares_adapter(model: &Model, adapter: &Adapter) -> bool {
+    let Some((head, embedding)) = model.tied_head().filter(|_| adapter.config.ensure_weight_tying) else {
+        return false;
+    };
+    match (adapter.layers.get(head), adapter.layers.get(embedding)) {
+        (None, _) => true,
+        (Some(head), Some(embedding)) => head.same_bits(embedding),
+        (Some(_), None) => false,
+    }
 }

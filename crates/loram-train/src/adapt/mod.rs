@@ -6,6 +6,7 @@ mod export;
 mod init;
 mod init_on_data;
 mod load;
+mod tokens;
 
 pub use calibrate::Calibration;
 pub use export::ExportInfo;

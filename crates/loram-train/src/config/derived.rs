@@ -54,6 +54,9 @@ impl TrainConfig {
             layers_to_transform: self.layers_to_transform.clone(),
             layers_pattern: self.layers_pattern.clone(),
             modules_to_save: (!self.modules_to_save.is_empty()).then(|| self.modules_to_save.clone()),
+            trainable_token_indices: self.trainable_token_indices.clone().filter(|t| !t.is_empty()),
+            ensure_weight_tying: self.ensure_weight_tying,
+            lora_bias: self.lora_bias,
             use_rslora: self.use_rslora,
             init_lora_weights: json!(self.init_lora_weights.0),
             ..LoraConfig::default()

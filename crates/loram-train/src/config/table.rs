@@ -5,7 +5,7 @@ use super::key::{Key, Mark, expected, key_table};
 use super::layer::Origin;
 use super::types::*;
 use crate::objective::Objective;
-use loram_core::{OneOrMany, TargetModules};
+use loram_core::{OneOrMany, TargetModules, TokenIndices};
 use loram_io::data::DataFormat;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -96,6 +96,13 @@ key_table! {
         layers_pattern: Option<OneOrMany<String>> = None, [Init Plan Info Peft];
         /// Modules that are fully trained and saved beside the adapters; heads of classifiers always are.
         modules_to_save: Vec<String> = Vec::new(), [Plan Info Peft];
+        /// Tokens whose embeddings are trained, by number: a list for the token embedding, or a map from module to list. A head
+        /// that shares the embedding's weight follows.
+        trainable_token_indices: Option<TokenIndices> = None, [Info Peft];
+        /// Give a head that shares the embedding's weight every change of the embedding: of target_modules and modules_to_save.
+        ensure_weight_tying: bool = false, [Info Peft];
+        /// Train a bias of B as well.
+        lora_bias: bool = false, [Info Peft];
         /// Use the scaling lora_alpha/sqrt(r) instead of lora_alpha/r.
         use_rslora: bool = false, [Init Plan Info Common Peft InAdapter Rewritable];
         /// How s·B₀A₀ is subtracted from the base, if the scheme starts with B₀A₀ ≠ 0: residual changes the weights, branch

@@ -69,12 +69,18 @@ impl Run<'_, '_, '_> {
     fn take_factors(&mut self, dir: &Path) -> Result<()> {
         let saved = Adapter::read(dir)?;
         for p in self.s.model.params_mut().iter_mut() {
-            let layer = |suffix: &str| p.name.strip_suffix(suffix).and_then(|path| saved.layers.get(path));
-            let values = match (layer(".lora_A.weight"), layer(".lora_B.weight"), saved.saved.get(&p.name)) {
+            let path = |suffix: &str| p.name.strip_suffix(suffix);
+            let layer = |suffix: &str| path(suffix).and_then(|path| saved.layers.get(path));
+            let tokens = path(".token_adapter.trainable_tokens_delta").and_then(|path| saved.tokens.get(path));
+            let bias = path(".lora_B.bias").and_then(|path| saved.biases.get(path));
+            let values = match (layer(".lora_A.weight"), layer(".lora_B.weight"), tokens.or(saved.saved.get(&p.name))) {
                 (Some(l), ..) => &l.a,
                 (_, Some(l), _) => &l.b,
                 (.., Some(t)) => &t.values,
-                _ => continue,
+                _ => match bias {
+                    Some(bias) => bias,
+                    None => continue,
+                },
             };
             p.value.copy_from_f32(values);
         }

@@ -10,7 +10,7 @@ use crate::run_folder::{self, Begin};
 use crate::{Result, device};
 use loram_core::plan_layers;
 use loram_io::data::{PrepareReport, Target};
-use loram_io::linear_modules;
+use loram_io::target_modules;
 use serde::Serialize;
 
 /// Description of a run before it begins.
@@ -105,7 +105,7 @@ pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Resu
     let adapted_layers = match config.finetuning_type {
         FinetuningType::Full => 0,
         FinetuningType::Lora => {
-            plan_layers(&config.lora_config(), &linear_modules(&base.checkpoint, Some(&base.config))?)?.len()
+            plan_layers(&config.lora_config(), &target_modules(&base.checkpoint, Some(&base.config))?)?.len()
         }
     };
     let Data { train, eval, steps_per_epoch, total_steps, .. } = &data;

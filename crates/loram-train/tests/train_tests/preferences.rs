@@ -172,7 +172,7 @@ fn model() -> Model {
     for (path, n, m) in paths {
         let a = (0..4 * m).map(|i| ((i * 7 + 3) % 11) as f32 * 0.02 - 0.1).collect();
         let factors = Factors { n, m, r: 4, a, b: vec![0.0; 4 * n] };
-        let lora = Lora { factors, scaling: 2.0, dropout: 0.0, train_a: true, train_b: true, initial: None };
+        let lora = Lora::new(factors, 2.0);
         model.attach(&path, lora).unwrap();
     }
     model

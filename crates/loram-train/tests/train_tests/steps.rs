@@ -92,7 +92,7 @@ impl Steps {
             if changes_base {
                 model.subtract_product(path, &factors, scaling).unwrap();
             }
-            let lora = Lora { factors, scaling, dropout: 0.0, train_a: true, train_b: true, initial: None };
+            let lora = Lora::new(factors, scaling);
             model.attach(path, lora).unwrap();
         }
     }

@@ -14,6 +14,8 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
     name: "mica",
     magnitude: Some(|_, f| {
         let (n, r) = (f.n as f64, f.r as f64);
+        // of an embedding B is trained
+        (!f.embedding).then_some(())?;
         Some(InitMagnitude { k1_a: r / n, k1_b: 0.0, nu_a: 0.0, nu_b: 1.0 / n, ..InitMagnitude::zero(f) })
     }),
     init,
@@ -21,7 +23,12 @@ pub(super) const INFO: SchemeInfo = SchemeInfo {
 };
 
 fn init(c: &Context<'_>) -> Result<SchemeFactors> {
-    let (_, m, r) = c.shape();
+    let (n, m, r) = c.shape();
+    if c.is_embedding() {
+        // the embedding is the transposed of a projection from one-hot vectors, whose outputs are the columns here
+        let a = c.triples(End::Last)?.right(&vec![1.0; r]);
+        return Ok(SchemeFactors { train_a: false, ..SchemeFactors::new(a, vec![0.0; n * r]) });
+    }
     let b = c.triples(End::Last)?.left(&vec![1.0; r]);
     Ok(SchemeFactors { train_b: false, ..SchemeFactors::new(vec![0.0; r * m], b) })
 }

@@ -1,7 +1,7 @@
 // Activation functions, alone and as the gate of a gated feed-forward layer.
 #include "portable.cuh"
 
-enum Act { SILU, GELU, GELU_TANH, RELU, TANH };
+enum Act { SILU, GELU, GELU_TANH, RELU, TANH, QUICK_GELU };
 
 struct Curve {
     float value, slope;
@@ -27,6 +27,10 @@ __device__ __forceinline__ Curve curve(int act, float x) {
         }
         case RELU:
             return {x < 0.0f ? 0.0f : x, x > 0.0f ? 1.0f : 0.0f};
+        case QUICK_GELU: {
+            const float s = __fdividef(1.0f, 1.0f + __expf(-1.702f * x)), y = x * s;
+            return {y, fmaf(1.0f - s, 1.702f * y, s)};
+        }
         default: {
             const float t = tanhf(x);
             return {t, (1.0f - t) * (1.0f + t)};

@@ -26,6 +26,20 @@ template <typename T> __device__ void add_rows(T* y, const unsigned* ids, const 
 }
 BOTH(add_rows, (T* y, const unsigned* ids, const T* x, int cols), (y, ids, x, cols))
 
+// Columns ids of x (rows, cols) into y (rows, k).
+template <typename T> __device__ void gather_columns(const T* x, const unsigned* ids, T* y, int cols, int k) {
+    const long long from = (long long)blockIdx.x * cols, to = (long long)blockIdx.x * k;
+    for (int j = threadIdx.x; j < k; j += blockDim.x) put(y + to + j, wide(x[from + ids[j]]));
+}
+BOTH(gather_columns, (const T* x, const unsigned* ids, T* y, int cols, int k), (x, ids, y, cols, k))
+
+// Columns ids of y (rows, cols) += the columns of x (rows, k); no number twice.
+template <typename T> __device__ void add_columns(T* y, const unsigned* ids, const T* x, int cols, int k) {
+    const long long to = (long long)blockIdx.x * cols, from = (long long)blockIdx.x * k;
+    for (int j = threadIdx.x; j < k; j += blockDim.x) put(y + to + ids[j], wide(y[to + ids[j]]) + wide(x[from + j]));
+}
+BOTH(add_columns, (T* y, const unsigned* ids, const T* x, int cols, int k), (y, ids, x, cols, k))
+
 // dtable[ids[i]] += row i of dy, rows in order, a thread for each column: numbers may come twice.
 template <typename T> __device__ void scatter_add(const T* dy, const unsigned* ids, float* dtable, int n, int cols) {
     const long long col = element();

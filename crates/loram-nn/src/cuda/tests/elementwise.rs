@@ -10,7 +10,7 @@ use crate::param::{ParamKind, Params, Trainable};
 use crate::tensor::Tensor;
 use loram_io::config::{RopeConfig, RopeScaling};
 
-const ACTS: [Act; 5] = [Act::Silu, Act::Gelu, Act::GeluTanh, Act::Relu, Act::Tanh];
+const ACTS: [Act; 6] = [Act::Silu, Act::Gelu, Act::GeluTanh, Act::QuickGelu, Act::Relu, Act::Tanh];
 
 /// A trained norm in the number type of parameters, and its parameters.
 fn norm(compute: Compute, cols: usize, layer: bool) -> (Norm, Params) {
@@ -128,14 +128,15 @@ fn dropout_is_that_of_the_cpu() {
 
 #[test]
 fn rotary_embedding() {
-    for (lengths, heads, d) in [(vec![1], 1, 2), (vec![3, 0, 7], 3, 6), (vec![33, 1], 2, 64)] {
+    for (lengths, heads, d, share) in
+        [(vec![1], 1, 2, 1.0), (vec![3, 0, 7], 3, 6, 1.0), (vec![33, 1], 2, 64, 1.0), (vec![9, 4], 2, 16, 0.25)]
+    {
         let rows = lengths.iter().sum();
         let positions: Vec<u32> = lengths.iter().flat_map(|&n: &usize| 0..n as u32).collect();
         let sequences = Sequences::new(&lengths, &positions);
         let params = RopeParams {
-            config: RopeConfig { theta: 1e4, scaling: RopeScaling::None },
+            config: RopeConfig { theta: 1e4, scaling: RopeScaling::None, partial_rotary_factor: share },
             head_dim: d,
-            partial_rotary_factor: 1.0,
         };
         let x = random(rows, heads * d, 1);
         for backward in [false, true] {

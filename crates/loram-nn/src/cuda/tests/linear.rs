@@ -43,7 +43,8 @@ fn layer(compute: Compute, (n, m, r): (usize, usize, usize), kind: Kind) -> (Lin
         let Trainable::Param::<()>(b) = trained(n, r, 4) else { unreachable!("made above") };
         let initial = kind.initial.then(|| (tensor(compute, r, m, 5), tensor(compute, n, r, 6)));
         let dropout = Dropout::adapter(kind.p, 2);
-        linear.lora = Some(Lora { a: Trainable::Param(a), b: Trainable::Param(b), scaling: 0.5, dropout, initial });
+        linear.lora =
+            Some(Lora { a: Trainable::Param(a), b: Trainable::Param(b), scaling: 0.5, bias: None, dropout, initial });
     }
     (linear, params)
 }

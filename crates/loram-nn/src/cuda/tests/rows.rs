@@ -19,6 +19,13 @@ fn rows_go_out_and_come_back() {
             close("rows", compute, &got.gather_rows(&index), &x.gather_rows(&index));
             got.add_rows(&index, &on(compute, &more));
             close("rows, added", compute, &got, &want);
+            let columns: Vec<u32> = (0..cols as u32).rev().step_by(3).collect();
+            let picked = x.gather_columns(&columns);
+            close("columns", compute, &on(compute, &x).gather_columns(&columns), &picked);
+            let (mut want, mut got) = (x.clone(), on(compute, &x));
+            want.add_columns(&columns, &picked);
+            got.add_columns(&columns, &on(compute, &picked));
+            close("columns, added", compute, &got, &want);
         }
     }
 }
@@ -38,7 +45,7 @@ fn embeddings() {
                         Trainable::Param(params.add("table".into(), ParamKind::Base, &[7, cols], value))
                     }
                 };
-                let table = Embedding { path: "table".into(), weight };
+                let table = Embedding::new("table".into(), weight, None);
                 let place = |t: &Tensor| if compute == Compute::F32 { t.clone() } else { on(compute, t) };
                 let mut out = place(&before);
                 table.forward(&params, &ids, &mut out, accumulate).unwrap();

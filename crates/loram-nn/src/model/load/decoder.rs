@@ -19,7 +19,7 @@ impl Loader<'_> {
         let (hidden, d) = (cfg.hidden_size, cfg.head_dim);
         let (heads, kv) = (cfg.num_heads * d, cfg.num_kv_heads * d);
         let (m, backbone) = (cfg.modules, cfg.names.backbone);
-        let rope = RopeParams { config: cfg.rope, head_dim: d, partial_rotary_factor: 1.0 };
+        let rope = RopeParams { config: cfg.rope, head_dim: d };
         let rope = Arc::new(Rope::new(rope, self.compute));
         let mut blocks: Vec<Box<dyn Block>> = Vec::with_capacity(cfg.num_layers);
         for (i, kind) in cfg.layers.iter().enumerate() {
@@ -63,7 +63,7 @@ impl Loader<'_> {
             }));
         }
         Ok(Decoder {
-            embed: self.table(cfg.names.embedding_path(), cfg.vocab_size, hidden)?,
+            embed: self.table(cfg.names.embedding_path(), cfg.vocab_size, hidden, cfg.pad_token_id)?,
             blocks,
             norm: self.rms_norm(format!("{backbone}{}", m.final_norm), hidden, cfg.rms_norm_eps)?,
             compute: self.compute,

@@ -60,16 +60,17 @@ impl Loader<'_> {
         }
         let at = |name: &str| format!("{backbone}{name}");
         Ok(Encoder {
-            words: self.table(cfg.names.embedding_path(), cfg.vocab_size, hidden)?,
-            positions: self.table(at(names.positions), cfg.max_position_embeddings, hidden)?,
+            words: self.table(cfg.names.embedding_path(), cfg.vocab_size, hidden, Some(cfg.pad_token_id))?,
+            positions: self.table(at(names.positions), cfg.max_position_embeddings, hidden, cfg.padding_position)?,
             types: match cfg.type_vocab_size {
                 0 => None,
-                n => Some(self.table(at(names.types), n, hidden)?),
+                n => Some(self.table(at(names.types), n, hidden, None)?),
             },
             norm: self.layer_norm(at(names.embedding_norm), hidden, eps)?,
             dropout: self.dropout(cfg.hidden_dropout, cfg.num_layers, 0),
             blocks,
             position_offset: cfg.position_offset,
+            padding: cfg.padding_position,
             max_length: cfg.max_length(),
             compute: self.compute,
         })

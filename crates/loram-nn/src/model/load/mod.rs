@@ -16,6 +16,8 @@ use crate::{Error, Result};
 use loram_io::config::{Activation, HeadLayer};
 use loram_io::family::TensorNames;
 use loram_io::{Checkpoint, ModelConfig, TensorRef};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 /// The activation function of a configuration.
 pub(super) fn act(a: Activation) -> Act {
@@ -23,6 +25,7 @@ pub(super) fn act(a: Activation) -> Act {
         Activation::Silu => Act::Silu,
         Activation::Gelu => Act::Gelu,
         Activation::GeluTanh => Act::GeluTanh,
+        Activation::QuickGelu => Act::QuickGelu,
         Activation::Relu => Act::Relu,
         Activation::Tanh => Act::Tanh,
     }
@@ -34,12 +37,14 @@ pub(crate) struct Loader<'a> {
     names: TensorNames,
     pub compute: Compute,
     dropout: bool,
+    /// Tensors that were asked for.
+    used: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Loader<'a> {
     pub fn new(ckpt: &'a Checkpoint, cfg: &ModelConfig, options: &LoadOptions) -> Result<Loader<'a>> {
         let names = TensorNames::find(ckpt, cfg)?;
-        Ok(Loader { ckpt, names, compute: options.compute, dropout: options.dropout })
+        Ok(Loader { ckpt, names, compute: options.compute, dropout: options.dropout, used: RefCell::default() })
     }
 
     /// Dropout of probability `p` at place `index` of block (or other part) `part`, or none where the model runs without.
@@ -57,13 +62,50 @@ impl<'a> Loader<'a> {
         self.ckpt.contains(&self.names.stored(name))
     }
 
+    /// Returns whether the next-token head is the embedding; a note says so when the configuration ties them and the
+    /// checkpoint has two different weights.
+    pub fn shares_head(&self, cfg: &ModelConfig) -> Result<bool> {
+        let shared = self.names.shares_head(self.ckpt, cfg)?;
+        if let (false, Some((head, embedding))) = (shared, cfg.tied_weights()) {
+            tracing::warn!(
+                "tie_word_embeddings is set, but the checkpoint has a `{head}` that differs from `{embedding}`: they are not \
+                 tied (set it to false in config.json)"
+            );
+        }
+        Ok(shared)
+    }
+
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorRef> {
         let stored = self.names.stored(name);
         let t = self.ckpt.tensor(&stored)?;
+        self.used.borrow_mut().insert(stored.clone());
         if t.shape() != shape {
             return Err(Error::Shape { name: stored, found: t.shape().to_vec(), expected: shape.to_vec() });
         }
         Ok(t)
+    }
+
+    /// A note when blocks of the checkpoint have tensors that the model has no place for, as of transformers.
+    pub fn report_unused(&self, cfg: &ModelConfig) {
+        let blocks = match cfg {
+            ModelConfig::Decoder(c) => c.modules.blocks,
+            ModelConfig::Encoder(c) => c.modules.blocks,
+        };
+        let blocks = format!("{}{blocks}.", self.names.backbone());
+        let used = self.used.borrow();
+        // tables that old versions of transformers saved, too
+        let unused = |name: &&str| {
+            !used.contains(*name)
+                && !name.ends_with("rotary_emb.inv_freq")
+                && self.names.path(name).starts_with(&blocks)
+        };
+        let unused: Vec<&str> = self.ckpt.names().filter(unused).collect();
+        if let [first, ..] = &unused[..] {
+            let (n, path) = (unused.len(), self.ckpt.root().display());
+            tracing::warn!(
+                "{path}: {n} tensors of the blocks have no place in the model and are ignored, such as `{first}`: does config.json belong to these weights?"
+            );
+        }
     }
 
     fn vector(&self, name: &str, len: usize) -> Result<Vector> {
@@ -82,9 +124,10 @@ impl<'a> Loader<'a> {
     }
 
     /// `<path>.weight` (rows, cols).
-    pub fn table(&self, path: String, rows: usize, cols: usize) -> Result<Embedding> {
+    /// `padding` is the id whose row gets no gradient.
+    pub fn table(&self, path: String, rows: usize, cols: usize, padding: Option<u32>) -> Result<Embedding> {
         let weight = Weight::from_tensor(&self.tensor(&format!("{path}.weight"), &[rows, cols])?)?;
-        Ok(Embedding { path, weight: Trainable::Frozen(weight) })
+        Ok(Embedding::new(path, Trainable::Frozen(weight), padding))
     }
 
     pub fn rms_norm(&self, path: String, len: usize, eps: f64) -> Result<Norm> {

@@ -1,7 +1,7 @@
 //! Lists, maps and sets of modules.
 
 use super::key_type::{FlagForm, KeyType, text};
-use loram_core::{OneOrMany, TargetModules};
+use loram_core::{OneOrMany, TargetModules, TokenIndices};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -115,6 +115,32 @@ impl KeyType for OneOrMany<usize> {
                 Some(OneOrMany::Many(list.collect::<Option<_>>()?))
             }
             other => usize::read(other).map(OneOrMany::One),
+        }
+    }
+    fn write(&self) -> Value {
+        json!(self)
+    }
+}
+
+impl KeyType for TokenIndices {
+    const FORM: FlagForm = FlagForm::List;
+    const PLACEHOLDER: &'static str = "TOKENS|{MODULE: TOKENS}";
+    fn expected() -> String {
+        "a list of token numbers, or a map from module to such a list".into()
+    }
+    fn read(value: &Value) -> Option<Self> {
+        let id = |value: &Value| u32::try_from(usize::read(value)?).ok();
+        let list = |value: &Value| match value {
+            Value::Array(list) => list.iter().map(id).collect::<Option<Vec<u32>>>(),
+            Value::String(s) => s.split(',').map(|t| t.trim().parse().ok()).collect(),
+            other => Some(vec![id(other)?]),
+        };
+        match value {
+            Value::Object(map) => {
+                let map = map.iter().map(|(name, ids)| Some((name.clone(), list(ids)?)));
+                Some(TokenIndices::Modules(map.collect::<Option<_>>()?))
+            }
+            other => list(other).map(TokenIndices::Embedding),
         }
     }
     fn write(&self) -> Value {
