@@ -156,12 +156,14 @@ impl AtomicFile {
     /// Creates a temporary file for `path`; missing parent folders are created.
     pub fn create(path: impl AsRef<Path>) -> Result<AtomicFile> {
         let path = path.as_ref().to_path_buf();
-        let io = |e| Error::io("create", &path, e);
-        let (file, temp) = match is_temporary(parent(&path)) {
-            true => (fault::point().and_then(|()| File::create(&path)).map_err(io)?, None),
-            false => {
+        let (file, temp, path) = match in_final_folder(&path) {
+            Some(shown) => {
+                let create = || File::create(&path);
+                (fault::point().and_then(|()| create()).map_err(|e| Error::io("create", &shown, e))?, None, shown)
+            }
+            None => {
                 let temp = Temporary::beside(&path, false)?;
-                (temp.file.try_clone().map_err(io)?, Some(temp))
+                (temp.file.try_clone().map_err(|e| Error::io("create", &path, e))?, Some(temp), path)
             }
         };
         Ok(AtomicFile { out: BufWriter::with_capacity(1 << 20, file), temp, path })
@@ -189,12 +191,12 @@ impl AtomicFile {
     }
 }
 
-/// True for the name of a folder that appears as a whole later.
-fn is_temporary(dir: &Path) -> bool {
-    dir.file_name().is_some_and(|n| {
-        let name = n.to_string_lossy();
-        name.starts_with('.') && name.contains(TEMPORARY)
-    })
+/// The path that a file in the temporary folder of an [`AtomicDir`] will have; `None` for other files.
+fn in_final_folder(path: &Path) -> Option<PathBuf> {
+    let folder = parent(path);
+    let name = folder.file_name()?.to_str()?;
+    let target = name.strip_prefix('.')?.rsplit_once(TEMPORARY)?.0;
+    Some(folder.with_file_name(target).join(path.file_name()?))
 }
 
 impl Write for AtomicFile {

@@ -86,7 +86,8 @@ fn exchange_names(a: &Path, b: &Path) -> std::io::Result<bool> {
     use rustix::io::Errno;
     match renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE) {
         Ok(()) => Ok(true),
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(false),
+        // layered file systems cannot move folders of a lower layer at once
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::XDEV) => Ok(false),
         Err(e) => Err(e.into()),
     }
 }

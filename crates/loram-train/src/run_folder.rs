@@ -99,6 +99,10 @@ fn begin(config: &TrainConfig, notes: &mut Vec<String>, locked: bool) -> Result<
     if let Resume::From(path) = &config.resume_from_checkpoint {
         let wrong = |what| Error::Checkpoint { path: path.clone(), what };
         checkpoint::check(path).map_err(wrong)?;
+        // a checkpoint of another folder must not put its run in the place of the one here
+        if !is_in(path, &config.output_dir) && !differences(config, &config.output_dir)?.is_some_and(|d| d.is_empty()) {
+            check_output(config)?;
+        }
         return Ok(Begin::Resume(path.clone()));
     }
     if !anew && let Some(summary) = ended(config, notes)? {
@@ -111,6 +115,10 @@ fn begin(config: &TrainConfig, notes: &mut Vec<String>, locked: bool) -> Result<
     }
     check_output(config)?;
     Ok(Begin::Anew)
+}
+
+fn is_in(path: &Path, dir: &Path) -> bool {
+    matches!((path.canonicalize(), dir.canonicalize()), (Ok(path), Ok(dir)) if path.parent() == Some(&dir))
 }
 
 /// The summary of a run that has ended in this folder, with the same configuration. An error names the keys that differ.

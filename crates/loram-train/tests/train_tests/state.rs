@@ -277,6 +277,23 @@ fn a_run_that_is_lost_stops_and_keeps_its_last_good_checkpoint() {
     assert_eq!(again.split(':').next(), text.split(':').next());
 }
 
+#[test]
+fn a_checkpoint_of_another_folder_does_not_replace_the_run_here() {
+    let room = Room::new();
+    let (one, two) = (room.path("one"), room.path("two"));
+    run(&room, &one, STEPS).unwrap();
+    run(&room, &two, &format!("{STEPS}seed: 7\n")).unwrap();
+    let before = weights(&two);
+    let from = STEPS.replace("auto", &one.join("checkpoint-4").display().to_string());
+    assert!(matches!(run(&room, &two, &from).unwrap_err(), Error::OutputExists { .. }));
+    assert!(weights(&two) == before);
+    let three = room.path("three");
+    for _ in 0..2 {
+        run(&room, &three, &from).unwrap();
+        assert!(weights(&three) == weights(&one));
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap().flatten() {
