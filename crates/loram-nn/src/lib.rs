@@ -31,5 +31,6 @@ pub use loss::{BatchLoss, CrossEntropy, Loss, SquaredError};
 pub use model::{Generator, HeadKind, LoadOptions, Lora, Model};
 pub use observe::Observe;
 pub use param::{Param, ParamKind, Params};
+pub use pool::{MemoryUse, memory_use, reset_memory_peak};
 pub use tensor::{Element, Tensor};
 pub use weight::Weight;

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 /// A number type that tensors can hold.
 pub trait Element: Real + pool::Pooled {
     #[doc(hidden)]
-    fn wrap(buffer: Vec<Self>) -> Storage;
+    fn wrap(buffer: pool::Buffer<Self>) -> Storage;
     #[doc(hidden)]
     fn slice(storage: &Storage) -> &[Self];
     #[doc(hidden)]
@@ -21,15 +21,15 @@ pub trait Element: Real + pool::Pooled {
 #[derive(Debug)]
 #[doc(hidden)]
 pub enum Storage {
-    F32(Vec<f32>),
-    F64(Vec<f64>),
+    F32(pool::Buffer<f32>),
+    F64(pool::Buffer<f64>),
     Cuda(cuda::Buffer),
 }
 
 macro_rules! element {
     ($t:ty, $variant:ident) => {
         impl Element for $t {
-            fn wrap(buffer: Vec<$t>) -> Storage {
+            fn wrap(buffer: pool::Buffer<$t>) -> Storage {
                 Storage::$variant(buffer)
             }
             fn slice(storage: &Storage) -> &[$t] {
@@ -49,17 +49,6 @@ macro_rules! element {
 }
 element!(f32, F32);
 element!(f64, F64);
-
-impl Drop for Storage {
-    fn drop(&mut self) {
-        match self {
-            Storage::F32(v) => pool::give(std::mem::take(v)),
-            Storage::F64(v) => pool::give(std::mem::take(v)),
-            // gives its memory back itself
-            Storage::Cuda(_) => {}
-        }
-    }
-}
 
 /// Runs a block with the type alias `$T` set to the number type of a tensor of the CPU, or the expression after `gpu:` for
 /// one of the GPU. This is where operations find their kernels.
@@ -97,8 +86,8 @@ impl Tensor {
     /// A matrix whose elements are unspecified (left over from an earlier use): for outputs that are written whole.
     pub fn scratch(compute: Compute, rows: usize, cols: usize) -> Tensor {
         let storage = match compute {
-            Compute::F32 => f32::wrap(pool::take(rows * cols)),
-            Compute::F64 => f64::wrap(pool::take(rows * cols)),
+            Compute::F32 => f32::wrap(pool::Buffer::new(rows * cols)),
+            Compute::F64 => f64::wrap(pool::Buffer::new(rows * cols)),
             Compute::CudaF32 | Compute::CudaBf16 => on_gpu!(Storage::Cuda(cuda::Buffer::new(compute, rows * cols))),
         };
         Tensor { rows, cols, storage }
@@ -209,7 +198,7 @@ impl Tensor {
         let (used, need) = (self.len(), self.len() + more.len());
         typed!(more, T, {
             if T::slice(&self.storage).len() < need {
-                let mut grown = T::wrap(pool::take(need.max(2 * used)));
+                let mut grown = T::wrap(pool::Buffer::new(need.max(2 * used)));
                 T::slice_mut(&mut grown)[..used].copy_from_slice(self.as_slice::<T>());
                 self.storage = grown;
             }

@@ -57,17 +57,36 @@ pub struct Order {
     rows: Vec<Vec<usize>>,
     batch: usize,
     seed: u64,
+    /// Rows of like length go together.
+    grouped: Option<Grouped>,
+}
+
+/// How rows are grouped by length.
+#[derive(Debug, Clone)]
+struct Grouped {
+    /// Tokens of each row.
+    lengths: Vec<usize>,
+    /// Rows of an optimiser step.
+    step: usize,
 }
 
 impl Order {
     /// Every example by itself, `batch` of them in a batch.
     pub fn single(examples: usize, batch: usize, seed: u64) -> Order {
-        Order { rows: (0..examples).map(|i| vec![i]).collect(), batch, seed }
+        Order { rows: (0..examples).map(|i| vec![i]).collect(), batch, seed, grouped: None }
     }
 
     /// Examples packed into rows of at most `max` tokens, `batch` rows in a batch. Packed once: epochs shuffle rows.
     pub fn packed(lengths: &[usize], max: usize, batch: usize, seed: u64) -> Order {
-        Order { rows: pack(lengths, max), batch, seed }
+        Order { rows: pack(lengths, max), batch, seed, grouped: None }
+    }
+
+    /// The same with rows of like length in the same optimiser step of `step` rows. As transformers' `group_by_length`: an
+    /// epoch's permutation is cut into pieces of up to 50 steps, each sorted from long to short, and the longest row of
+    /// all comes first.
+    pub fn grouped(self, lengths: &[usize], step: usize) -> Order {
+        let lengths = self.rows.iter().map(|row| row.iter().map(|&i| lengths[i]).sum()).collect();
+        Order { grouped: Some(Grouped { lengths, step }), ..self }
     }
 
     /// Examples or packs.
@@ -82,9 +101,43 @@ impl Order {
 
     /// The examples of every batch of an epoch.
     pub fn epoch(&self, epoch: usize) -> Vec<Vec<usize>> {
-        let order = permutation(self.rows.len(), self.seed, epoch);
+        let mut order = permutation(self.rows.len(), self.seed, epoch);
+        if let Some(grouped) = &self.grouped {
+            grouped.sort(&mut order);
+        }
         order.chunks(self.batch).map(|rows| rows.iter().flat_map(|&r| self.rows[r].clone()).collect()).collect()
     }
+}
+
+impl Grouped {
+    fn sort(&self, order: &mut [usize]) {
+        let steps = (order.len() / (4 * self.step)).clamp(1, 50);
+        for piece in order.chunks_mut(steps * self.step) {
+            piece.sort_by_key(|&row| std::cmp::Reverse(self.lengths[row]));
+        }
+        // the first of a piece is its longest; ties go to the earlier piece
+        let longest = (0..order.len()).step_by(steps * self.step).rev().max_by_key(|&i| self.lengths[order[i]]);
+        if let Some(longest) = longest {
+            order.swap(0, longest);
+        }
+    }
+}
+
+/// Cuts a batch into forward passes of at most `max_tokens` tokens each, at least one example. Gradients of passes add up,
+/// so that the optimiser's step is that of the whole batch.
+pub fn passes<'a>(batch: &'a [usize], lengths: impl Fn(usize) -> usize, max_tokens: Option<usize>) -> Vec<&'a [usize]> {
+    let Some(max) = max_tokens else { return vec![batch] };
+    let (mut out, mut start, mut tokens) = (Vec::new(), 0, 0);
+    for (i, &example) in batch.iter().enumerate() {
+        let n = lengths(example);
+        if i > start && tokens + n > max {
+            out.push(&batch[start..i]);
+            (start, tokens) = (i, 0);
+        }
+        tokens += n;
+    }
+    out.push(&batch[start..]);
+    out
 }
 
 /// Batches for an evaluation, in the order of the data: up to `max_examples` examples and `max_tokens` tokens each, at
@@ -165,6 +218,41 @@ mod tests {
         assert_eq!(epoch.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4, 2]);
         let packed = Order::packed(&[6, 6, 3, 3, 4], 10, 1, 1);
         assert_eq!(packed.epoch(0).len(), 3);
+    }
+
+    #[test]
+    fn rows_of_like_length_go_together() {
+        let lengths: Vec<usize> = (0..400).map(|i| 1 + (i * 37) % 397).collect();
+        let spread = |order: &Order| -> f64 {
+            let spread = |b: &Vec<usize>| {
+                let of = |i: &usize| lengths[*i];
+                b.iter().map(of).max().unwrap() - b.iter().map(of).min().unwrap()
+            };
+            let epoch = order.epoch(1);
+            epoch.iter().map(spread).sum::<usize>() as f64 / epoch.len() as f64
+        };
+        let plain = Order::single(400, 8, 3);
+        let grouped = plain.clone().grouped(&lengths, 8);
+        let epoch = grouped.epoch(1);
+        let mut all = epoch.concat();
+        assert_eq!(lengths[all[0]], *lengths.iter().max().unwrap(), "the longest comes first");
+        all.sort_unstable();
+        assert_eq!(all, (0..400).collect::<Vec<_>>());
+        assert!(spread(&grouped) < 0.15 * spread(&plain), "{} of {}", spread(&grouped), spread(&plain));
+        assert_ne!(grouped.epoch(1), grouped.epoch(2));
+        // fewer rows than a step, and none
+        assert_eq!(Order::single(3, 8, 3).grouped(&[5, 9, 7], 8).epoch(0), [[1, 2, 0]]);
+        assert!(Order::single(0, 8, 3).grouped(&[], 8).epoch(0).is_empty());
+    }
+
+    #[test]
+    fn passes_keep_to_the_budget() {
+        let lengths = [50, 30, 20, 200, 10, 10];
+        let cut = |max| passes(&[0, 1, 2, 3, 4, 5], |i| lengths[i], max);
+        assert_eq!(cut(Some(100)), [&[0, 1, 2][..], &[3], &[4, 5]]);
+        assert_eq!(cut(Some(1)).len(), 6);
+        assert_eq!(cut(Some(320)).len(), 1);
+        assert_eq!(cut(None).len(), 1);
     }
 
     #[test]

@@ -45,8 +45,11 @@ pub struct TrainerState {
     pub epoch: usize,
     /// Batches of the current epoch that were used.
     pub batch_in_epoch: usize,
-    /// Batches used in total: seeds the dropout of the next one.
+    /// Forward passes in total: seeds the dropout of the next one.
     pub batches: u64,
+    /// Tokens of a forward pass at most, where the free memory decided (`auto_find_batch_size`).
+    #[serde(default)]
+    pub max_tokens_per_batch: Option<usize>,
     /// Tokens trained on.
     pub tokens_seen: u64,
     /// Seconds of training, over all processes of the run.

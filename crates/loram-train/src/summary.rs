@@ -59,6 +59,12 @@ pub struct Summary {
     pub tokens_per_second: f64,
     /// Peak resident memory in bytes.
     pub peak_rss: u64,
+    /// Bytes of tensors on the CPU at their peak: parameters, gradients, optimiser state and activations.
+    pub peak_tensors: u64,
+    /// Bytes of the pages that held them at their peak, gaps included.
+    pub peak_tensor_pages: u64,
+    /// Estimated peak memory in bytes, as the dry run prints it.
+    pub estimated_memory: u64,
     /// Peak GPU memory in bytes, for a run on a GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_gpu_memory: Option<u64>,

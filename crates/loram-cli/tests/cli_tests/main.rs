@@ -3,6 +3,7 @@
 mod compare;
 mod examples;
 mod families;
+mod memory;
 mod mistakes;
 mod reliability;
 #[path = "../../../loram-train/tests/train_tests/small.rs"]

@@ -86,4 +86,4 @@ impl Buffer {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Resident {}
 
-pub(crate) fn trim(_: u64) {}
+pub(crate) fn end_of_step() {}

@@ -2,8 +2,8 @@
 
 use super::call::Address;
 use super::device::{driver, fail, ok};
+use super::free::{Free, size_class};
 use crate::compute::Compute;
-use crate::pool::{Free, size_class};
 use half::bf16;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +32,7 @@ impl Block {
         }
         let address = driver().allocate(bytes).or_else(|_| {
             // what lies about in other sizes may be just what is missing
-            trim(u64::MAX);
+            FREE.clear();
             driver().allocate(bytes)
         });
         match address {
@@ -58,9 +58,9 @@ impl Drop for Block {
     }
 }
 
-/// Lets go memory that no step since `oldest` has used.
-pub(crate) fn trim(oldest: u64) {
-    FREE.trim(oldest);
+/// Marks the end of a step: frees memory that the last few steps have not used.
+pub(crate) fn end_of_step() {
+    FREE.end_of_step();
 }
 
 /// The elements of a tensor.

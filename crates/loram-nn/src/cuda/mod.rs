@@ -20,6 +20,8 @@ mod driver;
 #[path = "emulated.rs"]
 mod driver;
 #[cfg(gpu)]
+mod free;
+#[cfg(gpu)]
 mod info;
 #[cfg(gpu)]
 pub(crate) mod launch;
@@ -43,7 +45,7 @@ pub use device::{catch, synchronize};
 #[cfg(gpu)]
 pub use info::{Info, info};
 #[cfg(gpu)]
-pub(crate) use memory::{Buffer, Layout, trim, upload_f32};
+pub(crate) use memory::{Buffer, Layout, end_of_step, upload_f32};
 #[cfg(gpu)]
 pub(crate) use product::Resident;
 #[cfg(gpu)]
@@ -52,7 +54,7 @@ pub use profile::{Timing, profile, timings};
 #[cfg(not(gpu))]
 mod absent;
 #[cfg(not(gpu))]
-pub(crate) use absent::{Buffer, Resident, trim};
+pub(crate) use absent::{Buffer, Resident, end_of_step};
 #[cfg(not(gpu))]
 pub use absent::{Info, Timing, catch, info, profile, synchronize, timings};
 

@@ -62,7 +62,7 @@ impl Model {
                 backbone.embed_backward(params, batch, embedded, dx, &pass)?;
             }
         }
-        cuda::trim(pool::end_of_step());
+        end_of_step();
         Ok(loss.take())
     }
 
@@ -110,7 +110,7 @@ impl Model {
         cuda::catch(|| {
             let hidden = self.hidden(batch)?;
             let logits = self.head.evaluate(&self.params, &hidden, batch, loss)?;
-            cuda::trim(pool::end_of_step());
+            end_of_step();
             Ok(EvalOut { loss: loss.take(), logits })
         })
     }
@@ -122,4 +122,10 @@ impl Model {
             Ok(self.head.logits(&self.params, &hidden, batch)?.to_f32_vec())
         })
     }
+}
+
+/// Memory that the last few steps did not need goes back to the system.
+fn end_of_step() {
+    cuda::end_of_step();
+    pool::end_of_step();
 }

@@ -130,7 +130,15 @@ key_table! {
         /// Examples per forward pass of an evaluation.
         per_device_eval_batch_size ["eval_batch_size"]: usize = 8, if |n| *n > 0 => "at least 1",
             [Eval Resumable Cosmetic];
-        /// Forward passes per optimiser step; the loss is the mean over all their tokens.
+        /// Split a batch into forward passes of at most this many tokens. The optimiser step stays the same: gradients are
+        /// those of the whole batch.
+        max_tokens_per_batch: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Common];
+        /// Choose max_tokens_per_batch so that a step fits into the free memory, by the estimate that a dry run prints.
+        auto_find_batch_size: bool = false;
+        /// Put examples of similar length into the same batch, as transformers does. Nothing is padded here, so that this saves
+        /// no time; batches of long examples take more memory.
+        group_by_length: bool = false;
+        /// Batches per optimiser step; the loss is the mean over all their tokens.
         gradient_accumulation_steps: usize = 1, if |n| *n > 0 => "at least 1", [Common];
         /// Optimiser.
         optim ["optimizer"]: OptimKind = OptimKind::AdamW, [Init Plan Info];
@@ -212,7 +220,7 @@ key_table! {
         /// Device: cuda is an NVIDIA GPU, in bfloat16 with f32 adapters; auto takes one if this build supports it and the
         /// machine has one.
         device: DeviceKind = DeviceKind::Auto, [Init Info Eval Generate Common];
-/// Reaction to a memory estimate that exceeds the free memory.
+        /// Reaction to a memory estimate that exceeds the free memory.
         memory_check: MemoryCheck = MemoryCheck::Error, [Resumable Cosmetic];
     }
 }

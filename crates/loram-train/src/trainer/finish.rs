@@ -154,6 +154,7 @@ impl Run<'_, '_, '_> {
             true => (state.train_seconds - self.earlier, state.tokens_seen - self.tokens_before),
             false => (state.train_seconds, state.tokens_seen),
         };
+        let tensors = loram_nn::memory_use();
         Summary {
             status,
             steps: state.global_step,
@@ -167,11 +168,14 @@ impl Run<'_, '_, '_> {
             took_best,
             scheme: self.scheme(),
             trainable_parameters: s.model.params().count() as u64,
-            parameters: s.base_parameters + adapters,
+            parameters: s.memory.base_parameters + adapters,
             tokens: state.tokens_seen,
             seconds: state.train_seconds,
             tokens_per_second: tokens as f64 / seconds.max(1e-9),
             peak_rss: system::peak_rss(),
+            peak_tensors: tensors.peak_live,
+            peak_tensor_pages: tensors.peak_held,
+            estimated_memory: s.memory.total,
             peak_gpu_memory: device::peak_memory(s.model.options().compute),
             model: s.base.name.clone(),
             output_dir: s.config.output_dir.clone(),

@@ -4,6 +4,7 @@
 
 mod entry;
 mod finish;
+mod passes;
 mod preview;
 mod prompts;
 mod run;

@@ -1,6 +1,7 @@
 //! The dry run: describes a run before it begins.
 
-use super::setup::{Data, memory, read_data};
+use super::passes::Passes;
+use super::setup::{Data, read_data};
 use crate::base::Base;
 use crate::config::{FinetuningType, TrainConfig};
 use crate::dataset::Dataset;
@@ -101,7 +102,7 @@ pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Resu
         Err(e) => warnings.push(e.to_string()),
     }
     let data = read_data(config, &base, observer)?;
-    let memory = memory(config, &base, &data)?;
+    let memory = Passes::new(config, &base, data.sizes, None)?.memory;
     let adapted_layers = match config.finetuning_type {
         FinetuningType::Full => 0,
         FinetuningType::Lora => {

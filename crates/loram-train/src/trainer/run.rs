@@ -4,6 +4,7 @@ use super::prompts::{Prompt, prompts, show};
 use super::setup::Setup;
 use super::stop::StopFlag;
 use crate::base::stage;
+use crate::batching::passes;
 use crate::checkpoint::{self, Trained, checkpoint_dir};
 use crate::config::{ReportTo, Strategy};
 use crate::evaluate::{EvalOptions, evaluate};
@@ -169,7 +170,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
             start_step: s.state.global_step,
             steps_per_epoch: data.steps_per_epoch,
             trainable_parameters: trainable,
-            parameters: s.base_parameters + adapters,
+            parameters: s.memory.base_parameters + adapters,
             adapted_layers: s.adaptation.as_ref().map_or(0, |a| a.layers.len()),
             scheme: self.scheme(),
             output_dir: s.config.output_dir.clone(),
@@ -248,8 +249,9 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         let train = &self.s.data.train;
         let model = &mut self.s.model;
         let mut group: Vec<(Batch, Box<dyn Loss>)> = Vec::new();
-        for b in &self.batches[from..to] {
-            group.push(batch_and_loss(train.objective, model, b.iter().map(|&i| &train.examples[i]))?);
+        let length = |i: usize| train.examples[i].tokens();
+        for pass in self.batches[from..to].iter().flat_map(|b| passes(b, length, self.s.max_tokens)) {
+            group.push(batch_and_loss(train.objective, model, pass.iter().map(|&i| &train.examples[i]))?);
         }
         let counted: usize = group.iter().map(|(_, targets)| targets.counted()).sum();
         let tokens = group.iter().map(|(b, _)| b.tokens.len() as u64).sum();

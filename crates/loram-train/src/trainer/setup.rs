@@ -1,12 +1,13 @@
 //! Preparation of a run: data, model, adapters, and the checkpoint to resume from.
 
+use super::passes::{Passes, Sizes};
 use crate::adapt::{Adaptation, Calibration, ExportInfo, LoadAdapter, initialize, load};
 use crate::base::{Base, resolve, stage};
 use crate::batching::Order;
 use crate::checkpoint::{self, Inputs, TrainerState, data_checksum, read_state};
 use crate::config::{FinetuningType, Strategy, TrainConfig};
 use crate::dataset::{DataOptions, Dataset, calibration_examples, read_dataset};
-use crate::estimate::{MemoryEstimate, estimate};
+use crate::estimate::MemoryEstimate;
 use crate::objective::Objective;
 use crate::observer::{Level, Observer, Stage};
 use crate::optim::Optimizer;
@@ -26,8 +27,7 @@ pub(crate) struct Data {
     pub order: Order,
     pub steps_per_epoch: usize,
     pub total_steps: usize,
-    /// Tokens of the largest possible batch.
-    pub largest_batch: usize,
+    pub sizes: Sizes,
 }
 
 /// Reads and prepares all data of a run.
@@ -49,26 +49,24 @@ pub(crate) fn read_data(config: &TrainConfig, base: &Base, observer: &mut dyn Ob
     if packing && train.head() != HeadKind::LanguageModel {
         return Err(Error::Config("packing is for language models: a head reads one text at a time".into()));
     }
-    let order = match packing {
+    let mut order = match packing {
         true => Order::packed(&lengths, train.max_length, batch, seed),
         false => Order::single(lengths.len(), batch, seed),
     };
+    if config.group_by_length {
+        order = order.grouped(&lengths, batch * config.gradient_accumulation_steps);
+    }
     let steps_per_epoch = order.batches().div_ceil(config.gradient_accumulation_steps);
     let total_steps = match config.max_steps {
         Some(n) => n,
         None => (config.num_train_epochs * steps_per_epoch as f64).ceil() as usize,
     };
     lengths.sort_unstable_by(|a, b| b.cmp(a));
-    let largest_batch = match packing {
-        true => batch.min(order.rows()) * train.max_length,
-        false => lengths.iter().take(batch).sum(),
+    let sizes = match packing {
+        true => Sizes { longest: train.max_length, batch: batch.min(order.rows()) * train.max_length },
+        false => Sizes { longest: lengths.first().copied().unwrap_or(0), batch: lengths.iter().take(batch).sum() },
     };
-    Ok(Data { train, eval, order, steps_per_epoch, total_steps, largest_batch })
-}
-
-/// Estimates the memory of a run with these data and compares it with the free memory.
-pub(crate) fn memory(config: &TrainConfig, base: &Base, data: &Data) -> Result<MemoryEstimate> {
-    estimate(config, &base.checkpoint, &base.config, data.largest_batch)
+    Ok(Data { train, eval, order, steps_per_epoch, total_steps, sizes })
 }
 
 /// The settings that are written to every adapter folder of a run.
@@ -90,7 +88,10 @@ pub(crate) struct Setup<'c> {
     /// The checkpoint to resume from.
     pub resumed: Option<PathBuf>,
     pub info: ExportInfo,
-    pub base_parameters: u64,
+    /// Estimated memory of the largest step.
+    pub memory: MemoryEstimate,
+    /// Tokens of a forward pass at most.
+    pub max_tokens: Option<usize>,
 }
 
 impl<'c> Setup<'c> {
@@ -103,10 +104,6 @@ impl<'c> Setup<'c> {
             reporter.message(Level::Warning, warning);
         }
         check_metric(config, data.train.objective)?;
-        let needed = memory(config, &base, &data)?;
-        if let Some(warning) = needed.check(config)? {
-            reporter.message(Level::Warning, warning);
-        }
         let mut state = TrainerState {
             max_steps: data.total_steps,
             config: config.fixed_keys(device::name(compute)),
@@ -126,6 +123,16 @@ impl<'c> Setup<'c> {
                 reporter.message(Level::Warning, text);
             }
             state = TrainerState { inputs: state.inputs, ..saved };
+        }
+        // a resumed run keeps the passes that it began with, for the same bits
+        let passes = Passes::new(config, &base, data.sizes, state.max_tokens_per_batch)?;
+        state.max_tokens_per_batch = passes.max_tokens.filter(|_| config.auto_find_batch_size);
+        if let Some(text) = passes.message(config, data.sizes) {
+            reporter.message(Level::Info, text);
+        }
+        let memory = passes.memory;
+        if let Some(warning) = memory.check(config)? {
+            reporter.message(Level::Warning, warning);
         }
         if compute.on_gpu() {
             let text = format!("device: {}, bfloat16 with f32 adapters", cuda::info()?.name());
@@ -162,8 +169,8 @@ impl<'c> Setup<'c> {
             checkpoint::restore_optimizer(dir, &model, &mut optimizer, state.global_step)?;
         }
         let info = export_info(&base, data.train.objective);
-        let base_parameters = needed.base_parameters;
-        Ok(Setup { config, base, data, model, adaptation, optimizer, state, resumed, info, base_parameters })
+        let max_tokens = passes.max_tokens;
+        Ok(Setup { config, base, data, model, adaptation, optimizer, state, resumed, info, memory, max_tokens })
     }
 }
 

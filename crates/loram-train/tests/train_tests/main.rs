@@ -1,6 +1,7 @@
 //! The integration tests of loram-train. One binary: each test target links the whole workspace again.
 
 mod adapters;
+mod batches;
 mod crashes;
 #[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
 mod cuda;
