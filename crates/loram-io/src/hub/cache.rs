@@ -1,7 +1,8 @@
 //! The Hugging Face cache on this machine and its snapshots.
 
 use super::options::HubOptions;
-use std::path::{Path, PathBuf};
+use crate::{Error, Result};
+use std::path::{Component, Path, PathBuf};
 
 /// `models--org--name` in the cache.
 pub(super) fn repo_dir(opts: &HubOptions, id: &str) -> PathBuf {
@@ -22,9 +23,10 @@ pub(super) enum Cached {
 pub(super) fn find(opts: &HubOptions, id: &str) -> Cached {
     let repo = repo_dir(opts, id);
     let revision = opts.revision();
-    let commit = std::fs::read_to_string(repo.join("refs").join(revision)).map(|c| c.trim().to_string());
-    let snapshot = repo.join("snapshots").join(commit.as_deref().unwrap_or(revision));
-    if !snapshot.is_dir() {
+    let noted = std::fs::read_to_string(repo.join("refs").join(revision)).map(|c| c.trim().to_string());
+    let commit = noted.unwrap_or_else(|_| revision.to_string());
+    let snapshot = repo.join("snapshots").join(&commit);
+    if !is_commit(&commit) || !snapshot.is_dir() {
         return Cached::Absent;
     }
     match missing_file(&snapshot) {
@@ -51,4 +53,67 @@ pub(super) fn missing_file(dir: &Path) -> Option<String> {
     // a damaged index is reported when the checkpoint is opened
     let shards = crate::checkpoint::parse_index(&index).unwrap_or_default();
     shards.into_values().find(|s| !has(s))
+}
+
+/// The name of a commit: 40 hexadecimal digits.
+pub(super) fn is_commit(name: &str) -> bool {
+    name.len() == 40 && name.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// True for a name with slashes that stays inside the folder that it is joined to.
+pub(super) fn is_relative(name: &str) -> bool {
+    let parts = name.split('/');
+    let plain = |c: char| !c.is_control() && c != '\\' && c != ':';
+    !name.is_empty()
+        && name.chars().all(plain)
+        && parts.clone().all(|p| !p.is_empty() && p.len() <= 255)
+        && Path::new(name).components().all(|c| matches!(c, Component::Normal(_)))
+        && Path::new(name).components().count() == parts.count()
+}
+
+/// Puts a file of the blobs into a snapshot, as a link, or as a copy where the file system has no links.
+pub(super) fn link(repo: &Path, commit: &str, file: &str, blob: &str) -> Result<()> {
+    let at = repo.join("snapshots").join(commit).join(file);
+    let dir = at.parent().unwrap_or(repo);
+    let io = |e| Error::io("create", &at, e);
+    std::fs::create_dir_all(dir).map_err(io)?;
+    let up: PathBuf = std::iter::repeat_n("..", 1 + file.split('/').count()).collect();
+    let target = up.join("blobs").join(blob);
+    #[cfg(unix)]
+    if let Ok(link) = tempfile::Builder::new().make_in(dir, |temp| std::os::unix::fs::symlink(&target, temp)) {
+        return link.persist(&at).map(drop).map_err(|e| io(e.error));
+    }
+    let mut copy = tempfile::NamedTempFile::new_in(dir).map_err(io)?;
+    let mut source = std::fs::File::open(dir.join(&target)).map_err(io)?;
+    std::io::copy(&mut source, &mut copy).map_err(io)?;
+    copy.persist(&at).map(drop).map_err(|e| io(e.error))
+}
+
+/// Notes the commit of a branch or tag, which is how an offline lookup finds it.
+pub(super) fn note(repo: &Path, revision: &str, commit: &str) -> Result<()> {
+    let at = repo.join("refs").join(revision);
+    if revision == commit || std::fs::read_to_string(&at).is_ok_and(|c| c.trim() == commit) {
+        return Ok(());
+    }
+    crate::atomic::write_bytes(&at, commit.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_leave_the_folder_are_told() {
+        for yes in ["config.json", "a/b.safetensors", "refs/pr/1", "v1.0", "ä"] {
+            assert!(is_relative(yes), "{yes}");
+        }
+        for no in ["", "/etc/passwd", "../x", "a/../b", "a//b", "./a", "a/.", "a/", "a\\b", "C:x", "a\0b", "a\u{1b}[2J"]
+        {
+            assert!(!is_relative(no), "{no}");
+        }
+        assert!(
+            is_commit("0123456789abcdef0123456789abcdef01234567")
+                && !is_commit("../../../../../../../../../../../../../a")
+        );
+    }
 }

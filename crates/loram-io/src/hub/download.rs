@@ -1,70 +1,24 @@
 //! Fetching the files of a model that are needed, into the standard cache.
 
 use super::cache;
+use super::client::{Client, Listing, Result};
 use super::options::{Download, HubOptions};
+use super::transfer::Source;
 use crate::Error;
-use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
-/// Why a download failed: the caller falls back to the cache only when the hub could not be reached.
-pub(super) enum Failure {
-    Unreachable(String),
-    Refused(Error),
-}
-
-impl From<Error> for Failure {
-    fn from(e: Error) -> Self {
-        Failure::Refused(e)
-    }
-}
+use std::path::{Path, PathBuf};
 
 const INDEX: &str = crate::checkpoint::INDEX_FILE;
 
-/// Makes the snapshot of the revision complete and returns its folder.
-pub(super) fn snapshot(
-    opts: &HubOptions,
-    id: &str,
-    progress: &mut dyn FnMut(&Download<'_>),
-) -> std::result::Result<PathBuf, Failure> {
-    let cache_dir = std::path::absolute(&opts.cache_dir).map_err(|e| Error::io("read", &opts.cache_dir, e))?;
-    let hub_cache = Cache::new(cache_dir);
-    let api = ApiBuilder::from_cache(hub_cache.clone())
-        .with_endpoint(opts.endpoint.clone())
-        .with_token(opts.token.clone())
-        .with_progress(false)
-        .with_retries(3)
-        .build()
-        .map_err(|e| failure(opts, id, &e))?;
-    let named = Repo::with_revision(id.to_string(), RepoType::Model, opts.revision().to_string());
-    let (commit, sizes) = list(&api.repo(named.clone())).map_err(|e| failure(opts, id, &e))?;
-
+/// Makes the snapshot of the revision complete and returns its folder. Nothing is written when it is complete already.
+pub(super) fn snapshot(opts: &HubOptions, id: &str, progress: &mut dyn FnMut(&Download<'_>)) -> Result<PathBuf> {
+    let client = Client::new(opts, id)?;
     // files are fetched at the commit, so that a push meanwhile cannot mix two versions
-    let pinned = Repo::with_revision(id.to_string(), RepoType::Model, commit.clone());
-    let repo = api.repo(pinned.clone());
-    let folder = hub_cache.repo(pinned).pointer_path(&commit);
-    let mut fetch = |names: &[String]| -> std::result::Result<(), Failure> {
-        let wanted: Vec<&String> = names.iter().filter(|n| !folder.join(n).exists()).collect();
-        crate::atomic::ensure_space(&opts.cache_dir, wanted.iter().filter_map(|n| sizes.get(*n)).sum())?;
-        for name in wanted {
-            let path = {
-                let bar = Bar { file: name, done: 0, total: 0, report: progress };
-                repo.download_with_progress(name, bar).map_err(|e| failure(opts, id, &e))?
-            };
-            let found = std::fs::metadata(&path).map_err(|e| Error::io("read", &path, e))?.len();
-            if let Some(&expected) = sizes.get(name).filter(|&&s| s != 0 && s != found) {
-                // the blob must go too, or the next run would take it for complete
-                let _ = path.canonicalize().map(std::fs::remove_file);
-                let _ = std::fs::remove_file(&path);
-                let what = format!("{id}: `{name}` arrived with {found} of {expected} bytes; run the command again");
-                return Err(Error::Hub { what }.into());
-            }
-        }
-        Ok(())
-    };
+    let listing = client.list()?;
+    let repo = std::path::absolute(cache::repo_dir(opts, id)).map_err(|e| Error::io("read", &opts.cache_dir, e))?;
+    let folder = repo.join("snapshots").join(&listing.commit);
+    let mut fetch = |names: &[String]| fetch(&client, &listing, &repo, names, progress);
 
-    let names: Vec<&str> = sizes.keys().map(String::as_str).collect();
+    let names: Vec<&str> = listing.files.keys().map(String::as_str).collect();
     fetch(&small_files(&names))?;
     let weights = if names.contains(&"adapter_config.json") {
         vec!["adapter_model.safetensors".to_string()]
@@ -90,13 +44,36 @@ pub(super) fn snapshot(
         return Err(Error::Hub { what }.into());
     }
     fetch(&weights)?;
-    // hf-hub has noted the commit as if it were a branch; the branch is what others look for
-    let refs = cache::repo_dir(opts, id).join("refs");
-    if commit != opts.revision() {
-        let _ = std::fs::remove_file(refs.join(&commit));
-        hub_cache.repo(named).create_ref(&commit).map_err(|e| Error::io("write", &refs, e))?;
-    }
+    cache::note(&repo, opts.revision(), &listing.commit)?;
     Ok(folder)
+}
+
+/// Fetches those of the files that the snapshot does not have.
+fn fetch(
+    client: &Client<'_>,
+    listing: &Listing,
+    repo: &Path,
+    names: &[String],
+    progress: &mut dyn FnMut(&Download<'_>),
+) -> Result<()> {
+    let folder = repo.join("snapshots").join(&listing.commit);
+    let wanted: Vec<&String> = names.iter().filter(|n| !folder.join(n).exists()).collect();
+    let cache_dir = repo.parent().unwrap_or(repo);
+    let sizes = wanted.iter().filter_map(|n| *listing.files.get(*n)?);
+    crate::atomic::ensure_space(cache_dir, sizes.fold(0, u64::saturating_add))?;
+    for file in wanted {
+        let info = client.info(&listing.commit, file, listing.files.get(file).copied().flatten())?;
+        let blobs = repo.join("blobs");
+        let locks = cache_dir.join(".locks").join(repo.file_name().unwrap_or_default());
+        for dir in [&blobs, &locks] {
+            std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
+        }
+        let lock = locks.join(format!("{}.lock", info.etag.as_str()));
+        let source = Source { client, commit: &listing.commit, file, info: &info };
+        source.fetch(&blobs.join(info.etag.as_str()), &lock, progress)?;
+        cache::link(repo, &listing.commit, file, info.etag.as_str())?;
+    }
+    Ok(())
 }
 
 /// Configuration, tokenizer and chat template: the small files that are needed beside the weights.
@@ -117,72 +94,4 @@ fn small_files(names: &[&str]) -> Vec<String> {
     let wanted =
         |n: &&&str| EXACT.contains(*n) || n.ends_with(".model") || (n.starts_with("tokenizer") && !n.ends_with(".bin"));
     names.iter().filter(|n| !n.contains('/')).filter(wanted).map(|n| n.to_string()).collect()
-}
-
-/// Commit of the revision, and its files with their sizes (0 when the hub does not say).
-fn list(repo: &ApiRepo) -> std::result::Result<(String, BTreeMap<String, u64>), ApiError> {
-    let mut response = repo.info_request().query("blobs", "true").call().map_err(Box::new)?;
-    let info: Info = response.body_mut().read_json().map_err(Box::new)?;
-    Ok((info.sha, info.siblings.into_iter().map(|s| (s.rfilename, s.size.unwrap_or(0))).collect()))
-}
-
-#[derive(serde::Deserialize)]
-struct Info {
-    sha: String,
-    siblings: Vec<Sibling>,
-}
-
-#[derive(serde::Deserialize)]
-struct Sibling {
-    rfilename: String,
-    size: Option<u64>,
-}
-
-fn failure(opts: &HubOptions, id: &str, e: &ApiError) -> Failure {
-    let text = e.to_string();
-    let status = text.split("http status: ").nth(1).and_then(|s| s.get(..3)).and_then(|s| s.parse::<u16>().ok());
-    let what = match status {
-        Some(401 | 403 | 404) => {
-            let token =
-                if opts.token.is_some() { "the token does not give access to it" } else { "HF_TOKEN is not set" };
-            format!(
-                "`{id}` (revision `{}`): the hub at {} knows no such model, or it is private or gated and {token}; if \
-                 a local folder was meant, there is none of that name",
-                opts.revision(),
-                opts.endpoint
-            )
-        }
-        Some(code) if code < 500 && code != 429 => format!("`{id}`: the hub refused the request: {text}"),
-        _ => match e {
-            ApiError::IoError(_) | ApiError::LockAcquisition(_) => format!("`{id}`: download failed: {text}"),
-            _ => return Failure::Unreachable(text),
-        },
-    };
-    Failure::Refused(Error::Hub { what })
-}
-
-/// Hands hf-hub's progress on.
-struct Bar<'a> {
-    file: &'a str,
-    done: u64,
-    total: u64,
-    report: &'a mut dyn FnMut(&Download<'_>),
-}
-
-impl hf_hub::api::Progress for Bar<'_> {
-    fn init(&mut self, size: usize, _filename: &str) {
-        self.total = size as u64;
-        self.done = 0;
-        self.update(0);
-    }
-
-    fn update(&mut self, size: usize) {
-        self.done += size as u64;
-        (self.report)(&Download { file: self.file, done: self.done, total: self.total });
-    }
-
-    fn finish(&mut self) {
-        self.done = self.total;
-        self.update(0);
-    }
 }

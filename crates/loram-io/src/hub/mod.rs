@@ -1,12 +1,15 @@
 //! Resolves what a user types, a folder or a hub id like `org/name`, to a folder on this machine.
 //!
 //! Files go into the standard Hugging Face cache, so that a model downloaded by transformers is found here and the other
-//! way round. With `HF_HUB_OFFLINE` set, or when the hub cannot be reached, a cached snapshot is used.
+//! way round. A download is checked against the hash that the hub names before it gets its place there. With `HF_HUB_OFFLINE` set, or when the hub cannot be reached, a cached snapshot is used.
 
 mod cache;
+mod client;
 mod download;
+mod hash;
 mod options;
 mod resolve;
+mod transfer;
 
 pub use options::{Download, HubOptions};
 pub use resolve::{resolve, resolve_with};

@@ -1,6 +1,7 @@
 //! Where the hub and its cache are, from the environment.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A step of a download, for a progress bar.
 #[derive(Debug, Clone, Copy)]
@@ -26,11 +27,16 @@ pub struct HubOptions {
     pub token: Option<String>,
     /// Address of the hub.
     pub endpoint: String,
+    /// Longest wait for a connection, an answer, or more bytes of one.
+    pub timeout: Duration,
 }
 
+/// The default of huggingface_hub.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
 impl HubOptions {
-    /// Options from `HF_HUB_CACHE`, `HF_HOME`, `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`, `HF_TOKEN` and `HF_ENDPOINT`,
-    /// as huggingface_hub reads them.
+    /// Options from `HF_HUB_CACHE`, `HF_HOME`, `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`, `HF_TOKEN`, `HF_ENDPOINT`
+    /// and `HF_HUB_DOWNLOAD_TIMEOUT`, as huggingface_hub reads them.
     pub fn from_env() -> HubOptions {
         HubOptions::from_lookup(&|name| std::env::var(name).ok().filter(|v| !v.is_empty()))
     }
@@ -42,6 +48,10 @@ impl HubOptions {
             cache_dir: cache_dir(env),
             offline: on("HF_HUB_OFFLINE") || on("TRANSFORMERS_OFFLINE"),
             token: token(env),
+            timeout: env("HF_HUB_DOWNLOAD_TIMEOUT")
+                .and_then(|s| s.parse().ok())
+                .filter(|&s| s > 0)
+                .map_or(TIMEOUT, Duration::from_secs),
             endpoint: env("HF_ENDPOINT").unwrap_or("https://huggingface.co".into()).trim_end_matches('/').to_string(),
         }
     }
@@ -98,6 +108,8 @@ mod tests {
         assert!(env(&[("HF_HUB_OFFLINE", "1")]).offline && env(&[("TRANSFORMERS_OFFLINE", "yes")]).offline);
         assert!(!env(&[("HF_HUB_OFFLINE", "0")]).offline);
         assert_eq!(env(&[("HF_TOKEN", " hf_x\n")]).token.as_deref(), Some("hf_x"));
+        assert_eq!(env(&[("HF_HUB_DOWNLOAD_TIMEOUT", "60")]).timeout, Duration::from_secs(60));
+        assert_eq!(env(&[("HF_HUB_DOWNLOAD_TIMEOUT", "0")]).timeout, TIMEOUT);
         assert_eq!(env(&[("HF_ENDPOINT", "http://mirror/")]).endpoint, "http://mirror");
     }
 }

@@ -1,7 +1,8 @@
 //! From what a user types to a folder on this machine.
 
-use super::cache::{self, Cached};
-use super::download::{self, Failure};
+use super::cache::{self, Cached, is_commit, is_relative};
+use super::client::Failure;
+use super::download;
 use super::options::{Download, HubOptions};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,10 @@ pub fn resolve_with(name: &str, opts: &HubOptions, progress: &mut dyn FnMut(&Dow
         let what = "no such file or folder (and it is not of the form `org/name` of a model on the hub)".into();
         return Err(Error::NotFound { path: path.into(), what });
     }
+    if !is_relative(opts.revision()) {
+        let what = format!("`{name}`: the revision {:?} is no name of a branch, a tag or a commit", opts.revision());
+        return Err(Error::Usage(what));
+    }
     let cached = cache::find(opts, name);
     if let (Cached::Complete(folder), true) = (&cached, opts.offline || is_commit(opts.revision())) {
         return Ok(folder.clone());
@@ -34,8 +39,9 @@ pub fn resolve_with(name: &str, opts: &HubOptions, progress: &mut dyn FnMut(&Dow
     } else {
         match download::snapshot(opts, name, progress) {
             Ok(folder) => return Ok(folder),
-            Err(Failure::Refused(e)) => return Err(e),
-            Err(Failure::Unreachable(why)) => format!("the hub at {} cannot be reached: {why}", opts.endpoint),
+            Err(Failure::Refused(e)) if !(matches!(cached, Cached::Complete(_)) && is_read_only(&e)) => return Err(e),
+            Err(Failure::Refused(e)) => e.to_string(),
+            Err(Failure::Unreachable { why, .. }) => format!("the hub at {} cannot be reached: {why}", opts.endpoint),
         }
     };
     let state = match cached {
@@ -70,8 +76,10 @@ fn is_hub_id(name: &str) -> bool {
     name.len() <= 96 && parts.next().is_some_and(part) && parts.next().is_none_or(part) && parts.next().is_none()
 }
 
-fn is_commit(revision: &str) -> bool {
-    revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit())
+/// The cache belongs to somebody else: what is in it can be used all the same.
+fn is_read_only(e: &Error) -> bool {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(e, Error::Io { cause, .. } if matches!(cause.kind(), PermissionDenied | ReadOnlyFilesystem))
 }
 
 #[cfg(test)]

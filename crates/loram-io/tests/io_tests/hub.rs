@@ -1,37 +1,10 @@
 //! Hub ids: the cache that other programs have filled, a hub on this machine, and the errors.
 
+use crate::fake_hub::{COMMIT, FakeHub, Model, model_files, options, resolve, weights};
 use loram_io::Checkpoint;
-use loram_io::hub::{Download, HubOptions, resolve_with};
+use loram_io::hub::resolve_with;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-
-fn options(cache: &Path) -> HubOptions {
-    HubOptions {
-        revision: None,
-        cache_dir: cache.to_path_buf(),
-        offline: true,
-        token: None,
-        // nothing listens there: as if there were no network
-        endpoint: "http://127.0.0.1:9".into(),
-    }
-}
-
-fn no_progress(_: &Download<'_>) {}
-
-fn resolve(name: &str, opts: &HubOptions) -> loram_io::Result<std::path::PathBuf> {
-    resolve_with(name, opts, &mut no_progress)
-}
-
-/// Bytes of a safetensors file with one tensor.
-fn weights() -> Vec<u8> {
-    let header = br#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
-    [&(header.len() as u64).to_le_bytes()[..], header, &1.0f32.to_le_bytes()].concat()
-}
 
 /// A cache as huggingface_hub lays it out: blobs, links in snapshots, refs.
 fn put(cache: &Path, id: &str, commit: &str, name: &str, bytes: &[u8]) {
@@ -72,6 +45,11 @@ fn a_cached_model_is_found_offline_and_without_network() {
 
     opts.revision = Some("other-branch".into());
     assert!(resolve("org/model", &opts).is_err());
+    for revision in ["../../../secret", "/etc", "a/../b", ""] {
+        opts.revision = Some(revision.into());
+        let e = resolve("org/model", &opts).unwrap_err().to_string();
+        assert!(e.contains("no name of a branch"), "{revision}: {e}");
+    }
 }
 
 #[test]
@@ -108,75 +86,11 @@ fn absent_models_get_one_error_that_says_what_was_tried() {
     assert_eq!(resolve(&cache.path().display().to_string(), &opts).unwrap(), cache.path());
 }
 
-/// A hub that serves `files` of `org/model` and counts requests of each path.
-fn serve(files: BTreeMap<&'static str, Vec<u8>>, token: Option<&'static str>) -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let log = Arc::new(Mutex::new(Vec::new()));
-    let seen = log.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            let path = lines.next().unwrap().unwrap().split(' ').nth(1).unwrap().to_string();
-            let headers: Vec<String> = lines.map_while(Result::ok).take_while(|l| !l.is_empty()).collect();
-            let header =
-                |name: &str| headers.iter().find_map(|h| h.to_lowercase().strip_prefix(name).map(str::to_string));
-            let allowed = token.is_none_or(|t| header("authorization: ").is_some_and(|a| a == format!("bearer {t}")));
-            let from: usize = header("range: bytes=").and_then(|r| r.split('-').next()?.parse().ok()).unwrap_or(0);
-            let one = headers.iter().any(|h| h.ends_with("bytes=0-0"));
-            seen.lock().unwrap().push(format!("{path}{}", if one { " (head)" } else { "" }));
-
-            let resolve = format!("/org/model/resolve/{COMMIT}/");
-            let body = if !allowed {
-                None
-            } else if path.starts_with("/api/models/org/model/revision/main") {
-                let siblings: Vec<_> =
-                    files.iter().map(|(n, b)| serde_json::json!({"rfilename": n, "size": b.len()})).collect();
-                Some(serde_json::json!({"sha": COMMIT, "siblings": siblings}).to_string().into_bytes())
-            } else {
-                path.strip_prefix(&resolve).and_then(|n| files.get(n)).cloned()
-            };
-            let reply = match body {
-                None => b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec(),
-                Some(all) => {
-                    let part = if one { &all[..1] } else { &all[from..] };
-                    let head = format!(
-                        "HTTP/1.1 206 Partial Content\r\ncontent-length: {}\r\ncontent-range: bytes {from}-{}/{}\r\n\
-                         content-type: application/json\r\nx-repo-commit: {COMMIT}\r\netag: \"etag-{}\"\r\nconnection: close\r\n\r\n",
-                        part.len(),
-                        all.len() - 1,
-                        all.len(),
-                        path.rsplit('/').next().unwrap()
-                    );
-                    [head.as_bytes(), part].concat()
-                }
-            };
-            let _ = stream.write_all(&reply);
-        }
-    });
-    (address, log)
-}
-
-fn model_files() -> BTreeMap<&'static str, Vec<u8>> {
-    BTreeMap::from([
-        ("config.json", b"{\"model_type\": \"llama\"}".to_vec()),
-        ("tokenizer.json", b"{\"a\":1}".to_vec()),
-        ("chat_template.jinja", b"{{ messages }}".to_vec()),
-        ("model.safetensors.index.json", br#"{"weight_map":{"w":"model-00001-of-00001.safetensors"}}"#.to_vec()),
-        ("model-00001-of-00001.safetensors", weights()),
-        ("consolidated.safetensors", vec![b'x'; 5000]),
-        ("pytorch_model.bin", vec![b'x'; 5000]),
-        ("README.md", b"read me".to_vec()),
-        ("onnx/model.onnx", vec![b'x'; 100]),
-    ])
-}
-
 #[test]
 fn a_download_takes_the_needed_files_into_the_standard_cache() {
-    let (endpoint, log) = serve(model_files(), None);
+    let hub = FakeHub::of(Model::new(model_files()));
     let cache = tempfile::tempdir().unwrap();
-    let mut opts = HubOptions { endpoint, offline: false, ..options(cache.path()) };
+    let mut opts = hub.options(cache.path());
     let mut progress: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let dir = resolve_with("org/model", &opts, &mut |d| {
         progress.insert(d.file.to_string(), (d.done, d.total));
@@ -202,18 +116,18 @@ fn a_download_takes_the_needed_files_into_the_standard_cache() {
     assert_eq!(std::fs::read_dir(repo.join("refs")).unwrap().count(), 1);
 
     // again: one question to the hub, no file
-    log.lock().unwrap().clear();
+    let before = hub.requests().len();
     assert_eq!(resolve("org/model", &opts).unwrap(), dir);
-    assert_eq!(log.lock().unwrap().len(), 1, "{log:?}");
+    assert_eq!(hub.requests().len(), before + 1, "{:?}", hub.requests());
     opts.offline = true;
     assert_eq!(resolve("org/model", &opts).unwrap(), dir);
 }
 
 #[test]
 fn private_absent_and_pickled_models_are_told_apart() {
-    let (endpoint, _) = serve(model_files(), Some("hf_secret"));
+    let hub = FakeHub::of(Model { token: Some("hf_secret"), ..Model::new(model_files()) });
     let cache = tempfile::tempdir().unwrap();
-    let mut opts = HubOptions { endpoint, offline: false, ..options(cache.path()) };
+    let mut opts = hub.options(cache.path());
     let e = resolve("org/model", &opts).unwrap_err().to_string();
     assert!(e.contains("private or gated") && e.contains("HF_TOKEN is not set"), "{e}");
     assert!(resolve("org/other", &opts).unwrap_err().to_string().contains("knows no such model"));
@@ -222,9 +136,9 @@ fn private_absent_and_pickled_models_are_told_apart() {
 
     let mut files = model_files();
     files.retain(|n, _| !n.contains("model-0000") && !n.contains("index"));
-    let (endpoint, _) = serve(files, None);
+    let hub = FakeHub::of(Model::new(files));
     let other = tempfile::tempdir().unwrap();
-    let opts = HubOptions { endpoint, offline: false, ..options(other.path()) };
+    let opts = hub.options(other.path());
     let e = resolve("org/model", &opts).unwrap_err().to_string();
     assert!(e.contains("no complete safetensors") && e.contains(".bin"), "{e}");
     assert!(!other.path().join("models--org--model/refs/main").exists(), "no ref to an incomplete snapshot");
