@@ -2,13 +2,12 @@
 
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 /// SHA-256 of a file in lower-case hexadecimal digits. Errors: the file cannot be read.
 pub fn sha256(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(|e| Error::io("read", path, e))?;
+    let mut file = crate::input::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {

@@ -3,6 +3,7 @@
 
 pub mod adapter;
 pub mod atomic;
+mod caught;
 pub mod chat;
 pub mod checkpoint;
 pub mod checksum;
@@ -17,8 +18,10 @@ pub mod gain_curves;
 mod holder;
 pub mod hub;
 pub mod init;
+pub mod input;
 pub mod inspect;
 mod layer_weight;
+pub mod limits;
 mod linear;
 pub mod lock;
 pub mod manifest;
@@ -29,6 +32,7 @@ pub mod plan;
 pub mod testing;
 pub mod tokenizer;
 pub mod verify;
+mod visible;
 
 pub use adapter::{Adapter, AdapterForm};
 pub use checkpoint::{Checkpoint, DType, FileBytes, TensorRef};
@@ -37,3 +41,4 @@ pub use error::{Error, Result};
 pub use linear::{linear_modules, target_modules};
 pub use norms::{WeightNorms, weight_norms};
 pub use tokenizer::TextTokenizer;
+pub use visible::visible;

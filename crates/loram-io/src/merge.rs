@@ -5,7 +5,7 @@ use crate::atomic::{self, AtomicDir, Output};
 use crate::checkpoint::{DType, INDEX_FILE, SafetensorsWriter, TensorRef, TensorSpec};
 use crate::config::CONFIG_FILE;
 use crate::family::TensorNames;
-use crate::{Checkpoint, Error, ModelConfig, Result};
+use crate::{Checkpoint, Error, ModelConfig, Result, input};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -94,8 +94,8 @@ pub fn write_merged<'a>(
     for file in &others {
         let from = ckpt.root().join(file);
         // read and written, not copied: a read-only original must not make a read-only result
-        let bytes = fs::read(&from).map_err(|e| Error::io("read", &from, e))?;
-        atomic::write_bytes(dir.path().join(file), &bytes)?;
+        let mut source = input::open(&from)?;
+        atomic::write_file(dir.path().join(file), |to| std::io::copy(&mut source, to).map(drop))?;
     }
     if !config_updates.is_empty() || plan.untied {
         let path = ckpt.root().join(CONFIG_FILE);

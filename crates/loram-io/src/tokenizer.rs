@@ -1,7 +1,9 @@
 //! Tokenizers of Hugging Face folders, through the `tokenizers` crate.
 
+use crate::caught::caught;
 use crate::config::CONFIG_FILE;
-use crate::{Error, Result};
+use crate::limits::MAX_TEXT;
+use crate::{Error, Result, input};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
@@ -29,13 +31,19 @@ pub struct Encoded {
     pub type_ids: Vec<u32>,
 }
 
+impl Encoded {
+    fn of(e: &tokenizers::Encoding) -> Encoded {
+        Encoded { ids: e.get_ids().to_vec(), offsets: e.get_offsets().to_vec(), type_ids: e.get_type_ids().to_vec() }
+    }
+}
+
 impl TextTokenizer {
     /// Reads `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and the chat template of a model
     /// folder. Truncation and padding that `tokenizer.json` may ask for are switched off.
     pub fn load(dir: impl AsRef<Path>) -> Result<TextTokenizer> {
         let dir = dir.as_ref();
         let path = dir.join("tokenizer.json");
-        if !path.is_file() {
+        if !path.exists() {
             let slow = ["tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"];
             let found: Vec<_> = slow.into_iter().filter(|f| dir.join(f).exists()).collect();
             let hint = match found.is_empty() {
@@ -47,10 +55,15 @@ impl TextTokenizer {
             };
             return Err(Error::NotFound { path, what: format!("no tokenizer here; {hint}") });
         }
-        let mut inner =
-            Tokenizer::from_file(&path).map_err(|e| Error::json(&path, format!("not a valid tokenizer: {e}")))?;
-        inner.with_truncation(None).map_err(|e| Error::json(&path, e.to_string()))?;
-        inner.with_padding(None);
+        let bytes = input::read(&path, MAX_TEXT)?;
+        let inner = caught(|| {
+            let mut inner = Tokenizer::from_bytes(&bytes)?;
+            inner.with_truncation(None)?;
+            inner.with_padding(None);
+            tokenizers::Result::Ok(inner)
+        })
+        .map_err(|panic| damaged(&path, &panic))?
+        .map_err(|e| Error::json(&path, format!("not a valid tokenizer: {e}")))?;
         let settings = optional_object(&dir.join("tokenizer_config.json"))?;
         let mut special = optional_object(&dir.join("special_tokens_map.json"))?;
         special.extend(
@@ -60,7 +73,7 @@ impl TextTokenizer {
         let id = |key: &str| {
             let named = special.get(key).and_then(token_text).and_then(|t| inner.token_to_id(t));
             let first = |v: &Value| v.as_u64().or_else(|| v.as_array()?.first()?.as_u64());
-            named.or_else(|| config.get(&format!("{key}_id")).and_then(first).map(|i| i as u32))
+            named.or_else(|| config.get(&format!("{key}_id")).and_then(first).and_then(|i| u32::try_from(i).ok()))
         };
         let (bos, eos) = (id("bos_token"), id("eos_token"));
         Ok(TextTokenizer {
@@ -71,7 +84,7 @@ impl TextTokenizer {
             max_length: settings
                 .get("model_max_length")
                 .and_then(Value::as_f64)
-                .filter(|&n| n < 1e9)
+                .filter(|&n| (1.0..1e9).contains(&n))
                 .map(|n| n as usize),
             special,
             dir: dir.to_path_buf(),
@@ -126,7 +139,7 @@ impl TextTokenizer {
 
     /// Ids of a text; `special` adds what the model expects around it (`[CLS]`, BOS, …).
     pub fn encode(&self, text: &str, special: bool) -> Result<Encoded> {
-        self.wrap(self.inner.encode(text, special))
+        self.run(|| self.inner.encode(text, special)).map(|e| Encoded::of(&e))
     }
 
     /// Ids of one or two texts with special tokens, truncated to `max_length` (the longer text first), as encoders expect them.
@@ -143,27 +156,22 @@ impl TextTokenizer {
             Some(p) => t.encode((text, p), true),
             None => t.encode(text, true),
         };
-        let encoding = run(&cut).map_err(|e| self.error(e))?;
+        let encoding = self.run(|| run(&cut))?;
         let truncated = !encoding.get_overflowing().is_empty();
-        Ok((self.wrap(Ok(encoding))?, truncated))
+        Ok((Encoded::of(&encoding), truncated))
     }
 
-    fn wrap(&self, e: tokenizers::Result<tokenizers::Encoding>) -> Result<Encoded> {
-        let e = e.map_err(|e| self.error(e))?;
-        Ok(Encoded {
-            ids: e.get_ids().to_vec(),
-            offsets: e.get_offsets().to_vec(),
-            type_ids: e.get_type_ids().to_vec(),
-        })
-    }
-
-    fn error(&self, e: tokenizers::Error) -> Error {
-        Error::json(self.dir.join("tokenizer.json"), format!("cannot tokenise: {e}"))
+    /// Runs the library; it panics on some tokenizers that it has read without complaint.
+    fn run<T>(&self, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+        let path = || self.dir.join("tokenizer.json");
+        caught(run)
+            .map_err(|panic| damaged(&path(), &panic))?
+            .map_err(|e| Error::json(path(), format!("cannot tokenise: {e}")))
     }
 
     /// The text of ids.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        self.inner.decode(ids, skip_special).map_err(|e| self.error(e))
+        self.run(|| self.inner.decode(ids, skip_special))
     }
 
     /// Returns a decoder for ids that come one at a time.
@@ -211,8 +219,13 @@ fn token_text(v: &Value) -> Option<&str> {
     v.as_str().or_else(|| v.get("content")?.as_str())
 }
 
+/// The error of a tokenizer on which the library panics.
+fn damaged(path: &Path, panic: &str) -> Error {
+    Error::json(path, format!("the tokenizer is damaged: the library that runs it stopped with \"{panic}\""))
+}
+
 fn optional_object(path: &Path) -> Result<Map<String, Value>> {
-    match path.is_file() {
+    match path.exists() {
         true => crate::config::read_object(path),
         false => Ok(Map::new()),
     }
@@ -221,8 +234,8 @@ fn optional_object(path: &Path) -> Result<Map<String, Value>> {
 /// `chat_template.jinja`, or `chat_template` in the settings: a string, or a list with one called `default`.
 fn chat_template(dir: &Path, settings: &Map<String, Value>) -> Result<Option<String>> {
     let file = dir.join("chat_template.jinja");
-    if file.is_file() {
-        return std::fs::read_to_string(&file).map(Some).map_err(|e| Error::io("read", &file, e));
+    if file.exists() {
+        return input::read_text(&file).map(Some);
     }
     let json = optional_object(&dir.join("chat_template.json"))?;
     Ok(match settings.get("chat_template").or(json.get("chat_template")) {

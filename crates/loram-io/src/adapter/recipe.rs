@@ -1,6 +1,7 @@
 //! `loram.json`: the recipe of an adapter's initialisation, which reproduces it bit for bit, and the base that it fits.
 
 use crate::family::TensorNames;
+use crate::limits::{MAX_FACTORS, MAX_SIDE};
 use crate::{Checkpoint, Error, Result, TensorRef};
 use loram_core::{LayerRecipe, SchemeOptions};
 use serde::{Deserialize, Serialize};
@@ -65,22 +66,35 @@ impl Recipe {
 
     /// Reads `loram.json`. Errors: not JSON, a missing or malformed key, a newer layout.
     pub fn read(path: &Path) -> Result<Recipe> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-        Recipe::parse(&text, path)
+        Recipe::parse(&crate::input::read_text(path)?, path)
     }
 
     /// Parses the text of a `loram.json`; `path` is used in errors, which are those of [`Recipe::read`].
     pub fn parse(text: &str, path: &Path) -> Result<Recipe> {
         let recipe: Recipe =
             serde_json::from_str(text).map_err(|e| Error::json(path, format!("no valid recipe: {e}")))?;
-        match recipe.format {
-            1 => Ok(recipe),
-            n => Err(Error::json(
-                path,
-                format!("recipe layout {n} is newer than this program, which reads 1: update it"),
-            )),
+        if recipe.format != 1 {
+            let what = format!("recipe layout {} is newer than this program, which reads 1: update it", recipe.format);
+            return Err(Error::json(path, what));
+        }
+        match recipe.layers.iter().find(|(_, l)| !is_possible(l)) {
+            None => Ok(recipe),
+            Some((name, l)) => {
+                let what = format!(
+                    "layer `{name}`: {} × {} with r {} is no layer of a model: the sides are at most {MAX_SIDE}, and the \
+                     factors together at most {MAX_FACTORS} numbers",
+                    l.n, l.m, l.r
+                );
+                Err(Error::json(path, what))
+            }
         }
     }
+}
+
+/// True for shapes whose factors fit into memory.
+fn is_possible(l: &LayerRecipe) -> bool {
+    let sides = l.n <= MAX_SIDE && l.m <= MAX_SIDE;
+    sides && (l.n + l.m).checked_mul(l.r).is_some_and(|n| n <= MAX_FACTORS)
 }
 
 /// Identifies the weights that an adapter was initialised on, per adapted layer.

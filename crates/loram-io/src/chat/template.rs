@@ -2,8 +2,9 @@
 
 use super::json::tojson;
 use super::message::{ASSISTANT, Message, roles};
+use crate::caught::caught;
 use crate::tokenizer::TextTokenizer;
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, Value as Jinja};
@@ -11,7 +12,6 @@ use regex::Regex;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
 /// ChatML, for models without a template (`chat_template: chatml`).
@@ -49,13 +49,12 @@ impl ChatTemplate {
     pub fn new(tokenizer: &TextTokenizer, given: Option<&str>, kwargs: &Map<String, Value>) -> Result<ChatTemplate> {
         let source = match given {
             Some("chatml") => CHATML.to_string(),
-            Some(path) if !path.contains(['{', '\n']) => std::fs::read_to_string(path).map_err(|e| match e.kind() {
-                io::ErrorKind::NotFound => Error::NotFound {
+            Some(path) if !path.contains(['{', '\n']) => {
+                input::read_text_if_there(path)?.ok_or_else(|| Error::NotFound {
                     path: path.into(),
                     what: "no such chat template: expected `chatml`, a file or Jinja source".into(),
-                },
-                _ => Error::io("read", path, e),
-            })?,
+                })?
+            }
             Some(source) => source.to_string(),
             None => tokenizer.chat_template().map(str::to_string).ok_or_else(|| {
                 Error::Usage(format!(
@@ -89,7 +88,9 @@ impl ChatTemplate {
         });
         env.add_filter("tojson", tojson);
         let marked = GENERATION.is_match(&source);
-        env.add_template_owned("chat", with_marks(&source)).map_err(|e| Error::Usage(problem(&e)))?;
+        caught(|| env.add_template_owned("chat", with_marks(&source)))
+            .map_err(|panic| Error::Usage(format!("chat template: the template engine stopped with \"{panic}\"")))?
+            .map_err(|e| Error::Usage(problem(&e)))?;
         Ok(ChatTemplate { env, source, specials, kwargs, marked })
     }
 
@@ -134,15 +135,15 @@ impl ChatTemplate {
         env.set_fuel(Some(FUEL + FUEL_PER_BYTE * bytes as u64));
         let mut out = Limited { bytes: Vec::new(), limit: OUTPUT + OUTPUT_PER_BYTE * bytes };
         // the engine is a library and the template a stranger's: a panic there is an error of the template
-        let done = catch_unwind(AssertUnwindSafe(|| {
+        let done = caught(|| {
             let template = env.get_template("chat").expect("added when compiled");
             template.render_captured_to(variables, &mut out).map(|_| ()).map_err(|e| failure(&e))
-        }));
+        });
         let fail = |why: String| Error::Usage(format!("{why} (roles in this chat: {})", roles(&messages)));
         match done {
             Ok(Ok(())) => {}
             Ok(Err(why)) => return Err(fail(why)),
-            Err(_) => return Err(fail("chat template: the template engine failed on it".into())),
+            Err(panic) => return Err(fail(format!("chat template: the template engine stopped with \"{panic}\""))),
         }
         String::from_utf8(out.bytes).map_err(|_| fail("chat template: its output is not UTF-8".into()))
     }

@@ -61,7 +61,7 @@ impl Checkpoint {
     }
 
     fn open_sharded(dir: &Path, index: &Path) -> Result<Checkpoint> {
-        let text = std::fs::read_to_string(index).map_err(|e| Error::io("read", index, e))?;
+        let text = crate::input::read_text(index)?;
         let problem = |problem| Error::Index { file: index.to_path_buf(), problem };
         let map = parse_index(&text).map_err(problem)?;
 

@@ -28,7 +28,7 @@ pub struct Shard {
 
 impl Shard {
     pub(super) fn open(path: PathBuf, name: String) -> Result<Shard> {
-        let file = std::fs::File::open(&path).map_err(|e| Error::io("read", &path, e))?;
+        let file = crate::input::open(&path)?;
         let length = file.metadata().map_err(|e| Error::io("read", &path, e))?.len();
         let problem = |problem| Error::Header { file: path.clone(), problem };
         if length < 10 {

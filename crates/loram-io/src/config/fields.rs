@@ -1,5 +1,6 @@
 //! Typed access to the fields of a JSON object, with errors that name file and field.
 
+use crate::limits::{MAX_LAYERS, MAX_SIDE};
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -43,9 +44,22 @@ impl<'a> Fields<'a> {
 
     /// A dimension of the model: must be there and at least 1.
     pub fn dim(&self, field: &str) -> Result<usize> {
+        self.within(field, MAX_SIDE)
+    }
+
+    /// The number of blocks: must be there and at least 1.
+    pub fn layers(&self, field: &str) -> Result<usize> {
+        self.within(field, MAX_LAYERS)
+    }
+
+    /// A number from 1 to `most` that must be there.
+    fn within(&self, field: &str, most: usize) -> Result<usize> {
         match self.opt_usize(field)? {
+            Some(n) if (1..=most).contains(&n) => Ok(n),
             Some(0) => Err(self.error(field, "must be at least 1")),
-            Some(n) => Ok(n),
+            Some(n) => {
+                Err(self.error(field, format!("{n} is more than any model has (at most {most}): a damaged file")))
+            }
             None => Err(self.error(field, "is missing")),
         }
     }
@@ -135,7 +149,7 @@ fn one_token(v: &Value) -> Option<Option<u32>> {
 
 /// Reads a JSON file that holds an object.
 pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    let text = crate::input::read_text(path)?;
     match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(Error::json(path, "expected a JSON object")),

@@ -2,6 +2,7 @@
 
 use super::fields::Fields;
 use crate::Result;
+use crate::limits::MAX_LABELS;
 use serde_json::{Map, Value};
 
 /// The head that a checkpoint was saved with, from `architectures`.
@@ -77,7 +78,14 @@ impl HeadLabels {
         };
         let names = match f.object("id2label")? {
             // the default of transformers, which two-label models do not write down
-            None => (0..f.usize("num_labels", 2)?).map(|i| format!("LABEL_{i}")).collect(),
+            None => match f.usize("num_labels", 2)? {
+                n @ ..=MAX_LABELS => (0..n).map(|i| format!("LABEL_{i}")).collect(),
+                n => {
+                    return Err(
+                        f.error("num_labels", format!("{n} classes are too many, at most {MAX_LABELS} are supported"))
+                    );
+                }
+            },
             Some(map) => {
                 let mut names = vec![None; map.len()];
                 for (id, name) in map {

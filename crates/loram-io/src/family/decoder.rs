@@ -5,6 +5,7 @@ use crate::config::{
     Activation, CheckpointHead, DecoderConfig, DecoderModules, FamilyNames, Fields, HeadLabels, LayerKind,
     PartialRotary, parse_rope,
 };
+use crate::limits::MAX_SIDE;
 use serde_json::Value;
 
 /// Names that all families have in common; a family sets `model_type` and `class_stem`.
@@ -80,7 +81,7 @@ pub(super) fn read(f: &Fields<'_>, names: &'static FamilyNames, defaults: &Defau
         }
     }
     let hidden_size = f.dim("hidden_size")?;
-    let num_layers = f.dim("num_hidden_layers")?;
+    let num_layers = f.layers("num_hidden_layers")?;
     let num_heads = f.dim("num_attention_heads")?;
     let num_kv_heads = match f.map.get("num_key_value_heads") {
         None => defaults.kv_heads.unwrap_or(num_heads),
@@ -99,6 +100,10 @@ pub(super) fn read(f: &Fields<'_>, names: &'static FamilyNames, defaults: &Defau
             return Err(f.error("num_attention_heads", what));
         }
     };
+    if head_dim.checked_mul(num_heads.max(num_kv_heads)).is_none_or(|width| width > MAX_SIDE) {
+        let what = format!("{num_heads} heads of width {head_dim} are more than any model has: a damaged file");
+        return Err(f.error("head_dim", what));
+    }
     if head_dim == 0 || head_dim % 2 == 1 {
         return Err(f.error("head_dim", format!("rotary embedding needs an even width of heads, found {head_dim}")));
     }

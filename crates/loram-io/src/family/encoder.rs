@@ -107,7 +107,7 @@ pub(super) fn read(
         vocab_size: f.dim("vocab_size")?,
         hidden_size,
         intermediate_size: f.dim(keys.intermediate_size)?,
-        num_layers: f.dim(there(keys.layers))?,
+        num_layers: f.layers(there(keys.layers))?,
         num_heads,
         max_position_embeddings,
         type_vocab_size: 0,

@@ -47,6 +47,9 @@ pub fn reproduce<'a>(
     let mut plans: Vec<LayerPlan> = adapter.plan()?.into_values().collect();
     file_order(&mut plans, &adapter.embeddings);
 
+    // nothing but the recipe bounds the layers, so that the disk has to
+    let bytes = plans.iter().map(|p| 4 * ((p.n + p.m) * p.r) as u64).fold(0, u64::saturating_add);
+    crate::atomic::ensure_space(out, bytes)?;
     let new = create_folder(out)?;
     let mut writer = factor_file(new.path(), &plans, &adapter.embeddings)?;
     let use_rslora = adapter.config.use_rslora;
@@ -114,7 +117,7 @@ fn settings(source: &Path, recipe: &Recipe, file: &Path) -> Result<Adapter> {
         return Err(Error::Json { path: file.into(), what: "the recipe has no layers".into() });
     }
     let beside = source.join(ADAPTER_CONFIG);
-    let raw = if beside.is_file() { read_object(&beside)? } else { Default::default() };
+    let raw = if beside.exists() { read_object(&beside)? } else { Default::default() };
     let text = |key: &str| raw.get(key).and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_string);
     let use_rslora = raw.get("use_rslora") == Some(&Value::Bool(true));
     let mut lora = LoraConfig {

@@ -44,7 +44,7 @@ impl Layer {
     /// The keys of a YAML file. Errors: the file cannot be read, is not YAML (with line), or is not a map.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Layer> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|e| loram_io::Error::io("read", path, e))?;
+        let text = loram_io::input::read_text(path)?;
         let values = parse_yaml(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
         Ok(Layer { origin: Origin::File(path.to_path_buf()), values })
     }
