@@ -1,8 +1,10 @@
-//! Output: results to standard output, messages to standard error, colours only on a terminal.
+//! Output: results to standard output, messages to standard error, colours only on a terminal. Control characters of
+//! foreign text never reach the terminal: what is printed here is made visible first.
 
 use crate::error::{Error, Result};
 use crate::signals;
 use indicatif::MultiProgress;
+use loram_io::visible;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
@@ -70,22 +72,27 @@ impl Console {
 
     /// Prints a message to standard error, unless `--quiet`.
     pub fn say(&self, line: impl AsRef<str>) {
+        self.say_painted(&visible(line.as_ref()));
+    }
+
+    /// Prints a message with colours of ours, in which foreign text is [`visible`] already.
+    pub fn say_painted(&self, line: &str) {
         if !self.quiet {
-            self.message(line.as_ref());
+            self.message(line);
         }
     }
 
     /// Prints a warning to standard error, unless `--quiet`.
     pub fn warn(&self, line: impl AsRef<str>) {
         if !self.quiet {
-            self.message(&format!("{} {}", self.paint("33;1", "warning:"), line.as_ref()));
+            self.message(&format!("{} {}", self.paint("33;1", "warning:"), visible(line.as_ref())));
         }
     }
 
     /// Prints an error as one line to standard error.
     pub fn error(&self, e: &Error) {
         let text = e.to_string().replace('\n', " ");
-        self.message(&format!("{} {text}", self.paint("31;1", "error:")));
+        self.message(&format!("{} {}", self.paint("31;1", "error:"), visible(&text)));
     }
 
     /// Writes a line to standard error, above the progress bars.
@@ -97,7 +104,7 @@ impl Console {
     pub fn result(&self, text: impl FnOnce() -> String, json: &impl Serialize) -> Result<()> {
         let mut out = match self.json {
             true => serde_json::to_string(json).map_err(|e| Error::Failed(format!("cannot write JSON: {e}")))?,
-            false => text(),
+            false => visible(&text()).into_owned(),
         };
         if !out.ends_with('\n') && !out.is_empty() {
             out.push('\n');
@@ -105,8 +112,16 @@ impl Console {
         self.bars.suspend(|| self.write(&out))
     }
 
+    /// Writes text of a model to standard output: as it is to a file or pipe, visible to a terminal.
+    pub fn stream(&self, text: &str) -> Result<()> {
+        match std::io::stdout().is_terminal() {
+            true => self.write(&visible(text)),
+            false => self.write(text),
+        }
+    }
+
     /// Writes text to standard output and flushes it.
-    pub fn write(&self, text: &str) -> Result<()> {
+    fn write(&self, text: &str) -> Result<()> {
         let mut out = std::io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             // only a run is told; other commands have ended by the signal
@@ -159,8 +174,9 @@ where
             true => write!(writer, "\x1b[{colour}m{level}:\x1b[0m ")?,
             false => write!(writer, "{level}: ")?,
         }
-        ctx.format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        let mut text = String::new();
+        ctx.format_fields(Writer::new(&mut text), event)?;
+        writeln!(writer, "{}", visible(&text))
     }
 }
 

@@ -4,6 +4,7 @@ use crate::console::Console;
 use crate::format::{count, duration, several};
 use indicatif::{ProgressBar, ProgressStyle};
 use loram_io::error::human_bytes;
+use loram_io::visible;
 use loram_train::Metrics;
 use loram_train::objective::Metric;
 use loram_train::observer::{Event, Level, LogRecord, Observer, RunPlan, Sample, Stage, StepInfo};
@@ -45,7 +46,7 @@ impl LayerBar {
     pub fn show(&self, done: usize, total: usize, path: &str) {
         self.0.set_length(total as u64);
         self.0.set_position(done as u64);
-        self.0.set_message(path.to_string());
+        self.0.set_message(visible(path).into_owned());
     }
 
     pub fn clear(self) {
@@ -95,7 +96,7 @@ impl<'a> Show<'a> {
         });
         bar.set_length(total);
         bar.set_position(done);
-        bar.set_message(detail.to_string());
+        bar.set_message(visible(detail).into_owned());
     }
 
     fn on_plan(&mut self, plan: &RunPlan) {
@@ -171,7 +172,7 @@ impl<'a> Show<'a> {
             Some(r) => format!("\n  {}  {}", self.console.dim("reference"), one_line(r)),
             None => String::new(),
         };
-        self.console.say(format!(
+        self.console.say_painted(&format!(
             "{} {}\n  {}     {}\n  {}      {}{reference}",
             self.console.bold("sample"),
             self.console.bold(&format!("{} training", s.when)),
@@ -211,7 +212,7 @@ impl Observer for Show<'_> {
 /// A text on one line of at most 160 columns.
 fn one_line(text: &str) -> String {
     const LONGEST: usize = 160;
-    let line = text.trim().replace('\n', "⏎");
+    let line = visible(text.trim()).replace('\n', "⏎");
     let mut columns = 0;
     let mut too_long = |c: char| {
         columns += c.width().unwrap_or(0);

@@ -5,7 +5,7 @@ use crate::observer::{Event, Level, LogRecord, Observer};
 use crate::tensorboard::EventWriter;
 use crate::{Result, system};
 use loram_io::checksum::sha256;
-use loram_io::{atomic, disk};
+use loram_io::{atomic, disk, visible};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -136,8 +136,8 @@ fn line(record: &LogRecord) -> Result<Vec<u8>> {
 /// The log line of an event; steps and progress are omitted.
 fn log_line(event: &Event) -> Option<String> {
     Some(match event {
-        Event::Message { level: Level::Info, text } => text.clone(),
-        Event::Message { level: Level::Warning, text } => format!("WARNING {text}"),
+        Event::Message { level: Level::Info, text } => visible(text).into_owned(),
+        Event::Message { level: Level::Warning, text } => format!("WARNING {}", visible(text)),
         Event::Plan(p) => format!("plan {}", json(p)),
         // magnitudes are long, and metrics.jsonl has them
         Event::Log(r) if r.magnitude.is_some() => return None,

@@ -92,18 +92,18 @@ pub fn run(args: &GenerateArgs, matches: &ArgMatches, console: &Console) -> Resu
     };
     let mut all = Vec::new();
     for prompt in &prompts {
-        let mut stream = |piece: &str| console.json || console.write(piece).is_ok();
+        let mut stream = |piece: &str| console.json || console.stream(piece).is_ok();
         let made = match args.chat {
             true => chat(args, &session)?.say(prompt, &options, &mut stream)?,
             false => {
                 if !console.json && prompts.len() > 1 {
-                    console.write(prompt)?;
+                    console.stream(prompt)?;
                 }
                 generate(&session.model, &session.base.tokenizer, prompt, &options, &mut stream)?
             }
         };
         if !console.json {
-            console.write("\n")?;
+            console.stream("\n")?;
         }
         all.push(object(prompt, &made));
     }
@@ -154,7 +154,7 @@ fn converse(args: &GenerateArgs, session: &Session, options: &GenerateOptions, c
     let mut chat = chat(args, session)?;
     let terminal = std::io::stdin().is_terminal();
     if terminal {
-        console.say(console.dim("an empty line, /quit or Ctrl-D ends the chat, /new starts over"));
+        console.say_painted(&console.dim("an empty line, /quit or Ctrl-D ends the chat, /new starts over"));
     }
     let mut lines = std::io::stdin().lock().lines();
     loop {
@@ -173,8 +173,8 @@ fn converse(args: &GenerateArgs, session: &Session, options: &GenerateOptions, c
                 chat = self::chat(args, session)?;
                 continue;
             }
-            text => drop(chat.say(text, options, &mut |piece| console.write(piece).is_ok())?),
+            text => drop(chat.say(text, options, &mut |piece| console.stream(piece).is_ok())?),
         }
-        console.write("\n")?;
+        console.stream("\n")?;
     }
 }

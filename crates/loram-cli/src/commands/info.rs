@@ -50,7 +50,7 @@ fn model(args: &InfoArgs, dir: &Path, settings: &TrainConfig, console: &Console)
         FinetuningType::Lora => Some(lora_facts(&checkpoint, &config, &settings.lora_config())?),
     };
     let length = settings.max_length.unwrap_or(config.max_length().min(DEFAULT_MAX_LENGTH));
-    let tokens = settings.per_device_train_batch_size * length;
+    let tokens = settings.per_device_train_batch_size.saturating_mul(length);
     let memory = estimate(settings, &checkpoint, &config, tokens)?;
     let linears = linear_modules(&checkpoint, Some(&config))?;
     let layers: Vec<_> =
