@@ -120,9 +120,9 @@ fn read(dir: &Path) -> Result<Option<RunRecord>> {
 }
 
 fn json(path: &Path) -> Result<Value> {
-    match std::fs::read_to_string(path) {
-        Err(_) => Ok(Value::Null),
-        Ok(text) => serde_json::from_str(&text).map_err(|e| Error::folder(path, e.to_string())),
+    match loram_io::input::read_text_if_there(path)? {
+        None => Ok(Value::Null),
+        Some(text) => serde_json::from_str(&text).map_err(|e| Error::folder(path, e.to_string())),
     }
 }
 

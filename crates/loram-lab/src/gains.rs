@@ -53,8 +53,8 @@ fn create_parent(path: &Path) -> Result<()> {
 pub(crate) fn read(run: &Path, model: &str) -> Result<Option<GainCurves>> {
     let Some(output) = run.parent().and_then(Path::parent) else { return Ok(None) };
     let path = path(output, model);
-    match std::fs::read_to_string(&path) {
-        Err(_) => Ok(None),
-        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| Error::folder(&path, e.to_string())),
+    match loram_io::input::read_text_if_there(&path)? {
+        None => Ok(None),
+        Some(text) => serde_json::from_str(&text).map(Some).map_err(|e| Error::folder(&path, e.to_string())),
     }
 }

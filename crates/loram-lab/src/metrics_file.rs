@@ -32,7 +32,7 @@ pub struct MetricsFile {
 pub fn read_metrics(path: &Path) -> Result<MetricsFile> {
     let mut out = MetricsFile::default();
     let mut measured: Vec<(f64, Value)> = Vec::new();
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = loram_io::input::read_text_if_there(path)?.unwrap_or_default();
     for (i, line) in text.lines().enumerate() {
         let bad = |what: String| Error::folder(path, format!("line {}: {what}", i + 1));
         let mut record: Value = serde_json::from_str(line).map_err(|e| bad(format!("malformed JSON: {e}")))?;

@@ -2,6 +2,7 @@
 
 use crate::grid::{Point, Score};
 use crate::{Error, Result};
+use loram_io::input::read_text_if_there;
 use loram_train::ExampleScores;
 use loram_train::Metrics;
 use serde::{Deserialize, Serialize};
@@ -88,10 +89,7 @@ impl Scores {
     /// Reads the file of a run folder; `None` if there is none.
     pub fn read(dir: &Path) -> Result<Option<Scores>> {
         let path = dir.join(SCORES);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text = std::fs::read_to_string(&path).map_err(|e| loram_io::Error::io("read", &path, e))?;
+        let Some(text) = read_text_if_there(&path)? else { return Ok(None) };
         serde_json::from_str(&text).map(Some).map_err(|e| Error::folder(&path, format!("malformed scores: {e}")))
     }
 

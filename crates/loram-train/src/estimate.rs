@@ -123,7 +123,7 @@ pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, to
     // gradients that run beside the activations of the block at hand
     let working = 4 * s.hidden + 2 * s.qkv + 2 * mlp;
     let kept = if config.gradient_checkpointing { s.layers * s.hidden + block } else { s.layers * block };
-    e.activations = width * t * (kept + working + 2 * s.hidden);
+    e.activations = t.saturating_mul(width * (kept + working + 2 * s.hidden));
     if s.decoder {
         // loram-nn computes logits in chunks of 2²⁴ elements, on a GPU of 2²⁶
         let chunk = if compute.on_gpu() { 1u64 << 26 } else { 1 << 24 };
@@ -131,7 +131,8 @@ pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, to
         e.logits = width * rows * (s.vocab + 2 * s.hidden);
     }
     e.program = 96 << 20;
-    e.total = e.weights + e.trained + e.optimizer + e.activations + e.logits + e.program;
+    let others = e.weights + e.trained + e.optimizer + e.logits + e.program;
+    e.total = others.saturating_add(e.activations);
     Ok(e)
 }
 

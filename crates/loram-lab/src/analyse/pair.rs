@@ -41,7 +41,7 @@ pub fn compare(score: &Score, a: &[&RunRecord], b: &[&RunRecord]) -> Option<Comp
     let same_data = pairs.iter().all(|(x, y)| x.scores.data == *data && y.scores.data == *data);
     let (of_a, of_b) = (pairs.iter().map(|p| p.0).collect::<Vec<_>>(), pairs.iter().map(|p| p.1).collect::<Vec<_>>());
     let difference = match (examples(&of_a), examples(&of_b)) {
-        (Some(x), Some(y)) if same_data => {
+        (Some(x), Some(y)) if same_data && x[0].len() == y[0].len() => {
             paired_bootstrap(Observations::Examples(&x, &score.name), Observations::Examples(&y, &score.name))
         }
         _ => {
@@ -61,6 +61,8 @@ pub fn compare(score: &Score, a: &[&RunRecord], b: &[&RunRecord]) -> Option<Comp
     Some(Comparison { difference, verdict, seeds: pairs.len() })
 }
 
+/// The results for single examples, if all runs have them for the same number of examples.
 fn examples<'a>(runs: &[&'a RunRecord]) -> Option<Vec<&'a ExampleScores>> {
-    runs.iter().map(|r| r.scores.examples.as_ref()).collect()
+    let all: Vec<&ExampleScores> = runs.iter().map(|r| r.scores.examples.as_ref()).collect::<Option<_>>()?;
+    all.iter().all(|e| e.len() == all[0].len()).then_some(all)
 }

@@ -27,6 +27,9 @@ impl Grid {
                 }
                 out.push(spec);
             }
+            if out.len() > MAX_RUNS {
+                return Err(too_many(self));
+            }
         }
         // short rounds first; then seed by seed, so that all arms have a first result early
         out.sort_by_key(|s| (s.point.rung.unwrap_or(usize::MAX), s.point.seed));
@@ -37,6 +40,13 @@ impl Grid {
         let with_tasks = self.models.iter().flat_map(|m| self.tasks.iter().map(move |t| (m, t)));
         with_tasks.flat_map(|(m, t)| self.schemes.iter().map(move |a| (m, t, a)))
     }
+}
+
+/// Runs of a grid: a list too much multiplies them beyond what memory and a lifetime hold.
+const MAX_RUNS: usize = 100_000;
+
+fn too_many(grid: &Grid) -> Error {
+    grid.error(format!("its lists of values multiply to more than {MAX_RUNS} runs: shorten one of them"))
 }
 
 /// The runs of one arm on one task.
@@ -57,6 +67,10 @@ fn of_arm(grid: &Grid, model: &Named, task: &Named, arm: &Named) -> Result<Vec<R
     if full {
         // full fine-tuning has no rank
         axes.iter_mut().filter(|a| a.key.name == "r").for_each(|a| a.values.truncate(1));
+    }
+    let count = axes.iter().try_fold(1usize, |n, axis| n.checked_mul(axis.values.len()));
+    if count.is_none_or(|n| n > MAX_RUNS) {
+        return Err(too_many(grid));
     }
     let score = keys.remove("score");
     let forgetting = forgetting(grid, keys.remove("forgetting_data"), keys.remove("forgetting_samples"))?;
@@ -142,7 +156,7 @@ fn short(grid: &Grid, full: &RunSpec, rung: usize) -> Result<Option<RunSpec>> {
         return Ok(None);
     }
     let mut spec = full.clone();
-    let fewer = steps / halving.factor.pow((halving.rounds - rung) as u32);
+    let fewer = halving.factor.checked_pow((halving.rounds - rung) as u32).map_or(0, |all| steps / all);
     if fewer == 0 {
         return Err(grid.error(format!("halving: {steps} steps are too few for {} rounds", halving.rounds)));
     }

@@ -10,6 +10,9 @@ use loram_train::config::{Mark, key, marked};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
+/// Rounds of successive halving: more would halve the number of steps that a 64-bit computer can count.
+const MAX_ROUNDS: usize = 63;
+
 impl Grid {
     /// Reads a grid file. Errors name the key, what was found and what was expected.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Grid> {
@@ -234,12 +237,15 @@ impl Reader<'_> {
                     let name = format!("halving.{key}");
                     match key.as_str() {
                         "factor" => out.factor = self.number(&name, &value, 2)?,
-                        "rounds" => out.rounds = self.number(&name, &value, 1)?,
+                        "rounds" => out.rounds = self.number(&name, &value, 1)?.min(MAX_ROUNDS + 1),
                         _ => return Err(self.error(unknown_option(&key, "`halving`", &["factor", "rounds"]))),
                     }
                 }
             }
             other => return Err(self.wrong("halving", &other, "true, false, or a map with factor and rounds")),
+        }
+        if out.rounds > MAX_ROUNDS {
+            return Err(self.error(format!("halving.rounds: expected at most {MAX_ROUNDS}")));
         }
         Ok(Some(out))
     }

@@ -65,7 +65,7 @@ fn find(dir: &Path, depth: usize, out: &mut Vec<PathBuf>) {
 }
 
 fn read(path: &Path) -> Result<Map<String, Value>> {
-    let text = std::fs::read_to_string(path).map_err(|e| loram_io::Error::io("read", path, e))?;
+    let text = loram_io::input::read_text(path)?;
     match serde_json::from_str(&text) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(Error::folder(path, "expected a JSON object")),

@@ -95,7 +95,7 @@ pub fn result(run: &RunRecord) -> Value {
 }
 
 fn samples_per_step(run: &RunRecord) -> u64 {
-    (run.config.per_device_train_batch_size * run.config.gradient_accumulation_steps) as u64
+    run.config.per_device_train_batch_size.saturating_mul(run.config.gradient_accumulation_steps) as u64
 }
 
 /// Method and name, as the project's tables show them.

@@ -2,6 +2,7 @@
 
 use super::summary::mean;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 /// Values by step, in ascending order of steps.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -37,9 +38,14 @@ impl Curve {
 pub fn mean_curve(curves: &[&Curve]) -> (Curve, Vec<(f64, f64)>) {
     let mut out = (Curve::default(), Vec::new());
     let Some(first) = curves.first() else { return out };
+    let by_step = |c: &&Curve| -> HashMap<u64, f64> {
+        // of equal steps, the first counts
+        c.steps.iter().map(|s| s.to_bits()).zip(c.values.iter().copied()).rev().collect()
+    };
+    let others: Vec<HashMap<u64, f64>> = curves.iter().map(by_step).collect();
     for &step in &first.steps {
-        let at = |c: &Curve| c.steps.iter().position(|s| *s == step).map(|i| c.values[i]);
-        let Some(values) = curves.iter().map(|c| at(c)).collect::<Option<Vec<f64>>>() else { continue };
+        let all = others.iter().map(|c| c.get(&step.to_bits()).copied());
+        let Some(values) = all.collect::<Option<Vec<f64>>>() else { continue };
         let range = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |r, v| (r.0.min(*v), r.1.max(*v)));
         out.0.steps.push(step);
         out.0.values.push(mean(&values));
