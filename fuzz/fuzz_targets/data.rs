@@ -2,7 +2,7 @@
 //! Training data: the first byte says which kind of file the rest is.
 
 use libfuzzer_sys::fuzz_target;
-use loram_io::data::{DataSpec, Format, Labels, load_records};
+use loram_io::data::{DataSpec, Labels, find_format, load_records};
 use std::sync::LazyLock;
 use loram_io::TextTokenizer;
 use loram_io::data::Preparer;
@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
     let name = ["a.jsonl", "a.json", "a.txt", "a.jsonl.gz"][usize::from(kind % 4)];
     let path = loram_fuzz::folder().join(name);
     loram_fuzz::put(&path, rest);
-    let formats = [None, Format::parse("classification").ok(), Format::parse("messages").ok(), None];
+    let formats = [None, find_format("classification"), find_format("messages"), find_format("regression")];
     let spec = DataSpec {
         paths: vec![path.display().to_string()],
         format: formats[usize::from(kind / 4 % 4)],
@@ -24,10 +24,13 @@ fuzz_target!(|data: &[u8]| {
     };
     let Ok(records) = load_records(&spec) else { return };
     let mut preparer = Preparer::new(TOKENIZER.clone(), 64, Some("chatml".into()));
-    preparer.labels = Labels::from_records(&records);
+    let Ok(labels) = Labels::from_records(&records) else { return };
+    preparer.labels = labels;
     let Ok((examples, _)) = preparer.prepare_all(&records) else { return };
     for e in examples.iter().take(4) {
-        assert!(e.input_ids.len() <= 64);
-        let _ = preparer.render(e);
+        assert!(e.sequences.iter().all(|s| s.input_ids.len() <= 64));
+        for s in &e.sequences {
+            let _ = preparer.render(s);
+        }
     }
 });

@@ -1,5 +1,6 @@
 //! Generated data that need no file: restaurant facts with sentences that state them, in the style of the E2E challenge.
 
+use crate::limits::MAX_GENERATED;
 use crate::{Error, Result};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -65,7 +66,10 @@ pub fn generate(source: &str) -> Result<Vec<(String, String)>> {
     for part in query.split('&').filter(|p| !p.is_empty()) {
         match part.split_once('=') {
             Some(("seed", v)) if v.parse::<u64>().is_ok() => seed = v.parse().unwrap_or_default(),
-            Some(("n", v)) if v.parse::<usize>().is_ok_and(|n| n > 0) => n = v.parse().unwrap_or_default(),
+            Some(("n", v)) => match v.parse::<usize>() {
+                Ok(count @ 1..=MAX_GENERATED) => n = count,
+                _ => return bad(format!("n is `{v}`, which is no number from 1 to {MAX_GENERATED}")),
+            },
             Some(("split", "train")) => dev = false,
             Some(("split", "dev")) => dev = true,
             _ => return bad(format!("`{part}` is not understood")),
@@ -172,7 +176,7 @@ mod tests {
         assert!(dev.iter().all(|d| train.iter().all(|t| t.0 != d.0)));
         assert_eq!(train, generate("demo:restaurants?n=500&seed=0").unwrap());
         assert!(train[0].0.starts_with("name : ") && train[0].0.ends_with("=>"));
-        for bad in ["demo:cars", "demo:restaurants?n=0", "demo:restaurants?x=1"] {
+        for bad in ["demo:cars", "demo:restaurants?n=0", "demo:restaurants?x=1", "demo:restaurants?n=99999999999999"] {
             assert!(generate(bad).is_err());
         }
     }

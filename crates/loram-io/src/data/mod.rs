@@ -6,6 +6,7 @@
 pub mod demo;
 mod example;
 mod fields;
+mod file;
 mod format;
 pub mod formats;
 mod prepare;

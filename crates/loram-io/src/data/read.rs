@@ -2,13 +2,14 @@
 
 use super::demo;
 use super::fields::{Fields, names};
+use super::file::read_text;
 use super::format::DataFormat;
 use super::formats::{all_columns, recognised};
 use super::record::{Record, Text};
+use crate::limits::MAX_LINE;
 use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 
 /// The separator of documents in a text file.
@@ -97,24 +98,6 @@ pub fn raw_records(path: &str) -> Result<Vec<(String, RawRecord)>> {
     Ok(objects(path, &text)?.into_iter().map(|(at, value)| (at, RawRecord::Object(value))).collect())
 }
 
-fn read_text(path: &Path) -> Result<String> {
-    let io = |e| Error::io("read", path, e);
-    let bytes = std::fs::read(path).map_err(io)?;
-    let bytes = match path.extension().is_some_and(|e| e == "gz") {
-        true => {
-            let mut out = Vec::new();
-            flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut out).map_err(io)?;
-            out
-        }
-        false => bytes,
-    };
-    let text = String::from_utf8(bytes).map_err(|e| {
-        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count() + 1;
-        Error::Data { at: format!("{}:{line}", path.display()), what: "not UTF-8 text".into() }
-    })?;
-    Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_string))
-}
-
 /// The objects of a JSON array, or of JSON Lines, each with its place.
 fn objects(path: &str, text: &str) -> Result<Vec<(String, Value)>> {
     if text.trim_start().starts_with('[') {
@@ -126,6 +109,10 @@ fn objects(path: &str, text: &str) -> Result<Vec<(String, Value)>> {
     lines
         .map(|(i, line)| {
             let at = format!("{path}:{}", i + 1);
+            if line.len() > MAX_LINE {
+                let what = format!("a line of {} bytes; a record may have at most {MAX_LINE}", line.len());
+                return Err(Error::Data { at, what });
+            }
             match serde_json::from_str(line) {
                 Ok(v) => Ok((at, v)),
                 Err(e) => Err(Error::Data { what: format!("malformed JSON at column {}: {e}", e.column()), at }),

@@ -1,6 +1,7 @@
 //! Records: what a data format makes of the fields of a file.
 
 use crate::chat::Chat;
+use crate::limits::MAX_LABELS;
 use crate::{Error, Result};
 
 /// One record and where it stood.
@@ -76,18 +77,31 @@ pub struct Labels {
 
 impl Labels {
     /// The labels that occur: names sorted, ids from 0 to the largest.
-    pub fn from_records(records: &[Record]) -> Labels {
+    ///
+    /// # Errors
+    /// More than [`MAX_LABELS`]; the error names the record.
+    pub fn from_records(records: &[Record]) -> Result<Labels> {
         let mut names = std::collections::BTreeSet::new();
         let mut ids = 0;
         for r in records {
+            let many = |what: String| Err(Error::Data { at: r.at.clone(), what });
             match &r.label {
-                Some(Label::Name(n)) => drop(names.insert(n.clone())),
+                Some(Label::Id(i)) if *i >= MAX_LABELS as u64 => {
+                    let what = "labels that are numbers count classes from 0, of which there may be";
+                    return many(format!("label {i}: {what} at most {MAX_LABELS} (`task: regression` learns numbers)"));
+                }
                 Some(Label::Id(i)) => ids = ids.max(i + 1),
+                Some(Label::Name(n)) if !names.contains(n) => {
+                    if names.len() == MAX_LABELS {
+                        return many(format!("label `{n}`: more than {MAX_LABELS} different labels: is it a text?"));
+                    }
+                    names.insert(n.clone());
+                }
                 _ => {}
             }
         }
         let numbered = (names.is_empty()).then(|| (0..ids).map(|i| i.to_string()));
-        Labels { names: numbered.into_iter().flatten().chain(names).collect() }
+        Ok(Labels { names: numbered.into_iter().flatten().chain(names).collect() })
     }
 
     /// The id of a label. An unknown one is an error that names the record and the labels there are.

@@ -1,6 +1,7 @@
 //! Files that nobody honest writes: false numbers, damaged tokenizers, pipes in place of files. Each is one clear error, at once.
 
 use loram_io::adapter::Recipe;
+use loram_io::data::{DataSpec, Labels, load_records};
 use loram_io::{ModelConfig, TextTokenizer};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -54,7 +55,7 @@ fn tokenizer(part: &str, value: Value) -> tempfile::TempDir {
     let mut file = json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
         "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
-        "model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "the": 1, "fox": 2}, "unk_token": "[UNK]"},
+        "model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "the": 1, "fox": 2, "t": 3}, "unk_token": "[UNK]"},
     });
     file[part] = value;
     let dir = tempfile::tempdir().unwrap();
@@ -71,8 +72,8 @@ fn a_tokenizer_on_which_the_library_panics_is_an_error_that_names_the_file() {
         assert!(e.contains("tokenizer.json: the tokenizer is damaged"), "{e}");
     };
     // found when a text is decoded
-    let dir = tokenizer("decoder", json!({"type": "Strip", "content": " ", "start": 0, "stop": 4_294_967_296u64}));
-    damaged(TextTokenizer::load(dir.path()).unwrap().decode(&[1, 2], false).unwrap_err());
+    let dir = tokenizer("decoder", json!({"type": "Strip", "content": "t", "start": 0, "stop": 4_294_967_296u64}));
+    damaged(TextTokenizer::load(dir.path()).unwrap().decode(&[1, 3], false).unwrap_err());
     // when two texts are encoded
     let template = json!({
         "type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}],
@@ -117,4 +118,61 @@ fn pipes_and_devices_in_a_model_folder_are_refused() {
         let e = e.unwrap_err();
         assert!(e.to_string().contains("is a device; expected a file") && e.exit_code() == 2, "{name}: {e}");
     }
+}
+
+/// The error of a data file with these bytes.
+fn data(name: &str, bytes: &[u8]) -> loram_io::Error {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    let spec = DataSpec { paths: vec![path.display().to_string()], ..DataSpec::default() };
+    match load_records(&spec) {
+        Err(e) => e,
+        Ok(records) => Labels::from_records(&records).unwrap_err(),
+    }
+}
+
+#[test]
+fn labels_are_counted_before_they_are_listed() {
+    for id in ["4000000000", "18446744073709551615", "65536"] {
+        let e =
+            data("a.jsonl", format!("{{\"text\":\"a\",\"label\":0}}\n{{\"text\":\"b\",\"label\":{id}}}\n").as_bytes());
+        assert!(e.to_string().contains(&format!("a.jsonl:2: label {id}: ")) && e.exit_code() == 2, "{e}");
+    }
+    let many: String = (0..=65_536).map(|i| format!("{{\"text\":\"a\",\"label\":\"l{i}\"}}\n")).collect();
+    let e = data("a.jsonl", many.as_bytes()).to_string();
+    assert!(e.contains("a.jsonl:65537: label `l65536`: more than 65536"), "{e}");
+}
+
+#[test]
+fn packed_data_that_no_text_packs_so_well_are_not_unpacked_to_the_end() {
+    use std::io::Write;
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let line = format!("{{\"text\":\"{}\"}}\n", "a".repeat(1 << 20));
+    for _ in 0..80 {
+        packer.write_all(line.as_bytes()).unwrap();
+    }
+    let bomb = packer.finish().unwrap();
+    assert!(bomb.len() < 600_000);
+    let e = data("a.jsonl.gz", &bomb);
+    assert!(e.to_string().contains("unpack to more than 67.1 MB") && e.exit_code() == 2, "{e}");
+    let e = data("a.jsonl.gz", &bomb[..1000]);
+    assert!(e.to_string().contains("cannot be unpacked") && e.exit_code() == 2, "{e}");
+}
+
+#[test]
+fn a_line_has_a_largest_length() {
+    let e = data("a.jsonl", format!("{{\"text\":\"a\"}}\n{}", "[".repeat((64 << 20) + 1)).as_bytes()).to_string();
+    assert!(e.contains("a.jsonl:2: a line of 67108865 bytes"), "{e}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_device_is_no_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let link = dir.path().join("zero.jsonl");
+    std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
+    let spec = DataSpec { paths: vec![link.display().to_string()], ..DataSpec::default() };
+    let e = load_records(&spec).unwrap_err();
+    assert!(e.to_string().contains("zero.jsonl: is a device; expected a file") && e.exit_code() == 2, "{e}");
 }

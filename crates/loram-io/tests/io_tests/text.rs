@@ -157,7 +157,7 @@ fn labels() {
     let (_d, train) =
         write("a.jsonl", "{\"text\": \"good\", \"label\": \"pos\"}\n{\"text\": \"bad\", \"label\": \"neg\"}\n");
     let records = load_records(&train).unwrap();
-    let labels = Labels::from_records(&records);
+    let labels = Labels::from_records(&records).unwrap();
     assert_eq!(labels.names, ["neg", "pos"]);
     let (_e, dev) = write("b.jsonl", "{\"text\": \"hm\", \"label\": \"neutral\"}\n");
     let mut p = preparer(50);
@@ -223,7 +223,7 @@ fn real_data_sets() {
             load_records(&DataSpec { paths: vec![path.to_str().unwrap().into()], ..Default::default() }).unwrap()
         };
         let mut p = preparer(128);
-        p.labels = Labels::from_records(&load("train.jsonl"));
+        p.labels = Labels::from_records(&load("train.jsonl")).unwrap();
         let (examples, _) = p.prepare_all(&load("dev.jsonl")).unwrap();
         println!("{file}: {} labels, {} examples", p.labels.names.len(), examples.len());
         assert!(examples.iter().all(|e| e.target.is_some()));

@@ -62,7 +62,7 @@ impl Objective for Classification {
 
     /// The labels of the checkpoint's own head where they fit, else those that occur.
     fn labels(&self, records: &[Record], config: &ModelConfig, source: &str) -> Result<Vec<String>> {
-        let found = Labels::from_records(records).names;
+        let found = Labels::from_records(records)?.names;
         if *config.head() == CheckpointHead::SequenceClassification {
             let own = &config.labels().names;
             let ids = records.iter().all(|r| matches!(r.label, Some(Label::Id(_))));
