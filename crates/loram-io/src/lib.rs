@@ -19,6 +19,7 @@ mod holder;
 pub mod hub;
 pub mod init;
 pub mod input;
+mod inside;
 pub mod inspect;
 mod layer_weight;
 pub mod limits;

@@ -2,6 +2,8 @@
 
 use crate::atomic;
 use crate::checksum::sha256;
+use crate::input::read_text_if_there;
+use crate::inside::is_inside;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -47,11 +49,7 @@ impl Manifest {
     /// Reads the manifest of a folder; `None` if there is none. Errors: malformed, or a newer layout.
     pub fn read(dir: &Path) -> Result<Option<Manifest>> {
         let path = dir.join(MANIFEST);
-        let text = match fs::read_to_string(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("read", &path, e)),
-            Ok(text) => text,
-        };
+        let Some(text) = read_text_if_there(&path)? else { return Ok(None) };
         let manifest: Manifest =
             serde_json::from_str(&text).map_err(|e| Error::json(&path, format!("damaged: {e}")))?;
         match manifest.format {
@@ -63,6 +61,9 @@ impl Manifest {
     /// Compares the files of the folder with the sums. The error names the first that differs.
     fn check(&self, dir: &Path) -> std::result::Result<(), String> {
         for (name, listed) in &self.files {
+            if !is_inside(name) {
+                return Err(format!("{MANIFEST} lists `{name}`, which is outside of the folder"));
+            }
             let path = dir.join(name);
             let bytes = fs::metadata(&path).map_err(|e| format!("{name} cannot be read: {e}"))?.len();
             if bytes != listed.bytes {
@@ -126,6 +127,9 @@ mod tests {
         }
         fs::remove_file(&path).unwrap();
         assert!(matches!(state(dir.path()), State::Damaged(what) if what.contains("weights")));
+        let outside = r#"{"format": 1, "files": {"../weights": {"bytes": 1, "sha256": ""}}}"#;
+        fs::write(dir.path().join(MANIFEST), outside).unwrap();
+        assert!(matches!(state(dir.path()), State::Damaged(what) if what.contains("outside of the folder")));
         fs::write(dir.path().join(MANIFEST), b"{\"format\": 1").unwrap();
         assert!(matches!(state(dir.path()), State::Damaged(what) if what.contains(MANIFEST)));
     }

@@ -163,7 +163,7 @@ impl Split {
     /// Fails if a file has changed since its records were divided.
     fn unchanged(&self, made_of: &Path) -> Result<()> {
         // a folder of an earlier version has no checksums
-        let Ok(text) = std::fs::read_to_string(made_of) else { return Ok(()) };
+        let Some(text) = loram_io::input::read_text_if_there(made_of)? else { return Ok(()) };
         let sums: BTreeMap<String, String> =
             serde_json::from_str(&text).map_err(|e| Error::folder(made_of, e.to_string()))?;
         for path in self.files() {

@@ -123,7 +123,7 @@ impl Observer for Watch<'_> {
 fn cost(spec: &RunSpec, output: &Path, result: Option<&Path>) -> Result<Cost> {
     let dir = &spec.config.output_dir;
     let read = |path: &Path| -> serde_json::Value {
-        std::fs::read_to_string(path).ok().and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default()
+        loram_io::input::read_text(path).ok().and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default()
     };
     let summary = read(&dir.join("summary.json"));
     let newest = checkpoint::checkpoints(dir).into_values().next_back();

@@ -34,9 +34,9 @@ pub(crate) fn write(grid: &Grid, board: &Board) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<Option<Planned>> {
-    match std::fs::read_to_string(path) {
-        Err(_) => Ok(None),
-        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| Error::folder(path, e.to_string())),
+    match loram_io::input::read_text_if_there(path)? {
+        None => Ok(None),
+        Some(text) => serde_json::from_str(&text).map(Some).map_err(|e| Error::folder(path, e.to_string())),
     }
 }
 

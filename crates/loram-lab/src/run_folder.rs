@@ -19,7 +19,7 @@ pub fn lock_file(output: &Path, id: &str) -> PathBuf {
 
 /// True if the run has been trained to its end.
 pub fn trained(dir: &Path) -> bool {
-    let text = std::fs::read_to_string(dir.join("summary.json")).unwrap_or_default();
+    let text = loram_io::input::read_text(dir.join("summary.json")).unwrap_or_default();
     let status = serde_json::from_str::<serde_json::Value>(&text).ok();
     status.is_some_and(|s| s["status"] != "interrupted") && result_dir(dir).exists()
 }

@@ -114,7 +114,7 @@ pub fn base_loss(spec: &RunSpec, f: &Forgetting, output: &Path, observer: &mut d
     let limit = spec.config.max_length.map_or("own".to_string(), |n| n.to_string());
     let name = format!("{}-{}-{limit}-{}", spec.point.model, f.data.join("+"), f.samples.unwrap_or(0));
     let path = state_dir(output).join(format!("base-{}.json", file_name(&name)));
-    if let Ok(text) = std::fs::read_to_string(&path) {
+    if let Some(text) = loram_io::input::read_text_if_there(&path)? {
         return serde_json::from_str(&text).map_err(|e| Error::folder(&path, e.to_string()));
     }
     let options = SessionOptions {

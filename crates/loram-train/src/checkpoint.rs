@@ -200,12 +200,8 @@ pub(crate) fn save(
 pub fn read_state(dir: &Path) -> Result<TrainerState> {
     let path = dir.join(STATE);
     let wrong = |what: String| Error::Checkpoint { path: dir.to_path_buf(), what };
-    let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => {
-            wrong(format!("no {STATE}: not a checkpoint of a run (they are called checkpoint-<step>)"))
-        }
-        _ => loram_io::Error::io("read", &path, e).into(),
-    })?;
+    let text = loram_io::input::read_text_if_there(&path)?
+        .ok_or_else(|| wrong(format!("no {STATE}: not a checkpoint of a run (they are called checkpoint-<step>)")))?;
     serde_json::from_str(&text).map_err(|e| wrong(format!("{STATE} cannot be read: {e}")))
 }
 

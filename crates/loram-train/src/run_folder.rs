@@ -124,7 +124,7 @@ fn is_in(path: &Path, dir: &Path) -> bool {
 /// The summary of a run that has ended in this folder, with the same configuration. An error names the keys that differ.
 fn ended(config: &TrainConfig, notes: &mut Vec<String>) -> Result<Option<Summary>> {
     let dir = &config.output_dir;
-    let text = std::fs::read_to_string(dir.join(SUMMARY)).unwrap_or_default();
+    let text = loram_io::input::read_text(dir.join(SUMMARY)).unwrap_or_default();
     let Ok(summary) = serde_json::from_str::<Summary>(&text) else { return Ok(None) };
     let result = match config.finetuning_type {
         FinetuningType::Lora => dir.join("adapter"),

@@ -1,7 +1,7 @@
 //! `model.safetensors.index.json`: which shard holds which tensor.
 
+use crate::inside::is_inside;
 use std::collections::BTreeMap;
-use std::path::{Component, Path};
 
 /// File name of the index of a sharded model.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
@@ -42,8 +42,7 @@ pub fn parse_index(text: &str) -> Result<BTreeMap<String, String>, IndexProblem>
             return Err(IndexProblem::BadEntry { tensor: tensor.clone() });
         };
         // judged by name only: shards in the hub cache are links to files elsewhere
-        let inside = Path::new(file).components().all(|c| matches!(c, Component::Normal(_)));
-        if !inside || file.contains('\\') {
+        if !is_inside(file) {
             return Err(IndexProblem::OutsideFolder { tensor: tensor.clone(), file: file.to_string() });
         }
         out.insert(tensor.clone(), file.to_string());

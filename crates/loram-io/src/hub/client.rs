@@ -1,9 +1,10 @@
 //! Requests to the hub: a token that only the hub's own host sees, time-outs, few redirects, answers of bounded size.
 
-use super::cache::{is_commit, is_relative};
+use super::cache::is_commit;
 use super::hash::Etag;
 use super::options::HubOptions;
 use crate::Error;
+use crate::inside::is_inside;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use ureq::Agent;
@@ -106,7 +107,7 @@ impl<'a> Client<'a> {
                 info.sha
             )));
         }
-        let files = info.siblings.into_iter().filter(|s| is_relative(&s.rfilename)).map(|s| (s.rfilename, s.size));
+        let files = info.siblings.into_iter().filter(|s| is_inside(&s.rfilename)).map(|s| (s.rfilename, s.size));
         Ok(Listing { commit: info.sha, files: files.collect() })
     }
 

@@ -60,7 +60,7 @@ fn fetch(
     let wanted: Vec<&String> = names.iter().filter(|n| !folder.join(n).exists()).collect();
     let cache_dir = repo.parent().unwrap_or(repo);
     let sizes = wanted.iter().filter_map(|n| *listing.files.get(*n)?);
-    crate::atomic::ensure_space(cache_dir, sizes.fold(0, u64::saturating_add))?;
+    crate::disk::ensure_space(cache_dir, sizes.fold(0, u64::saturating_add))?;
     for file in wanted {
         let info = client.info(&listing.commit, file, listing.files.get(file).copied().flatten())?;
         let blobs = repo.join("blobs");

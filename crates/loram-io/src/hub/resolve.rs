@@ -1,9 +1,10 @@
 //! From what a user types to a folder on this machine.
 
-use super::cache::{self, Cached, is_commit, is_relative};
+use super::cache::{self, Cached, is_commit};
 use super::client::Failure;
 use super::download;
 use super::options::{Download, HubOptions};
+use crate::inside::is_inside;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,7 @@ pub fn resolve_with(name: &str, opts: &HubOptions, progress: &mut dyn FnMut(&Dow
         let what = "no such file or folder (and it is not of the form `org/name` of a model on the hub)".into();
         return Err(Error::NotFound { path: path.into(), what });
     }
-    if !is_relative(opts.revision()) {
+    if !is_inside(opts.revision()) {
         let what = format!("`{name}`: the revision {:?} is no name of a branch, a tag or a commit", opts.revision());
         return Err(Error::Usage(what));
     }

@@ -47,9 +47,6 @@ pub fn reproduce<'a>(
     let mut plans: Vec<LayerPlan> = adapter.plan()?.into_values().collect();
     file_order(&mut plans, &adapter.embeddings);
 
-    // nothing but the recipe bounds the layers, so that the disk has to
-    let bytes = plans.iter().map(|p| 4 * ((p.n + p.m) * p.r) as u64).fold(0, u64::saturating_add);
-    crate::atomic::ensure_space(out, bytes)?;
     let new = create_folder(out)?;
     let mut writer = factor_file(new.path(), &plans, &adapter.embeddings)?;
     let use_rslora = adapter.config.use_rslora;
