@@ -16,6 +16,8 @@ const WEIGHT: f64 = 0.05;
 pub struct Health {
     /// Losses of the first steps.
     first: Vec<f64>,
+    /// Loss of the last step.
+    last: f64,
     /// Running mean of the loss.
     mean: f64,
     /// Steps in a row in which that was far above the start.
@@ -37,6 +39,7 @@ impl Health {
         before: Option<f64>,
         total_steps: usize,
     ) -> Option<String> {
+        self.last = loss;
         self.dead = if norm < 1e-12 && loss > 1e-3 { self.dead + 1 } else { 0 };
         if self.dead >= DEAD {
             let of_guess = guess.filter(|g| (loss / g - 1.0).abs() < 0.01);
@@ -52,7 +55,7 @@ impl Health {
         }
         self.mean += WEIGHT * (loss - self.mean);
         let start = median(&self.first).max(before.unwrap_or(f64::MIN));
-        self.above = if self.mean > 1.5 * start + 0.5 { self.above + 1 } else { 0 };
+        self.above = if is_far_above(self.mean, start) { self.above + 1 } else { 0 };
         (self.above >= ABOVE.max(total_steps / 10)).then(|| {
             format!(
                 "the mean loss of the last steps is {:.4}, for {} steps far above the {start:.4} at the start",
@@ -63,8 +66,13 @@ impl Health {
 
     /// True if nothing speaks against the weights of now.
     pub fn is_good(&self) -> bool {
-        self.above == 0 && self.dead == 0
+        let start = if self.first.len() < FIRST { self.first.first().copied() } else { Some(median(&self.first)) };
+        self.above == 0 && self.dead == 0 && start.is_none_or(|start| !is_far_above(self.last, start))
     }
+}
+
+fn is_far_above(loss: f64, start: f64) -> bool {
+    loss > 1.5 * start + 0.5
 }
 
 fn median(values: &[f64]) -> f64 {
@@ -104,6 +112,16 @@ mod tests {
         assert_eq!(stops(spike, 400), None, "it came back");
         let slow = (0..400).map(|i| (1.4 - i as f64 * 1e-3, 1.0));
         assert_eq!(stops(slow, 400), None);
+    }
+
+    #[test]
+    fn weights_after_a_jump_of_the_loss_are_not_good() {
+        let mut health = Health::default();
+        let mut good = |loss: f64| {
+            assert_eq!(health.observe(loss, 1.0, None, None, 100), None);
+            health.is_good()
+        };
+        assert!(good(1.4) && good(1.6) && !good(9.0) && good(1.5));
     }
 
     #[test]

@@ -79,12 +79,12 @@ fn at_every_change(fault: Fault, stride: usize, after: impl Fn(&Result<()>)) {
 
 #[test]
 fn killed_at_any_change_it_ends_with_the_same_bits() {
-    at_every_change(Fault::Freeze, 3, |_| ());
+    at_every_change(Fault::Freeze, 7, |_| ());
 }
 
 #[test]
 fn a_full_disk_is_one_error_and_the_same_command_finishes() {
-    at_every_change(Fault::Fail(28), 7, |first| {
+    at_every_change(Fault::Fail(28), 17, |first| {
         if let Err(e) = first {
             let text = e.to_string();
             assert!(text.contains("os error 28") && !text.contains('\n'), "{text}");
@@ -95,9 +95,38 @@ fn a_full_disk_is_one_error_and_the_same_command_finishes() {
 
 #[test]
 fn a_disk_that_fails_is_one_error_and_the_same_command_finishes() {
-    at_every_change(Fault::Fail(5), 11, |first| {
+    at_every_change(Fault::Fail(5), 19, |first| {
         if let Err(e) = first {
             assert!(e.to_string().contains("os error 5"), "{e}");
         }
     });
+}
+
+/// Kills at random changes, one after another, until the run has ended; then once more from the start. With
+/// `LORAM_EVERY_CHANGE` 200 kills, else 15.
+#[test]
+fn killed_again_and_again_it_ends_with_the_same_bits() {
+    let room = Room::new();
+    let wanted = if std::env::var_os("LORAM_EVERY_CHANGE").is_some() { 200 } else { 15 };
+    let more = "max_steps: 20\neval_steps: 3\nsave_steps: 1\nsave_strategy: steps\nmagnitude_steps: 2\n\
+                lora_dropout: 0.1\ngradient_accumulation_steps: 2\nresume_from_checkpoint: auto\n";
+    let run = |out: &Path| state::run(&room, out, more).map(drop);
+    let (whole, out) = (room.path("whole"), room.path("out"));
+    run(&whole).unwrap();
+    let expected = left(&whole);
+    let (mut kills, mut ends, mut random) = (0, 0, 1u64);
+    while kills < wanted || ends == 0 {
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let at = 1 + (random >> 33) as usize % 200;
+        match with(Fault::Freeze, at, || run(&out)) {
+            (first, seen) if seen < at => {
+                first.unwrap();
+                assert!(left(&out) == expected, "after {kills} kills");
+                std::fs::remove_dir_all(&out).unwrap();
+                ends += 1;
+            }
+            _ => kills += 1,
+        }
+    }
+    println!("{kills} kills, {ends} ends");
 }
