@@ -1,6 +1,6 @@
 //! `loram init` and the initialisation of a run give the same bits.
 
-use loram_core::{LoraConfig, SchemeOptions, SchemeSpec, Statistic, registry};
+use loram_core::{LoraConfig, SchemeOptions, SchemeSpec, Statistic, TargetModules, registry};
 use loram_io::adapter::AdapterForm;
 use loram_io::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
 use loram_io::init::{BaseName, InitOptions, init, init_to};
@@ -41,11 +41,13 @@ fn check(dir: &Path, label: &str) {
     assert!(all.len() > 15, "{}", all.len());
     for (i, scheme) in all.into_iter().enumerate() {
         let name = format!("{label}: {scheme:?}");
-        let mut lora = LoraConfig { r: 4, lora_alpha: 6.0, ..LoraConfig::default() };
+        // linear layers, and the embedding
+        let target_modules = TargetModules::Regex(r".*(_proj|embed_tokens)".into());
+        let mut lora = LoraConfig { r: 4, lora_alpha: 6.0, target_modules, ..LoraConfig::default() };
         lora.rank_pattern.insert("k_proj".into(), 2);
         let options = InitOptions { lora, scheme, seed: 5 };
         let (expected, _) = init(&ckpt, Some(&config), &options, base, &|_, _, _| ()).unwrap();
-        assert!(expected.layers.len() >= 7);
+        assert!(expected.layers.len() >= 8 && expected.embeddings.len() == 1);
 
         let mut own = model();
         let mut adaptation =
