@@ -376,7 +376,7 @@ def variations(run):
         return "trained", label, job
 
     for init in ("lora", "loram", "pissa", "olora", "mica", "loftq", "gaussian", "milora", "orthogonal"):
-        targets = ("--init", init, "--target-modules", "embed_tokens", "q_proj")
+        targets = ("--init", init, "--target-modules", "embed_tokens,q_proj")
         yield trained_job(f"embedding {init}", *targets)
         yield trained_job(f"embedding {init} tied", *targets, "--set", "ensure_weight_tying=true")
     yield trained_job("tokens", "--init", "loram", "--set", "trainable_token_indices=[9,30,2]")

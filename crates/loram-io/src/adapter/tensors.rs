@@ -152,7 +152,7 @@ pub(super) fn read(path: &Path, saved_modules: &[String], tied: bool) -> Result<
         };
         let parsed = match parse_key(&name, saved_modules) {
             Err(why) if tied && name.ends_with(".weight") => {
-                again.push((key, why, SavedTensor::of(&t)?));
+                again.push((key, name, why, SavedTensor::of(&t)?));
                 continue;
             }
             other => other.map_err(|why| refuse(format!("tensor `{key}` {why}")))?,
@@ -189,10 +189,12 @@ pub(super) fn read(path: &Path, saved_modules: &[String], tied: bool) -> Result<
             }
         }
     }
-    for (key, why, tensor) in again {
+    for (key, name, why, tensor) in again {
         if !parts.saved.values().any(|saved| *saved == tensor) {
             return Err(refuse(format!("tensor `{key}` {why}")));
         }
+        let name = name.strip_prefix(PREFIX).unwrap_or(&name).to_string();
+        parts.saved.insert(name, tensor);
     }
     if wrapped {
         tracing::warn!("{}: removed {} from the names of the tensors", path.display(), wrappers::list(&removed));

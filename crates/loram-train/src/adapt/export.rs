@@ -50,11 +50,13 @@ impl Adaptation {
     }
 }
 
-/// The adapter with that of a head that shares the embedding's: PEFT has both in its file.
+/// The adapter with the changes of a head that shares the embedding's: PEFT has both in its file.
 fn with_tied_head(mut adapter: Adapter, model: &Model) -> Adapter {
-    let shared =
-        model.tied_head().filter(|(head, _)| adapter.config.ensure_weight_tying && model.factors(head).is_some());
-    let Some((head, embedding)) = shared else { return adapter };
+    let tied = model.tied_head().filter(|_| adapter.config.ensure_weight_tying);
+    let Some((head, embedding)) = tied else { return adapter };
+    if let Some(saved) = adapter.saved.get(&format!("{embedding}.weight")).cloned() {
+        adapter.saved.insert(format!("{head}.weight"), saved);
+    }
     let Some(factors) = adapter.layers.get(embedding).cloned() else { return adapter };
     let patterns = |config: &mut LoraConfig, plan: LayerPlan| {
         if plan.r != config.r {

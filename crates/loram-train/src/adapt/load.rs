@@ -58,13 +58,14 @@ pub fn load(
         return Err(Error::Io(loram_io::Error::Adapter { path: dir.to_path_buf(), what }));
     }
     let mut saved: Vec<String> = Vec::new();
-    for name in adapter.saved.keys() {
+    let follows = follows_saved(model, &adapter);
+    for name in adapter.saved.keys().filter(|name| Some(*name) != follows.as_ref()) {
         let path = name.rsplit_once('.').map_or(name.as_str(), |(path, _)| path);
         if !saved.iter().any(|p| p == path) {
             saved.extend(model.add_module_to_save(path)?);
         }
     }
-    for (name, tensor) in &adapter.saved {
+    for (name, tensor) in adapter.saved.iter().filter(|(name, _)| Some(*name) != follows.as_ref()) {
         let wrong = |what: String| Error::Io(loram_io::Error::Tensor { name: name.clone(), what });
         let param = model.params_mut().get_mut(name).ok_or_else(|| wrong("the model has no such tensor".into()))?;
         if param.shape != tensor.shape {
@@ -116,6 +117,13 @@ pub fn load(
         Recipe { layers: own.collect(), options, base, labels, ..Recipe::new(r.form, &r.scheme, r.seed) }
     });
     Ok((Adaptation { config: adapter.config, layers, saved, recipe }, warnings))
+}
+
+/// The weight of a head that is that of the saved embedding: PEFT's files have it twice with `ensure_weight_tying`.
+fn follows_saved(model: &Model, adapter: &Adapter) -> Option<String> {
+    let (head, embedding) = model.tied_head().filter(|_| adapter.config.ensure_weight_tying)?;
+    let [head, embedding] = [head, embedding].map(|path| format!("{path}.weight"));
+    (adapter.saved.get(&head)? == adapter.saved.get(&embedding)?).then_some(head)
 }
 
 /// Whether a head that shares the embedding's weight has the embedding's changes too (`ensure_weight_tying`). In a file in
