@@ -21,6 +21,7 @@ use crate::keys::{with_flags, with_keys};
 use clap::{ArgMatches, Args, Command, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use loram_train::config::Mark;
+use serde_json::json;
 
 /// Initialise, train, compare, merge and convert LoRA adapters for Hugging Face models, with LoRAM and other schemes.
 #[derive(Debug, Parser)]
@@ -125,14 +126,18 @@ impl Cli {
             Verb::Info(args) => info::run(&args, own, console),
             Verb::Verify(args) => return verify::run(&args, console),
             Verb::Schemes => schemes::run(console),
-            Verb::Completions { shell } => {
-                clap_complete::generate(shell, &mut command(), "loram", &mut std::io::stdout());
-                Ok(())
-            }
+            Verb::Completions { shell } => completions(shell, console),
             Verb::Docs { page } => docs::run(page, command(), console),
         }?;
         Ok(0)
     }
+}
+
+fn completions(shell: Shell, console: &Console) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "loram", &mut script);
+    let script = String::from_utf8_lossy(&script).into_owned();
+    console.result(|| script.clone(), &json!({"shell": shell.to_string(), "script": script}))
 }
 
 #[cfg(test)]

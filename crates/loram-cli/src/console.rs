@@ -82,6 +82,12 @@ impl Console {
         }
     }
 
+    /// Prints messages to standard error from another thread, also with `--quiet`.
+    pub fn note(&self) -> signals::Note {
+        let bars = self.bars.clone();
+        Box::new(move |line| bars.suspend(|| signals::written(writeln!(std::io::stderr(), "{line}"))))
+    }
+
     /// Prints a warning to standard error, unless `--quiet`.
     pub fn warn(&self, line: impl AsRef<str>) {
         if !self.quiet {

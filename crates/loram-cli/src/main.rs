@@ -7,6 +7,7 @@ mod error;
 mod format;
 mod keys;
 mod model;
+mod program;
 mod progress;
 mod signals;
 mod table;

@@ -55,8 +55,21 @@ pub fn open_known(name: &str, revision: Option<&str>, console: &Console) -> Resu
     Ok((ModelConfig::load_known(&dir)?, Checkpoint::open(&dir)?))
 }
 
-/// The name of the base model: the given one, else that in the adapter.
-pub fn base_name(given: Option<&str>, adapter: &Adapter) -> Result<String> {
+/// The configuration and the weights of the base model: the given one, else that in the adapter.
+pub fn open_base(
+    given: Option<&str>,
+    adapter: &Adapter,
+    revision: Option<&str>,
+    console: &Console,
+) -> Result<(String, ModelConfig, Checkpoint)> {
     let named = given.map(str::to_string).or_else(|| adapter.base_model.clone());
-    named.ok_or_else(|| Error::Usage("the adapter does not name its base model: give it with --model".into()))
+    let name = named
+        .ok_or_else(|| Error::Usage("the adapter does not name its base model: give it with --model".into()))?;
+    let own = adapter.revision.as_deref().filter(|_| given.is_none());
+    let opened = open(&name, revision.or(own), console);
+    let (config, checkpoint) = opened.map_err(|e| match given {
+        Some(_) => e,
+        None => Error::Usage(format!("the base model that the adapter names: {e} (or name the base with --model)")),
+    })?;
+    Ok((name, config, checkpoint))
 }

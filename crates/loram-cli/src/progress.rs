@@ -9,7 +9,7 @@ use loram_train::Metrics;
 use loram_train::objective::Metric;
 use loram_train::observer::{Event, Level, LogRecord, Observer, RunPlan, Sample, Stage, StepInfo};
 use std::time::{Duration, Instant};
-use unicode_width::UnicodeWidthChar;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Time between lines without a terminal, so that log files stay readable.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
@@ -27,8 +27,67 @@ pub struct Show<'a> {
     last_step: Option<StepInfo>,
 }
 
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ ")
+/// Columns of the terminal; some stay free, so that an echoed `^C` does not break the line.
+fn columns() -> usize {
+    const FREE: usize = 3;
+    let size = terminal_size::terminal_size_of(std::io::stderr());
+    size.map_or(80, |(width, _)| usize::from(width.0)).saturating_sub(FREE)
+}
+
+/// Columns of a bar on a line of so many.
+fn bar_width(columns: usize) -> usize {
+    (columns / 5).clamp(4, 24)
+}
+
+/// A bar with a name before and numbers after it, then as much of the message as fits.
+fn style(numbers: &str) -> ProgressStyle {
+    let template = format!("{{prefix:>10}} {{bar:{}}} {numbers}  {{msg}}", bar_width(columns()));
+    ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ ")
+}
+
+/// As many of the parts, in their order, as fit into so many columns.
+fn fit(parts: &[String], columns: usize) -> String {
+    let mut out = String::new();
+    for part in parts {
+        let gap = if out.is_empty() { "" } else { "  " };
+        if out.width() + gap.len() + part.width() > columns {
+            break;
+        }
+        out += gap;
+        out += part;
+    }
+    out
+}
+
+/// The end of a path or name that fits into so many columns.
+fn fit_end(text: &str, columns: usize) -> String {
+    let mut left = columns.saturating_sub(1);
+    let kept: Vec<char> = text
+        .chars()
+        .rev()
+        .take_while(|c| {
+            let w = c.width().unwrap_or(0);
+            let fits = w <= left;
+            left = left.saturating_sub(w);
+            fits
+        })
+        .collect();
+    match text.width() <= columns {
+        true => text.to_string(),
+        false if columns == 0 => String::new(),
+        false => format!("…{}", kept.into_iter().rev().collect::<String>()),
+    }
+}
+
+/// Columns that are left for a message beside a bar with numbers of so many columns.
+fn room(numbers: usize) -> usize {
+    let columns = columns();
+    columns.saturating_sub(10 + 1 + bar_width(columns) + 1 + numbers + 2)
+}
+
+/// Columns of `done/total`.
+fn fraction(total: usize) -> usize {
+    2 * total.to_string().len() + 1
 }
 
 /// A progress bar over layers.
@@ -37,7 +96,7 @@ pub struct LayerBar(ProgressBar);
 impl LayerBar {
     pub fn new(console: &Console) -> LayerBar {
         let bar = console.bars().add(ProgressBar::new(0));
-        bar.set_style(style("{prefix:>10} {bar:24} {pos}/{len}  {msg}"));
+        bar.set_style(style("{pos}/{len}"));
         bar.set_prefix("layers");
         LayerBar(bar)
     }
@@ -46,7 +105,7 @@ impl LayerBar {
     pub fn show(&self, done: usize, total: usize, path: &str) {
         self.0.set_length(total as u64);
         self.0.set_position(done as u64);
-        self.0.set_message(visible(path).into_owned());
+        self.0.set_message(fit_end(&visible(path), room(fraction(total))));
     }
 
     pub fn clear(self) {
@@ -90,13 +149,18 @@ impl<'a> Show<'a> {
                 Stage::Sample => ("samples", "{pos}/{len}"),
                 Stage::Save => ("save", ""),
             };
-            bar.set_style(style(&format!("{{prefix:>10}} {{bar:24}} {numbers}  {{msg}}")));
+            bar.set_style(style(numbers));
             bar.set_prefix(name);
             (stage, bar)
         });
         bar.set_length(total);
         bar.set_position(done);
-        bar.set_message(visible(detail).into_owned());
+        let numbers = match stage {
+            Stage::Download => 32,
+            Stage::Model | Stage::Save => 0,
+            _ => fraction(total as usize),
+        };
+        bar.set_message(fit_end(&visible(detail), room(numbers)));
     }
 
     fn on_plan(&mut self, plan: &RunPlan) {
@@ -124,7 +188,7 @@ impl<'a> Show<'a> {
             self.console.say(format!("resuming after step {}", plan.start_step));
         }
         let bar = self.console.bars().add(ProgressBar::new(plan.total_steps as u64));
-        bar.set_style(style("{prefix:>10} {bar:24} {pos}/{len}  {msg}"));
+        bar.set_style(style("{pos}/{len}"));
         bar.set_prefix("train");
         bar.set_position(plan.start_step as u64);
         self.steps = Some(bar);
@@ -134,14 +198,15 @@ impl<'a> Show<'a> {
     fn on_step(&mut self, s: &StepInfo) {
         if let Some(bar) = &self.steps {
             bar.set_position(s.step as u64);
-            bar.set_message(format!(
-                "loss {:.4}  lr {:.2e}  {} tok/s  {}  {} left",
-                s.loss,
-                s.learning_rate,
-                count(s.tokens_per_second.round() as u64),
+            // the most useful first: what does not fit is left out
+            let parts = [
+                format!("loss {:.4}", s.loss),
+                format!("{} left", duration(s.eta)),
+                format!("{} tok/s", count(s.tokens_per_second.round() as u64)),
+                format!("lr {:.2e}", s.learning_rate),
                 human_bytes(s.rss),
-                duration(s.eta)
-            ));
+            ];
+            bar.set_message(fit(&parts, room(fraction(self.total_steps))));
         }
         self.last_step = Some(s.clone());
     }
@@ -181,6 +246,13 @@ impl<'a> Show<'a> {
             self.console.dim("model"),
             one_line(&s.text),
         ));
+    }
+}
+
+impl Drop for Show<'_> {
+    /// After an error no bar stays on the screen.
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
@@ -231,4 +303,25 @@ pub fn figures(m: &Metrics) -> String {
         (name, false) => Some(format!("{name} {x:.4}")),
     };
     m.described().into_iter().filter_map(one).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_fits_the_terminal() {
+        let parts = ["loss 0.4177", "44 s left", "12 223 tok/s", "lr 1.82e-3", "240.2 MB"].map(String::from);
+        assert_eq!(fit(&parts, 80), parts.join("  "));
+        assert_eq!(fit(&parts, 36), "loss 0.4177  44 s left  12 223 tok/s");
+        assert_eq!(fit(&parts, 35), "loss 0.4177  44 s left");
+        assert_eq!(fit(&parts, 3), "");
+        assert_eq!(fit_end("model.layers.0.self_attn.q_proj", 12), "…attn.q_proj");
+        assert_eq!([fit_end("short", 5), fit_end("short", 0)], ["short", ""]);
+        assert_eq!(fit_end("模型/层", 5), "…/层");
+        for columns in [60, 80, 100, 200] {
+            let message = fit(&parts, columns - (10 + 1 + bar_width(columns) + 1 + fraction(500) + 2));
+            assert!(message.starts_with("loss"), "{columns}: {message}");
+        }
+    }
 }

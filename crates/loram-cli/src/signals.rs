@@ -17,12 +17,15 @@ struct Run {
     code: Arc<AtomicUsize>,
 }
 
+/// Prints a message beside the progress bars.
+pub type Note = Box<dyn Fn(&str) + Send>;
+
 /// True while a closed pipe ends the program at once.
 static PIPE_ENDS: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// Installs handlers: the first signal sets `stop`, the second exits at once with 128 and the number of the signal. From now
 /// on a closed pipe stops the run, too, instead of ending the program.
-pub fn stop_gently(stop: Arc<AtomicBool>) -> Result<()> {
+pub fn stop_gently(stop: Arc<AtomicBool>, note: Note) -> Result<()> {
     let code = Arc::new(AtomicUsize::new(0));
     if RUN.set(Run { stop: stop.clone(), code: code.clone() }).is_err() {
         return Ok(());
@@ -30,10 +33,10 @@ pub fn stop_gently(stop: Arc<AtomicBool>) -> Result<()> {
     if let Some(ends) = PIPE_ENDS.get() {
         ends.store(false, Ordering::SeqCst);
     }
-    install(stop, code).map_err(|e| Error::Failed(format!("cannot install a signal handler: {e}")))
+    install(stop, code, note).map_err(|e| Error::Failed(format!("cannot install a signal handler: {e}")))
 }
 
-fn install(stop: Arc<AtomicBool>, code: Arc<AtomicUsize>) -> io::Result<()> {
+fn install(stop: Arc<AtomicBool>, code: Arc<AtomicUsize>, note: Note) -> io::Result<()> {
     let mut signals = vec![SIGINT, SIGTERM];
     // nohup asks to go on without the terminal
     if !is_ignored(SIGHUP) {
@@ -48,7 +51,9 @@ fn install(stop: Arc<AtomicBool>, code: Arc<AtomicUsize>) -> io::Result<()> {
         flag::register(signal, stop.clone())?;
     }
     #[cfg(unix)]
-    announce(signal_hook::iterator::Signals::new(signals)?)?;
+    announce(signal_hook::iterator::Signals::new(signals)?, note)?;
+    #[cfg(not(unix))]
+    let _ = note;
     Ok(())
 }
 
@@ -59,15 +64,13 @@ fn is_ignored(signal: i32) -> bool {
     mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
-/// Tells the user after the first signal what happens now. A handler itself must not write through `std`.
+/// Tells the user after the first signal what happens now. A handler itself must not write through `std`. The bars are taken
+/// off the screen for it, else a broken line of them stays.
 #[cfg(unix)]
-fn announce(mut signals: signal_hook::iterator::Signals) -> std::io::Result<()> {
-    use std::io::Write;
+fn announce(mut signals: signal_hook::iterator::Signals, note: Note) -> std::io::Result<()> {
     let wait = move || {
         if signals.forever().next().is_some() {
-            let note = "\nstopping after this step, with a checkpoint; press again to exit at once";
-            // a closed standard error must not end the run before its checkpoint
-            let _ = writeln!(std::io::stderr(), "{note}");
+            note("stopping after this step, with a checkpoint; press again to exit at once");
         }
     };
     std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop)

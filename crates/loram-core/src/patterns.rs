@@ -43,7 +43,11 @@ fn find<T: Copy>(patterns: &[(Regex, T)], path: &str) -> Result<Option<T>> {
 
 /// Compiles a regular expression of the key `key`; `written` is what the user gave.
 pub(crate) fn compile(key: &str, written: &str, pattern: &str) -> Result<Regex> {
-    Regex::new(pattern).map_err(|e| Error::setting(key, format!("`{written}` is not a regular expression: {e}")))
+    Regex::new(pattern).map_err(|e| {
+        // positions are those of what was written, not of what stands around it
+        let own = Regex::new(written).err().unwrap_or(e);
+        Error::setting(key, format!("`{written}` is not a regular expression: {own}"))
+    })
 }
 
 /// Returns whether a path matches. An error when that takes too long.

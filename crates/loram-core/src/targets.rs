@@ -53,7 +53,7 @@ impl LayerPlan {
     }
 }
 
-/// The layers that get an adapter, in the order of `linears`. Errors: a bad regular expression, nothing that matches
+/// The layers that get an adapter, in the order of `linears`. Errors: a bad regular expression, a name that matches nothing
 /// (with the names there are), a rank of 0, or one larger than a layer.
 pub fn plan_layers(cfg: &LoraConfig, linears: &[LinearInfo]) -> Result<Vec<LayerPlan>> {
     check_layers(cfg)?;
@@ -69,6 +69,14 @@ pub fn plan_layers(cfg: &LoraConfig, linears: &[LinearInfo]) -> Result<Vec<Layer
         let plan = LayerPlan { path: l.path.clone(), n: l.n, m: l.m, r, lora_alpha, scaling };
         plan.check_rank()?;
         plans.push(plan);
+    }
+    if let TargetModules::Names(asked) = &cfg.target_modules {
+        // PEFT adapts what the others match, without a word
+        let is_there = |name: &String| linears.iter().any(|l| named(std::slice::from_ref(name), &l.path));
+        let lost: Vec<String> = asked.iter().filter(|name| !is_there(name)).cloned().collect();
+        if !lost.is_empty() {
+            return Err(no_target(&LoraConfig { target_modules: TargetModules::Names(lost), ..cfg.clone() }, linears));
+        }
     }
     if plans.is_empty() {
         return Err(no_target(cfg, linears));
@@ -100,7 +108,11 @@ fn no_target(cfg: &LoraConfig, linears: &[LinearInfo]) -> Error {
     let names: BTreeSet<String> = linears.iter().map(|l| last(&l.path)).collect();
     let mut available = names.iter().cloned().collect::<Vec<_>>().join(", ");
     if let TargetModules::Names(asked) = &cfg.target_modules {
-        let similar = asked.iter().find_map(|a| similar_name(a, names.iter().map(String::as_str)));
+        let every = |a: &String| ["all", "all_linear", "linear", "*"].contains(&a.to_lowercase().as_str());
+        if asked.iter().any(every) {
+            available.push_str(" (did you mean `all-linear`?)");
+        }
+        let similar = asked.iter().filter(|a| !every(a)).find_map(|a| similar_name(a, names.iter().map(String::as_str)));
         if let Some(name) = similar {
             available.push_str(&format!(" (did you mean `{name}`?)"));
         }
@@ -263,6 +275,13 @@ mod tests {
     fn errors_say_what_there_is() {
         let e = paths(|c| c.target_modules = names(&["query_proj"])).unwrap_err().to_string();
         assert!(e.contains("k_proj, lm_head, q_proj, up_proj") && e.contains("did you mean"), "{e}");
+        let e = paths(|c| c.target_modules = names(&["q_proj", "up_prj"])).unwrap_err().to_string();
+        assert!(e.starts_with("target_modules: up_prj matches no linear layer") && e.contains("did you mean `up_proj`"), "{e}");
+        let e = paths(|c| c.target_modules = names(&["all"])).unwrap_err().to_string();
+        assert!(e.contains("did you mean `all-linear`?"), "{e}");
+        let e = paths(|c| c.target_modules = TargetModules::Regex("q_(proj".into())).unwrap_err().to_string();
+        let at = e.split("position ").nth(1).and_then(|t| t.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok());
+        assert!(at.is_none_or(|at| at <= "q_(proj".len()), "{e}");
         let e = paths(|c| c.r = 17).unwrap_err().to_string();
         assert!(e.contains("model.layers.0.self_attn.k_proj") && e.contains("(16, 64)") && e.contains("17"), "{e}");
         assert!(

@@ -1,5 +1,6 @@
 //! Errors of reading and writing files.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Result of this crate.
@@ -151,14 +152,20 @@ impl Error {
         }
     }
 
-    /// An [`Error::Io`] about `path`; a missing file becomes [`Error::NotFound`], which counts as wrong input.
+    /// An [`Error::Io`] about `path`; a missing file, or a folder in place of one, becomes [`Error::NotFound`], which counts as
+    /// wrong input.
     pub fn io(action: &'static str, path: impl AsRef<Path>, cause: std::io::Error) -> Error {
         let path = path.as_ref().to_path_buf();
-        if action == "read" && cause.kind() == std::io::ErrorKind::NotFound {
-            return Error::NotFound { path, what: "no such file or folder".into() };
-        }
-        Error::Io { action, path, cause }
+        let what = match (action, cause.kind()) {
+            ("read", ErrorKind::NotFound) => "no such file or folder",
+            // a folder opens as a file does on some systems, and fails when it is read
+            ("read", ErrorKind::IsADirectory) => "is a folder: expected a file",
+            ("read", ErrorKind::NotADirectory) => "a part of this path is a file, not a folder",
+            _ => return Error::Io { action, path, cause },
+        };
+        Error::NotFound { path, what: what.into() }
     }
+
 
     pub(crate) fn json(path: impl AsRef<Path>, what: impl ToString) -> Error {
         Error::Json { path: path.as_ref().to_path_buf(), what: what.to_string() }

@@ -22,6 +22,7 @@ pub mod input;
 mod inside;
 pub mod inspect;
 mod layer_weight;
+mod lfs;
 pub mod limits;
 mod linear;
 pub mod lock;

@@ -3,7 +3,7 @@
 use crate::caught::caught;
 use crate::config::CONFIG_FILE;
 use crate::limits::MAX_TEXT;
-use crate::{Error, Result, input};
+use crate::{Error, Result, input, lfs};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
@@ -56,6 +56,9 @@ impl TextTokenizer {
             return Err(Error::NotFound { path, what: format!("no tokenizer here; {hint}") });
         }
         let bytes = input::read(&path, MAX_TEXT)?;
+        if lfs::is_pointer(&bytes) {
+            return Err(Error::json(&path, lfs::POINTER));
+        }
         let inner = caught(|| {
             let mut inner = Tokenizer::from_bytes(&bytes)?;
             inner.with_truncation(None)?;

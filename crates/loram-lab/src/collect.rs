@@ -1,52 +1,33 @@
 //! Reads run folders into records, from which alone reports are made.
 
+use crate::arms;
 use crate::gains;
 use crate::grid::{Point, Score};
-use crate::metrics_file::{Magnitudes, read_metrics};
+use crate::metrics_file::read_metrics;
+use crate::names::data_name;
+use crate::planned::{self, Planned};
+use crate::run_record::RunRecord;
 use crate::scores::{Cost, Outcome, Scores};
-use crate::stats::Curve;
 use crate::{Error, Result};
-use loram_io::gain_curves::GainCurves;
 use loram_train::{Layer, Metrics, TrainConfig};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The files of a run that a report needs.
-#[derive(Debug, Clone)]
-pub struct RunRecord {
-    /// The run folder.
-    pub dir: PathBuf,
-    /// Scores; those of `summary.json` for a run that is not part of a comparison.
-    pub scores: Scores,
-    /// True if the learning rate is chosen on other data than the score is computed on.
-    pub separate: bool,
-    /// Training loss by step; each value is the mean since the previous one.
-    pub train_curve: Curve,
-    /// Loss on the held-out data by step.
-    pub eval_curve: Curve,
-    /// Magnitudes by layer and step, if the run recorded them.
-    pub magnitudes: Option<Magnitudes>,
-    /// Gains of the model's weights, for the first run of each model of a comparison.
-    pub gains: Option<GainCurves>,
-    /// Resolved configuration.
-    pub config: TrainConfig,
-    /// `environment.json`.
-    pub environment: Value,
-    /// `summary.json`; null for a run that diverged.
-    pub summary: Value,
-}
-
-impl RunRecord {
-    /// The curve that convergence is judged by: the held-out loss if it has at least three points, else the training loss.
-    pub fn curve(&self) -> &Curve {
-        if self.eval_curve.steps.len() > 2 { &self.eval_curve } else { &self.train_curve }
-    }
+/// What is found below the folders of a report.
+#[derive(Debug, Clone, Default)]
+pub struct Collection {
+    /// Finished runs.
+    pub runs: Vec<RunRecord>,
+    /// The runs that their comparisons consist of.
+    pub planned: Vec<Planned>,
+    /// Folders of runs of `loram train` that repeat another one, with the same settings and seed. They are left out.
+    pub repeated: Vec<PathBuf>,
 }
 
 /// All finished runs below these folders: run folders, output folders of comparisons, or folders of either. Errors: a folder
 /// that does not exist, or has no finished run.
-pub fn collect(dirs: &[PathBuf]) -> Result<Vec<RunRecord>> {
+pub fn collect(dirs: &[PathBuf]) -> Result<Collection> {
     let mut out = Vec::new();
     for dir in dirs {
         if !dir.is_dir() {
@@ -66,16 +47,18 @@ pub fn collect(dirs: &[PathBuf]) -> Result<Vec<RunRecord>> {
     }
     out.sort_by(|a, b| a.dir.cmp(&b.dir));
     out.dedup_by(|a, b| a.dir == b.dir);
-    // gathered folders may contain a run twice
-    let mut seen = BTreeSet::new();
-    out.retain(|r| !r.separate || seen.insert(r.scores.point.id()));
+    let repeated = arms::remove_repeated(&mut out);
+    let comparisons: BTreeSet<PathBuf> = out.iter().filter_map(arms::comparison).map(Path::to_path_buf).collect();
+    let read = |c: PathBuf| planned::read(&c).map(|p| p.map(|p| (c, p))).transpose();
+    let mut planned = comparisons.into_iter().filter_map(read).collect::<Result<BTreeMap<_, _>>>()?;
+    arms::tell_apart(&mut out, &mut planned);
     let mut models = BTreeSet::new();
     for run in out.iter_mut().filter(|r| r.separate) {
         if models.insert(run.scores.point.model.clone()) {
             run.gains = gains::read(&run.dir, &run.scores.point.model)?;
         }
     }
-    Ok(out)
+    Ok(Collection { runs: out, planned: planned.into_values().collect(), repeated })
 }
 
 fn walk(dir: &Path, depth: usize, out: &mut Vec<RunRecord>) -> Result<()> {
@@ -143,7 +126,7 @@ fn from_summary(dir: &Path, c: &TrainConfig, summary: &Value) -> Result<Scores> 
     Ok(Scores {
         point: Point {
             model: last(&c.model_name_or_path),
-            task: c.train_data.iter().map(|d| last(d)).collect::<Vec<_>>().join("+"),
+            task: c.train_data.iter().map(|d| data_name(d)).collect::<Vec<_>>().join("+"),
             arm: whole,
             r: (!full).then_some(c.r as u64),
             learning_rate: c.learning_rate,

@@ -7,7 +7,7 @@ use crate::names::file_name;
 use crate::{Error, Result};
 use loram_io::atomic;
 use loram_io::checksum::sha256;
-use loram_io::data::{DOCUMENT_END, RawRecord, raw_records};
+use loram_io::data::{DOCUMENT_END, RawRecord, expand_paths, raw_records};
 use loram_train::TrainConfig;
 use loram_train::batching::permutation;
 use sha2::{Digest, Sha256};
@@ -84,7 +84,7 @@ pub struct Split {
 impl Split {
     /// The files of a task under `output`; [`Split::prepare`] writes them. Errors: a data file that does not exist.
     pub fn new(output: &Path, task: &str, config: &TrainConfig, options: &SplitOptions) -> Result<Split> {
-        let (source, held_out) = (config.train_data.clone(), config.eval_data.clone());
+        let (source, held_out) = (expand_paths(&config.train_data)?, expand_paths(&config.eval_data)?);
         for path in source.iter().chain(&held_out) {
             if !path.starts_with("demo:") && !Path::new(path).exists() {
                 return Err(Error::Usage(format!("task `{task}`: no such data file `{path}`")));

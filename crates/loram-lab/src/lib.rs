@@ -7,8 +7,8 @@
 //!
 //! ```no_run
 //! # fn main() -> loram_lab::Result<()> {
-//! let runs = loram_lab::collect(&["runs/compare".into()])?;
-//! for group in loram_lab::analyse(&runs).groups {
+//! let found = loram_lab::collect(&["runs/compare".into()])?;
+//! for group in loram_lab::analyse(&found).groups {
 //!     println!("{}: best is {}", group.title(), group.arms[0].arm);
 //! }
 //! # Ok(())
@@ -16,6 +16,7 @@
 //! ```
 
 mod analyse;
+mod arms;
 mod board;
 mod choice;
 mod collect;
@@ -33,16 +34,18 @@ mod plan;
 mod planned;
 pub mod report;
 mod run_folder;
+mod run_record;
 mod score_run;
 pub mod scores;
 pub mod stats;
 
 pub use analyse::{
-    Analysis, ArmReport, BASELINES, Comparison, Group, MeanCost, RatePoint, Spread, Standing, Tally, Verdict, analyse,
+    Analysis, ArmReport, BASELINES, Comparison, Edge, Group, MeanCost, Missing, RatePoint, Spread, Standing, Tally, Verdict,
+    analyse,
 };
 pub use board::{Board, Brief, Shard, State};
 pub use choice::Choice;
-pub use collect::{RunRecord, collect};
+pub use collect::{Collection, collect};
 pub use data::{Split, SplitOptions};
 pub use driver::{BUSY, DriveOptions, Driven, Update, drive};
 pub use error::{Error, Result};
@@ -51,4 +54,5 @@ pub use gather::{Gathered, gather};
 pub use grid::{Axis, Forgetting, Grid, Halving, Keep, Named, Point, RunSpec, Score};
 pub use metrics_file::{Magnitudes, MetricsFile};
 pub use plan::{GridPlan, PlanRow, plan_grid};
-pub use planned::missing;
+pub use planned::{Planned, missing};
+pub use run_record::RunRecord;

@@ -5,17 +5,10 @@ use crate::grid::{Grid, RunSpec};
 use crate::{Error, Result};
 use loram_io::data::raw_records;
 use loram_train::config::Strategy;
-use loram_train::observer::{Event, Observe, Stage};
-use loram_train::{TrainConfig, Trainer};
+use loram_train::{Trial, trial};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
-
-/// Optimiser steps of a trial; the first one is not timed.
-const TRIAL_STEPS: usize = 4;
-/// Examples on which a trial measures the speed of evaluations.
-const TRIAL_EXAMPLES: usize = 16;
 
 /// A row of the plan.
 #[derive(Debug, Clone, Serialize)]
@@ -55,14 +48,9 @@ pub struct GridPlan {
     pub seconds: f64,
 }
 
-/// Seconds of the parts of a run.
-struct Trial {
-    step: f64,
-    example: f64,
-    /// Seconds before the first step.
-    start: f64,
-    steps: usize,
-    /// Records of both parts of the held-out data.
+/// A trial, and the records of both parts of the held-out data.
+struct Timed {
+    trial: Trial,
     selection: usize,
     test: usize,
 }
@@ -92,10 +80,10 @@ pub fn plan_grid(grid: &Grid, jobs: usize, threads: usize, say: &mut dyn FnMut(S
         let seconds = match measured {
             true => crate::stats::mean(&full_done),
             false => {
-                say(format!("timing {} steps: {model} on {task}, {}", TRIAL_STEPS, rank(r)));
-                let t = trial(spec, threads)?;
-                steps = t.steps;
-                t.start + steps as f64 * t.step + passes(spec, &t) * t.example
+                say(format!("timing a few steps: {model} on {task}, {}", rank(r)));
+                let t = timed(spec, threads)?;
+                steps = t.trial.steps;
+                t.trial.start + steps as f64 * t.trial.step + passes(spec, &t) * t.trial.example
             }
         };
         // short runs take their share of the time; of waiting full runs, halving drops some
@@ -128,11 +116,11 @@ fn rank(r: Option<u64>) -> String {
 
 /// The number of examples that all evaluations of a run process: those of the loss curve, both parts at the end, and the
 /// test part once more example by example.
-fn passes(spec: &RunSpec, t: &Trial) -> f64 {
+fn passes(spec: &RunSpec, t: &Timed) -> f64 {
     let c = &spec.config;
     let points = match c.evaluation() {
         Strategy::No => 1,
-        Strategy::Steps => 1 + t.steps.div_ceil(c.eval_every()),
+        Strategy::Steps => 1 + t.trial.steps.div_ceil(c.eval_every()),
         Strategy::Epoch => 1 + c.num_train_epochs.ceil() as usize,
     };
     let limit = c.max_eval_samples.unwrap_or(usize::MAX);
@@ -141,59 +129,13 @@ fn passes(spec: &RunSpec, t: &Trial) -> f64 {
 }
 
 /// Runs a few steps in a temporary folder.
-fn trial(spec: &RunSpec, threads: usize) -> Result<Trial> {
+fn timed(spec: &RunSpec, threads: usize) -> Result<Timed> {
     spec.split.prepare()?;
     let records = |path: &Path| raw_records(&path.display().to_string()).map(|r| r.len());
     let (selection, test) = (records(&spec.split.selection)?, records(&spec.split.test)?);
-    let room = std::env::temp_dir().join(format!("loram-trial-{}", std::process::id()));
-    let config = short(spec, &room);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|e| Error::Failed(format!("cannot start threads: {e}")))?;
-    let result = pool.install(|| measure(config));
-    let _ = std::fs::remove_dir_all(&room);
-    let mut trial = Trial { selection, test, ..result? };
-    if let Some(n) = spec.config.max_steps {
-        trial.steps = n;
-    }
-    Ok(trial)
-}
-
-fn short(spec: &RunSpec, room: &Path) -> TrainConfig {
-    let mut c = spec.config.clone();
-    c.output_dir = room.to_path_buf();
-    c.max_steps = Some(TRIAL_STEPS);
-    c.max_eval_samples = Some(TRIAL_EXAMPLES);
-    c.eval_on_start = true;
-    c.eval_strategy = Some(Strategy::No);
-    c.eval_steps = None;
-    c.save_strategy = Some(Strategy::No);
-    (c.load_best_model_at_end, c.early_stopping_patience, c.metric_for_best_model) = (false, None, None);
-    c.warmup_ratio = 1.0;
-    c.overwrite_output_dir = true;
-    c
-}
-
-fn measure(config: TrainConfig) -> Result<Trial> {
-    let begun = Instant::now();
-    let mut t = Trial { step: 0.0, example: 0.0, start: 0.0, steps: 0, selection: 0, test: 0 };
-    let (mut first, mut evaluation) = (None, None);
-    let epochs = config.num_train_epochs;
-    Trainer::new(config)?.run(&mut Observe(|event: &Event| match event {
-        Event::Stage { stage: Stage::Evaluate, done: 0, .. } => evaluation = Some(Instant::now()),
-        Event::Evaluated { metrics, .. } => {
-            if let Some(began) = evaluation.take() {
-                t.example = began.elapsed().as_secs_f64() / metrics.examples.max(1) as f64;
-            }
-        }
-        Event::Plan(p) => {
-            t.start = begun.elapsed().as_secs_f64();
-            t.steps = (epochs * p.steps_per_epoch as f64).ceil() as usize;
-        }
-        Event::Step(s) => match first {
-            None => first = Some(s.elapsed),
-            Some(f) => t.step = (s.elapsed - f) / (s.step - 1) as f64,
-        },
-        _ => {}
-    }))?;
-    Ok(t)
+    let mut trial = pool.install(|| trial(&spec.config))?;
+    trial.steps = spec.config.max_steps.unwrap_or(trial.steps);
+    Ok(Timed { trial, selection, test })
 }

@@ -1,5 +1,6 @@
 //! A model folder: its configuration, mapped weights, tokenizer and generation settings.
 
+use crate::config::TrainConfig;
 use crate::observer::{Event, Observer, Stage};
 use crate::{Error, Result};
 use loram_io::adapter::ADAPTER_CONFIG;
@@ -7,7 +8,7 @@ use loram_io::checksum::sha256;
 use loram_io::config::{CONFIG_FILE, GenerationConfig};
 use loram_io::family::TensorNames;
 use loram_io::hub;
-use loram_io::{Checkpoint, ModelConfig, TextTokenizer};
+use loram_io::{Adapter, Checkpoint, ModelConfig, TextTokenizer};
 use loram_nn::{LoadOptions, Model};
 use std::path::{Path, PathBuf};
 
@@ -40,6 +41,21 @@ pub fn resolve(name: &str, revision: Option<&str>, observer: &mut dyn Observer) 
         });
     };
     Ok(hub::resolve(name, revision, &mut progress)?)
+}
+
+/// The configuration with the base model that its adapter names, if it names none itself. Errors: an adapter that names no
+/// base model either.
+pub(crate) fn with_base_model(config: &TrainConfig, observer: &mut dyn Observer) -> Result<TrainConfig> {
+    let mut config = config.clone();
+    let adapter = config.adapter_name_or_path.clone().filter(|_| config.model_name_or_path.is_empty());
+    if let Some(name) = adapter {
+        let adapter = Adapter::read(resolve(&name, None, observer)?)?;
+        config.model_name_or_path = adapter.base_model.ok_or_else(|| {
+            Error::Config(format!("model_name_or_path is missing, and the adapter {name} does not name its base model: give it (--model)"))
+        })?;
+        config.revision = config.revision.or(adapter.revision);
+    }
+    Ok(config)
 }
 
 impl Base {

@@ -6,7 +6,7 @@ use crate::config::TrainConfig;
 use crate::objective::{Objective, objectives, of_records};
 use crate::observer::{Observer, Stage};
 use crate::{Error, Result};
-use loram_io::data::{DataFormat, DataSpec, Example, Labels, PrepareReport, Preparer, Record, load_records};
+use loram_io::data::{DataFormat, DataSpec, Example, Labels, PrepareReport, Preparer, Record, Text, load_records};
 use loram_nn::HeadKind;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -25,8 +25,10 @@ pub struct DataOptions {
     pub columns: BTreeMap<String, String>,
     /// Column of plain texts.
     pub text_field: Option<String>,
-    /// Use at most this many records.
+    /// Use at most this many records, chosen by the seed.
     pub max_samples: Option<usize>,
+    /// Seed of that choice.
+    pub seed: u64,
     /// Longest example in tokens; `None`: the model's limit, at most [`DEFAULT_MAX_LENGTH`].
     pub max_length: Option<usize>,
     /// Count the loss on completions only, where there is a prompt.
@@ -48,6 +50,7 @@ impl DataOptions {
             columns: c.columns.clone(),
             text_field: c.dataset_text_field.clone(),
             max_samples: c.max_samples,
+            seed: c.data_seed.unwrap_or(c.seed),
             max_length: c.max_length,
             completion_only: c.completion_only_loss.unwrap_or(true),
             chat_template: c.chat_template.clone(),
@@ -84,6 +87,8 @@ pub struct Dataset {
     pub max_length: usize,
     /// True when there are chats among the records.
     pub chat: bool,
+    /// Number of prompts that end in a space.
+    pub prompts_with_space: usize,
     /// Makes more of the same.
     pub preparer: Preparer,
 }
@@ -111,8 +116,8 @@ pub fn read_dataset(
         format: options.format.or_else(|| wanted.and_then(|o| o.format())),
         columns: options.columns.clone(),
         text_field: options.text_field.clone(),
-        max_samples: options.max_samples,
     })?;
+    let records = sample(records, options.max_samples, options.seed);
     let objective = objective_for(&records, wanted)?;
     let labels = match known {
         Some((_, labels)) => labels.to_vec(),
@@ -135,7 +140,23 @@ pub fn read_dataset(
     let (examples, report) = preparer.prepare_all(&records)?;
     stage(observer, Stage::Data, records.len() as u64, records.len() as u64, &source);
     let chat = records.iter().any(Record::is_chat);
-    Ok(Dataset { examples, report, objective, labels, max_length, chat, preparer })
+    let ends = |t: &Text| matches!(t, Text::PromptCompletion { prompt, .. } if prompt.ends_with(' '));
+    let prompts_with_space = records.iter().filter(|r| r.texts.iter().any(ends)).count();
+    Ok(Dataset { examples, report, objective, labels, max_length, chat, prompts_with_space, preparer })
+}
+
+/// So many records, chosen by the seed, in their order: data are often sorted, by label or by source. Documents, which are cut
+/// into pieces that are counted later, all stay, in an order of the seed.
+fn sample(records: Vec<Record>, limit: Option<usize>, seed: u64) -> Vec<Record> {
+    let documents = records.iter().any(|r| matches!(r.texts[..], [Text::Document(_)]));
+    let Some(limit) = limit.filter(|n| documents || *n < records.len()) else { return records };
+    let mut order = permutation(records.len(), seed, 0);
+    if !documents {
+        order.truncate(limit);
+        order.sort_unstable();
+    }
+    let mut records: Vec<Option<Record>> = records.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|i| records[i].take()).collect()
 }
 
 /// The objective of these records: the one that is wanted, else the one that they are for. It must take each of them.
@@ -150,4 +171,26 @@ fn objective_for(records: &[Record], wanted: Option<&'static dyn Objective>) -> 
 pub fn calibration_examples(config: &TrainConfig, examples: &[Example]) -> Vec<Example> {
     let order = permutation(examples.len(), config.seed, 0);
     order.into_iter().take(config.calibration_samples).map(|i| examples[i].clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seed_chooses_records() {
+        let records = |text: fn(String) -> Text| -> Vec<Record> {
+            (0..100).map(|i| Record::new(format!("a:{i}"), text(i.to_string()))).collect()
+        };
+        let at = |list: Vec<Record>| list.into_iter().map(|r| r.at[2..].parse::<usize>().unwrap()).collect::<Vec<_>>();
+        let plain = || records(Text::Plain);
+        let chosen = at(sample(plain(), Some(10), 1));
+        assert!(chosen.len() == 10 && chosen.is_sorted() && chosen[9] > 50, "not the first ones: {chosen:?}");
+        assert_eq!(at(sample(plain(), Some(10), 1)), chosen);
+        assert_ne!(at(sample(plain(), Some(10), 2)), chosen);
+        assert_eq!(at(sample(plain(), Some(100), 1)), (0..100).collect::<Vec<_>>());
+        // the pieces of documents are counted when they are cut
+        let documents = at(sample(records(Text::Document), Some(10), 1));
+        assert!(documents.len() == 100 && !documents.is_sorted());
+    }
 }

@@ -23,7 +23,7 @@ pub enum Error {
     Data(String),
     /// The output folder is in use.
     #[error(
-        "{path} exists and is not empty: give another output_dir, resume with resume_from_checkpoint: auto, or set \
+        "{path} exists and is not empty: give another output_dir, resume the run with --resume, or set \
          overwrite_output_dir: true",
         path = path.display()
     )]

@@ -5,7 +5,7 @@
 //! use loram_train::{TrainConfig, Trainer};
 //!
 //! # fn main() -> loram_train::Result<()> {
-//! let config = TrainConfig::from_yaml("model: assets/tiny-llama-en\ndata: demo:restaurants\nmax_steps: 20")?;
+//! let config = TrainConfig::from_yaml("model: assets/tiny-llama-en\ndata: demo:restaurants\nlearning_rate: 2e-3\nmax_steps: 20")?;
 //! let summary = Trainer::new(config)?.run(&mut ())?;
 //! println!("loss {} -> {}", summary.train_loss, summary.last_loss);
 //! # Ok(())
@@ -41,10 +41,12 @@ pub mod run_folder;
 pub mod sampling;
 pub mod schedule;
 mod session;
+pub mod shell;
 mod summary;
 pub mod system;
 pub mod tensorboard;
 mod trainer;
+mod trial;
 
 pub use adapt::Adaptation;
 pub use base::{Base, resolve};
@@ -61,3 +63,4 @@ pub use sampling::Sampling;
 pub use session::{Session, SessionOptions};
 pub use summary::{Status, Summary};
 pub use trainer::{DataSummary, Preview, PreviewSpan, StopFlag, Trainer};
+pub use trial::{ExpectedTime, Measured, Trial, expected_time, trial};

@@ -5,6 +5,7 @@ use crate::observer::{Event, Level, LogRecord, Observer};
 use crate::tensorboard::EventWriter;
 use crate::{Result, system};
 use loram_io::checksum::sha256;
+use loram_io::data::expand_paths;
 use loram_io::{atomic, disk, visible};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -156,6 +157,7 @@ fn json(value: &impl serde::Serialize) -> String {
 
 /// Writes `environment.json`: version, machine, model, data with their checksums.
 pub(crate) fn write_environment(dir: &Path, base: &Base, data: &[String]) -> Result<()> {
+    let data = expand_paths(data)?;
     let files = data.iter().map(|p| match Path::new(p).is_file() {
         true => serde_json::json!({"path": p, "sha256": sha256(Path::new(p)).ok()}),
         false => serde_json::json!({"path": p}),

@@ -139,8 +139,9 @@ fn ended(config: &TrainConfig, notes: &mut Vec<String>) -> Result<Option<Summary
         Some(list) if config.resume_from_checkpoint == Resume::Latest => {
             let what = format!(
                 "the run in this folder has ended, and was configured differently: {}; give another output_dir, or train \
-                 its adapter further with adapter_name_or_path",
-                list.join(", ")
+                 its result further in a new run: --adapter {} -o ANOTHER_FOLDER",
+                list.join(", "),
+                result.display()
             );
             return Err(Error::Checkpoint { path: dir.clone(), what });
         }
@@ -151,6 +152,13 @@ fn ended(config: &TrainConfig, notes: &mut Vec<String>) -> Result<Option<Summary
         return Ok(None);
     }
     Ok(Some(summary))
+}
+
+/// True if `config.yaml` of a run folder has these settings, whatever they say of the folder itself.
+pub(crate) fn holds_settings(dir: &Path, config: &TrainConfig) -> bool {
+    let settings = |c: &TrainConfig| c.values_of(|k| !k.is(Mark::Folder));
+    let saved = Layer::from_file(dir.join(CONFIG)).and_then(|l| TrainConfig::layered(&[l]));
+    saved.is_ok_and(|saved| settings(&saved) == settings(config))
 }
 
 /// Keys, with both values, in which a configuration differs from that of the run in a folder; `None` where there is no

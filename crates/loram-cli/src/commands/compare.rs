@@ -3,6 +3,7 @@
 use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::format::{count, duration, several};
+use crate::program::program;
 use crate::progress::Show;
 use crate::signals;
 use crate::table::{Side, facts, table};
@@ -11,6 +12,7 @@ use clap::builder::TypedValueParser;
 use loram_lab::job::{self, Done};
 use loram_lab::{BUSY, Board, DriveOptions, Driven, Grid, GridPlan, Shard, State, Update, drive, gather, plan_grid};
 use loram_train::StopFlag;
+use loram_train::shell::quoted;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -79,7 +81,7 @@ pub fn run(args: &CompareArgs, threads: Option<usize>, console: &Console) -> Res
 /// Trains all remaining runs.
 fn all(grid: &Grid, options: &DriveOptions, console: &Console) -> Result<i32> {
     let stop = StopFlag::default();
-    signals::stop_gently(stop.shared())?;
+    signals::stop_gently(stop.shared(), console.note())?;
     let done = drive(grid, options, &stop, &mut |update| tell(update, console))?;
     let json = json!({
         "output_dir": grid.output_dir,
@@ -137,7 +139,9 @@ fn done_text(grid: &Grid, d: &Driven) -> String {
         rows.push(("failed", format!("{}: their folders are kept; run the same command to retry", d.failed.len())));
     }
     rows.push(("folder", grid.output_dir.display().to_string()));
-    facts(&rows) + &format!("\nnext:\n  loram report {0} -o {0}/report.html\n", grid.output_dir.display())
+    let report = grid.output_dir.join("report.html");
+    let words = [&grid.output_dir, &report].map(|p| quoted(&p.display().to_string()));
+    facts(&rows) + &format!("\nnext:\n  {} report {} -o {}\n", program(), words[0], words[1])
 }
 
 /// Trains one run in this process.
@@ -147,7 +151,7 @@ fn only(grid: &Grid, id: &str, console: &Console) -> Result<i32> {
         return Err(Error::Usage(format!("--only: the grid has no run `{id}`; --list prints the remaining ones")));
     };
     let stop = StopFlag::default();
-    signals::stop_gently(stop.shared())?;
+    signals::stop_gently(stop.shared(), console.note())?;
     let mut show = Show::new(console);
     let done = job::run(spec, &grid.output_dir, grid.keep, &stop, &mut show)?;
     show.clear();
@@ -184,7 +188,7 @@ fn list(args: &CompareArgs, grid: &Grid, console: &Console) -> Result<()> {
 }
 
 fn command(grid: &Path, id: &str) -> String {
-    format!("loram compare {} --only {id}", grid.display())
+    format!("{} compare {} --only {id}", program(), quoted(&grid.display().to_string()))
 }
 
 fn plan_text(p: &GridPlan) -> String {

@@ -97,6 +97,16 @@ pub fn run(args: &ConvertArgs, console: &Console) -> Result<()> {
         "parameters": after.parameters,
         "truncation": truncation,
     });
+    let last_line = || {
+        let form = if native { "native" } else { "plain" };
+        let now = if after.form == AdapterForm::Native { "native" } else { "plain" };
+        format!(
+            "{}: {form} → {now}, rank {}, {} parameters\n",
+            args.output.display(),
+            numbers(&after.ranks),
+            count(after.parameters)
+        )
+    };
     let text = || {
         let mut text = String::new();
         if let Some(t) = &truncation {
@@ -105,19 +115,15 @@ pub fn run(args: &ConvertArgs, console: &Console) -> Result<()> {
                 .iter()
                 .map(|l| vec![l.path.clone(), format!("{} → {}", l.from, l.to), format!("{:.2e}", l.error)])
                 .collect();
+            if rows.is_empty() {
+                let rank = args.rank.unwrap_or_default();
+                return format!("no layer has a rank above {rank}: nothing was truncated\n") + &last_line();
+            }
             let heading = [("layer", Side::Left), ("rank", Side::Right), ("relative error", Side::Right)];
             text += &table(&heading, &rows);
             text += &format!("\nerror over all layers: {:.3e} of ‖ΔW‖\n", t.error);
         }
-        let form = if native { "native" } else { "plain" };
-        let now = if after.form == AdapterForm::Native { "native" } else { "plain" };
-        text += &format!(
-            "{}: {form} → {now}, rank {}, {} parameters\n",
-            args.output.display(),
-            numbers(&after.ranks),
-            count(after.parameters)
-        );
-        text
+        text + &last_line()
     };
     console.result(text, &json)
 }

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::format::{count, duration, shape};
 use crate::keys::{given, partial};
 use crate::model::open_known;
+use crate::program::program;
 use crate::progress::{LayerBar, Show};
 use crate::table::{Side, table};
 use clap::{ArgMatches, Args, ValueEnum};
@@ -15,6 +16,7 @@ use loram_io::init::{BaseName, InitOptions, InitReport, Residual, init_to, repro
 use loram_io::{AdapterForm, Checkpoint, DType, ModelConfig};
 use loram_train::adapt::init_on_data;
 use loram_train::config;
+use loram_train::shell::quoted;
 use loram_train::{TrainConfig, system};
 use serde_json::json;
 use std::path::PathBuf;
@@ -108,7 +110,7 @@ pub fn run(args: &InitArgs, matches: &ArgMatches, console: &Console) -> Result<(
         (None, None) => return Err(Error::Usage("give a model or --from-recipe".into())),
     };
     bar.clear();
-    show(args, base.as_ref().map(|b| b.0), &report, console)
+    show(args, &report, console)
 }
 
 /// Initialises an adapter from calibration data, on which the model runs.
@@ -143,7 +145,7 @@ fn refuse_keys(matches: &ArgMatches) -> Result<()> {
     }
 }
 
-fn show(args: &InitArgs, model: Option<&str>, report: &InitReport, console: &Console) -> Result<()> {
+fn show(args: &InitArgs, report: &InitReport, console: &Console) -> Result<()> {
     let peak = system::peak_rss();
     let mut json = serde_json::to_value(report).unwrap_or_default();
     json["output"] = json!(args.output.display().to_string());
@@ -188,9 +190,9 @@ fn show(args: &InitArgs, model: Option<&str>, report: &InitReport, console: &Con
             (Some(dir), _) => format!("a plain adapter of the residual checkpoint {}\n", dir.display()),
             (None, AdapterForm::Native) => format!(
                 "native form: its base model is W − s·B₀A₀, which loram computes from the recipe\n\
-                 next: loram train --model {} --adapter {} --data …\n",
-                model.unwrap_or("MODEL"),
-                args.output.display()
+                 train it with `{} train --adapter {} --data FILE`\n",
+                program(),
+                quoted(&args.output.display().to_string())
             ),
             (None, AdapterForm::Plain) => String::new(),
         };

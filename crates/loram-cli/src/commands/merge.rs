@@ -3,12 +3,14 @@
 use crate::console::Console;
 use crate::error::Result;
 use crate::format::count;
-use crate::model::{base_name, folder, open};
+use crate::model::{folder, open_base};
+use crate::program::as_called;
 use clap::Args;
 use loram_io::Adapter;
 use loram_io::adapter::{MergeOptions, merge_adapter};
 use loram_io::atomic::Output;
 use loram_io::error::human_bytes;
+use loram_train::shell::quoted;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -39,8 +41,7 @@ pub fn run(args: &MergeArgs, console: &Console) -> Result<()> {
     let output = Output::new(&args.output, args.overwrite);
     output.check()?;
     let adapter = Adapter::read(folder(&args.adapter, None, console)?)?;
-    let name = base_name(args.model.as_deref(), &adapter)?;
-    let (config, checkpoint) = open(&name, args.revision.as_deref(), console)?;
+    let (name, config, checkpoint) = open_base(args.model.as_deref(), &adapter, args.revision.as_deref(), console)?;
     if let Some(hint) = adapter.changed_base_hint() {
         console.warn(hint);
     }
@@ -71,10 +72,10 @@ pub fn run(args: &MergeArgs, console: &Console) -> Result<()> {
             line += "the output layer no longer shares the embedding (tie_word_embeddings: false)\n";
         }
         let next = match adapter.head_outputs(&config) {
-            Some(_) => format!("loram eval --model {out} --data …"),
-            None => format!("loram generate --model {out} --prompt '…'"),
+            Some(_) => format!("loram info {}", quoted(&out)),
+            None => format!("loram generate --model {} --prompt Hello", quoted(&out)),
         };
-        line + &format!("\nnext: {next}\n")
+        line + &format!("\nnext: {}\n", as_called(&next))
     };
     console.result(text, &json)
 }

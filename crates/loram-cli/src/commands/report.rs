@@ -46,8 +46,10 @@ pub fn run(args: &ReportArgs, console: &Console) -> Result<i32> {
         let n = several(names.len() as u64, "run");
         console.warn(format!("the comparison is incomplete, {n} missing: {}", names.join(", ")));
     }
-    let runs = collect(&args.dirs)?;
-    let page = report::Report::new(args.title.clone(), &runs, analyse(&runs));
+    let found = collect(&args.dirs)?;
+    let (runs, analysis) = (&found.runs, analyse(&found));
+    let still = analysis.missing;
+    let page = report::Report::new(args.title.clone(), &found, analysis);
     let mut written: Vec<PathBuf> = Vec::new();
     for output in &args.output {
         page.write(output)?;
@@ -57,7 +59,7 @@ pub fn run(args: &ReportArgs, console: &Console) -> Result<i32> {
         written.extend(page.write_plots(Output::new(dir, args.overwrite))?);
     }
     if let Some(dir) = &args.peft_results {
-        peft::write_results(&runs, dir)?;
+        peft::write_results(runs, dir)?;
         written.push(dir.clone());
     }
     if written.is_empty() {
@@ -66,7 +68,11 @@ pub fn run(args: &ReportArgs, console: &Console) -> Result<i32> {
         return Ok(code);
     }
     let text = || {
-        let mut rows = vec![("runs", several(runs.len() as u64, "run"))];
+        let count = match still {
+            0 => several(runs.len() as u64, "run"),
+            n => format!("{} of {}; {n} missing, so that verdicts may be open", runs.len(), runs.len() + n),
+        };
+        let mut rows = vec![("runs", count)];
         rows.extend(written.iter().map(|w| ("written", w.display().to_string())));
         facts(&rows)
     };

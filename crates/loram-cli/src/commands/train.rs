@@ -1,18 +1,21 @@
 //! `loram train`: one run from a configuration.
 
 use crate::console::Console;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{count, duration, memory_parts, several};
 use crate::keys::layers;
+use crate::program::{as_called, on_path};
 use crate::progress::{Show, figures};
 use crate::signals;
 use crate::table::facts;
 use clap::{ArgMatches, Args};
 use loram_io::error::human_bytes;
 use loram_train::config::keys;
-use loram_train::{DataSummary, Preview, PreviewSpan, Status, Summary, TrainConfig, Trainer};
+use loram_train::{
+    DataSummary, ExpectedTime, Measured, Preview, PreviewSpan, Status, Summary, TrainConfig, Trainer, expected_time,
+};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `loram train`.
 #[derive(Debug, Args)]
@@ -20,7 +23,7 @@ pub struct TrainArgs {
     /// Configuration file; flags and --set override it
     #[arg(value_name = "CONFIG.yaml")]
     pub config: Option<PathBuf>,
-    /// Print the resolved configuration, the memory estimate and an example with its loss mask, then exit
+    /// Print data, steps, time and memory, an example with its loss mask, and the settings, then exit
     #[arg(long)]
     pub dry_run: bool,
     /// List all keys with their defaults and meanings, then exit
@@ -33,21 +36,29 @@ pub fn run(args: &TrainArgs, matches: &ArgMatches, console: &Console) -> Result<
     if args.help_keys {
         return help_keys(console).map(|()| 0);
     }
+    if let Some(path) = args.config.as_deref().filter(|p| holds_data(p)) {
+        let what = format!("{0} is a data file, not a configuration: repeat the flag (--data {0})", path.display());
+        return Err(Error::Usage(what));
+    }
     let config = TrainConfig::resolve(&layers(matches, args.config.as_deref())?)?;
     let trainer = Trainer::new(config)?;
     let mut show = Show::new(console);
     if args.dry_run {
-        let preview = trainer.preview(&mut show)?;
-        show.clear();
-        preview.warnings.iter().for_each(|w| console.warn(w));
-        return console.result(|| preview_text(&preview), &preview).map(|()| 0);
+        return dry_run(&trainer, &mut show, console).map(|()| 0);
     }
     let stop = trainer.stop_flag();
-    signals::stop_gently(stop.shared())?;
+    signals::stop_gently(stop.shared(), console.note())?;
     let summary = trainer.run(&mut show)?;
     show.clear();
     console.result(|| summary_text(&summary), &summary)?;
     Ok(if summary.status == Status::Interrupted { signals::exit_code() } else { 0 })
+}
+
+/// True for a file name of data, which a second word after `--data` would be.
+fn holds_data(path: &Path) -> bool {
+    let name = path.to_string_lossy();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    [".jsonl", ".json", ".ndjson", ".txt", ".csv", ".tsv", ".parquet"].iter().any(|e| name.ends_with(e))
 }
 
 fn help_keys(console: &Console) -> Result<()> {
@@ -83,8 +94,19 @@ fn help_keys(console: &Console) -> Result<()> {
     console.result(text, &json!({ "keys": all }))
 }
 
-/// The output of `--dry-run`: configuration, data, memory, and the first example with its loss mask.
-fn preview_text(p: &Preview) -> String {
+fn dry_run(trainer: &Trainer, show: &mut Show<'_>, console: &Console) -> Result<()> {
+    let preview = trainer.preview(show)?;
+    show.clear();
+    console.say("timing a few steps");
+    let time = expected_time(trainer.config(), &preview);
+    preview.warnings.iter().for_each(|w| console.warn(w));
+    let mut json = serde_json::to_value(&preview).unwrap_or_default();
+    json["time"] = json!(time);
+    console.result(|| preview_text(trainer.config(), &preview, time, console.is_verbose()), &json)
+}
+
+/// The output of `--dry-run`: data, steps, time and memory, the first example with its loss mask, and the settings.
+fn preview_text(c: &TrainConfig, p: &Preview, time: Option<ExpectedTime>, all: bool) -> String {
     let data = |d: &DataSummary| {
         let mut text = format!(
             "{}, {}, {} of them in the loss; longest {}, limit {}",
@@ -103,31 +125,65 @@ fn preview_text(p: &Preview) -> String {
         text
     };
     let m = &p.memory;
+    let share = 100.0 * m.trainable_parameters as f64 / m.base_parameters.max(1) as f64;
+    let trained = format!("{} ({share:.2} % of the model)", several(m.trainable_parameters, "parameter"));
     let free = p.free_memory.map_or(String::new(), |f| format!("; {} free", human_bytes(f)));
-    let mut rows = vec![("model", p.family.clone()), ("task", p.task.to_string()), ("training data", data(&p.train))];
+    let mut rows = vec![
+        ("model", format!("{} ({})", p.model, p.family)),
+        ("task", p.task.to_string()),
+        ("training data", data(&p.train)),
+    ];
     if !p.labels.is_empty() {
         rows.insert(2, ("labels", p.labels.join(", ")));
     }
     if let Some(eval) = &p.eval {
         rows.push(("evaluation data", data(eval)));
     }
-    if p.adapted_layers > 0 {
-        rows.push(("adapted layers", p.adapted_layers.to_string()));
-    }
+    rows.push((
+        "trained",
+        match (p.adapted_layers, &c.adapter_name_or_path) {
+            (0, _) => format!("all weights, {trained}"),
+            (n, Some(adapter)) => format!("the adapter {adapter} on {n} layers"),
+            (n, None) => format!("{} r {} on {n} layers, {trained}", c.init_lora_weights.0, c.r),
+        },
+    ));
     rows.push((
         "steps",
-        format!("{}, {} per epoch", several(p.total_steps as u64, "step"), count(p.steps_per_epoch as u64)),
+        format!(
+            "{}, {} per epoch; learning rate {:e}",
+            several(p.total_steps as u64, "step"),
+            count(p.steps_per_epoch as u64),
+            c.learning_rate
+        ),
+    ));
+    rows.push((
+        "time",
+        match time {
+            Some(t) if t.measured == Measured::Steps => format!("about {}, from a few steps on this machine", duration(t.seconds)),
+            Some(t) => format!("very roughly {}, from the speed of this machine", duration(t.seconds)),
+            None => "not estimated: the first steps of the run show it".into(),
+        },
     ));
     rows.push(("memory", format!("about {}{free} ({})", human_bytes(m.total), memory_parts(m))));
-    let mut text = format!("{}\n{}", p.config.trim_end(), "\n");
-    text += &facts(&rows);
+    rows.push(("run folder", c.output_dir.display().to_string()));
+    let mut text = facts(&rows);
     text += "\nfirst example; the loss is over ";
     text += if p.target.is_some() { "the label:\n" } else { "the text between ⟦ and ⟧:\n" };
     text += &example(&p.example, p.target.is_some());
     if let Some(target) = &p.target {
         text += &format!("\nlabel: {target}");
     }
-    text + "\n"
+    text + "\n\n" + &settings(&p.config, all)
+}
+
+/// The settings as YAML: all of them, or those that were given.
+fn settings(config: &str, all: bool) -> String {
+    if all {
+        return config.to_string();
+    }
+    let given: Vec<&str> = config.lines().filter(|l| l.contains("  # from ")).collect();
+    let (n, rest) = (given.len(), config.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).count());
+    format!("settings that were given ({} more have their defaults; -v lists all)\n{}\n", rest - n, given.join("\n"))
 }
 
 fn example(spans: &[PreviewSpan], head: bool) -> String {
@@ -183,8 +239,9 @@ fn summary_text(s: &Summary) -> String {
         rows.push(("checkpoint", checkpoint.display().to_string()));
     }
     let mut text = String::from("\n") + &facts(&rows) + "\nnext:\n";
-    for command in &s.next {
-        text += &format!("  {command}\n");
+    // TensorBoard is another program
+    for command in s.next.iter().filter(|c| c.starts_with("loram ") || c.split(' ').next().is_some_and(on_path)) {
+        text += &format!("  {}\n", as_called(command));
     }
     text
 }

@@ -122,7 +122,7 @@ fn a_grid_is_made_once_and_reported() {
         assert!(!html.contains(outside), "the page must need no network: {outside}");
     }
     assert_eq!(fs::read_to_string(room.path("runs.csv")).unwrap().lines().count(), 5);
-    assert!(fs::read_to_string(room.path("report.md")).unwrap().contains("| arm | learning rate | score |"));
+    assert!(fs::read_to_string(room.path("report.md")).unwrap().contains("| arm | learning rate | loss |"));
     let json: Value = serde_json::from_slice(&fs::read(room.path("report.json")).unwrap()).unwrap();
     assert_eq!(json["groups"][0]["arms"].as_array().unwrap().len(), 2);
     let gains = &json["gains"]["tiny"];

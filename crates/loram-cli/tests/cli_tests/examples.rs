@@ -58,6 +58,33 @@ fn console_examples_of_the_documentation() {
     cases.run();
 }
 
+/// The commands below "Your own model and data", as a reader pastes them into a shell.
+#[cfg(unix)]
+#[test]
+fn the_commands_of_the_readme_run_as_they_are_written() {
+    let (root, room) = (repo_root(), tempfile::tempdir().unwrap());
+    symlink(root.join("assets"), room.path().join("assets")).unwrap();
+    fs::create_dir(room.path().join("bin")).unwrap();
+    symlink(env!("CARGO_BIN_EXE_loram"), room.path().join("bin/loram")).unwrap();
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let part = readme.split("## Your own model and data").nth(1).unwrap();
+    let commands = part.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(commands.contains("loram merge"));
+    let path = format!("{}:{}", room.path().join("bin").display(), std::env::var("PATH").unwrap());
+    let shell = |commands: &str| {
+        let mut sh = std::process::Command::new("sh");
+        let run = sh.args(["-e", "-c", commands]).current_dir(room.path()).env("PATH", &path).output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+        assert!(run.status.success(), "{commands}: {said}");
+        said
+    };
+    let said = shell(commands);
+    // what is suggested next can be run as it is, too
+    let next = said.split("\nnext:\n").nth(1).unwrap().lines().next().unwrap().trim();
+    assert!(next.starts_with("loram generate --adapter runs/mine/adapter --prompt 'name : Aromi"), "{next}");
+    shell(next);
+}
+
 #[test]
 fn generated_pages_are_what_the_program_prints() {
     for page in ["commands", "configuration", "schemes"] {

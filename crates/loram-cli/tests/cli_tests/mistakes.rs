@@ -117,6 +117,15 @@ fn models() {
     let bytes = fs::read(&cut).unwrap();
     fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
     with("cut", &["model.safetensors"]);
+    let pointer = room.model("pointer", &[]).join("model.safetensors");
+    fs::write(&pointer, "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n").unwrap();
+    with("pointer", &["model.safetensors", "git lfs pull"]);
+    fs::create_dir_all(room.path("run/adapter")).unwrap();
+    room.file("run/adapter/adapter_config.json", "{}").file("model.gguf", "GGUF");
+    fs::rename(room.path("run"), room.path("a-run")).unwrap();
+    with("a-run", &["is a run folder", "a-run/adapter"]);
+    with("model.gguf", &["model.gguf", "GGUF"]);
+    with("cut/model.safetensors", &["give its folder", "cut"]);
 }
 
 #[test]
@@ -132,7 +141,16 @@ fn adapters() {
     train(&["--init", "piss"], &["init_lora_weights", "piss", "did you mean `pissa`"]);
     train(&["--lora-alpha", "-1"], &["lora_alpha", "above 0"]);
     train(&["--adapter", "nowhere"], &["nowhere"]);
+    train(&["--target-modules", "q_proj,v_prj"], &["target_modules", "v_prj matches", "did you mean `v_proj`"]);
+    train(&["--target-modules", "all"], &["target_modules", "did you mean `all-linear`"]);
     room.refuses(&["convert", &model, "-o", "out"], &["adapter_config.json"]);
+    // an adapter whose base model is gone
+    room.model("base", &[]);
+    let init = ["init", "base", "-o", "made", "--init", "lora", "--r", "2"];
+    assert_cmd::Command::cargo_bin("loram").unwrap().current_dir(room.path("")).args(init).assert().success();
+    fs::rename(room.path("base"), room.path("moved")).unwrap();
+    room.refuses(&["merge", "--adapter", "made", "-o", "out"], &["base model that the adapter names", "--model"]);
+    room.refuses(&["generate", "--adapter", "made", "--prompt", "a"], &["base model that the adapter names", "--model"]);
     room.refuses(&["merge", "--adapter", &model, "-o", "out"], &["adapter_config.json"]);
 }
 
@@ -158,6 +176,30 @@ fn data() {
     with(&["--data", "train.jsonl", "--eval-data", "dev.jsonl"], &["dev.jsonl:2", "`z`", "x, y"]);
     with(&["--data", "one.jsonl"], &["one.jsonl", "`x`"]);
     with(&["--data", "demo:hotels"], &["demo:hotels", "restaurants"]);
+    // what is there instead, and what to do
+    fs::create_dir(room.path("folder")).unwrap();
+    room.file("folder/a.jsonl", "{}\n")
+        .file("pointer.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+        .file("pretty.jsonl", "{\n  \"text\": \"a\"\n}\n")
+        .file("table.jsonl", "prompt,completion\na,b\n")
+        .file("null.jsonl", "{\"text\": \"a\", \"label\": null}\n{\"text\": \"a\", \"label\": \"x\"}\n")
+        .file("gap.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\", \"completion\": null}\n")
+        .file("first-gap.jsonl", "{\"prompt\": \"a\", \"completion\": null}\n")
+        .file("sst.jsonl", "{\"sentence\": \"a\", \"label\": 1}\n")
+        .file("roles.jsonl", "{\"messages\": [{\"role\": \"human\", \"content\": \"a\"}, {\"role\": \"bot\", \"content\": \"b\"}]}\n");
+    with(&["--data", "folder"], &["folder: is a folder", "'folder/*.jsonl'"]);
+    with(&["--data", "*.none"], &["*.none", "no file matches"]);
+    with(&["--data", "org/set"], &["org/set", "load_dataset('org/set'"]);
+    with(&["--data", "pointer.jsonl"], &["pointer.jsonl", "git lfs pull"]);
+    with(&["--data", "pretty.jsonl"], &["pretty.jsonl:1", "spread over several lines", "jq -c"]);
+    with(&["--data", "table.jsonl"], &["table.jsonl:1", "that of a table", "csv.DictReader"]);
+    with(&["--data", "null.jsonl"], &["null.jsonl:1", "`label` is null"]);
+    with(&["--data", "gap.jsonl"], &["gap.jsonl:2", "`completion`", "found null"]);
+    with(&["--data", "first-gap.jsonl"], &["first-gap.jsonl:1", "`completion`", "found null"]);
+    with(&["--data", "sst.jsonl"], &["sst.jsonl:1", "--columns '{text: sentence}'"]);
+    with(&["--data", "roles.jsonl", "--chat-template", "chatml"], &["roles.jsonl:1", "`assistant`", "bot"]);
+    with(&["--data", "roles.jsonl", "--chat-template", "llama3"], &["llama3", "there is `chatml`"]);
+    with(&["--data", "ok.jsonl", "ok2.jsonl"], &["ok2.jsonl", "--data ok2.jsonl"]);
 }
 
 #[test]
@@ -173,6 +215,12 @@ fn configuration() {
     room.refuses(&["train", "broken.yaml"], &["broken.yaml", "line 2"]);
     room.refuses(&["train", "twice.yaml"], &["`lr`", "`learning_rate`"]);
     room.refuses(&["train", "nowhere.yaml"], &["nowhere.yaml"]);
+    room.file("axolotl.yaml", "base_model: m\nmicro_batch_size: 2\nbf16: true\n").file("same.yaml", "r: 8\nseed: 1\nr: 16\n");
+    let all = ["`base_model` (from axolotl.yaml:1", "`model_name_or_path`", "`micro_batch_size`", "`bf16`", "remove it"];
+    room.refuses(&["train", "axolotl.yaml"], &all);
+    room.refuses(&["train", "same.yaml"], &["same.yaml", "`r` is given twice, in lines 1 and 3"]);
+    room.refuses(&["train", "type.yaml"], &["type.yaml:3"]);
+    room.refuses(&["train", "."], &["is a folder"]);
     room.refuses(&["train"], &["model_name_or_path"]);
     room.refuses(&["train", "--model", &llama()], &["train_data"]);
     room.refuses(&["train", "--set", "r"], &["--set r", "key=value"]);

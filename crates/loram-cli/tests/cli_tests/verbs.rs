@@ -83,6 +83,17 @@ fn from_training_to_a_merged_model() {
     assert!(lost > 0.0 && lost < 1.0 && small["truncation"]["layers"].as_array().unwrap().len() == 35);
     assert!((loss(&["--model", &model, "--adapter", "small"]) / after - 1.0).abs() < 0.5);
 
+    // an adapter names its base model for `train`, too
+    let more = ["train", "--adapter", "plain", "--data", DATA, "-o", "further", "--max-steps", "1"];
+    assert_eq!(json(dir, &more)["model"], model.as_str());
+    let whole = text(dir, &["convert", "plain", "-o", "whole", "--rank", "500"]);
+    assert!(whole.starts_with("no layer has a rank above 500: nothing was truncated\n"), "{whole}");
+    // nothing that is there is replaced
+    loram(dir, &["convert", "plain", "-o", "run/adapter"]).code(2);
+    loram(dir, &["init", &model, "-o", "run/adapter"]).code(2);
+    loram(dir, &["init", &model, "-o", "new", "--init", "pissa", "--residual", "merged"]).code(2);
+    assert!(std::fs::read(dir.join("run").join(file)).unwrap() == bytes("again") && !dir.join("new").exists());
+
     assert!(text(dir, &["verify", "plain", "--base", &model]).contains("bit for bit"));
     let facts = json(dir, &["info", "plain"]);
     assert_eq!((facts["kind"].as_str(), facts["layers"].as_array().unwrap().len()), (Some("adapter"), 35));
@@ -135,9 +146,15 @@ fn a_dry_run_writes_nothing() {
     let model = tiny_llama().display().to_string();
     let out =
         text(room.path(), &["train", "--model", &model, "--data", "demo:restaurants?n=8", "--dry-run", "--r", "3"]);
-    for word in ["r: 3  # from flag", "learning_rate: 5.0e-5", "memory", "⟦", "⟧", "adapted layers"] {
+    for word in ["r: 3  # from flag", "learning rate 5e-5", "time", "memory", "⟦", "⟧", "loram r 3 on 35 layers"] {
         assert!(out.contains(word), "{word} is not in:\n{out}");
     }
+    // what is useful comes first, and defaults are shown on request
+    assert!(out.starts_with("model ") && out.lines().count() < 25 && !out.contains("learning_rate: 5.0e-5"), "{out}");
+    let all = ["train", "--model", &model, "--data", "demo:restaurants?n=8", "--dry-run", "-v"];
+    assert!(text(room.path(), &all).contains("learning_rate: 5.0e-5"));
+    let json = json(room.path(), &all[..all.len() - 1]);
+    assert!(json["time"]["seconds"].as_f64().unwrap() > 0.0 && json["time"]["measured"] == "steps", "{json}");
     assert_eq!(std::fs::read_dir(room.path()).unwrap().count(), 0);
 }
 
@@ -244,7 +261,9 @@ fn help_lists_and_completions() {
         assert!(say(&["schemes"]).contains(scheme));
     }
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
-        assert!(say(&["completions", shell]).contains("loram"));
+        let script = say(&["completions", shell]);
+        assert!(script.contains("loram"));
+        assert_eq!(json(room.path(), &["completions", shell])["script"], script);
     }
     let model = tiny_llama().display().to_string();
     let facts = say(&["info", &model]);

@@ -29,7 +29,11 @@ impl Adapter {
         }
         let (config_path, weights) = (dir.join(ADAPTER_CONFIG), dir.join(ADAPTER_WEIGHTS));
         if !config_path.exists() {
-            return refuse("no adapter_config.json: not an adapter folder");
+            let own = dir.join("adapter");
+            return match own.join(ADAPTER_CONFIG).exists() {
+                true => refuse(&format!("is a run folder: its adapter is {}", own.display())),
+                false => refuse("no adapter_config.json: not an adapter folder"),
+            };
         }
         if !weights.exists() {
             return match dir.join("adapter_model.bin").exists() {

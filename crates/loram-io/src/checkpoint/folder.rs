@@ -198,6 +198,10 @@ fn no_safetensors(dir: &Path) -> String {
     if names.iter().any(|n| n == "adapter_model.safetensors" || n == "adapter_model.bin") {
         return "is an adapter folder, not a model: give the base model here and this folder as the adapter".into();
     }
+    if dir.join("adapter/adapter_config.json").exists() {
+        let adapter = dir.join("adapter");
+        return format!("is a run folder, not a model: its adapter is {}", adapter.display());
+    }
     if let Some(pickle) = find(&[".bin", ".bin.index.json", ".pt", ".pth", ".ckpt"]) {
         return format!(
             "holds `{pickle}` but no safetensors: pickled files can run code and are never loaded; convert once with \

@@ -16,6 +16,8 @@ pub const MAX_HEADER: usize = 100_000_000;
 pub enum HeaderProblem {
     #[error("truncated file: {found} bytes, a safetensors file has at least 10 (was the download interrupted?)")]
     Truncated { found: usize },
+    #[error("{}", crate::lfs::POINTER)]
+    LfsPointer,
     #[error("header length {length} exceeds the limit of {MAX_HEADER} bytes: not a safetensors file, or damaged")]
     HeaderTooLarge { length: u64 },
     #[error(
@@ -85,6 +87,9 @@ struct RawEntry {
 
 /// Reads and checks the header of a whole file's bytes.
 pub fn parse_header(file: &[u8]) -> Result<Header, HeaderProblem> {
+    if crate::lfs::is_pointer(file) {
+        return Err(HeaderProblem::LfsPointer);
+    }
     let Some(length) = file.first_chunk::<8>().map(|b| u64::from_le_bytes(*b)) else {
         return Err(HeaderProblem::Truncated { found: file.len() });
     };

@@ -1,7 +1,7 @@
 //! Typed access to the fields of a JSON object, with errors that name file and field.
 
 use crate::limits::{MAX_LAYERS, MAX_SIDE};
-use crate::{Error, Result};
+use crate::{Error, Result, lfs};
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -144,12 +144,17 @@ fn one_token(v: &Value) -> Option<Option<u32>> {
     if v.is_null() || v.as_i64().is_some_and(|i| i < 0) {
         return Some(None);
     }
-    v.as_u64().and_then(|i| u32::try_from(i).ok()).map(Some)
+    // as counts, some configs write ids as 2.0
+    let whole = v.as_f64().filter(|x| x.fract() == 0.0 && (0.0..4e9).contains(x)).map(|x| x as u64);
+    v.as_u64().or(whole).and_then(|i| u32::try_from(i).ok()).map(Some)
 }
 
 /// Reads a JSON file that holds an object.
 pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>> {
     let text = crate::input::read_text(path)?;
+    if lfs::is_pointer(text.as_bytes()) {
+        return Err(Error::json(path, lfs::POINTER));
+    }
     match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(Error::json(path, "expected a JSON object")),

@@ -9,6 +9,7 @@ mod generation;
 mod head;
 mod model;
 mod modules;
+mod not_a_model;
 mod rope;
 
 pub use activation::Activation;
@@ -20,5 +21,6 @@ pub use generation::GenerationConfig;
 pub use head::{CheckpointHead, HeadLabels, ProblemType};
 pub use model::{ModelConfig, head_entries};
 pub use modules::{ClassifierModules, DecoderModules, EncoderModules, FamilyNames, HeadLayer, HeadLayout, Pooling};
+pub(crate) use not_a_model::not_a_model;
 pub(crate) use rope::{PartialRotary, parse as parse_rope};
 pub use rope::{RopeConfig, RopeScaling};

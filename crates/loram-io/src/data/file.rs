@@ -2,7 +2,7 @@
 
 use crate::error::human_bytes;
 use crate::limits::{MAX_DATA, MAX_UNPACKED_RATIO, UNPACKED_ALWAYS};
-use crate::{Error, Result, input};
+use crate::{Error, Result, input, lfs};
 use std::io::Read;
 use std::path::Path;
 
@@ -10,6 +10,9 @@ use std::path::Path;
 /// damaged or unpacks to more than text does; text that is not UTF-8, with its line.
 pub(super) fn read_text(path: &Path) -> Result<String> {
     let bytes = input::read(path, MAX_DATA)?;
+    if lfs::is_pointer(&bytes) {
+        return Err(Error::Data { at: path.display().to_string(), what: lfs::POINTER.into() });
+    }
     let bytes = if path.extension().is_some_and(|e| e == "gz") { unpack(path, &bytes)? } else { bytes };
     let mut text = String::from_utf8(bytes).map_err(|e| {
         let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count() + 1;

@@ -1,10 +1,12 @@
 //! Records out of files.
 
 use super::demo;
+use super::columns;
 use super::fields::{Fields, names};
 use super::file::read_text;
 use super::format::DataFormat;
-use super::formats::{all_columns, recognised};
+use super::formats::{all_columns, formats, recognised};
+use super::paths;
 use super::record::{Record, Text};
 use crate::limits::MAX_LINE;
 use crate::{Error, Result};
@@ -26,8 +28,6 @@ pub struct DataSpec {
     pub columns: BTreeMap<String, String>,
     /// Field of the text, for plain text (`dataset_text_field`).
     pub text_field: Option<String>,
-    /// Take only the first so many records.
-    pub max_samples: Option<usize>,
 }
 
 /// Reads all records. Errors name file and line: malformed JSON, a missing or mistyped field, formats that are mixed, an
@@ -35,7 +35,7 @@ pub struct DataSpec {
 pub fn load_records(spec: &DataSpec) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     let mut format: Option<(&'static dyn DataFormat, String)> = spec.format.map(|f| (f, String::new()));
-    for path in &spec.paths {
+    for path in &paths::expand(&spec.paths)? {
         if path.starts_with(demo::PREFIX) {
             let pairs = demo::generate(path)?;
             records.extend(pairs.into_iter().enumerate().map(|(i, (prompt, completion))| {
@@ -44,17 +44,11 @@ pub fn load_records(spec: &DataSpec) -> Result<Vec<Record>> {
             continue;
         }
         for (at, raw) in raw_records(path)? {
-            if spec.max_samples.is_some_and(|n| records.len() >= n) {
-                break;
-            }
             records.push(match raw {
                 RawRecord::Document(text) => Record::new(at, Text::Document(text)),
                 RawRecord::Object(value) => record(spec, at, value, &mut format)?,
             });
         }
-    }
-    if let Some(n) = spec.max_samples {
-        records.truncate(n);
     }
     if records.is_empty() {
         return Err(Error::Data { at: spec.paths.join(", "), what: "no records: the data set is empty".into() });
@@ -81,19 +75,21 @@ pub fn raw_records(path: &str) -> Result<Vec<(String, RawRecord)>> {
         return Ok(demo::generate(path)?.into_iter().enumerate().map(pair).collect());
     }
     let file = Path::new(path);
+    if file.is_dir() {
+        return Err(paths::folder(path));
+    }
     if !file.exists() {
-        return Err(Error::NotFound { path: file.into(), what: "no such data file".into() });
+        return Err(paths::absent(path));
+    }
+    let name = path.strip_suffix(".gz").unwrap_or(path);
+    if ![".txt", ".json", ".jsonl", ".ndjson"].iter().any(|e| name.ends_with(e)) {
+        return Err(paths::other_kind(path));
     }
     let text = read_text(file)?;
-    let name = path.strip_suffix(".gz").unwrap_or(path);
     if name.ends_with(".txt") {
         let documents = text.split(DOCUMENT_END).map(str::trim).filter(|d| !d.is_empty());
         let at = |i: usize| format!("{path}: document {}", i + 1);
         return Ok(documents.enumerate().map(|(i, d)| (at(i), RawRecord::Document(d.to_string()))).collect());
-    }
-    if ![".json", ".jsonl", ".ndjson"].iter().any(|e| name.ends_with(e)) {
-        let what = "unknown kind of data file; expected .jsonl, .json, .txt, or .jsonl.gz and .json.gz";
-        return Err(Error::NotFound { path: file.into(), what: what.into() });
     }
     Ok(objects(path, &text)?.into_iter().map(|(at, value)| (at, RawRecord::Object(value))).collect())
 }
@@ -115,10 +111,26 @@ fn objects(path: &str, text: &str) -> Result<Vec<(String, Value)>> {
             }
             match serde_json::from_str(line) {
                 Ok(v) => Ok((at, v)),
-                Err(e) => Err(Error::Data { what: format!("malformed JSON at column {}: {e}", e.column()), at }),
+                Err(e) => {
+                    let hint = likely_cause(path, text).map_or(String::new(), |hint| format!("; {hint}"));
+                    Err(Error::Data { what: format!("malformed JSON at column {}: {e}{hint}", e.column()), at })
+                }
             }
         })
         .collect()
+}
+
+/// What a file of JSON Lines probably is that does not read as one.
+fn likely_cause(path: &str, text: &str) -> Option<String> {
+    let first = text.lines().find(|l| !l.trim().is_empty())?.trim();
+    if first.starts_with('{') {
+        let spread = serde_json::Deserializer::from_str(text).into_iter::<Value>().all(|v| v.is_ok());
+        return spread.then(|| {
+            format!("records are spread over several lines: expected one line for each, as `jq -c . {path}` prints them")
+        });
+    }
+    let delimiter = [",", "\t"].into_iter().find(|d| first.contains(d))?;
+    Some(format!("the first line looks like that of a table: {}", paths::of_table(path, &delimiter.escape_default().to_string())))
 }
 
 fn record(
@@ -141,21 +153,25 @@ fn record(
         }
     }
     let found = recognised(&fields);
-    let (wanted, first) = match (&*format, found) {
+    // a field of a format that is null has an error of its own
+    let named = formats().iter().rev().copied().find(|f| f.columns().iter().all(|c| fields.contains_key(*c)));
+    let (wanted, first) = match (&*format, found.or(named)) {
         (Some(f), _) => f.clone(),
         (None, Some(f)) => (f, at.clone()),
         (None, None) => {
             return bad(format!(
-                "no known format in the fields {}; expected {} (columns can be renamed)",
+                "no known format in the fields {}; expected {}; to rename columns: {}",
                 names(&fields),
-                all_columns()
+                all_columns(),
+                columns::renaming(&fields)
             ));
         }
     };
-    let fits = found.is_some_and(|f| f == wanted || wanted.includes().contains(&f.name()));
-    if !fits && spec.format.is_none() {
-        let found = found.map_or(format!("the fields {}", names(&fields)), |f| format!("format {}", f.name()));
-        return bad(format!("mixed formats: {found} here, {} at {first}", wanted.name()));
+    if let (Some(f), None) = (found, spec.format)
+        && f != wanted
+        && !wanted.includes().contains(&f.name())
+    {
+        return bad(format!("mixed formats: format {} here, {} at {first}", f.name(), wanted.name()));
     }
     if format.is_none() {
         *format = Some((wanted, first));

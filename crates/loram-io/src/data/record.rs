@@ -3,6 +3,7 @@
 use crate::chat::Chat;
 use crate::limits::MAX_LABELS;
 use crate::{Error, Result};
+use std::collections::BTreeSet;
 
 /// One record and where it stood.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,13 +77,13 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// The labels that occur: names sorted, ids from 0 to the largest.
+    /// The labels that occur: names sorted (numbers by their size), ids from 0 to the largest.
     ///
     /// # Errors
     /// More than [`MAX_LABELS`]; the error names the record.
     pub fn from_records(records: &[Record]) -> Result<Labels> {
-        let mut names = std::collections::BTreeSet::new();
-        let mut ids = 0;
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        let mut ids: BTreeSet<u64> = BTreeSet::new();
         for r in records {
             let many = |what: String| Err(Error::Data { at: r.at.clone(), what });
             match &r.label {
@@ -90,28 +91,60 @@ impl Labels {
                     let what = "labels that are numbers count classes from 0, of which there may be";
                     return many(format!("label {i}: {what} at most {MAX_LABELS} (`task: regression` learns numbers)"));
                 }
-                Some(Label::Id(i)) => ids = ids.max(i + 1),
-                Some(Label::Name(n)) if !names.contains(n) => {
+                Some(Label::Id(i)) => drop(ids.insert(*i)),
+                Some(Label::Name(n)) if !names.contains(n.as_str()) => {
                     if names.len() == MAX_LABELS {
                         return many(format!("label `{n}`: more than {MAX_LABELS} different labels: is it a text?"));
                     }
-                    names.insert(n.clone());
+                    names.insert(n);
                 }
                 _ => {}
             }
         }
-        let numbered = (names.is_empty()).then(|| (0..ids).map(|i| i.to_string()));
-        Ok(Labels { names: numbered.into_iter().flatten().chain(names).collect() })
+        // a table writes every label as a text: "1" beside 1 is the same
+        let numbers: Option<BTreeSet<u64>> = names.iter().map(|n| n.parse().ok()).collect();
+        let names = match numbers {
+            _ if names.is_empty() => (0..ids.last().map_or(0, |last| last + 1)).map(|i| i.to_string()).collect(),
+            Some(numbers) => numbers.union(&ids).map(u64::to_string).collect(),
+            None => names.into_iter().map(str::to_string).collect(),
+        };
+        Ok(Labels { names })
     }
 
-    /// The id of a label. An unknown one is an error that names the record and the labels there are.
-    pub fn id(&self, label: &Label, at: &str) -> Result<usize> {
-        let found = match label {
-            Label::Name(n) => self.names.iter().position(|x| x == n),
-            Label::Id(i) => (*i < self.names.len() as u64).then_some(*i as usize),
-            Label::Value(_) => None,
+    /// The id of a label: that of the name that is written so, else of the same number, of the only name that differs in case
+    /// alone, or, where no name is a number, the number itself. `true` and `false` are 1 and 0 where the two names are numbers.
+    pub fn find(&self, label: &Label) -> Option<usize> {
+        let text = match label {
+            Label::Name(n) => n.clone(),
+            Label::Id(i) => i.to_string(),
+            Label::Value(_) => return None,
         };
-        found.ok_or_else(|| {
+        let at = |same: &dyn Fn(&str) -> bool| {
+            let mut found = self.names.iter().enumerate().filter(|(_, n)| same(n)).map(|(i, _)| i);
+            found.next().filter(|_| found.next().is_none())
+        };
+        if let Some(i) = self.names.iter().position(|n| *n == text) {
+            return Some(i);
+        }
+        let number: Option<usize> = text.trim().parse().ok();
+        let by_number = || at(&|n| number.is_some() && n.parse().ok() == number);
+        let by_case = || at(&|n| n.to_lowercase() == text.trim().to_lowercase());
+        let numbered = self.names.iter().any(|n| n.parse::<u64>().is_ok());
+        let by_place = || number.filter(|i| !numbered && *i < self.names.len());
+        // transformers calls classes without names LABEL_0, LABEL_1, …
+        let plain = |(i, n): (usize, &String)| *n == i.to_string() || *n == format!("LABEL_{i}");
+        let two = self.names.len() == 2 && self.names.iter().enumerate().all(plain);
+        let by_truth = || match text.to_lowercase().as_str() {
+            "true" if two => Some(1),
+            "false" if two => Some(0),
+            _ => None,
+        };
+        by_number().or_else(by_case).or_else(by_place).or_else(by_truth)
+    }
+
+    /// [`Labels::find`]; an unknown label is an error that names the record and the labels there are.
+    pub fn id(&self, label: &Label, at: &str) -> Result<usize> {
+        self.find(label).ok_or_else(|| {
             let written = match label {
                 Label::Name(n) => n.clone(),
                 Label::Id(i) => i.to_string(),
@@ -121,10 +154,45 @@ impl Labels {
                 0..=12 => self.names.join(", "),
                 n => format!("{}, … ({n} in all)", self.names[..8].join(", ")),
             };
-            Error::Data {
-                at: at.to_string(),
-                what: format!("label `{written}` is unknown; the training data have {known}"),
-            }
+            let what = format!("label `{written}` is unknown; the training data have {known}");
+            Error::Data { at: at.to_string(), what }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(names: &[&str]) -> Labels {
+        Labels { names: names.iter().map(|n| n.to_string()).collect() }
+    }
+
+    #[test]
+    fn a_label_is_found_however_it_is_written() {
+        let name = |n: &str| Label::Name(n.into());
+        let plain = labels(&["LABEL_0", "LABEL_1"]);
+        for label in [name("LABEL_1"), name("label_1"), name("1"), name(" 1"), name("true"), name("True"), Label::Id(1)] {
+            assert_eq!(plain.find(&label), Some(1), "{label:?}");
+        }
+        let words = labels(&["NEG", "POS"]);
+        assert_eq!([words.find(&name("pos")), words.find(&name("0")), words.find(&name("true"))], [Some(1), Some(0), None]);
+        assert_eq!((words.find(&name("2")), words.find(&name("posi")), words.find(&Label::Value(1.0))), (None, None, None));
+        // labels that count from 1 are names, not places
+        let ratings = labels(&["1", "2", "10"]);
+        assert_eq!([ratings.find(&Label::Id(2)), ratings.find(&name("02")), ratings.find(&Label::Id(0))], [Some(1), Some(1), None]);
+        assert_eq!(labels(&["pos", "POS"]).find(&name("Pos")), None, "two differ in case alone");
+    }
+
+    #[test]
+    fn labels_of_data() {
+        let of = |list: &[Label]| {
+            let record = |l: &Label| Record { label: Some(l.clone()), ..Record::new("x:1", Text::Plain("a".into())) };
+            Labels::from_records(&list.iter().map(record).collect::<Vec<_>>()).unwrap().names
+        };
+        let name = |n: &str| Label::Name(n.into());
+        assert_eq!(of(&[Label::Id(2), Label::Id(0)]), ["0", "1", "2"]);
+        assert_eq!(of(&[name("10"), name("9"), Label::Id(1)]), ["1", "9", "10"]);
+        assert_eq!(of(&[name("b"), name("a"), name("b")]), ["a", "b"]);
     }
 }

@@ -2,8 +2,8 @@
 
 use super::description::Family;
 use super::{bert, distilbert, gpt2, llama, mistral, qwen2, qwen3, roberta, smollm3};
-use crate::config::{CONFIG_FILE, Fields, ModelConfig, read_object};
-use crate::{Error, Result};
+use crate::config::{CONFIG_FILE, Fields, ModelConfig, not_a_model, read_object};
+use crate::Result;
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -43,8 +43,7 @@ impl ModelConfig {
     pub fn load(dir: impl AsRef<Path>) -> Result<ModelConfig> {
         let path = dir.as_ref().join(CONFIG_FILE);
         if !path.exists() {
-            let what = format!("no {CONFIG_FILE}: not a model folder");
-            return Err(Error::NotFound { path: dir.as_ref().to_path_buf(), what });
+            return Err(not_a_model(dir.as_ref()));
         }
         ModelConfig::parse(read_object(&path)?, &path)
     }

@@ -148,7 +148,7 @@ fn truncation_is_counted() {
     let (_d, spec) = write("a.jsonl", &format!("{text}\n{{\"prompt\": \"a\", \"completion\": \" b\"}}\n"));
     let (examples, report) = preparer(5).prepare_all(&load_records(&spec).unwrap()).unwrap();
     assert_eq!((examples.len(), report.dropped), (1, 1), "the first has no room for its completion");
-    let e = preparer(2).prepare_all(&load_records(&DataSpec { max_samples: Some(1), ..spec }).unwrap()).unwrap_err();
+    let e = preparer(2).prepare_all(&load_records(&spec).unwrap()[..1]).unwrap_err();
     assert!(e.to_string().contains("max_length 2"), "{e}");
 }
 

@@ -1,14 +1,17 @@
 //! One arm: its learning rates, the best one, and the figures of its runs at this learning rate.
 
+use super::missing::Missing;
 use super::pair::Comparison;
 use crate::choice::{self, Choice};
-use crate::collect::RunRecord;
+use crate::run_record::RunRecord;
+use crate::grid::Score;
 use crate::metrics_file::Magnitudes;
 use crate::scores::Scores;
 use crate::stats::{Curve, Interval, Observations, bootstrap, mean, mean_curve, std};
 use loram_train::ExampleScores;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Mean and standard deviation over seeds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -88,7 +91,11 @@ pub struct ArmReport {
     pub best_rate: Option<f64>,
     /// The edge of the grid at which it is, if it is at one.
     pub edge: Option<Edge>,
-    /// Seeds of the runs at this learning rate.
+    /// Runs that are not there yet.
+    pub missing: Missing,
+    /// Why no verdict on this arm can be given yet; `None` if one can.
+    pub open: Option<String>,
+    /// Seeds of the runs at this learning rate, of those that all arms share.
     pub seeds: Vec<u64>,
     /// Score on the test part.
     pub score: Option<Spread>,
@@ -130,8 +137,11 @@ pub(super) struct Chosen<'a> {
     all: Vec<&'a RunRecord>,
     rates: Vec<RatePoint>,
     pub best_rate: Option<f64>,
-    /// Full runs at the best learning rate, by seed.
+    /// Full runs at the best learning rate with the shared seeds, by seed.
     pub runs: Vec<&'a RunRecord>,
+    pub missing: Missing,
+    /// Why no verdict on this arm can be given yet.
+    pub open: Option<String>,
 }
 
 impl<'a> Chosen<'a> {
@@ -144,11 +154,31 @@ impl<'a> Chosen<'a> {
     }
 }
 
-/// Chooses the learning rate with the best mean score on the selection part (see [`Choice`]) among those with the most
-/// finished seeds.
-pub(super) fn choose<'a>(all: &[&'a RunRecord]) -> Chosen<'a> {
-    let mut out = Chosen { all: all.to_vec(), rates: Vec::new(), best_rate: None, runs: Vec::new() };
-    let mut choices: Vec<(usize, Option<Choice>)> = Vec::new();
+/// The runs at a learning rate with the shared seeds.
+struct Candidate<'a> {
+    rate: f64,
+    /// By seed; those that diverged have no figures.
+    runs: BTreeMap<u64, &'a RunRecord>,
+}
+
+impl Candidate<'_> {
+    fn finished(&self) -> usize {
+        self.runs.values().filter(|r| Choice::of(&r.scores).is_some()).count()
+    }
+
+    /// The mean over these seeds, or over all.
+    fn choice(&self, seeds: Option<&BTreeSet<u64>>) -> Option<Choice> {
+        let of = self.runs.iter().filter(|(s, _)| seeds.is_none_or(|list| list.contains(s)));
+        Choice::mean(&of.filter_map(|(_, r)| Choice::of(&r.scores)).collect::<Vec<_>>())
+    }
+}
+
+/// Chooses the learning rate with the best mean score on the selection part (see [`Choice`]) over the seeds that all arms
+/// share, among those that have them, and of these among those with the most runs that did not diverge.
+pub(super) fn choose<'a>(all: &[&'a RunRecord], shared: &BTreeSet<u64>, missing: Missing) -> Chosen<'a> {
+    let mut out =
+        Chosen { all: all.to_vec(), rates: Vec::new(), best_rate: None, runs: Vec::new(), missing, open: None };
+    let mut candidates: Vec<Candidate<'_>> = Vec::new();
     let mut rates: Vec<f64> = all.iter().map(|r| r.scores.point.learning_rate).collect();
     rates.sort_by(f64::total_cmp);
     rates.dedup();
@@ -158,23 +188,49 @@ pub(super) fn choose<'a>(all: &[&'a RunRecord]) -> Chosen<'a> {
         let test = Spread::of(&full, |s| s.test_score());
         let short = all.iter().filter(|r| r.scores.point.learning_rate == rate && r.scores.point.rung.is_some());
         let short = short.max_by_key(|r| r.scores.point.rung).and_then(|r| r.scores.test_score());
-        let of_seeds: Vec<Choice> = full.iter().filter_map(|r| Choice::of(&r.scores)).collect();
-        choices.push((of_seeds.len(), Choice::mean(&of_seeds)));
-        out.rates.push(RatePoint {
-            learning_rate: rate,
-            selection,
-            test,
-            short,
-            diverged: full.len() - of_seeds.len(),
-            halved: full.is_empty(),
-        });
+        let diverged = full.iter().filter(|r| Choice::of(&r.scores).is_none()).count();
+        out.rates.push(RatePoint { learning_rate: rate, selection, test, short, diverged, halved: full.is_empty() });
+        let with_shared = full.into_iter().filter(|r| shared.contains(&r.scores.point.seed));
+        let candidate = Candidate { rate, runs: with_shared.map(|r| (r.scores.point.seed, r)).collect() };
+        candidates.extend((!out.at(rate).is_empty()).then_some(candidate));
     }
-    let most = choices.iter().map(|c| c.0).max().unwrap_or(0);
-    let complete = out.rates.iter().zip(&choices).filter(|(_, c)| c.0 == most && c.1.is_some());
-    let best = complete.min_by(|a, b| choice::cmp(a.1.1, b.1.1, &all[0].scores.score));
-    out.best_rate = best.map(|(p, _)| p.learning_rate);
-    out.runs = out.best_rate.map(|rate| out.at(rate)).unwrap_or_default();
+    let score = &all[0].scores.score;
+    let most_runs = candidates.iter().map(|c| c.runs.len()).max().unwrap_or(0);
+    let (complete, excluded): (Vec<_>, Vec<_>) = candidates.iter().partition(|c| c.runs.len() == most_runs);
+    let most = complete.iter().map(|c| c.finished()).max().unwrap_or(0);
+    let fit = complete.into_iter().filter(|c| c.finished() == most && most > 0);
+    let best = fit.min_by(|a, b| choice::cmp(a.choice(None), b.choice(None), score));
+    out.open = open(&out.missing, &excluded, best, score);
+    out.best_rate = best.map(|c| c.rate);
+    out.runs = best.map(|c| c.runs.values().copied().collect()).unwrap_or_default();
     out
+}
+
+/// Why the choice may change when the missing runs are there: a learning rate has no run at all, or one that lacks seeds is
+/// better than the chosen one on the seeds that it has.
+fn open(missing: &Missing, excluded: &[&Candidate<'_>], best: Option<&Candidate<'_>>, score: &Score) -> Option<String> {
+    if let Some(best) = best {
+        for c in excluded {
+            let common: BTreeSet<u64> = c.runs.keys().filter(|s| best.runs.contains_key(s)).copied().collect();
+            if common.is_empty() {
+                return Some(format!("the learning rate {:e} shares no seed with the chosen {:e}", c.rate, best.rate));
+            }
+            // a run that diverged is there and speaks against its rate
+            let diverged = c.finished() < c.runs.len();
+            let order = choice::cmp(c.choice(Some(&common)), best.choice(Some(&common)), score);
+            if !diverged && order == Ordering::Less {
+                return Some(format!(
+                    "the learning rate {:e}, which lacks seeds, is better than the chosen {:e} on the seeds that it has",
+                    c.rate, best.rate
+                ));
+            }
+        }
+    }
+    match missing.rates {
+        0 => None,
+        1 => Some("one of its learning rates has no run yet".into()),
+        n => Some(format!("{n} of its learning rates have no run yet")),
+    }
 }
 
 /// The mean final loss of these runs.
@@ -202,6 +258,8 @@ pub(super) fn report(name: &str, chosen: &Chosen<'_>, target: Option<f64>) -> Ar
         rates: chosen.rates.clone(),
         best_rate: chosen.best_rate,
         edge,
+        missing: chosen.missing.clone(),
+        open: chosen.open.clone(),
         seeds: runs.iter().map(|r| r.scores.point.seed).collect(),
         score: Spread::of(runs, |s| s.test_score()),
         interval: interval(runs),

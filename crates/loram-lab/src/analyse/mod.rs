@@ -1,17 +1,20 @@
 //! Analyses run records: the best learning rate of every arm, its score, its difference from the baselines.
 
 mod arm;
+mod missing;
 mod pair;
+mod warnings;
 
-pub use arm::{ArmReport, MeanCost, RatePoint, Spread};
+pub use arm::{ArmReport, Edge, MeanCost, RatePoint, Spread};
+pub use missing::Missing;
 pub use pair::{Comparison, Verdict};
 
-use crate::collect::RunRecord;
+use crate::collect::Collection;
+use crate::run_record::RunRecord;
 use crate::grid::{Point, Score};
 use crate::names::file_name;
+use crate::planned::Planned;
 use loram_io::gain_curves::GainCurves;
-use loram_train::TrainConfig;
-use loram_train::config::{Key, Mark, keys};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,8 +34,10 @@ pub struct Group {
     pub others: BTreeMap<String, String>,
     /// The metric that runs are judged by.
     pub score: Score,
-    /// Seeds that occur.
+    /// Seeds that all arms have, from which scores are computed.
     pub seeds: Vec<u64>,
+    /// True if learning rates were chosen on other data than the scores are computed on.
+    pub separate: bool,
     /// Number of records of the selection part; 0 if it is not known.
     pub selection_examples: u64,
     /// Number of records of the test part.
@@ -41,6 +46,8 @@ pub struct Group {
     pub arms: Vec<ArmReport>,
     /// The best learning rate of `lora`, for the comparison at one learning rate.
     pub fixed_rate: Option<f64>,
+    /// Number of runs of the comparison that are not there yet, those of arms without any run included.
+    pub missing: usize,
     /// Warnings for the reader.
     pub warnings: Vec<String>,
 }
@@ -73,6 +80,15 @@ pub struct Tally {
     pub level: usize,
     /// The interval is on the worse side of 0.
     pub worse: usize,
+    /// No verdict can be given yet.
+    pub open: usize,
+}
+
+impl Tally {
+    /// Number of groups.
+    pub fn total(&self) -> usize {
+        self.better + self.level + self.worse + self.open
+    }
 }
 
 /// Tallies of an arm against a baseline over all groups.
@@ -95,54 +111,88 @@ pub struct Analysis {
     pub groups: Vec<Group>,
     /// Arms against baselines.
     pub standings: Vec<Standing>,
+    /// Number of runs of the comparisons that are not there yet.
+    pub missing: usize,
     /// Gains of the models' weights by rank, if the comparison has them.
     pub gains: BTreeMap<String, GainCurves>,
 }
 
 /// Analyses finished runs.
-pub fn analyse(runs: &[RunRecord]) -> Analysis {
-    type Place = (String, String, BTreeMap<String, String>);
-    let mut ranks: BTreeMap<Place, BTreeSet<Option<u64>>> = BTreeMap::new();
+pub fn analyse(found: &Collection) -> Analysis {
+    let runs = &found.runs;
+    let place = |p: &Point| (p.model.clone(), p.task.clone(), p.others.clone());
+    let mut ranks: BTreeMap<_, BTreeSet<Option<u64>>> = BTreeMap::new();
     for run in runs {
-        let p = &run.scores.point;
-        ranks.entry((p.model.clone(), p.task.clone(), p.others.clone())).or_default().insert(p.r);
+        ranks.entry(place(&run.scores.point)).or_default().insert(run.scores.point.r);
     }
     let mut groups = Vec::new();
-    for ((model, task, others), mut list) in ranks {
+    for (of, mut list) in ranks {
         // an arm without rank is in the groups of all ranks
         if list.len() > 1 {
             list.remove(&None);
         }
         for r in list {
-            let within =
-                |p: &Point| (&p.model, &p.task, &p.others) == (&model, &task, &others) && (p.r == r || p.r.is_none());
+            let within = |p: &Point| place(p) == of && (p.r == r || p.r.is_none());
             let members: Vec<&RunRecord> = runs.iter().filter(|run| within(&run.scores.point)).collect();
-            groups.push(group(&model, &task, &others, r, &members));
+            groups.push(group(r, &members, &found.planned, &within));
         }
     }
     let standings = standings(&groups);
     let gains = |r: &RunRecord| Some((r.scores.point.model.clone(), r.gains.clone()?));
-    Analysis { groups, standings, gains: runs.iter().filter_map(gains).collect() }
+    let gains = runs.iter().filter_map(gains).collect();
+    Analysis { missing: missing_runs(found), groups, standings, gains }
 }
 
-fn group(model: &str, task: &str, others: &BTreeMap<String, String>, r: Option<u64>, members: &[&RunRecord]) -> Group {
-    let score = members[0].scores.score.clone();
+/// An arm of one model, task and rank.
+fn arm_of(p: &Point) -> Point {
+    Point { learning_rate: 0.0, seed: 0, rung: None, ..p.clone() }
+}
+
+/// The number of runs that are missing. An arm without rank, which is in several groups, counts once.
+fn missing_runs(found: &Collection) -> usize {
+    let planned = found.planned.iter().flat_map(|p| p.full());
+    let mut arms: Vec<Point> = planned.chain(found.runs.iter().map(|r| &r.scores.point)).map(arm_of).collect();
+    let mut seen = BTreeSet::new();
+    arms.retain(|p| seen.insert(p.id()));
+    let count = |arm: &Point| {
+        let of = |p: &Point| arm_of(p) == *arm;
+        let members: Vec<&RunRecord> = found.runs.iter().filter(|r| of(&r.scores.point)).collect();
+        missing::missing(&members, &found.planned, &of).runs
+    };
+    arms.iter().map(count).sum()
+}
+
+fn group(r: Option<u64>, members: &[&RunRecord], planned: &[Planned], within: &dyn Fn(&Point) -> bool) -> Group {
+    let (score, place) = (members[0].scores.score.clone(), members[0].scores.point.clone());
     let mut by_arm: BTreeMap<&str, Vec<&RunRecord>> = BTreeMap::new();
     for run in members {
         by_arm.entry(&run.scores.point.arm).or_default().push(run);
     }
-    let chosen: BTreeMap<&str, arm::Chosen<'_>> = by_arm.iter().map(|(n, runs)| (*n, arm::choose(runs))).collect();
-    let fixed_rate = chosen.get("lora").and_then(|c| c.best_rate);
-    let target = chosen.get("lora").and_then(|c| arm::final_loss(&c.runs));
+    let missing = |arm: &str, runs: &[&RunRecord]| missing::missing(runs, planned, &|p| within(p) && p.arm == arm);
+    let shared = missing::shared_seeds(by_arm.values());
+    let chosen: BTreeMap<&str, arm::Chosen<'_>> =
+        by_arm.iter().map(|(n, runs)| (*n, arm::choose(runs, &shared, missing(n, runs)))).collect();
+    let unbegun: BTreeSet<&str> = planned
+        .iter()
+        .flat_map(|p| p.full())
+        .filter(|p| within(p) && !by_arm.contains_key(p.arm.as_str()))
+        .map(|p| p.arm.as_str())
+        .collect();
+    let lora = chosen.get("lora");
+    let fixed_rate = lora.and_then(|c| c.best_rate);
+    let fixed_open = lora.is_some_and(|c| c.open.is_some());
+    let target = lora.and_then(|c| arm::final_loss(&c.runs));
     let mut arms: Vec<ArmReport> = chosen
         .iter()
         .map(|(name, c)| {
             let mut report = arm::report(name, c, target);
             for baseline in BASELINES.iter().filter(|b| *b != name) {
                 let Some(other) = chosen.get(baseline) else { continue };
-                let best = pair::compare(&score, &c.runs, &other.runs);
+                let open = c.open.is_some() || other.open.is_some();
+                let best = pair::compare(&score, &c.runs, &other.runs, open);
                 report.versus.extend(best.map(|found| (baseline.to_string(), found)));
-                let fixed = fixed_rate.and_then(|rate| pair::compare(&score, &c.at(rate), &other.at(rate)));
+                let fixed =
+                    fixed_rate.and_then(|rate| pair::compare(&score, &c.at(rate), &other.at(rate), fixed_open));
                 report.versus_fixed.extend(fixed.map(|found| (baseline.to_string(), found)));
             }
             report.fixed = fixed_rate.and_then(|rate| arm::Spread::of(&c.at(rate), |s| s.test_score()));
@@ -152,79 +202,23 @@ fn group(model: &str, task: &str, others: &BTreeMap<String, String>, r: Option<u
     let key = |a: &ArmReport| a.score.as_ref().map(|s| if score.more_is_better { -s.mean } else { s.mean });
     arms.sort_by(|a, b| key(a).unwrap_or(f64::INFINITY).total_cmp(&key(b).unwrap_or(f64::INFINITY)));
     let count = |f: fn(&RunRecord) -> Option<u64>| members.iter().filter_map(|r| f(r)).max().unwrap_or(0);
-    let seeds: BTreeSet<u64> = members.iter().map(|r| r.scores.point.seed).collect();
+    let found = warnings::Found { members, arms: &arms, seeds: &shared, unbegun: &unbegun };
     Group {
-        model: model.into(),
-        task: task.into(),
+        model: place.model,
+        task: place.task,
         r,
-        others: others.clone(),
-        seeds: seeds.into_iter().collect(),
+        others: place.others,
+        warnings: found.warnings(),
+        seeds: shared.iter().copied().collect(),
+        separate: members.iter().all(|m| m.separate),
         selection_examples: count(|r| Some(r.scores.selection.as_ref()?.examples)),
         test_examples: count(|r| Some(r.scores.test.as_ref()?.examples)),
-        warnings: warnings(members, &arms),
+        missing: arms.iter().map(|a| a.missing.runs).sum::<usize>()
+            + unbegun.iter().map(|arm| missing(arm, &[]).runs).sum::<usize>(),
         arms,
         fixed_rate,
         score,
     }
-}
-
-fn warnings(members: &[&RunRecord], arms: &[ArmReport]) -> Vec<String> {
-    let mut out = Vec::new();
-    let names = |list: Vec<&ArmReport>| list.iter().map(|a| a.arm.as_str()).collect::<Vec<_>>().join(", ");
-    let of = |f: fn(&ArmReport) -> bool| arms.iter().filter(|a| f(a)).collect::<Vec<_>>();
-    if members.iter().any(|m| !m.separate) {
-        out.push(
-            "Learning rates were chosen on the data on which the score was computed: these are not runs of \
-             `loram compare`, which uses separate data. Scores are too good by an unknown amount."
-                .into(),
-        );
-    }
-    let few = of(|a| a.seeds.len() < 3 && a.score.is_some());
-    if !few.is_empty() {
-        out.push(format!("Fewer than three seeds: {}.", names(few)));
-    }
-    for (edge, word) in [(arm::Edge::Lowest, "lowest"), (arm::Edge::Highest, "highest")] {
-        let list: Vec<&ArmReport> = arms.iter().filter(|a| a.edge == Some(edge)).collect();
-        if !list.is_empty() {
-            out.push(format!(
-                "The best learning rate is the {word} one of the grid, so that a better one may lie beyond it: {}.",
-                names(list)
-            ));
-        }
-    }
-    let single = of(|a| a.rates.len() < 2);
-    if !single.is_empty() {
-        out.push(format!("Run at one learning rate only: {}.", names(single)));
-    }
-    let waiting = of(ArmReport::has_short_runs_only);
-    if !waiting.is_empty() {
-        out.push(format!("Only the short runs of successive halving are scored so far: {}.", names(waiting)));
-    }
-    let none = of(|a| a.score.is_none() && !a.has_short_runs_only());
-    if !none.is_empty() {
-        out.push(format!("Diverged at every learning rate: {}.", names(none)));
-    }
-    for arm in arms {
-        let keys = differing_keys(members, &arm.arm);
-        if !keys.is_empty() {
-            out.push(format!("Runs of {} differ in more than learning rate and seed: {}.", arm.arm, keys.join(", ")));
-        }
-    }
-    let data: BTreeSet<&Vec<String>> = members.iter().map(|m| &m.scores.data).collect();
-    if data.len() > 1 {
-        out.push("Runs were scored on different held-out files; they are compared by seeds only.".into());
-    }
-    out
-}
-
-/// Keys in which full runs of an arm differ, although the report does not tell them apart.
-fn differing_keys(members: &[&RunRecord], arm: &str) -> Vec<&'static str> {
-    let own = |r: &&&RunRecord| r.scores.point.arm == arm && r.scores.point.rung.is_none();
-    let configs: Vec<&TrainConfig> = members.iter().filter(own).map(|r| &r.config).collect();
-    let Some(first) = configs.first() else { return Vec::new() };
-    let differs = |key: &&Key| configs.iter().any(|c| c.get(key.name) != first.get(key.name));
-    let compared = keys().iter().filter(|k| !k.is(Mark::Axis) && !k.is(Mark::Folder));
-    compared.filter(differs).map(|k| k.name).collect()
 }
 
 fn standings(groups: &[Group]) -> Vec<Standing> {
@@ -243,6 +237,7 @@ fn standings(groups: &[Group]) -> Vec<Standing> {
                     Verdict::Better => tally.better += 1,
                     Verdict::Level => tally.level += 1,
                     Verdict::Worse => tally.worse += 1,
+                    Verdict::Open => tally.open += 1,
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Compares two arms over the seeds and test examples that they share.
 
-use crate::collect::RunRecord;
+use crate::run_record::RunRecord;
 use crate::grid::Score;
 use crate::stats::{Interval, Observations, paired_bootstrap};
 use loram_train::ExampleScores;
@@ -16,6 +16,8 @@ pub enum Verdict {
     Level,
     /// Worse than the baseline.
     Worse,
+    /// None can be given yet: runs are missing that may change the choice of a learning rate.
+    Open,
 }
 
 /// The difference of an arm's score from a baseline's.
@@ -29,8 +31,9 @@ pub struct Comparison {
     pub seeds: usize,
 }
 
-/// Compares the runs of two arms by seed; `None` if they share no seed, or there is nothing to resample.
-pub fn compare(score: &Score, a: &[&RunRecord], b: &[&RunRecord]) -> Option<Comparison> {
+/// Compares the runs of two arms by seed; `None` if they share no seed, or there is nothing to resample. `open`: a learning rate
+/// may still change, so that there is no verdict yet.
+pub fn compare(score: &Score, a: &[&RunRecord], b: &[&RunRecord], open: bool) -> Option<Comparison> {
     let scored = |r: &&RunRecord| r.scores.test_score().is_some();
     let mut pairs: Vec<(&RunRecord, &RunRecord)> = Vec::new();
     for x in a.iter().copied().filter(|r| scored(r)) {
@@ -54,6 +57,7 @@ pub fn compare(score: &Score, a: &[&RunRecord], b: &[&RunRecord]) -> Option<Comp
         false => (-difference.high, -difference.low),
     };
     let verdict = match (low > 0.0, high < 0.0) {
+        _ if open => Verdict::Open,
         (true, _) => Verdict::Better,
         (_, true) => Verdict::Worse,
         _ => Verdict::Level,

@@ -105,7 +105,7 @@ fn one(
     forgetting: Option<Forgetting>,
 ) -> Result<RunSpec> {
     defaults(&mut keys);
-    let file = Layer { origin: Origin::File(grid.path.clone()), values: keys };
+    let file = Layer::new(Origin::File(grid.path.clone()), keys);
     let mut config = TrainConfig::layered(&[file])?;
     let split = Split::new(&grid.output_dir, task, &config, &grid.split).map_err(|e| grid.error(e.to_string()))?;
     config.train_data.clone_from(&split.train);

@@ -1,6 +1,6 @@
 //! Reads a grid file.
 
-use super::keys::{GRID_KEYS, RUN_KEYS, unknown_key, unknown_option};
+use super::keys::{GRID_KEYS, RUN_KEYS, unknown_keys, unknown_option};
 use super::spec::{Axis, Grid, Halving, Keep, Named};
 use crate::data::SplitOptions;
 use crate::peft;
@@ -70,7 +70,7 @@ impl Grid {
         // learning rates vary slowest
         axes.sort_by_key(|a| a.key.name != "learning_rate");
         for (name, value) in extra {
-            let known = key(&name).ok_or_else(|| reader.error(unknown_key(&name, "`grid`", &[])))?;
+            let known = key(&name).ok_or_else(|| reader.error(unknown_keys(&[name.clone()], "`grid`", &[])))?;
             if known.is(Mark::Axis) {
                 return Err(reader.error(format!("grid.{name}: give it at the top, as `{}: [..]`", known.name)));
             }
@@ -153,15 +153,19 @@ impl Reader<'_> {
     /// Keys of a training configuration, by their own names.
     fn keys(&self, values: Map<String, Value>, top: bool) -> Result<Map<String, Value>> {
         let mut out = Map::new();
-        for (given, value) in values {
+        let strange: Vec<String> =
+            values.keys().filter(|k| key(k).is_none() && !RUN_KEYS.contains(&k.as_str())).cloned().collect();
+        if !strange.is_empty() {
             let own: Vec<&str> = if top { [&GRID_KEYS[..], &RUN_KEYS].concat() } else { RUN_KEYS.to_vec() };
+            return Err(self.error(unknown_keys(&strange, &self.place, &own)));
+        }
+        for (given, value) in values {
             let name = match key(&given) {
                 Some(known) if known.is(Mark::Folder) => {
                     return Err(self.error(format!("`{given}` in {}: the comparison sets this key itself", self.place)));
                 }
                 Some(known) => known.name,
-                None if RUN_KEYS.contains(&given.as_str()) => &given,
-                None => return Err(self.error(unknown_key(&given, &self.place, &own))),
+                None => &given,
             };
             if out.insert(name.to_string(), value).is_some() {
                 return Err(self.error(format!("`{given}` in {}: the key `{name}` is given twice", self.place)));

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::data::SplitOptions;
 use loram_train::config::Key;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
@@ -16,7 +17,7 @@ pub struct Named {
 }
 
 /// Successive halving over learning rates: short runs with the first seed decide which rates get full runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Halving {
     /// One in this many of a round's learning rates takes part in the next round.
     pub factor: usize,

@@ -1,7 +1,7 @@
 //! Results in the form of the PEFT project: one JSON file for each run.
 
 use crate::Result;
-use crate::collect::RunRecord;
+use crate::run_record::RunRecord;
 use serde_json::{Value, json};
 use std::path::Path;
 

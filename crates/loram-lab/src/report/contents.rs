@@ -3,28 +3,17 @@
 use super::figures::{Figure, view};
 use super::groups;
 use super::page::{Block, Cell, Page, PlotView, Section, Table};
-use crate::analyse::{Analysis, Standing, Tally};
-use crate::collect::RunRecord;
+use crate::analyse::{Analysis, BASELINES, Standing, Tally};
+use crate::collect::Collection;
+use crate::run_record::RunRecord;
 use loram_train::config::{Mark, keys, yaml};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The whole report.
-pub(super) fn page(title: &str, runs: &[RunRecord], analysis: &Analysis, figures: &[Figure]) -> Page {
-    let full = runs.iter().filter(|r| r.scores.point.rung.is_none()).count();
-    let distinct = |f: fn(&RunRecord) -> &String| runs.iter().map(f).collect::<BTreeSet<_>>().len();
-    let several = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
-    let mut summary = format!(
-        "{}: {} on {} and {}",
-        several(full, "run"),
-        several(distinct(|r| &r.scores.point.arm), "arm"),
-        several(distinct(|r| &r.scores.point.model), "model"),
-        several(distinct(|r| &r.scores.point.task), "task")
-    );
-    if full < runs.len() {
-        summary += &format!("; {} of successive halving before them", several(runs.len() - full, "short run"));
-    }
-    let mut sections = vec![overview(analysis)];
+pub(super) fn page(title: &str, found: &Collection, analysis: &Analysis, figures: &[Figure]) -> Page {
+    let runs = &found.runs;
+    let mut sections = vec![overview(found, analysis)];
     for (i, group) in analysis.groups.iter().enumerate() {
         let own: Vec<&Figure> = figures.iter().filter(|f| f.group == Some(i)).collect();
         sections.push(groups::section(group, &own));
@@ -33,10 +22,109 @@ pub(super) fn page(title: &str, runs: &[RunRecord], analysis: &Analysis, figures
     sections.push(method());
     sections.push(configuration(runs));
     sections.push(environment(runs));
-    Page { title: title.into(), summary: summary + ".", sections }
+    Page { title: title.into(), summary: summary(runs, analysis), sections }
 }
 
-fn overview(analysis: &Analysis) -> Section {
+fn several(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// The number of runs, arms, models and tasks in a sentence.
+fn summary(runs: &[RunRecord], analysis: &Analysis) -> String {
+    let full = runs.iter().filter(|r| r.scores.point.rung.is_none()).count();
+    let distinct = |f: fn(&RunRecord) -> &String| runs.iter().map(f).collect::<BTreeSet<_>>().len();
+    let (shorts, missing) = (runs.len() - full, analysis.missing);
+    let out = match (shorts, missing) {
+        (0, 0) => several(full, "run"),
+        (0, _) => format!("{full} of {}", several(full + missing, "run")),
+        _ => {
+            let missing = if missing > 0 { format!(", {missing} missing") } else { String::new() };
+            format!("{} and {} of successive halving{missing}", several(full, "run"), several(shorts, "short run"))
+        }
+    };
+    out + &format!(
+        ": {} on {} and {}.",
+        several(distinct(|r| &r.scores.point.arm), "arm"),
+        several(distinct(|r| &r.scores.point.model), "model"),
+        several(distinct(|r| &r.scores.point.task), "task")
+    )
+}
+
+fn overview(found: &Collection, analysis: &Analysis) -> Section {
+    let mut section = Section { anchor: "overview".into(), title: "Overview".into(), ..Section::default() };
+    if analysis.missing > 0 {
+        section.warnings.push(format!(
+            "{} of {} runs {} missing. Verdicts that depend on them are open; call `loram compare` with the grid file again \
+             to train them.",
+            analysis.missing,
+            found.runs.len() + analysis.missing,
+            if analysis.missing == 1 { "is" } else { "are" }
+        ));
+    }
+    if !found.repeated.is_empty() {
+        let list: Vec<String> = found.repeated.iter().map(|d| format!("`{}`", d.display())).collect();
+        section.warnings.push(format!(
+            "Left out, since another run has the same settings and the same seed: {}.",
+            list.join(", ")
+        ));
+    }
+    if analysis.standings.is_empty() {
+        section.paragraphs.push(
+            "No arm named `lora` or `pissa` shares seeds with another arm, so that there is no comparison with a baseline."
+                .into(),
+        );
+        return section;
+    }
+    for baseline in BASELINES {
+        let arms: Vec<&Standing> = analysis.standings.iter().filter(|s| s.baseline == baseline).collect();
+        section.paragraphs.extend((!arms.is_empty()).then(|| conclusion(baseline, &arms)));
+    }
+    section.blocks.push(Block::Table(standings(analysis)));
+    section
+}
+
+/// The verdicts against a baseline in a sentence.
+fn conclusion(baseline: &str, arms: &[&Standing]) -> String {
+    // arms with the same verdicts together, the best first
+    let mut verdicts: Vec<(String, Vec<String>)> = Vec::new();
+    for s in arms.iter().filter(|s| s.at_best.total() > 0) {
+        let (verdict, name) = (verdict(&s.at_best), format!("`{}`", s.arm));
+        match verdicts.iter_mut().find(|v| v.0 == verdict) {
+            Some((_, names)) => names.push(name),
+            None => verdicts.push((verdict, vec![name])),
+        }
+    }
+    let list: Vec<String> = verdicts
+        .into_iter()
+        .map(|(verdict, names)| match &names[..] {
+            [one] => format!("{one} is {verdict}"),
+            [all @ .., last] => format!("{} and {last} are {verdict}", all.join(", ")),
+            [] => String::new(),
+        })
+        .collect();
+    format!("Compared with `{baseline}`, each arm at its own best learning rate: {}.", list.join("; "))
+}
+
+/// `better in 2 of 3 groups, worse in 1 of 3 groups`.
+fn verdict(t: &Tally) -> String {
+    let total = t.total();
+    let kinds = [
+        (t.better, "better"),
+        (t.worse, "worse"),
+        (t.level, "not distinguishable from it"),
+        (t.open, "not decided yet"),
+    ];
+    let there = kinds.iter().filter(|k| k.0 > 0);
+    let part = |(n, word): &(usize, &str)| match (*n == total, total) {
+        (true, 1) => word.to_string(),
+        (true, 2) => format!("{word} in both groups"),
+        (true, _) => format!("{word} in all {total} groups"),
+        _ => format!("{word} in {n} of {total} groups"),
+    };
+    there.map(part).collect::<Vec<_>>().join(", ")
+}
+
+fn standings(analysis: &Analysis) -> Table {
     let mut table = Table::new(
         "Number of groups (model, task, rank) in which an arm is better than the baseline · level with it · worse, by the 95 % \
          interval of the difference.",
@@ -44,7 +132,11 @@ fn overview(analysis: &Analysis) -> Section {
     );
     for Standing { arm, baseline, at_best, at_fixed } in &analysis.standings {
         let tally = |t: &Tally| Cell {
-            text: format!("{} · {} · {}", t.better, t.level, t.worse),
+            text: match t.open {
+                0 => format!("{} · {} · {}", t.better, t.level, t.worse),
+                n if n == t.total() => "open".into(),
+                n => format!("{} · {} · {}, {n} open", t.better, t.level, t.worse),
+            },
             tone: match (t.better > 0, t.worse > 0) {
                 (true, false) => "good",
                 (false, true) => "bad",
@@ -54,16 +146,7 @@ fn overview(analysis: &Analysis) -> Section {
         table.push(vec![arm.clone().into(), baseline.clone().into(), tally(at_best), tally(at_fixed)], false);
     }
     table.columns[1].number = false;
-    let mut section = Section { anchor: "short".into(), title: "Overview".into(), ..Section::default() };
-    if table.rows.is_empty() {
-        section.paragraphs.push(
-            "No arm named `lora` or `pissa` shares seeds with another arm, so that there is no comparison with a baseline."
-                .into(),
-        );
-    } else {
-        section.blocks.push(Block::Table(table));
-    }
-    section
+    table
 }
 
 /// The gain of LoRAM compared with the spectra of the weights.
@@ -85,8 +168,9 @@ fn gains(figures: &[Figure]) -> Option<Section> {
 fn method() -> Section {
     let paragraphs = [
         "Learning rates: every arm is reported at the learning rate with the best mean score over seeds on the selection part of \
-         the held-out data. Its score is that of the same runs on the test part, on which nothing was chosen. Learning rates at \
-         which fewer seeds finished than at others are not considered.",
+         the held-out data. Its score is that of the same runs on the test part, on which nothing was chosen. Only seeds that all \
+         arms have are taken. Learning rates at which fewer seeds finished than at others are not considered; while one that \
+         lacks runs may still turn out better than the chosen one, there is no verdict (open).",
         "± is the standard deviation over seeds (divisor n − 1).",
         "Intervals: 2000 bootstrap replicates. A replicate draws, with replacement, as many test examples as there are, one \
          draw for all seeds, and as many seeds as there are, and takes the mean over these seeds of the metric over these \

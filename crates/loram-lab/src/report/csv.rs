@@ -1,6 +1,6 @@
 //! A line for each run.
 
-use crate::collect::RunRecord;
+use crate::run_record::RunRecord;
 use std::collections::BTreeSet;
 
 pub(super) fn csv(runs: &[RunRecord]) -> String {

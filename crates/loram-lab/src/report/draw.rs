@@ -3,17 +3,23 @@
 use super::clip::pieces;
 use super::legend::{LEGEND_ROW, draw_legend, legend_rows};
 use super::plot::{
-    Drawn, GRID, Ground, HEIGHT, HeatMap, INK, LinePlot, PNG_SCALE, Plot, TEXT, TITLE, WIDTH, XAxis, colour,
+    Drawn, GRID, Ground, HEIGHT, HeatMap, INK, LinePlot, PNG_SCALE, Plot, Series, TEXT, TITLE, WIDTH, colour, dashes,
+    marker,
 };
+use super::scale::{self, Scale};
 use crate::{Error, Result};
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
+use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Once;
+
+/// Markers on a curve with many points.
+const MARKERS: usize = 6;
 
 /// Registers the font that text is measured and drawn with.
 fn fonts() {
@@ -31,7 +37,7 @@ impl Plot {
     fn size(&self) -> (u32, u32) {
         match self {
             Plot::Lines(p) => (WIDTH, HEIGHT + LEGEND_ROW * legend_rows(p) + 8),
-            Plot::Heat(h) => (WIDTH, 96 + h.rows.len() as u32 * row_height(h)),
+            Plot::Heat(h) => (WIDTH, 98 + h.rows.len() as u32 * row_height(h)),
         }
     }
 
@@ -79,13 +85,13 @@ pub(super) fn png(plot: &Plot, path: &Path) -> Result<()> {
     root.present().map_err(|e| failed(e.to_string()))
 }
 
-/// An axis of logarithms with ticks at the data.
-struct LogTicks {
+/// An axis with the ticks that it is given.
+struct Axis {
     range: Range<f64>,
     ticks: Vec<f64>,
 }
 
-impl Ranged for LogTicks {
+impl Ranged for Axis {
     type FormatOption = NoDefaultFormatting;
     type ValueType = f64;
     fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
@@ -93,63 +99,28 @@ impl Ranged for LogTicks {
         limit.0 + (part * f64::from(limit.1 - limit.0)).round() as i32
     }
     fn key_points<H: KeyPointHint>(&self, _: H) -> Vec<f64> {
-        // as many as fit
-        let every = self.ticks.len().div_ceil(7).max(1);
-        self.ticks.iter().copied().step_by(every).collect()
+        self.ticks.clone()
     }
     fn range(&self) -> Range<f64> {
         self.range.clone()
     }
 }
 
-impl ValueFormatter<f64> for LogTicks {
+impl ValueFormatter<f64> for Axis {
+    // labels are made where the scale is known
     fn format(value: &f64) -> String {
-        let x = 10f64.powf(*value);
-        if (0.999..1e5).contains(&x) {
-            return format!("{x:.0}");
-        }
-        let text = format!("{x:.1e}");
-        text.replace(".0e", "e")
+        value.to_string()
     }
-}
-
-/// The range of a line plot's values, without outliers that would flatten the rest.
-fn y_range(p: &LinePlot) -> Range<f64> {
-    let mut all: Vec<f64> = p.series.iter().flat_map(|s| s.points.iter().map(|v| v.1)).collect();
-    all.retain(|v| v.is_finite());
-    all.sort_by(f64::total_cmp);
-    let (Some(&first), Some(&last)) = (all.first(), all.last()) else { return 0.0..1.0 };
-    let middle = all[all.len() / 2];
-    let (mut low, mut high) = (first, last);
-    match p.high_is_bad {
-        true => high = high.min(middle + 2.5 * (middle - low).max(1e-9)),
-        false => low = low.max(middle - 2.5 * (high - middle).max(1e-9)),
-    }
-    let room = ((high - low) * 0.07).max(high.abs() * 1e-3).max(1e-9);
-    (low - room)..(high + room)
-}
-
-fn x_range(p: &LinePlot) -> Range<f64> {
-    let all = p.series.iter().flat_map(|s| s.points.iter().map(|v| v.0));
-    let (low, high) = all.fold((f64::INFINITY, f64::NEG_INFINITY), |r, x| (r.0.min(x), r.1.max(x)));
-    let room = if p.bars { (high - low) * 0.06 } else { 0.0 };
-    (low - room)..(high + room)
 }
 
 fn lines<B: DrawingBackend>(p: &LinePlot, area: &DrawingArea<B, Shift>, k: u32) -> Drawn<B> {
     let (plot, legend) = area.split_vertically(HEIGHT * k);
-    match &p.x {
-        XAxis::Linear => {
-            let mut chart = builder(p, &plot, k).build_cartesian_2d(x_range(p), y_range(p))?;
-            axes(&mut chart, p, k, |x| x.to_string())?;
-            series(&mut chart, p, k)?;
-        }
-        XAxis::LogTicks(ticks) => {
-            let x = LogTicks { range: x_range(p), ticks: ticks.clone() };
-            let mut chart = builder(p, &plot, k).build_cartesian_2d(x, y_range(p))?;
-            axes(&mut chart, p, k, |x| LogTicks::format(&x))?;
-            series(&mut chart, p, k)?;
-        }
+    let (x, y) = (scale::x(p), scale::y(p));
+    let axis = |s: &Scale| Axis { range: s.range.clone(), ticks: s.ticks.clone() };
+    let mut chart = builder(p, &plot, k).build_cartesian_2d(axis(&x), axis(&y))?;
+    axes(&mut chart, p, (&x, &y), k)?;
+    for s in &p.series {
+        series(&mut chart, p, s, &y, k)?;
     }
     draw_legend(p, &legend, k)
 }
@@ -165,93 +136,86 @@ fn builder<'a, 'b, B: DrawingBackend>(
     b
 }
 
-type Chart<'a, B, X> = ChartContext<'a, B, Cartesian2d<X, plotters::coord::types::RangedCoordf64>>;
+type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<Axis, Axis>>;
 
-fn axes<B: DrawingBackend, X: Ranged<ValueType = f64> + ValueFormatter<f64>>(
-    chart: &mut Chart<'_, B, X>,
-    p: &LinePlot,
-    k: u32,
-    x_text: fn(f64) -> String,
-) -> Drawn<B> {
+fn axes<B: DrawingBackend>(chart: &mut Chart<'_, B>, p: &LinePlot, (x, y): (&Scale, &Scale), k: u32) -> Drawn<B> {
     let text = ("sans-serif", TEXT * k).into_font().color(&INK);
-    let range = y_range(p);
-    let digits = match range.end - range.start {
-        w if w >= 10.0 => 0,
-        w if w >= 1.5 => 1,
-        w if w >= 0.15 => 2,
-        _ => 3,
-    };
     chart
         .configure_mesh()
         .x_desc(&p.x_label)
         .y_desc(&p.y_label)
-        .x_labels(6)
-        .y_labels(6)
         .disable_x_mesh()
         .bold_line_style(GRID.stroke_width(k))
         .light_line_style(TRANSPARENT)
         .axis_style(GRID.stroke_width(k))
         .label_style(text.clone())
         .axis_desc_style(text)
-        .x_label_formatter(&|x| x_text(*x))
-        .y_label_formatter(&|y| format!("{y:.digits$}"))
+        .x_label_formatter(&|v| x.label(*v))
+        .y_label_formatter(&|v| y.label(*v))
         .draw()
 }
 
-fn series<B: DrawingBackend, X: Ranged<ValueType = f64> + ValueFormatter<f64>>(
-    chart: &mut Chart<'_, B, X>,
-    p: &LinePlot,
-    k: u32,
-) -> Drawn<B> {
-    let range = y_range(p);
-    let within = |y: f64| if y.is_finite() { y.clamp(range.start, range.end) } else { range.end };
-    for s in &p.series {
-        let c = colour(s.colour);
-        let spread: Vec<(f64, f64, f64)> =
-            s.points.iter().zip(&s.band).map(|(p, b)| (p.0, within(b.0), within(b.1))).collect();
-        if p.bars {
-            for (x, low, high) in &spread {
-                chart.draw_series([PathElement::new(vec![(*x, *low), (*x, *high)], c.mix(0.6).stroke_width(k))])?;
-            }
-        } else {
-            let there = spread.iter().map(|(x, low, _)| (*x, *low));
-            let back = spread.iter().rev().map(|(x, _, high)| (*x, *high));
-            chart.draw_series([Polygon::new(there.chain(back).collect::<Vec<_>>(), c.mix(0.16))])?;
+fn series<B: DrawingBackend>(chart: &mut Chart<'_, B>, p: &LinePlot, s: &Series, y: &Scale, k: u32) -> Drawn<B> {
+    let (c, range) = (colour(s.style), &y.range);
+    let within = |v: f64| if v.is_finite() { v.clamp(range.start, range.end) } else { range.end };
+    let all: Vec<(f64, f64)> = s.points.iter().map(|(x, v)| (*x, y.place(*v))).collect();
+    let spread: Vec<(f64, f64, f64)> =
+        s.points.iter().zip(&s.band).map(|(p, b)| (p.0, within(y.place(b.0)), within(y.place(b.1)))).collect();
+    if p.bars {
+        for (x, low, high) in &spread {
+            chart.draw_series([PathElement::new(vec![(*x, *low), (*x, *high)], c.mix(0.6).stroke_width(k))])?;
         }
-        let points: Vec<(f64, f64)> = s.points.iter().map(|(x, y)| (*x, within(*y))).collect();
-        // marked points beyond the edge are drawn at the edge, where their line leaves the plot
-        let line = if s.dots { vec![points.clone()] } else { pieces(&s.points, &range) };
-        chart.draw_series(line.into_iter().map(|l| PathElement::new(l, c.stroke_width(2 * k))))?;
-        if s.dots {
-            chart.draw_series(points.iter().map(|p| Circle::new(*p, (3 * k) as i32, c.filled())))?;
+    } else {
+        let there = spread.iter().map(|(x, low, _)| (*x, *low));
+        let back = spread.iter().rev().map(|(x, _, high)| (*x, *high));
+        chart.draw_series([Polygon::new(there.chain(back).collect::<Vec<_>>(), c.mix(0.16))])?;
+    }
+    let points: Vec<(f64, f64)> = all.iter().map(|(x, v)| (*x, within(*v))).collect();
+    // marked points beyond the edge are drawn at the edge, where their line leaves the plot
+    let line = if s.dots { vec![points.clone()] } else { pieces(&all, range) };
+    let style = c.stroke_width(2 * k);
+    match dashes(s.style) {
+        None => chart.draw_series(line.into_iter().map(|l| PathElement::new(l, style)))?,
+        Some((on, off)) => {
+            chart.draw_series(line.into_iter().map(|l| DashedPathElement::new(l, on * k, off * k, style)))?
         }
-        if let Some(point) = s.marked.and_then(|x| points.iter().find(|p| p.0 == x)) {
-            chart.draw_series([Circle::new(*point, (6 * k) as i32, c.stroke_width(k + k / 2))])?;
-        }
+    };
+    // on a long curve a few markers, beside those of other curves
+    let (every, first) = match s.dots || points.len() < 2 * MARKERS {
+        true => (1, 0),
+        false => (points.len() / MARKERS, s.style * points.len() / MARKERS / 12),
+    };
+    let marked = points.iter().zip(&all).filter(|(p, a)| s.dots || p.1 == a.1).map(|(p, _)| *p);
+    let outline = marker(s.style, (3 * k) as i32);
+    let dot = |p: (f64, f64)| EmptyElement::at(p) + Polygon::new(outline.clone(), c.filled());
+    chart.draw_series(marked.skip(first).step_by(every).map(dot))?;
+    if let Some(point) = s.marked.and_then(|x| points.iter().find(|p| p.0 == x)) {
+        chart.draw_series([Circle::new(*point, (7 * k) as i32, c.stroke_width(k + k / 2))])?;
     }
     Ok(())
 }
 
 fn row_height(h: &HeatMap) -> u32 {
-    if h.rows.len() > 48 { 9 } else { 13 }
+    if h.rows.len() > 48 { 8 } else { 16 }
 }
 
 fn heat<B: DrawingBackend>(h: &HeatMap, area: &DrawingArea<B, Shift>, k: u32) -> Drawn<B> {
-    let logs: Vec<f64> = h.values.iter().flatten().flatten().filter(|v| **v > 0.0).map(|v| v.log10()).collect();
-    let (low, high) = logs.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |r, v| (r.0.min(*v), r.1.max(*v)));
-    // at most four decades, else the first steps take all colours
-    let low = low.max(high - 4.0);
+    let (low, high) = h.scale;
     let shade = |v: f64| viridis(((v.log10() - low) / (high - low).max(1e-9)).clamp(0.0, 1.0));
     let at = |n: u32| (n * k) as i32;
-    let (left, top, row) = (at(120), at(34), at(row_height(h)));
+    let (left, top, row) = (at(122), at(34), at(row_height(h)));
     let width = at(WIDTH) - left - at(14);
     let columns = h.columns.len().max(1) as i32;
     let text = |size: u32| ("sans-serif", size * k).into_font().color(&INK);
     area.draw(&Text::new(h.title.clone(), (at(14), at(8)), text(TITLE)))?;
+    // names that would overlap are left out
+    let named = 16_u32.div_ceil(row_height(h)) as usize;
     for (y, (name, values)) in h.rows.iter().zip(&h.values).enumerate() {
         let y0 = top + y as i32 * row;
-        let style = text(row_height(h).min(11) - 1).pos(Pos::new(HPos::Left, VPos::Center));
-        area.draw(&Text::new(name.clone(), (at(8), y0 + row / 2), style))?;
+        if y % named == 0 {
+            let style = text(13).pos(Pos::new(HPos::Left, VPos::Center));
+            area.draw(&Text::new(name.clone(), (at(8), y0 + row / 2), style))?;
+        }
         for (x, value) in values.iter().enumerate() {
             let Some(v) = value.filter(|v| *v > 0.0) else { continue };
             let x0 = left + x as i32 * width / columns;
@@ -260,19 +224,20 @@ fn heat<B: DrawingBackend>(h: &HeatMap, area: &DrawingArea<B, Shift>, k: u32) ->
         }
     }
     let bottom = top + h.rows.len() as i32 * row;
-    for x in (0..h.columns.len()).step_by(h.columns.len().div_ceil(7).max(1)) {
+    for x in (0..h.columns.len()).step_by(h.columns.len().div_ceil(5).max(1)) {
         let label = format!("{}", h.columns[x]);
-        area.draw(&Text::new(label, (left + x as i32 * width / columns, bottom + at(4)), text(12)))?;
+        area.draw(&Text::new(label, (left + x as i32 * width / columns, bottom + at(4)), text(13)))?;
     }
-    area.draw(&Text::new("step", (at(8), bottom + at(4)), text(12)))?;
+    area.draw(&Text::new("step", (at(8), bottom + at(4)), text(13)))?;
     for i in 0..60 {
-        let x0 = left + i * width / 120;
-        let cell = [(x0, bottom + at(26)), (left + (i + 1) * width / 120, bottom + at(36))];
+        let x0 = left + i * width / 60;
+        let cell = [(x0, bottom + at(26)), (left + (i + 1) * width / 60, bottom + at(36))];
         area.draw(&Rectangle::new(cell, viridis(f64::from(i) / 59.0).filled()))?;
     }
-    let label = |v: f64| format!("{:.1e}", 10f64.powf(v));
-    area.draw(&Text::new(label(low), (left, bottom + at(40)), text(12)))?;
-    area.draw(&Text::new(label(high), (left + width / 2 - at(20), bottom + at(40)), text(12)))
+    let end = |v: f64| scale::number(10f64.powf(v));
+    area.draw(&Text::new(end(low), (left, bottom + at(40)), text(13)))?;
+    let right = text(13).pos(Pos::new(HPos::Right, VPos::Top));
+    area.draw(&Text::new(end(high), (left + width, bottom + at(40)), right))
 }
 
 /// The colour map: dark blue over green to yellow, interpolated linearly between five colours.

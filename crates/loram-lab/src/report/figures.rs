@@ -2,7 +2,7 @@
 
 use super::draw::svg;
 use super::page::PlotView;
-use super::plot::{Ground, HeatMap, LinePlot, Plot, Series, XAxis};
+use super::plot::{Ground, HeatMap, LinePlot, Plot, Series, XAxis, YRange};
 use crate::analyse::{Analysis, ArmReport, Group};
 use crate::names::file_name;
 use loram_io::gain_curves::{Band, GainCurves};
@@ -27,27 +27,37 @@ pub(super) fn view(f: &Figure) -> PlotView {
 
 /// All plots, in the order of the groups.
 pub(super) fn figures(analysis: &Analysis) -> Vec<Figure> {
-    // an arm has the same colour in all plots
-    let arms: BTreeSet<&String> = analysis.groups.iter().flat_map(|g| &g.arms).map(|a| &a.arm).collect();
-    let colour = |name: &String| arms.iter().position(|a| *a == name).unwrap_or(0);
+    // an arm has the same style in all plots, and the legends have the order of the tables
+    let names: BTreeSet<&String> = analysis.groups.iter().flat_map(|g| &g.arms).map(|a| &a.arm).collect();
+    let style = |name: &String| names.iter().position(|a| *a == name).unwrap_or(0);
+    let scale = magnitude_scale(analysis);
     let mut out = Vec::new();
     for (i, group) in analysis.groups.iter().enumerate() {
-        let mut arms: Vec<&ArmReport> = group.arms.iter().collect();
-        arms.sort_by(|a, b| a.arm.cmp(&b.arm));
-        out.extend(rates(i, group, &arms, &colour));
-        out.extend(short_rates(i, group, &arms, &colour));
-        out.extend(curves(i, group, &arms, &colour));
-        out.extend(arms.iter().filter_map(|a| magnitudes(i, group, a)));
+        out.extend(rates(i, group, &style));
+        out.extend(short_rates(i, group, &style));
+        out.extend(curves(i, group, &style));
+        out.extend(group.arms.iter().filter_map(|a| magnitudes(i, group, a, scale)));
     }
     out.extend(analysis.gains.iter().map(|(model, curves)| gains(model, curves)));
     out
 }
 
+/// The ends of the colour scale of all heat maps: at most four decades, else the first steps take all colours.
+fn magnitude_scale(analysis: &Analysis) -> (f64, f64) {
+    let all = analysis.groups.iter().flat_map(|g| &g.arms).filter_map(|a| a.magnitudes.as_ref());
+    let values = all.flat_map(|m| m.relative.iter().flatten().flatten()).filter(|v| **v > 0.0 && v.is_finite());
+    let ends = values.fold((f64::INFINITY, f64::NEG_INFINITY), |r, v| (r.0.min(v.log10()), r.1.max(v.log10())));
+    match ends.0.is_finite() {
+        true => (ends.0.max(ends.1 - 4.0), ends.1),
+        false => (0.0, 1.0),
+    }
+}
+
 fn gains(model: &str, c: &GainCurves) -> Figure {
     let exact = c.exact.as_ref();
-    let line = |name: &str, colour: usize, of: &[Band], band: bool| Series {
+    let line = |name: &str, style: usize, of: &[Band], band: bool| Series {
         name: name.into(),
-        colour,
+        style,
         points: c.ranks.iter().zip(of).map(|(&r, b)| ((r as f64).log10(), b.mean)).collect(),
         band: of.iter().filter(|_| band).map(|b| (b.low, b.high)).collect(),
         marked: None,
@@ -69,19 +79,19 @@ fn gains(model: &str, c: &GainCurves) -> Figure {
             x_label: "rank".into(),
             y_label: "gain".into(),
             x: XAxis::LogTicks(c.ranks.iter().map(|&r| (r as f64).log10()).collect()),
-            high_is_bad: false,
+            y: YRange::ClipLow,
             bars: false,
             series,
         }),
     }
 }
 
-fn rates(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&String) -> usize) -> Option<Figure> {
-    let series = |a: &&ArmReport| {
+fn rates(i: usize, group: &Group, style: &dyn Fn(&String) -> usize) -> Option<Figure> {
+    let series = |a: &ArmReport| {
         let points: Vec<_> = a.rates.iter().filter_map(|p| Some((p.learning_rate.log10(), p.test?))).collect();
         Series {
             name: a.arm.clone(),
-            colour: colour(&a.arm),
+            style: style(&a.arm),
             points: points.iter().map(|(x, s)| (*x, s.mean)).collect(),
             band: points.iter().map(|(_, s)| (s.mean - s.std.unwrap_or(0.0), s.mean + s.std.unwrap_or(0.0))).collect(),
             marked: a.best_rate.map(f64::log10),
@@ -95,14 +105,14 @@ fn rates(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&String) 
         capital(&metric)
     );
     let title = format!("{} by learning rate", capital(&metric));
-    by_rate(i, group, "rates", title, caption, arms.iter().map(series).collect())
+    by_rate(i, group, "rates", title, caption, group.arms.iter().map(series).collect())
 }
 
 /// Every arm at every learning rate in the short runs, if only some learning rates have full runs.
-fn short_rates(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&String) -> usize) -> Option<Figure> {
-    let series = |a: &&ArmReport| Series {
+fn short_rates(i: usize, group: &Group, style: &dyn Fn(&String) -> usize) -> Option<Figure> {
+    let series = |a: &ArmReport| Series {
         name: a.arm.clone(),
-        colour: colour(&a.arm),
+        style: style(&a.arm),
         points: a.rates.iter().filter_map(|p| Some((p.learning_rate.log10(), p.short?))).collect(),
         band: Vec::new(),
         marked: a.best_rate.map(f64::log10),
@@ -118,7 +128,7 @@ fn short_rates(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&St
         "short-rates",
         format!("{metric} by learning rate, short runs"),
         caption,
-        arms.iter().map(series).collect(),
+        group.arms.iter().map(series).collect(),
     )
 }
 
@@ -144,23 +154,23 @@ fn by_rate(
             x_label: "learning rate".into(),
             y_label: words(&group.score.name),
             x: XAxis::LogTicks(ticks),
-            high_is_bad: !group.score.more_is_better,
+            y: if group.score.more_is_better { YRange::ClipLow } else { YRange::ClipHigh },
             bars: true,
             series,
         }),
     })
 }
 
-fn curves(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&String) -> usize) -> Option<Figure> {
-    let series = |a: &&ArmReport| Series {
+fn curves(i: usize, group: &Group, style: &dyn Fn(&String) -> usize) -> Option<Figure> {
+    let series = |a: &ArmReport| Series {
         name: a.arm.clone(),
-        colour: colour(&a.arm),
+        style: style(&a.arm),
         points: a.curve.steps.iter().copied().zip(a.curve.values.iter().copied()).collect(),
         band: a.band.clone(),
         marked: None,
         dots: false,
     };
-    let list: Vec<Series> = arms.iter().map(series).filter(|s| s.points.len() > 1).collect();
+    let list: Vec<Series> = group.arms.iter().map(series).filter(|s| s.points.len() > 1).collect();
     if list.is_empty() {
         return None;
     }
@@ -176,24 +186,25 @@ fn curves(i: usize, group: &Group, arms: &[&ArmReport], colour: &dyn Fn(&String)
             x_label: "step".into(),
             y_label: "loss".into(),
             x: XAxis::Linear,
-            high_is_bad: true,
+            y: YRange::Curves,
             bars: false,
             series: list,
         }),
     })
 }
 
-fn magnitudes(i: usize, group: &Group, arm: &ArmReport) -> Option<Figure> {
+fn magnitudes(i: usize, group: &Group, arm: &ArmReport, scale: (f64, f64)) -> Option<Figure> {
     let m = arm.magnitudes.as_ref()?;
     Some(Figure {
         group: Some(i),
         name: format!("{}-magnitude-{}", group.slug(), file_name(&arm.arm)),
-        caption: format!("Relative size of each layer's update under {}: ‖ΔW‖ / ‖W‖ by step, first seed.", arm.arm),
+        caption: format!("Relative size of each layer's update under {}: ‖ΔW‖ / ‖W‖ by step, first seed. All maps have one scale.", arm.arm),
         plot: Plot::Heat(HeatMap {
             title: format!("‖ΔW‖ / ‖W‖, {}", arm.arm),
             rows: m.layers.iter().map(|l| short(l)).collect(),
             columns: m.steps.clone(),
             values: m.relative.clone(),
+            scale,
         }),
     })
 }

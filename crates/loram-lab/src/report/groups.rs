@@ -2,6 +2,7 @@
 
 use super::figures::{Figure, capital, view, words};
 use super::page::{Block, Cell, Section, Table};
+use super::scale::minus;
 use crate::analyse::{ArmReport, BASELINES, Comparison, Group, Spread, Verdict};
 use loram_io::error::human_bytes;
 
@@ -9,10 +10,18 @@ pub(super) fn section(group: &Group, figures: &[&Figure]) -> Section {
     let metric = words(&group.score.name);
     let direction = if group.score.more_is_better { "more is better" } else { "less is better" };
     let seeds = group.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-    let paragraph = format!(
-        "Score: {metric} ({direction}) on {} test records; learning rates chosen on {} others. Seeds {seeds}.",
-        group.test_examples, group.selection_examples
-    );
+    let (test, selection) = (group.test_examples, group.selection_examples);
+    let records = |n: u64, kind: &str| match n {
+        0 => format!("the {kind} records"),
+        1 => format!("1 {kind} record"),
+        n => format!("{} {kind} records", thousands(n)),
+    };
+    let data = match group.separate {
+        true => format!("{}; learning rates chosen on {}", records(test, "test"), records(selection, "other")),
+        false => format!("{}, on which learning rates were chosen, too", records(test, "evaluation")),
+    };
+    let plural = if group.seeds.len() == 1 { "Seed" } else { "Seeds" };
+    let paragraph = format!("Score: {metric} ({direction}) on {data}. {plural} {seeds}.");
     let (heat, lines): (Vec<&&Figure>, Vec<&&Figure>) = figures.iter().partition(|f| f.name.contains("-magnitude-"));
     let mut blocks = vec![Block::Table(scores(group))];
     if !lines.is_empty() {
@@ -57,7 +66,8 @@ fn baselines(group: &Group) -> Vec<&'static str> {
 
 fn scores(group: &Group) -> Table {
     let versus: Vec<String> = baselines(group).iter().map(|b| format!("minus {b}")).collect();
-    let mut columns = vec!["arm", "learning rate", "score", "95 % interval"];
+    let metric = words(&group.score.name);
+    let mut columns = vec!["arm", "learning rate", &metric, "95 % interval"];
     columns.extend(versus.iter().map(String::as_str));
     let drawn = group
         .arms
@@ -65,6 +75,7 @@ fn scores(group: &Group) -> Table {
         .find_map(|a| a.interval)
         .map_or(String::new(), |i| format!(" Intervals: bootstrap over {}.", i.resampled));
     let mut table = Table::new(format!("Every arm at its own best learning rate.{drawn}"), &columns);
+    let decided = group.arms.len() > 1 && group.arms.iter().all(|a| a.open.is_none());
     for (i, a) in group.arms.iter().enumerate() {
         let interval = a.interval.map_or("–".into(), |v| format!("{} to {}", number(v.low), number(v.high)));
         let mut cells: Vec<Cell> = vec![a.arm.clone().into(), rate(a).into(), spread(a.score).into(), interval.into()];
@@ -72,14 +83,15 @@ fn scores(group: &Group) -> Table {
             true => "–".to_string().into(),
             false => difference(a.versus.get(*b)),
         }));
-        table.push(cells, i == 0 && group.arms.len() > 1 && a.score.is_some());
+        table.push(cells, i == 0 && decided && a.score.is_some());
     }
     table
 }
 
 fn fixed(group: &Group) -> Table {
     let versus: Vec<String> = baselines(group).iter().map(|b| format!("minus {b}")).collect();
-    let mut columns = vec!["arm", "score"];
+    let metric = words(&group.score.name);
+    let mut columns = vec!["arm", &metric];
     columns.extend(versus.iter().map(String::as_str));
     let at = group.fixed_rate.map_or(String::new(), rate_text);
     let mut table = Table::new(
@@ -141,11 +153,15 @@ fn reached(a: &ArmReport) -> String {
 
 fn rates(group: &Group) -> Table {
     let shorts = group.arms.iter().flat_map(|a| &a.rates).any(|p| p.short.is_some());
-    let mut columns = vec!["arm", "learning rate", "selection", "test", "seeds", "diverged"];
+    let metric = words(&group.score.name);
+    let parts = if group.separate { vec!["selection", "test"] } else { vec![metric.as_str()] };
+    let mut columns = [vec!["arm", "learning rate"], parts, vec!["seeds", "diverged"]].concat();
     if shorts {
         columns.push("short run, test");
     }
-    let mut table = Table::new("Scores on both parts; the best learning rate of each arm is highlighted.", &columns);
+    let data = if group.separate { "on both parts" } else { "on the evaluation data" };
+    let caption = format!("{} {data}; the best learning rate of each arm is highlighted.", capital(&metric));
+    let mut table = Table::new(caption, &columns);
     for a in &group.arms {
         for p in &a.rates {
             let seeds = match (p.halved, a.has_short_runs_only()) {
@@ -154,8 +170,9 @@ fn rates(group: &Group) -> Table {
                 (false, _) => p.selection.map_or(0, |s| s.n).to_string(),
             };
             let diverged = if p.diverged > 0 { p.diverged.to_string() } else { "–".into() };
-            let mut cells =
-                vec![a.arm.clone(), rate_text(p.learning_rate), spread(p.selection), spread(p.test), seeds, diverged];
+            let mut cells = vec![a.arm.clone(), rate_text(p.learning_rate)];
+            cells.extend(group.separate.then(|| spread(p.selection)));
+            cells.extend([spread(p.test), seeds, diverged]);
             if shorts {
                 cells.push(p.short.map_or("–".into(), number));
             }
@@ -188,12 +205,12 @@ fn rate_text(r: f64) -> String {
 
 /// A number with about four significant digits.
 fn number(x: f64) -> String {
-    match x.abs() {
+    minus(match x.abs() {
         a if a >= 1000.0 => format!("{x:.0}"),
         a if a >= 100.0 => format!("{x:.1}"),
         a if a >= 10.0 => format!("{x:.2}"),
         _ => format!("{x:.4}"),
-    }
+    })
 }
 
 fn spread(s: Option<Spread>) -> String {
@@ -213,6 +230,7 @@ fn difference(c: Option<&Comparison>) -> Cell {
         Verdict::Better => "good",
         Verdict::Level => "",
         Verdict::Worse => "bad",
+        Verdict::Open => return "open".to_string().into(),
     };
     Cell { text, tone }
 }

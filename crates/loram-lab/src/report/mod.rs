@@ -9,10 +9,12 @@ mod groups;
 mod legend;
 mod page;
 mod plot;
+mod scale;
 mod text;
 
 use crate::analyse::Analysis;
-use crate::collect::RunRecord;
+use crate::collect::Collection;
+use crate::run_record::RunRecord;
 use crate::{Error, Result};
 use figures::Figure;
 use loram_io::atomic::{self, AtomicDir, Output};
@@ -62,10 +64,11 @@ pub fn check_output(path: &Path) -> Result<()> {
 
 impl Report {
     /// The report of these runs.
-    pub fn new(title: String, runs: &[RunRecord], analysis: Analysis) -> Report {
+    pub fn new(title: String, found: &Collection, analysis: Analysis) -> Report {
         let figures = figures::figures(&analysis);
+        let runs = &found.runs;
         Report {
-            page: contents::page(&title, runs, &analysis, &figures),
+            page: contents::page(&title, found, &analysis, &figures),
             csv: csv::csv(runs),
             runs: runs.iter().map(summary).collect(),
             loram: env!("CARGO_PKG_VERSION"),

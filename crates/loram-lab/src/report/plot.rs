@@ -3,8 +3,8 @@
 use plotters::prelude::*;
 
 /// Width of a plot in units of its SVG; a phone shows it slightly smaller.
-pub(super) const WIDTH: u32 = 460;
-pub(super) const HEIGHT: u32 = 300;
+pub(super) const WIDTH: u32 = 380;
+pub(super) const HEIGHT: u32 = 280;
 /// Text sizes.
 pub(super) const TEXT: u32 = 14;
 pub(super) const TITLE: u32 = 16;
@@ -43,8 +43,7 @@ pub(super) struct LinePlot {
     pub x_label: String,
     pub y_label: String,
     pub x: XAxis,
-    /// If true, clip outliers at the top, else at the bottom, where they would flatten all other lines.
-    pub high_is_bad: bool,
+    pub y: YRange,
     /// Show the spread as bars instead of a band.
     pub bars: bool,
     pub series: Vec<Series>,
@@ -57,10 +56,22 @@ pub(super) enum XAxis {
     LogTicks(Vec<f64>),
 }
 
+/// The vertical axis.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum YRange {
+    /// Outliers at the top are clipped, where they would flatten all other lines.
+    ClipHigh,
+    /// The same at the bottom.
+    ClipLow,
+    /// Whole curves that begin high: everything but a divergence is shown, with a logarithmic scale if it spans much.
+    Curves,
+}
+
 /// One line.
 pub(super) struct Series {
     pub name: String,
-    pub colour: usize,
+    /// Number of its style: colour, dashes and marker.
+    pub style: usize,
     pub points: Vec<(f64, f64)>,
     /// Lower and upper end of the spread at each point.
     pub band: Vec<(f64, f64)>,
@@ -75,6 +86,8 @@ pub(super) struct HeatMap {
     pub rows: Vec<String>,
     pub columns: Vec<f64>,
     pub values: Vec<Vec<Option<f64>>>,
+    /// Logarithms (base 10) of the values at the ends of the colour scale, which all maps of a report share.
+    pub scale: (f64, f64),
 }
 
 /// The background of a plot.
@@ -89,6 +102,29 @@ pub(super) enum Ground {
 /// The colour of an arm, by its place in the list of arms.
 pub(super) fn colour(i: usize) -> RGBColor {
     COLOURS[i % COLOURS.len()]
+}
+
+/// Length of dashes and of the gaps between them; `None` for a solid line. With the marker it tells arms apart without
+/// colour.
+pub(super) fn dashes(i: usize) -> Option<(u32, u32)> {
+    [None, Some((7, 4)), Some((2, 3)), Some((14, 4))][i % 4]
+}
+
+/// The outline of an arm's marker around its point, for a radius.
+pub(super) fn marker(i: usize, radius: i32) -> Vec<(i32, i32)> {
+    let r = radius;
+    // half of a side, so that all have about the same area
+    let h = (r * 7 + 4) / 8;
+    match i % 5 {
+        0 => (0..16)
+            .map(|k| f64::from(k) * std::f64::consts::TAU / 16.0)
+            .map(|t| ((f64::from(r) * t.cos()).round() as i32, (f64::from(r) * t.sin()).round() as i32))
+            .collect(),
+        1 => vec![(-h, -h), (h, -h), (h, h), (-h, h)],
+        2 => vec![(0, -r - 1), (r + 1, h), (-r - 1, h)],
+        3 => vec![(0, -r - 1), (r + 1, 0), (0, r + 1), (-r - 1, 0)],
+        _ => vec![(0, r + 1), (r + 1, -h), (-r - 1, -h)],
+    }
 }
 
 /// Result of drawing.

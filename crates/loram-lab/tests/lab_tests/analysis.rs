@@ -1,6 +1,6 @@
 //! From run folders to figures and pages, on folders that are written by hand.
 
-use loram_lab::{Analysis, ArmReport, Group, Verdict, analyse, collect, report};
+use loram_lab::{Analysis, ArmReport, Group, Planned, Point, Verdict, analyse, collect, report};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -52,7 +52,8 @@ impl Run<'_> {
             let loss = self.selection + 2.0 * part;
             lines += &format!("{}\n", json!({"step": step, "epoch": 0.0, "eval_loss": loss}));
             if step > 0 {
-                let layers = json!({"layers.0.q_proj": {"relative": 0.001 * f64::from(step)}, "layers.1.q_proj": {"relative": 0.002}});
+                let relative = 0.001 * f64::from(step) * self.test;
+                let layers = json!({"layers.0.q_proj": {"relative": relative}, "layers.1.q_proj": {"relative": 0.002}});
                 lines += &format!("{}\n", json!({"step": step, "epoch": 0.0, "magnitude": layers}));
             }
         }
@@ -204,6 +205,15 @@ fn a_report_in_every_form() {
     assert!(html.contains("<h1>A &amp; B</h1>") && html.contains("‖ΔW‖ / ‖W‖"));
     // two plots and one heat map for each of three arms, in two groups
     assert_eq!(html.matches("<svg").count(), 10);
+    // the ends of the colour scale are those of all maps
+    let maps: Vec<Vec<&str>> = html
+        .split("<figure id=")
+        .filter(|f| f.contains("-magnitude-"))
+        .map(|f| f.split("</svg>").next().unwrap().rsplit("<text").take(2).collect())
+        .collect();
+    let labels = |map: &Vec<&str>| map.iter().map(|t| t.split('\n').nth(1).unwrap().to_string()).collect::<Vec<_>>();
+    assert_eq!(labels(&maps[0]), ["0.02", "0.002"], "{:?}", maps[0]);
+    assert!(maps.len() == 6 && maps.iter().all(|m| labels(m) == labels(&maps[0])));
     let markdown = page.markdown().unwrap();
     assert!(markdown.contains("\n## T on m, r 4\n"), "{markdown}");
     assert!(markdown.contains("| **loram** | **1e-2 (edge)** | **0.9600 ± 0.0100** |"), "{markdown}");
@@ -213,4 +223,134 @@ fn a_report_in_every_form() {
     assert_eq!((json["groups"].as_array().unwrap().len(), json["runs"].as_array().unwrap().len()), (2, 42));
     assert_eq!(page.write_plots(&file("plots")).unwrap().len(), 20);
     assert!(page.write(&file("r.pdf")).unwrap_err().to_string().contains(".html"));
+}
+
+/// Two arms at two learning rates with three seeds; the better learning rate of `loram` is 1e-3.
+fn small(root: &Path, without: &[(&str, f64, u64)]) {
+    for seed in 0..3 {
+        for (arm, rate, loss) in [("lora", 1e-4, 1.2), ("lora", 1e-3, 1.0), ("loram", 1e-4, 1.9), ("loram", 1e-3, 0.9)] {
+            if !without.contains(&(arm, rate, seed)) {
+                let loss = loss + 0.01 * seed as f64;
+                Run { arm, r: Some(4), rate, seed, selection: loss, test: loss }.write(root);
+            }
+        }
+    }
+}
+
+fn planned(root: &Path, arms: &[&str]) {
+    let point = |arm: &str, learning_rate, seed| Point {
+        model: "m".into(),
+        task: "t".into(),
+        arm: arm.into(),
+        r: Some(4),
+        learning_rate,
+        seed,
+        others: Default::default(),
+        rung: None,
+    };
+    let rates = |arm: &str| [1e-4, 1e-3].map(|rate| [0, 1, 2].map(|seed| point(arm, rate, seed))).concat();
+    let list = Planned { halving: None, dropped: Vec::new(), runs: arms.iter().flat_map(|arm| rates(arm)).collect() };
+    fs::create_dir_all(root.join("state")).unwrap();
+    fs::write(root.join("state/runs.json"), serde_json::to_vec(&list).unwrap()).unwrap();
+}
+
+#[test]
+fn an_unfinished_comparison_gives_no_verdict_that_a_missing_run_may_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let verdict = |a: &Analysis| arm(&a.groups[0], "loram").versus["lora"].verdict;
+    // the better learning rate lacks a seed, so that another one is chosen
+    small(dir.path(), &[("loram", 1e-3, 2)]);
+    let found = collect(&[dir.path().to_path_buf()]).unwrap();
+    let a = analyse(&found);
+    let loram = arm(&a.groups[0], "loram");
+    assert_eq!((loram.best_rate, loram.score.unwrap().n, a.missing), (Some(1e-4), 3, 1));
+    assert_eq!(verdict(&a), Verdict::Open);
+    assert_eq!((a.standings[0].at_best.open, a.standings[0].at_best.worse), (1, 0));
+    let said = a.groups[0].warnings.join("\n");
+    assert!(said.contains("A run of loram is missing: 1e-3 seed 2."), "{said}");
+    assert!(said.contains("No verdict on loram yet: the learning rate 1e-3, which lacks seeds, is better"), "{said}");
+    let page = report::Report::new("half-way".into(), &found, a).markdown().unwrap();
+    assert!(page.contains("11 of 12 runs: 2 arms") && page.contains("1 of 12 runs is missing"), "{page}");
+    assert!(page.contains("| open |") && !page.contains("**loram**  "), "{page}");
+    assert!(page.contains("`loram` is not decided yet"), "{page}");
+    // complete
+    small(dir.path(), &[]);
+    let found = collect(&[dir.path().to_path_buf()]).unwrap();
+    let a = analyse(&found);
+    assert_eq!((a.missing, verdict(&a)), (0, Verdict::Better));
+    let page = report::Report::new("whole".into(), &found, a).markdown().unwrap();
+    assert!(page.contains("`loram` is better.") && page.contains("\n12 runs: 2 arms"), "{page}");
+}
+
+#[test]
+fn a_missing_run_of_a_worse_rate_leaves_the_verdict() {
+    let dir = tempfile::tempdir().unwrap();
+    small(dir.path(), &[("loram", 1e-4, 2)]);
+    let a = analyse(&collect(&[dir.path().to_path_buf()]).unwrap());
+    assert_eq!((a.missing, arm(&a.groups[0], "loram").versus["lora"].verdict), (1, Verdict::Better));
+}
+
+#[test]
+fn runs_that_are_planned_and_not_begun_are_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let rate = [("loram", 1e-3, 0), ("loram", 1e-3, 1), ("loram", 1e-3, 2)];
+    small(dir.path(), &rate);
+    planned(dir.path(), &["lora", "loram", "pissa"]);
+    let a = analyse(&collect(&[dir.path().to_path_buf()]).unwrap());
+    let (g, loram) = (&a.groups[0], arm(&a.groups[0], "loram"));
+    assert_eq!((a.missing, g.missing, loram.missing.runs, loram.missing.rates), (9, 9, 3, 1));
+    assert_eq!(loram.versus["lora"].verdict, Verdict::Open);
+    let said = g.warnings.join("\n");
+    assert!(said.contains("No run is there yet of pissa.") && said.contains("one of its learning rates has no run yet"));
+}
+
+#[test]
+fn scores_are_over_the_seeds_that_all_arms_have() {
+    let dir = tempfile::tempdir().unwrap();
+    small(dir.path(), &[("loram", 1e-3, 2), ("loram", 1e-4, 2)]);
+    let a = analyse(&collect(&[dir.path().to_path_buf()]).unwrap());
+    let g = &a.groups[0];
+    assert_eq!((&g.seeds, &arm(g, "lora").seeds), (&vec![0, 1], &vec![0, 1]));
+    assert_eq!(arm(g, "lora").score.unwrap().n, 2);
+    assert!(g.warnings.iter().any(|w| w.contains("seeds that not all arms have are left out: 2.")), "{:?}", g.warnings);
+}
+
+/// As `loram train` leaves them: no `scores.json`.
+fn trained(dir: &Path, config: &str, loss: f64) {
+    fs::create_dir_all(dir).unwrap();
+    fs::write(dir.join("config.yaml"), format!("model: m\ndata: food/train.jsonl\neval_data: d.jsonl\n{config}")).unwrap();
+    let after = json!({"loss": loss, "tokens": 9, "examples": 6});
+    let summary = json!({"status": "finished", "scheme": "lora", "seconds": 1.0, "eval_after": after});
+    fs::write(dir.join("summary.json"), summary.to_string()).unwrap();
+}
+
+#[test]
+fn runs_with_other_settings_are_other_arms() {
+    let dir = tempfile::tempdir().unwrap();
+    trained(&dir.path().join("a"), "weight_decay: 0\n", 1.0);
+    trained(&dir.path().join("b"), "weight_decay: 0.1\nlogging_steps: 3\n", 3.0);
+    trained(&dir.path().join("c"), "weight_decay: 0.1\nseed: 7\n", 5.0);
+    trained(&dir.path().join("z-again"), "weight_decay: 0\n", 1.0);
+    let found = collect(&[dir.path().to_path_buf()]).unwrap();
+    // of two equal runs the first by name stays
+    assert_eq!(found.repeated, [dir.path().join("z-again")]);
+    let a = analyse(&found);
+    let g = &a.groups[0];
+    assert_eq!(g.title(), "food on m, r 8");
+    let mut arms: Vec<(&str, usize)> = g.arms.iter().map(|a| (a.arm.as_str(), a.seeds.len())).collect();
+    arms.sort();
+    assert_eq!(arms, [("lora", 1), ("lora (weight_decay 0.1)", 1)]);
+    let page = report::Report::new("t".into(), &found, a).markdown().unwrap();
+    assert!(page.contains("6 evaluation records, on which learning rates were chosen, too"), "{page}");
+    assert!(page.contains("the same settings and the same seed") && !page.contains("| selection |"), "{page}");
+    assert!(page.contains("| arm | learning rate | loss | 95 % interval |"), "{page}");
+}
+
+#[test]
+fn intervals_on_few_records_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    small(dir.path(), &[]);
+    let a = analyse(&collect(&[dir.path().to_path_buf()]).unwrap());
+    let said = a.groups[0].warnings.join("\n");
+    assert!(said.contains("drawn from 20 test records. From fewer than 30 they are rough"), "{said}");
 }

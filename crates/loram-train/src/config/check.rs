@@ -11,7 +11,8 @@ impl TrainConfig {
     /// Checks the keys against each other. An error names the key that does not fit.
     pub fn check(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::Config(what));
-        if self.model_name_or_path.is_empty() {
+        // an adapter names its base model
+        if self.model_name_or_path.is_empty() && self.adapter_name_or_path.is_none() {
             return wrong("model_name_or_path is missing: give a model folder or a hub id (--model)".into());
         }
         if self.train_data.is_empty() {

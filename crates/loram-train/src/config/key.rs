@@ -50,6 +50,8 @@ pub enum Mark {
     Resumable,
     /// A comparison varies it by a list of values.
     Axis,
+    /// Runs that differ in it are different arms of a report, although a resumed run may change it.
+    Arm,
     /// It names the model or the data of a run, which a report lists apart from the settings.
     Input,
     /// It says where a run is written and what happens to an earlier one there. A comparison sets it.
@@ -74,6 +76,12 @@ impl Key {
     /// True if the row has this mark.
     pub fn is(&self, mark: Mark) -> bool {
         self.marks.contains(&mark)
+    }
+
+    /// True if two runs that differ in it are different arms of a report. What varies along an axis is a column or row of
+    /// one arm.
+    pub fn tells_arms_apart(&self) -> bool {
+        !self.is(Mark::Axis) && (!self.is(Mark::Resumable) || self.is(Mark::Arm) || self.is(Mark::Input))
     }
 
     /// Its name, then its aliases.

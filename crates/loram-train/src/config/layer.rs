@@ -1,7 +1,9 @@
 //! Where the values of a configuration come from: files, settings, flags.
 
+use super::yaml_file::{self, Document};
 use crate::{Error, Result};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The source of a value.
@@ -38,6 +40,8 @@ pub struct Layer {
     pub origin: Origin,
     /// Values by key or alias.
     pub values: Map<String, Value>,
+    /// Lines of the keys of a file, for messages.
+    pub lines: BTreeMap<String, usize>,
 }
 
 impl Layer {
@@ -45,8 +49,8 @@ impl Layer {
     pub fn from_file(path: impl AsRef<Path>) -> Result<Layer> {
         let path = path.as_ref();
         let text = loram_io::input::read_text(path)?;
-        let values = parse_yaml(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
-        Ok(Layer { origin: Origin::File(path.to_path_buf()), values })
+        let document = yaml_file::parse(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
+        Ok(Layer { lines: document.lines, ..Layer::new(Origin::File(path.to_path_buf()), document.values) })
     }
 
     /// Settings of the form `key=value`; the value is read as YAML.
@@ -60,35 +64,30 @@ impl Layer {
             let value = serde_saphyr::from_str(value).unwrap_or_else(|_| Value::String(value.to_string()));
             values.insert(key.trim().to_string(), value);
         }
-        Ok(Layer { origin: Origin::Set, values })
+        Ok(Layer::new(Origin::Set, values))
     }
 
     /// Values of flags.
     pub fn from_flags(values: Map<String, Value>) -> Layer {
-        Layer { origin: Origin::Flag, values }
+        Layer::new(Origin::Flag, values)
     }
 
     /// A YAML text in a program.
     pub fn from_yaml(text: &str) -> Result<Layer> {
-        Ok(Layer { origin: Origin::Code, values: parse_yaml(text).map_err(Error::Config)? })
+        let Document { values, lines } = yaml_file::parse(text).map_err(Error::Config)?;
+        Ok(Layer { lines, ..Layer::new(Origin::Code, values) })
     }
-}
 
-/// A YAML document that is a map with text keys; an empty document is an empty map.
-fn parse_yaml(text: &str) -> std::result::Result<Map<String, Value>, String> {
-    let only_comments = text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'));
-    if only_comments {
-        return Ok(Map::new());
+    /// Values without lines.
+    pub fn new(origin: Origin, values: Map<String, Value>) -> Layer {
+        Layer { origin, values, lines: BTreeMap::new() }
     }
-    // the first line of the error has message and position; the others draw the place
-    let first_line = |e: serde_saphyr::Error| {
-        let text = e.to_string();
-        let line = text.lines().next().unwrap_or_default();
-        line.strip_prefix("error: ").unwrap_or(line).to_string()
-    };
-    match serde_saphyr::from_str::<Value>(text).map_err(first_line)? {
-        Value::Object(map) => Ok(map),
-        Value::Null => Ok(Map::new()),
-        _ => Err("expected a map of `key: value` lines".into()),
+
+    /// The source of a key's value with its line: `run.yaml:3`.
+    pub(super) fn place(&self, name: &str) -> String {
+        match (self.lines.get(name), &self.origin) {
+            (Some(line), Origin::File(_)) => format!("{}:{line}", self.origin),
+            _ => self.origin.to_string(),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Keys by name.
 
+use super::foreign;
 use super::key::{Key, Mark};
 use super::layer::Origin;
 use super::scheme_keys::scheme_keys;
@@ -30,22 +31,36 @@ pub fn marked(mark: Mark) -> impl Iterator<Item = &'static Key> {
     keys().iter().filter(move |k| k.is(mark))
 }
 
-/// The name of the key that a misspelt one is most similar to; `others` are accepted where it stands, too.
-pub fn similar_key(wrong: &str, others: &[&'static str]) -> Option<&'static str> {
+/// What to do about a key that there is not: what another trainer's key is called here, or the most similar key; `others` are
+/// accepted where it stands, too.
+pub fn key_hint(wrong: &str, others: &[&'static str]) -> Option<String> {
+    let name = wrong.to_lowercase().replace('-', "_");
+    if let Some(advice) = foreign::advice(&name) {
+        return Some(advice);
+    }
     let names = keys().iter().flat_map(Key::names).chain(others.iter().copied());
-    let found = loram_core::similar_name(&wrong.to_lowercase().replace('-', "_"), names)?;
-    Some(key(found).map_or(found, |k| k.name))
+    let found = loram_core::similar_name(&name, names)?;
+    Some(format!("did you mean `{}`?", key(found).map_or(found, |k| k.name)))
 }
 
-/// The key with this name or alias. The error names the nearest one.
+/// The key with this name or alias. The error has a hint.
 pub(super) fn known_key(name: &str, origin: &Origin) -> crate::Result<&'static Key> {
-    key(name).ok_or_else(|| {
-        let hint = match similar_key(name, &[]) {
-            Some(similar) => format!("; did you mean `{similar}`?"),
-            None => "; `loram train --help-keys` lists all keys".into(),
-        };
-        Error::Config(format!("unknown key `{name}` (from {origin}){hint}"))
-    })
+    key(name).ok_or_else(|| unknown(&[(name, origin.to_string())]))
+}
+
+/// The error for keys that there are not, each with its place.
+pub(super) fn unknown(names: &[(&str, String)]) -> Error {
+    const LIST: &str = "`loram train --help-keys` lists all keys";
+    if let [(name, place)] = names {
+        let hint = key_hint(name, &[]).unwrap_or_else(|| LIST.into());
+        return Error::Config(format!("unknown key `{name}` (from {place}); {hint}"));
+    }
+    let one = |(name, place): &(&str, String)| match key_hint(name, &[]) {
+        Some(hint) => format!("`{name}` (from {place}; {hint})"),
+        None => format!("`{name}` (from {place})"),
+    };
+    let list: Vec<String> = names.iter().map(one).collect();
+    Error::Config(format!("unknown keys: {}; {LIST}", list.join(", ")))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 mod check;
 mod derived;
+mod foreign;
 mod key;
 mod layer;
 mod lookup;
@@ -14,11 +15,12 @@ mod rewrite;
 mod scheme_keys;
 mod table;
 mod types;
+mod yaml_file;
 
 pub use derived::FactorSetting;
 pub use key::{Key, Mark};
 pub use layer::{Layer, Origin};
-pub use lookup::{key, keys, marked, similar_key};
+pub use lookup::{key, key_hint, keys, marked};
 pub use resolve::yaml;
 pub use rewrite::Rewritten;
 pub(crate) use scheme_keys::canonical;

@@ -2,7 +2,7 @@
 
 use super::key::{Key, Mark};
 use super::layer::{Layer, Origin};
-use super::lookup::{key, keys, known_key};
+use super::lookup::{key, keys, known_key, unknown};
 use super::scheme_keys::put_option;
 use super::table::TrainConfig;
 use crate::{Error, Result};
@@ -23,15 +23,22 @@ impl TrainConfig {
     /// known one, or the key, its value, where it came from, and what is expected.
     pub fn layered(layers: &[Layer]) -> Result<TrainConfig> {
         let mut config = TrainConfig::default();
+        // all at once: a file from another trainer has many
+        let all = layers.iter().flat_map(|l| l.values.keys().map(move |name| (name.as_str(), l)));
+        let strange: Vec<(&str, String)> =
+            all.filter(|(name, _)| key(name).is_none()).map(|(name, l)| (name, l.place(name))).collect();
+        if !strange.is_empty() {
+            return Err(unknown(&strange));
+        }
         for layer in layers {
             let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
             for (name, value) in &layer.values {
                 let key = known_key(name, &layer.origin)?;
                 if let Some(other) = seen.insert(key.name, name) {
-                    let what = format!("`{other}` and `{name}` are the same key (from {}): give one", layer.origin);
+                    let what = format!("`{other}` and `{name}` are the same key (from {}): give one", layer.place(name));
                     return Err(Error::Config(what));
                 }
-                config.set_from(key, value, layer.origin.clone())?;
+                config.set_from(key, value, layer.origin.clone(), &layer.place(name))?;
             }
         }
         Ok(config)
@@ -44,14 +51,15 @@ impl TrainConfig {
 
     /// Sets one key by its name or alias.
     pub fn set(&mut self, name: &str, value: impl Into<Value>) -> Result<()> {
-        self.set_from(known_key(name, &Origin::Code)?, &value.into(), Origin::Code)
+        self.set_from(known_key(name, &Origin::Code)?, &value.into(), Origin::Code, &Origin::Code.to_string())
     }
 
-    pub(super) fn set_from(&mut self, key: &'static Key, value: &Value, origin: Origin) -> Result<()> {
+    /// `place` is where the value came from, for messages.
+    pub(super) fn set_from(&mut self, key: &'static Key, value: &Value, origin: Origin, place: &str) -> Result<()> {
         let minus_one = value.as_i64() == Some(-1) || value.as_str() == Some("-1");
         let value = if minus_one && key.is(Mark::MinusOne) { &Value::Null } else { value };
         self.put(key.name, value).map_err(|expected| {
-            Error::Config(format!("{}: found {value} (from {origin}), expected {expected}", key.name))
+            Error::Config(format!("{}: found {value} (from {place}), expected {expected}", key.name))
         })?;
         self.origins.insert(key.name, origin);
         Ok(())
@@ -146,7 +154,7 @@ mod tests {
     use serde_json::json;
 
     fn layer(origin: Origin, value: Value) -> Layer {
-        Layer { origin, values: value.as_object().unwrap().clone() }
+        Layer::new(origin, value.as_object().unwrap().clone())
     }
 
     fn fails(yaml: &str) -> String {
@@ -172,6 +180,35 @@ mod tests {
         assert!(text.contains("r: 16  # from --set\n") && text.contains("\noptim: \"adamw\"\n"), "{text}");
         let again = TrainConfig::from_yaml(&text).unwrap();
         assert_eq!(TrainConfig { origins: c.origins.clone(), ..again }, c);
+    }
+
+    #[test]
+    fn all_unknown_keys_are_named_with_what_they_are_here() {
+        let e = fails("base_model: m\nmicro_batch_size: 2\nbf16: true\nlerning_rate: 1e-4\nxyzzy: 1");
+        for words in [
+            "unknown keys: ",
+            "`base_model` (from program; a key of axolotl; here `model_name_or_path`)",
+            "`micro_batch_size` (from program; a key of axolotl; here `per_device_train_batch_size`)",
+            "`bf16` (from program; a key of TRL or transformers; remove it:",
+            "`lerning_rate` (from program; did you mean `learning_rate`?)",
+            "`xyzzy` (from program); `loram train --help-keys`",
+        ] {
+            assert!(e.contains(words), "{words} is not in {e}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_named_with_the_line() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("a.yaml");
+        let fails = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Layer::from_file(&path).and_then(|l| TrainConfig::resolve(&[l])).unwrap_err().to_string()
+        };
+        assert!(fails("model: m\ndata: d\n\nr: eight\n").contains("a.yaml:4), expected a whole number"));
+        assert!(fails("model: m\nlerning_rate: 1\n").contains("a.yaml:2); did you mean `learning_rate`?"));
+        assert!(fails("model: m\nr: 1\nmodel: n\n").contains("a.yaml: the key `model` is given twice, in lines 1 and 3"));
+        assert!(fails("lr: 1\nlearning_rate: 1\n").contains("a.yaml:1"), "the alphabetically later one");
     }
 
     #[test]

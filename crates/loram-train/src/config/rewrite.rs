@@ -60,7 +60,7 @@ impl TrainConfig {
                     format!("{}: no equivalent setting follows from it; expected one of {}", key.name, all.join(", "));
                 return Err(Error::Config(what));
             }
-            asked.set_from(key, value, Origin::Rewrite)?;
+            asked.set_from(key, value, Origin::Rewrite, &Origin::Rewrite.to_string())?;
             keys.push(key.name);
         }
         let kind = self.step_kind();

@@ -17,7 +17,7 @@ key_table! {
         model_name_or_path ["model"]: String = String::new(),
             as "DIR|HUB_ID", [Plan Common AliasFlag Resumable Input];
         /// Branch, tag or commit of a hub model.
-        revision: Option<String> = None, [Plan Resumable];
+        revision: Option<String> = None, [Plan Resumable Arm];
         /// Adapter to train further, in place of a new one.
         adapter_name_or_path ["adapter"]: Option<String> = None, as "DIR|HUB_ID", [AliasFlag];
     }
@@ -34,9 +34,9 @@ key_table! {
         columns: BTreeMap<String, String> = BTreeMap::new(), [Init Eval];
         /// Column that holds the text.
         dataset_text_field: Option<String> = None, [Init Eval];
-        /// Use at most this many training records; of text files, this many pieces of max_length.
+        /// Use at most this many training records, chosen by the seed; of text files, this many pieces of max_length.
         max_samples ["max_train_samples"]: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [MinusOne];
-        /// Use at most this many evaluation records; of text files, this many pieces of max_length.
+        /// Use at most this many evaluation records, chosen by the seed; of text files, this many pieces of max_length.
         max_eval_samples: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Eval Resumable];
         /// Compute the loss on completions and assistant turns only; null: if records have a prompt.
         completion_only_loss: Option<bool> = None, [Init Eval];
@@ -61,7 +61,7 @@ key_table! {
             [Init Plan Info Common AliasFlag InAdapter];
         /// Data on which eva, corda and lora-ga run the model, and loram if its gain is auto or tracks one of them; empty: the
         /// training data.
-        calibration_data: Vec<String> = Vec::new(), as "FILE", [Init Resumable InAdapter];
+        calibration_data: Vec<String> = Vec::new(), as "FILE", [Init Resumable InAdapter Arm];
         /// Number of calibration records, chosen by seed.
         calibration_samples: usize = 256, if |n| *n > 0 => "at least 1", [Init];
         /// Factor on the initial A of the scheme.
@@ -202,15 +202,15 @@ key_table! {
         save_total_limit: Option<usize> = Some(2), if |n| *n != Some(0) => "at least 1",
             [Resumable Cosmetic MinusOne];
         /// Save the weights of the best evaluation at the end, not those of the last step.
-        load_best_model_at_end: bool = false, [Resumable];
+        load_best_model_at_end: bool = false, [Resumable Arm];
         /// Metric that decides which evaluation is best; null: loss.
-        metric_for_best_model: Option<String> = None, [Resumable];
+        metric_for_best_model: Option<String> = None, [Resumable Arm];
         /// Prefer larger values of that metric; null: true except for loss, perplexity and mse.
-        greater_is_better: Option<bool> = None, [Resumable];
+        greater_is_better: Option<bool> = None, [Resumable Arm];
         /// Stop after this many evaluations without improvement; null: never.
-        early_stopping_patience: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Resumable];
+        early_stopping_patience: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Resumable Arm];
         /// Smallest improvement that counts as one.
-        early_stopping_threshold: f64 = 0.0, if |x| *x >= 0.0 => "0 or more", [Resumable];
+        early_stopping_threshold: f64 = 0.0, if |x| *x >= 0.0 => "0 or more", [Resumable Arm];
         /// Prompts to generate from before and after training, or the number of evaluation examples to use for that.
         sample_prompts: SamplePrompts = SamplePrompts::First(0), [Resumable];
         /// Maximum length of these texts in tokens.

@@ -64,11 +64,9 @@ impl Objective for Classification {
     fn labels(&self, records: &[Record], config: &ModelConfig, source: &str) -> Result<Vec<String>> {
         let found = Labels::from_records(records)?.names;
         if *config.head() == CheckpointHead::SequenceClassification {
-            let own = &config.labels().names;
-            let ids = records.iter().all(|r| matches!(r.label, Some(Label::Id(_))));
-            let fits = if ids { found.len() <= own.len() } else { found.iter().all(|n| own.contains(n)) };
-            if fits {
-                return Ok(own.clone());
+            let own = Labels { names: config.labels().names.clone() };
+            if records.iter().filter_map(|r| r.label.as_ref()).all(|l| own.find(l).is_some()) {
+                return Ok(own.names);
             }
         }
         match found.len() {

@@ -5,6 +5,7 @@ use super::run::Run;
 use super::setup::Setup;
 use super::stop::StopFlag;
 use crate::Result;
+use crate::base::with_base_model;
 use crate::config::TrainConfig;
 use crate::observer::{Event, Level, Observer};
 use crate::report::Reporter;
@@ -38,7 +39,7 @@ impl Trainer {
 
     /// Describes what the run would do, without loading weights or writing anything (`--dry-run`).
     pub fn preview(&self, observer: &mut dyn Observer) -> Result<Preview> {
-        preview(&self.config, observer)
+        preview(&with_base_model(&self.config, observer)?, observer)
     }
 
     /// Trains. The run folder is written as it goes; the same configuration, seed and machine give the same bits. A run that
@@ -51,18 +52,19 @@ impl Trainer {
         cuda::catch(|| {
             Ok((|| {
                 // the folder is ours until the end
-                let mut folder = RunFolder::open(&self.config)?;
+                let config = with_base_model(&self.config, &mut reporter)?;
+                let mut folder = RunFolder::open(&config)?;
                 folder.notes.drain(..).for_each(|note| reporter.message(Level::Warning, note));
                 let resumed = match std::mem::replace(&mut folder.begin, Begin::Anew) {
                     Begin::Anew => None,
                     Begin::Resume(checkpoint) => Some(checkpoint),
                     Begin::Ended(summary) => {
-                        reporter.message(Level::Info, ended_text(&self.config));
+                        reporter.message(Level::Info, ended_text(&config));
                         reporter.event(&Event::Done(summary.clone()));
                         return Ok(*summary);
                     }
                 };
-                let setup = Setup::new(&self.config, resumed, &mut reporter)?;
+                let setup = Setup::new(&config, resumed, &mut reporter)?;
                 let mut run = Run::new(setup, &self.stop, &mut reporter)?;
                 let status = run.train()?;
                 run.finish(status)

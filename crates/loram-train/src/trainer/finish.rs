@@ -1,5 +1,6 @@
 //! The end of a run: the best weights, the adapter, the summary.
 
+use super::advice;
 use super::run::Run;
 use crate::base::{show, stage};
 use crate::checkpoint::{self, checkpoint_dir, restore_weights};
@@ -10,7 +11,6 @@ use crate::summary::{SUMMARY, Status, Summary};
 use crate::{Metrics, Result, device, system};
 use loram_io::adapter::{Adapter, AdapterForm};
 use loram_io::atomic::{self, Output};
-use loram_nn::HeadKind;
 use std::path::{Path, PathBuf};
 
 impl Run<'_, '_, '_> {
@@ -36,7 +36,7 @@ impl Run<'_, '_, '_> {
             let after = self.sample("after")?;
             self.samples.extend(after);
         }
-        if let Some(text) = self.divergence(eval_after.as_ref()) {
+        if let Some(text) = advice::of_losses(&self.s.state, eval_after.as_ref(), self.s.config, took_best) {
             self.reporter.message(Level::Warning, text);
         }
         let summary = self.summary(status, took_best, adapter, eval_after);
@@ -98,21 +98,6 @@ impl Run<'_, '_, '_> {
             _ if self.s.data.eval.is_some() => self.evaluate().map(Some),
             _ => Ok(None),
         }
-    }
-
-    /// A warning for a run whose loss ended above where it began.
-    fn divergence(&self, eval_after: Option<&Metrics>) -> Option<String> {
-        let state = &self.s.state;
-        let mut logged = state.log_history.iter().filter_map(|r| r.loss);
-        let (what, before, after) = match (&state.first_metrics, eval_after) {
-            (Some(before), Some(after)) => ("evaluation loss", before.loss, after.loss),
-            _ => ("loss", logged.next()?, logged.next_back()?),
-        };
-        // losses of single steps scatter
-        let worse = after > before * 1.1 + 0.01;
-        worse.then(|| {
-            format!("the {what} rose from {before:.4} to {after:.4}: the run diverged; lower learning_rate or raise warmup_ratio")
-        })
     }
 
     /// Writes `adapter/`, or `model/` in full fine-tuning.
@@ -179,50 +164,10 @@ impl Run<'_, '_, '_> {
             peak_gpu_memory: device::peak_memory(s.model.options().compute),
             model: s.base.name.clone(),
             output_dir: s.config.output_dir.clone(),
-            next: self.next(status, adapter.as_deref()),
+            next: self.next(adapter.as_deref()),
             adapter,
             checkpoint: self.last_checkpoint(),
             samples: self.samples.clone(),
         }
-    }
-
-    /// Suggested next commands.
-    fn next(&self, status: Status, adapter: Option<&Path>) -> Vec<String> {
-        let model = quoted(&self.s.base.name);
-        let output = quoted(&show(&self.s.config.output_dir));
-        let Some(result) = adapter else {
-            debug_assert_eq!(status, Status::Interrupted);
-            return vec![format!("loram train {output}/config.yaml --set resume_from_checkpoint=auto")];
-        };
-        let result = quoted(&show(result));
-        let with = match self.s.adaptation {
-            Some(_) => format!("--model {model} --adapter {result}"),
-            None => format!("--model {result}"),
-        };
-        let mut out = Vec::new();
-        if self.s.data.train.head() == HeadKind::LanguageModel {
-            let chat = match (&self.s.data.train.chat, &self.s.config.chat_template) {
-                (false, _) => String::new(),
-                (true, None) => " --chat".into(),
-                (true, Some(t)) => format!(" --chat --chat-template {}", quoted(t)),
-            };
-            out.push(format!("loram generate {with}{chat} --prompt '…'"));
-        } else {
-            out.push(format!("loram eval {with} --data …"));
-        }
-        if self.s.adaptation.is_some() {
-            out.push(format!("loram merge {with} --output …"));
-        }
-        out.push(format!("tensorboard --logdir {output}"));
-        out
-    }
-}
-
-/// Quotes a word for a shell.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./:@%+=,".contains(c);
-    match text.chars().all(plain) && !text.is_empty() {
-        true => text.to_string(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }

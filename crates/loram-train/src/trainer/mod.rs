@@ -2,6 +2,8 @@
 //!
 //! [`Trainer`] prepares a run (`setup`), describes it ([`Preview`]) or trains (`run`), and saves the result (`finish`).
 
+mod advice;
+mod data_warnings;
 mod entry;
 mod finish;
 mod passes;

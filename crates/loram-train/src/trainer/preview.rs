@@ -1,5 +1,6 @@
 //! The dry run: describes a run before it begins.
 
+use super::data_warnings::data_warnings;
 use super::passes::Passes;
 use super::setup::{Data, read_data};
 use crate::base::Base;
@@ -19,6 +20,8 @@ use serde::Serialize;
 pub struct Preview {
     /// Every key with its value and origin, as YAML.
     pub config: String,
+    /// The model, as it was named.
+    pub model: String,
     /// Family of the model.
     pub family: String,
     /// The objective: `causal_lm`, `classification`, `regression`.
@@ -43,7 +46,7 @@ pub struct Preview {
     pub free_memory: Option<u64>,
     /// The first training example as the model sees it.
     pub example: Vec<PreviewSpan>,
-    /// The error that would stop the run, if any.
+    /// The error that would stop the run, if any, and what is likely wrong with the data.
     pub warnings: Vec<String>,
     /// The target of a head.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,6 +105,7 @@ pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Resu
         Err(e) => warnings.push(e.to_string()),
     }
     let data = read_data(config, &base, observer)?;
+    warnings.extend(data_warnings(&data.train, data.eval.as_ref(), config));
     let memory = Passes::new(config, &base, data.sizes, None)?.memory;
     let adapted_layers = match config.finetuning_type {
         FinetuningType::Full => 0,
@@ -122,6 +126,7 @@ pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Resu
     });
     Ok(Preview {
         config: config.to_yaml(),
+        model: base.name.clone(),
         family: base.config.family().to_string(),
         task: train.objective.name(),
         labels: train.labels.clone(),

@@ -1,5 +1,6 @@
 //! Samples that are generated before and after training.
 
+use super::setup::Setup;
 use crate::Result;
 use crate::base::{Base, stage};
 use crate::config::{SamplePrompts, TrainConfig};
@@ -25,10 +26,36 @@ pub(super) fn prompts(config: &TrainConfig, base: &Base, set: &Dataset) -> Resul
     }
     match &config.sample_prompts {
         SamplePrompts::First(n) => {
-            let first = set.examples.iter().filter_map(|e| e.sequences.first());
-            first.take(*n).map(|s| of_sequence(base, s)).collect()
+            let mut out: Vec<Prompt> = Vec::new();
+            for s in set.examples.iter().filter_map(|e| e.sequences.first()) {
+                if out.len() == *n {
+                    break;
+                }
+                let prompt = of_sequence(base, s)?;
+                // data sets may have several completions of one prompt
+                if out.iter().all(|p| p.ids != prompt.ids) {
+                    out.push(prompt);
+                }
+            }
+            Ok(out)
         }
         SamplePrompts::Texts(texts) => texts.iter().map(|t| of_text(base, set, t)).collect(),
+    }
+}
+
+impl Setup<'_> {
+    /// A short prompt for the model in a suggested command: that of an example, the first words of a text, or a greeting in a
+    /// chat.
+    pub fn example_prompt(&self, set: &Dataset) -> String {
+        const LONGEST: usize = 120;
+        let first = set.examples.iter().filter_map(|e| e.sequences.first());
+        let prompts = first.take(20).filter_map(|s| of_sequence(&self.base, s).ok());
+        let mut texts = prompts.map(|p| p.text.trim().to_string());
+        match set.chat {
+            true => None,
+            false => texts.find(|t| !t.is_empty() && t.chars().count() <= LONGEST && !t.contains('\n')),
+        }
+        .unwrap_or_else(|| "Hello".into())
     }
 }
 

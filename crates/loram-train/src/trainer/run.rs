@@ -75,7 +75,10 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         }
         let resume_step = s.resumed.is_some().then_some(s.state.global_step);
         reporter.open(dir, &s.state.log_history, resume_step, c.report_to == ReportTo::TensorBoard)?;
-        atomic::write_bytes(dir.join(run_folder::CONFIG), c.to_yaml().as_bytes())?;
+        // a resumed run with the same settings keeps what is said of their origins
+        if s.resumed.is_none() || !run_folder::holds_settings(dir, c) {
+            atomic::write_bytes(dir.join(run_folder::CONFIG), c.to_yaml().as_bytes())?;
+        }
         write_environment(dir, &s.base, &[&c.train_data[..], &c.eval_data].concat())?;
         let prompts = prompts(c, &s.base, s.data.eval.as_ref().unwrap_or(&s.data.train))?;
         let gauge = match &s.adaptation {

@@ -1,5 +1,6 @@
 //! Preparation of a run: data, model, adapters, and the checkpoint to resume from.
 
+use super::data_warnings::data_warnings;
 use super::passes::{Passes, Sizes};
 use crate::adapt::{Adaptation, Calibration, ExportInfo, LoadAdapter, initialize, load};
 use crate::base::{Base, resolve, stage};
@@ -251,21 +252,8 @@ fn check_metric(config: &TrainConfig, objective: &dyn Objective) -> Result<()> {
 }
 
 fn tell_about_data(data: &Data, config: &TrainConfig, reporter: &mut Reporter<'_>) {
-    let sets = [("training", Some(&data.train)), ("evaluation", data.eval.as_ref())];
-    for (name, set) in sets {
-        let Some(set) = set else { continue };
-        let r = &set.report;
-        if r.truncated > 0 {
-            let text = format!(
-                "{} of {} {name} examples were longer than max_length {} and were truncated",
-                r.truncated, r.examples, set.max_length
-            );
-            reporter.message(Level::Warning, text);
-        }
-        if r.dropped > 0 {
-            let text = format!("{} {name} records were left out: no token of them counts for the loss", r.dropped);
-            reporter.message(Level::Warning, text);
-        }
+    for text in data_warnings(&data.train, data.eval.as_ref(), config) {
+        reporter.message(Level::Warning, text);
     }
     if config.packing {
         let (rows, n) = (data.order.rows(), data.train.report.examples);

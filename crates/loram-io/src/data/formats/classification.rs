@@ -1,10 +1,10 @@
 //! Texts with a class: `text`, maybe `text_pair`, and a `label` that is a name or a whole number.
 
 use crate::Result;
-use crate::data::fields::Fields;
+use crate::data::fields::{Fields, has};
 use crate::data::format::DataFormat;
 use crate::data::record::{Label, Record, Text};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Texts with a class (`classification`).
 #[derive(Debug)]
@@ -17,6 +17,11 @@ impl DataFormat for Classification {
 
     fn columns(&self) -> &'static [&'static str] {
         &["text", "label"]
+    }
+
+    /// Also with a label that is null, which is an error: the loss of plain text is not what a record with a label is for.
+    fn recognises(&self, fields: &Map<String, Value>) -> bool {
+        has(fields, "text") && fields.contains_key("label")
     }
 
     fn includes(&self) -> &'static [&'static str] {
@@ -34,6 +39,11 @@ impl DataFormat for Classification {
             }
             Some(Value::String(s)) => Label::Name(s.clone()),
             Some(Value::Bool(b)) => Label::Name(b.to_string()),
+            Some(Value::Null) => {
+                let what = "is null: expected a name or a whole number (to train on the text alone, remove the field or set \
+                            dataset_format: text)";
+                return Err(fields.error(format!("field `label` {what}")));
+            }
             Some(other) => return Err(fields.unexpected("label", "a name or a whole number", other)),
             None => return Err(fields.missing("label")),
         };

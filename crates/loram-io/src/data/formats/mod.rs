@@ -64,7 +64,7 @@ mod tests {
     fn formats_are_recognised_by_their_fields() {
         for (text, name) in [
             (r#"{"text": "a"}"#, "text"),
-            (r#"{"text": "a", "label": null}"#, "text"),
+            (r#"{"text": "a", "label": null}"#, "classification"),
             (r#"{"text": "a", "label": 3}"#, "classification"),
             (r#"{"text": "a", "label": "b"}"#, "classification"),
             (r#"{"text": "a", "label": 3.5}"#, "regression"),

@@ -1,0 +1,10 @@
+//! Git LFS pointers: small texts in place of files that were not downloaded.
+
+/// What a pointer is and how to get the file, for messages.
+pub(crate) const POINTER: &str =
+    "a Git LFS pointer in place of the file: run `git lfs pull` in its repository, or download the file";
+
+/// True for the content of a pointer.
+pub(crate) fn is_pointer(content: &[u8]) -> bool {
+    content.starts_with(b"version https://git-lfs.github.com/spec/")
+}
