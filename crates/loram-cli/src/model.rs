@@ -63,8 +63,8 @@ pub fn open_base(
     console: &Console,
 ) -> Result<(String, ModelConfig, Checkpoint)> {
     let named = given.map(str::to_string).or_else(|| adapter.base_model.clone());
-    let name = named
-        .ok_or_else(|| Error::Usage("the adapter does not name its base model: give it with --model".into()))?;
+    let name =
+        named.ok_or_else(|| Error::Usage("the adapter does not name its base model: give it with --model".into()))?;
     let own = adapter.revision.as_deref().filter(|_| given.is_none());
     let opened = open(&name, revision.or(own), console);
     let (config, checkpoint) = opened.map_err(|e| match given {

@@ -20,5 +20,6 @@ pub fn as_called(command: &str) -> String {
 /// True if a program of this name is on the path.
 pub fn on_path(name: &str) -> bool {
     let dirs = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&dirs).any(|dir| dir.join(name).is_file() || dir.join(Path::new(name).with_extension("exe")).is_file())
+    std::env::split_paths(&dirs)
+        .any(|dir| dir.join(name).is_file() || dir.join(Path::new(name).with_extension("exe")).is_file())
 }

@@ -112,7 +112,8 @@ fn no_target(cfg: &LoraConfig, linears: &[LinearInfo]) -> Error {
         if asked.iter().any(every) {
             available.push_str(" (did you mean `all-linear`?)");
         }
-        let similar = asked.iter().filter(|a| !every(a)).find_map(|a| similar_name(a, names.iter().map(String::as_str)));
+        let similar =
+            asked.iter().filter(|a| !every(a)).find_map(|a| similar_name(a, names.iter().map(String::as_str)));
         if let Some(name) = similar {
             available.push_str(&format!(" (did you mean `{name}`?)"));
         }
@@ -276,11 +277,17 @@ mod tests {
         let e = paths(|c| c.target_modules = names(&["query_proj"])).unwrap_err().to_string();
         assert!(e.contains("k_proj, lm_head, q_proj, up_proj") && e.contains("did you mean"), "{e}");
         let e = paths(|c| c.target_modules = names(&["q_proj", "up_prj"])).unwrap_err().to_string();
-        assert!(e.starts_with("target_modules: up_prj matches no linear layer") && e.contains("did you mean `up_proj`"), "{e}");
+        assert!(
+            e.starts_with("target_modules: up_prj matches no linear layer") && e.contains("did you mean `up_proj`"),
+            "{e}"
+        );
         let e = paths(|c| c.target_modules = names(&["all"])).unwrap_err().to_string();
         assert!(e.contains("did you mean `all-linear`?"), "{e}");
         let e = paths(|c| c.target_modules = TargetModules::Regex("q_(proj".into())).unwrap_err().to_string();
-        let at = e.split("position ").nth(1).and_then(|t| t.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok());
+        let at = e
+            .split("position ")
+            .nth(1)
+            .and_then(|t| t.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok());
         assert!(at.is_none_or(|at| at <= "q_(proj".len()), "{e}");
         let e = paths(|c| c.r = 17).unwrap_err().to_string();
         assert!(e.contains("model.layers.0.self_attn.k_proj") && e.contains("(16, 64)") && e.contains("17"), "{e}");

@@ -166,7 +166,6 @@ impl Error {
         Error::NotFound { path, what: what.into() }
     }
 
-
     pub(crate) fn json(path: impl AsRef<Path>, what: impl ToString) -> Error {
         Error::Json { path: path.as_ref().to_path_buf(), what: what.to_string() }
     }

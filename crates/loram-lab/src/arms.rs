@@ -1,8 +1,8 @@
 //! Runs with other settings are other arms: names by which a report tells them apart, and runs that are there twice.
 
-use crate::run_record::RunRecord;
 use crate::grid::Point;
 use crate::planned::Planned;
+use crate::run_record::RunRecord;
 use loram_train::config::{Key, Mark, keys, yaml};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};

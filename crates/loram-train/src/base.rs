@@ -51,7 +51,9 @@ pub(crate) fn with_base_model(config: &TrainConfig, observer: &mut dyn Observer)
     if let Some(name) = adapter {
         let adapter = Adapter::read(resolve(&name, None, observer)?)?;
         config.model_name_or_path = adapter.base_model.ok_or_else(|| {
-            Error::Config(format!("model_name_or_path is missing, and the adapter {name} does not name its base model: give it (--model)"))
+            Error::Config(format!(
+                "model_name_or_path is missing, and the adapter {name} does not name its base model: give it (--model)"
+            ))
         })?;
         config.revision = config.revision.or(adapter.revision);
     }

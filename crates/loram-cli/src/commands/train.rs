@@ -159,7 +159,9 @@ fn preview_text(c: &TrainConfig, p: &Preview, time: Option<ExpectedTime>, all: b
     rows.push((
         "time",
         match time {
-            Some(t) if t.measured == Measured::Steps => format!("about {}, from a few steps on this machine", duration(t.seconds)),
+            Some(t) if t.measured == Measured::Steps => {
+                format!("about {}, from a few steps on this machine", duration(t.seconds))
+            }
             Some(t) => format!("very roughly {}, from the speed of this machine", duration(t.seconds)),
             None => "not estimated: the first steps of the run show it".into(),
         },

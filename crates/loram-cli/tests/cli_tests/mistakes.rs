@@ -150,7 +150,10 @@ fn adapters() {
     assert_cmd::Command::cargo_bin("loram").unwrap().current_dir(room.path("")).args(init).assert().success();
     fs::rename(room.path("base"), room.path("moved")).unwrap();
     room.refuses(&["merge", "--adapter", "made", "-o", "out"], &["base model that the adapter names", "--model"]);
-    room.refuses(&["generate", "--adapter", "made", "--prompt", "a"], &["base model that the adapter names", "--model"]);
+    room.refuses(
+        &["generate", "--adapter", "made", "--prompt", "a"],
+        &["base model that the adapter names", "--model"],
+    );
     room.refuses(&["merge", "--adapter", &model, "-o", "out"], &["adapter_config.json"]);
 }
 
@@ -186,7 +189,10 @@ fn data() {
         .file("gap.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\", \"completion\": null}\n")
         .file("first-gap.jsonl", "{\"prompt\": \"a\", \"completion\": null}\n")
         .file("sst.jsonl", "{\"sentence\": \"a\", \"label\": 1}\n")
-        .file("roles.jsonl", "{\"messages\": [{\"role\": \"human\", \"content\": \"a\"}, {\"role\": \"bot\", \"content\": \"b\"}]}\n");
+        .file(
+            "roles.jsonl",
+            "{\"messages\": [{\"role\": \"human\", \"content\": \"a\"}, {\"role\": \"bot\", \"content\": \"b\"}]}\n",
+        );
     with(&["--data", "folder"], &["folder: is a folder", "'folder/*.jsonl'"]);
     with(&["--data", "*.none"], &["*.none", "no file matches"]);
     with(&["--data", "org/set"], &["org/set", "load_dataset('org/set'"]);
@@ -215,8 +221,10 @@ fn configuration() {
     room.refuses(&["train", "broken.yaml"], &["broken.yaml", "line 2"]);
     room.refuses(&["train", "twice.yaml"], &["`lr`", "`learning_rate`"]);
     room.refuses(&["train", "nowhere.yaml"], &["nowhere.yaml"]);
-    room.file("axolotl.yaml", "base_model: m\nmicro_batch_size: 2\nbf16: true\n").file("same.yaml", "r: 8\nseed: 1\nr: 16\n");
-    let all = ["`base_model` (from axolotl.yaml:1", "`model_name_or_path`", "`micro_batch_size`", "`bf16`", "remove it"];
+    room.file("axolotl.yaml", "base_model: m\nmicro_batch_size: 2\nbf16: true\n")
+        .file("same.yaml", "r: 8\nseed: 1\nr: 16\n");
+    let all =
+        ["`base_model` (from axolotl.yaml:1", "`model_name_or_path`", "`micro_batch_size`", "`bf16`", "remove it"];
     room.refuses(&["train", "axolotl.yaml"], &all);
     room.refuses(&["train", "same.yaml"], &["same.yaml", "`r` is given twice, in lines 1 and 3"]);
     room.refuses(&["train", "type.yaml"], &["type.yaml:3"]);

@@ -52,9 +52,10 @@ impl ChatTemplate {
             Some(path) if !path.contains(['{', '\n']) => {
                 input::read_text_if_there(path)?.ok_or_else(|| Error::NotFound {
                     path: path.into(),
-                    what: "no chat template of this name and no such file: there is `chatml`; else give a file or Jinja \
+                    what:
+                        "no chat template of this name and no such file: there is `chatml`; else give a file or Jinja \
                            source, or leave it out to use the model's own"
-                        .into(),
+                            .into(),
                 })?
             }
             Some(source) => source.to_string(),

@@ -17,9 +17,16 @@ pub(crate) fn not_a_model(path: &Path) -> Error {
 fn of_file(path: &Path) -> String {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match path.extension().and_then(|e| e.to_str()) {
-        Some("gguf") => "is a GGUF file: give the folder of the model that it was made from, with config.json and safetensors".into(),
-        Some("bin" | "pt" | "pth" | "ckpt") => "is a pickled file, which can run code and is never loaded: give a folder with safetensors".into(),
-        _ if folder.join(CONFIG_FILE).exists() => format!("is a file of a model: give its folder, {}", folder.display()),
+        Some("gguf") => {
+            "is a GGUF file: give the folder of the model that it was made from, with config.json and safetensors"
+                .into()
+        }
+        Some("bin" | "pt" | "pth" | "ckpt") => {
+            "is a pickled file, which can run code and is never loaded: give a folder with safetensors".into()
+        }
+        _ if folder.join(CONFIG_FILE).exists() => {
+            format!("is a file of a model: give its folder, {}", folder.display())
+        }
         _ => format!("is a file: expected a model folder with {CONFIG_FILE} and model.safetensors"),
     }
 }
@@ -59,7 +66,13 @@ mod tests {
             fs::create_dir_all(path(name).parent().unwrap()).unwrap();
             fs::write(path(name), "").unwrap();
         };
-        for name in ["run/adapter/adapter_config.json", "full/model/config.json", "gguf/m.gguf", "m/config.json", "m/model.safetensors"] {
+        for name in [
+            "run/adapter/adapter_config.json",
+            "full/model/config.json",
+            "gguf/m.gguf",
+            "m/config.json",
+            "m/model.safetensors",
+        ] {
             file(name);
         }
         for (name, words) in [

@@ -48,7 +48,10 @@ mod tests {
             (r#"{"prompt": "a", "response": "b"}"#, "--columns '{completion: response}'"),
             (r#"{"instruction": "a", "response": "b"}"#, "--columns '{prompt: instruction, completion: response}'"),
             (r#"{"sentence": "a", "label": 1}"#, "--columns '{text: sentence}'"),
-            (r#"{"sentence1": "a", "sentence2": "b", "score": 1}"#, "--columns '{text: sentence1, label: score, text_pair: sentence2}'"),
+            (
+                r#"{"sentence1": "a", "sentence2": "b", "score": 1}"#,
+                "--columns '{text: sentence1, label: score, text_pair: sentence2}'",
+            ),
             (r#"{"content": "a"}"#, "--columns '{text: content}'"),
             (r#"{"x": "a"}"#, "--columns '{prompt: YOUR_COLUMN, completion: YOUR_COLUMN}'"),
         ] {

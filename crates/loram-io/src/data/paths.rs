@@ -15,8 +15,7 @@ pub fn expand(paths: &[String]) -> Result<Vec<String>> {
         }
         let wrong = |what: String| Error::NotFound { path: path.into(), what };
         let found = glob::glob(path).map_err(|e| wrong(format!("not a pattern of files: {}", e.msg)))?;
-        let mut files: Vec<String> =
-            found.flatten().filter(|p| p.is_file()).map(|p| p.display().to_string()).collect();
+        let mut files: Vec<String> = found.flatten().filter(|p| p.is_file()).map(|p| p.display().to_string()).collect();
         if files.is_empty() {
             return Err(wrong("no file matches this pattern".into()));
         }
@@ -28,7 +27,8 @@ pub fn expand(paths: &[String]) -> Result<Vec<String>> {
 
 /// The error for a path that is not there.
 pub(super) fn absent(path: &str) -> Error {
-    let is_id = path.split('/').count() == 2 && !path.starts_with(['.', '/', '~']) && Path::new(path).extension().is_none();
+    let is_id =
+        path.split('/').count() == 2 && !path.starts_with(['.', '/', '~']) && Path::new(path).extension().is_none();
     let what = match is_id {
         false => "no such data file".to_string(),
         true => {
@@ -116,14 +116,20 @@ mod tests {
         }
         assert_eq!(expand(&[at("?.jsonl")]).unwrap(), [at("a.jsonl"), at("b.jsonl")]);
         let kept = [at("odd[1].jsonl"), "demo:restaurants?n=3".into(), at("gone.jsonl")];
-        assert_eq!(expand(&kept).unwrap(), kept, "a file of that very name, a generated source, a file that is not there");
+        assert_eq!(
+            expand(&kept).unwrap(),
+            kept,
+            "a file of that very name, a generated source, a file that is not there"
+        );
         assert!(expand(&[at("*.json")]).unwrap_err().to_string().contains("no file matches"));
     }
 
     #[test]
     fn other_kinds_come_with_a_command() {
         let said = |path: &str| other_kind(path).to_string();
-        assert!(said("a/t.csv").contains("csv.DictReader(open('a/t.csv'") && said("a/t.csv").ends_with("> t-lines.jsonl"));
+        assert!(
+            said("a/t.csv").contains("csv.DictReader(open('a/t.csv'") && said("a/t.csv").ends_with("> t-lines.jsonl")
+        );
         assert!(said("t.tsv").contains(r"delimiter='\t'") && said("t.parquet").contains("read_parquet"));
         assert!(said("t.xlsx").contains("expected .jsonl"));
         assert!(absent("tatsu-lab/alpaca").to_string().contains("load_dataset('tatsu-lab/alpaca'"));

@@ -1,7 +1,7 @@
 //! Records out of files.
 
-use super::demo;
 use super::columns;
+use super::demo;
 use super::fields::{Fields, names};
 use super::file::read_text;
 use super::format::DataFormat;
@@ -126,11 +126,16 @@ fn likely_cause(path: &str, text: &str) -> Option<String> {
     if first.starts_with('{') {
         let spread = serde_json::Deserializer::from_str(text).into_iter::<Value>().all(|v| v.is_ok());
         return spread.then(|| {
-            format!("records are spread over several lines: expected one line for each, as `jq -c . {path}` prints them")
+            format!(
+                "records are spread over several lines: expected one line for each, as `jq -c . {path}` prints them"
+            )
         });
     }
     let delimiter = [",", "\t"].into_iter().find(|d| first.contains(d))?;
-    Some(format!("the first line looks like that of a table: {}", paths::of_table(path, &delimiter.escape_default().to_string())))
+    Some(format!(
+        "the first line looks like that of a table: {}",
+        paths::of_table(path, &delimiter.escape_default().to_string())
+    ))
 }
 
 fn record(

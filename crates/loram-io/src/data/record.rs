@@ -172,15 +172,25 @@ mod tests {
     fn a_label_is_found_however_it_is_written() {
         let name = |n: &str| Label::Name(n.into());
         let plain = labels(&["LABEL_0", "LABEL_1"]);
-        for label in [name("LABEL_1"), name("label_1"), name("1"), name(" 1"), name("true"), name("True"), Label::Id(1)] {
+        for label in [name("LABEL_1"), name("label_1"), name("1"), name(" 1"), name("true"), name("True"), Label::Id(1)]
+        {
             assert_eq!(plain.find(&label), Some(1), "{label:?}");
         }
         let words = labels(&["NEG", "POS"]);
-        assert_eq!([words.find(&name("pos")), words.find(&name("0")), words.find(&name("true"))], [Some(1), Some(0), None]);
-        assert_eq!((words.find(&name("2")), words.find(&name("posi")), words.find(&Label::Value(1.0))), (None, None, None));
+        assert_eq!(
+            [words.find(&name("pos")), words.find(&name("0")), words.find(&name("true"))],
+            [Some(1), Some(0), None]
+        );
+        assert_eq!(
+            (words.find(&name("2")), words.find(&name("posi")), words.find(&Label::Value(1.0))),
+            (None, None, None)
+        );
         // labels that count from 1 are names, not places
         let ratings = labels(&["1", "2", "10"]);
-        assert_eq!([ratings.find(&Label::Id(2)), ratings.find(&name("02")), ratings.find(&Label::Id(0))], [Some(1), Some(1), None]);
+        assert_eq!(
+            [ratings.find(&Label::Id(2)), ratings.find(&name("02")), ratings.find(&Label::Id(0))],
+            [Some(1), Some(1), None]
+        );
         assert_eq!(labels(&["pos", "POS"]).find(&name("Pos")), None, "two differ in case alone");
     }
 

@@ -2,8 +2,8 @@
 
 use super::description::Family;
 use super::{bert, distilbert, gpt2, llama, mistral, qwen2, qwen3, roberta, smollm3};
-use crate::config::{CONFIG_FILE, Fields, ModelConfig, not_a_model, read_object};
 use crate::Result;
+use crate::config::{CONFIG_FILE, Fields, ModelConfig, not_a_model, read_object};
 use serde_json::{Map, Value};
 use std::path::Path;
 

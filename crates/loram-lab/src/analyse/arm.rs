@@ -3,9 +3,9 @@
 use super::missing::Missing;
 use super::pair::Comparison;
 use crate::choice::{self, Choice};
-use crate::run_record::RunRecord;
 use crate::grid::Score;
 use crate::metrics_file::Magnitudes;
+use crate::run_record::RunRecord;
 use crate::scores::Scores;
 use crate::stats::{Curve, Interval, Observations, bootstrap, mean, mean_curve, std};
 use loram_train::ExampleScores;

@@ -1,8 +1,8 @@
 //! Runs that are not there yet, and the seeds that all arms have.
 
-use crate::run_record::RunRecord;
 use crate::grid::{Halving, Point};
 use crate::planned::Planned;
+use crate::run_record::RunRecord;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -67,7 +67,8 @@ fn of_halving(
     listed: &BTreeSet<(u64, u64)>,
     halving: Halving,
 ) -> Missing {
-    let distinct = |list: &BTreeSet<(u64, u64)>, of: fn(&(u64, u64)) -> u64| list.iter().map(of).collect::<BTreeSet<_>>();
+    let distinct =
+        |list: &BTreeSet<(u64, u64)>, of: fn(&(u64, u64)) -> u64| list.iter().map(of).collect::<BTreeSet<_>>();
     let seeds = distinct(listed, |p| p.1).len();
     let rounds = Planned::rounds(Some(halving), distinct(listed, |p| p.0).len());
     let mut out = Missing::default();

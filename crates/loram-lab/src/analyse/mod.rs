@@ -10,10 +10,10 @@ pub use missing::Missing;
 pub use pair::{Comparison, Verdict};
 
 use crate::collect::Collection;
-use crate::run_record::RunRecord;
 use crate::grid::{Point, Score};
 use crate::names::file_name;
 use crate::planned::Planned;
+use crate::run_record::RunRecord;
 use loram_io::gain_curves::GainCurves;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -191,8 +191,7 @@ fn group(r: Option<u64>, members: &[&RunRecord], planned: &[Planned], within: &d
                 let open = c.open.is_some() || other.open.is_some();
                 let best = pair::compare(&score, &c.runs, &other.runs, open);
                 report.versus.extend(best.map(|found| (baseline.to_string(), found)));
-                let fixed =
-                    fixed_rate.and_then(|rate| pair::compare(&score, &c.at(rate), &other.at(rate), fixed_open));
+                let fixed = fixed_rate.and_then(|rate| pair::compare(&score, &c.at(rate), &other.at(rate), fixed_open));
                 report.versus_fixed.extend(fixed.map(|found| (baseline.to_string(), found)));
             }
             report.fixed = fixed_rate.and_then(|rate| arm::Spread::of(&c.at(rate), |s| s.test_score()));

@@ -1,7 +1,7 @@
 //! Compares two arms over the seeds and test examples that they share.
 
-use crate::run_record::RunRecord;
 use crate::grid::Score;
+use crate::run_record::RunRecord;
 use crate::stats::{Interval, Observations, paired_bootstrap};
 use loram_train::ExampleScores;
 use serde::{Deserialize, Serialize};

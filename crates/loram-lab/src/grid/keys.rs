@@ -12,7 +12,9 @@ pub const RUN_KEYS: [&str; 3] = ["score", "forgetting_data", "forgetting_samples
 /// The error for keys where those of a training configuration and `own` ones are expected; all at once.
 pub fn unknown_keys(keys: &[String], place: &str, own: &[&'static str]) -> String {
     let list = own.join(", ");
-    let none = || if own.is_empty() { "`loram train --help-keys` lists all keys".to_string() } else { format!("expected {list}") };
+    let none = || {
+        if own.is_empty() { "`loram train --help-keys` lists all keys".to_string() } else { format!("expected {list}") }
+    };
     match keys {
         [key] => format!("unknown key `{key}` in {place}; {}", key_hint(key, own).unwrap_or_else(none)),
         _ => {

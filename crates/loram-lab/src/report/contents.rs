@@ -63,10 +63,9 @@ fn overview(found: &Collection, analysis: &Analysis) -> Section {
     }
     if !found.repeated.is_empty() {
         let list: Vec<String> = found.repeated.iter().map(|d| format!("`{}`", d.display())).collect();
-        section.warnings.push(format!(
-            "Left out, since another run has the same settings and the same seed: {}.",
-            list.join(", ")
-        ));
+        section
+            .warnings
+            .push(format!("Left out, since another run has the same settings and the same seed: {}.", list.join(", ")));
     }
     if analysis.standings.is_empty() {
         section.paragraphs.push(

@@ -198,7 +198,10 @@ fn magnitudes(i: usize, group: &Group, arm: &ArmReport, scale: (f64, f64)) -> Op
     Some(Figure {
         group: Some(i),
         name: format!("{}-magnitude-{}", group.slug(), file_name(&arm.arm)),
-        caption: format!("Relative size of each layer's update under {}: ‖ΔW‖ / ‖W‖ by step, first seed. All maps have one scale.", arm.arm),
+        caption: format!(
+            "Relative size of each layer's update under {}: ‖ΔW‖ / ‖W‖ by step, first seed. All maps have one scale.",
+            arm.arm
+        ),
         plot: Plot::Heat(HeatMap {
             title: format!("‖ΔW‖ / ‖W‖, {}", arm.arm),
             rows: m.layers.iter().map(|l| short(l)).collect(),

@@ -182,7 +182,8 @@ mod tests {
         let labels: Vec<String> = scale.ticks.iter().map(|t| scale.label(*t)).collect();
         assert_eq!(labels, ["−0.02", "−0.01", "0.00", "0.01"]);
         assert_eq!(steps(&(0.0..500.0)), [0.0, 100.0, 200.0, 300.0, 400.0, 500.0]);
-        for (x, text) in [(1e-4, "1e−4"), (0.0031, "0.0031"), (25.0, "25"), (1.5, "1.5"), (2.5e7, "2.5e7"), (0.0, "0")] {
+        for (x, text) in [(1e-4, "1e−4"), (0.0031, "0.0031"), (25.0, "25"), (1.5, "1.5"), (2.5e7, "2.5e7"), (0.0, "0")]
+        {
             assert_eq!(number(x), text, "{x}");
         }
     }

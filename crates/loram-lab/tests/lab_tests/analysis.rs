@@ -228,7 +228,8 @@ fn a_report_in_every_form() {
 /// Two arms at two learning rates with three seeds; the better learning rate of `loram` is 1e-3.
 fn small(root: &Path, without: &[(&str, f64, u64)]) {
     for seed in 0..3 {
-        for (arm, rate, loss) in [("lora", 1e-4, 1.2), ("lora", 1e-3, 1.0), ("loram", 1e-4, 1.9), ("loram", 1e-3, 0.9)] {
+        for (arm, rate, loss) in [("lora", 1e-4, 1.2), ("lora", 1e-3, 1.0), ("loram", 1e-4, 1.9), ("loram", 1e-3, 0.9)]
+        {
             if !without.contains(&(arm, rate, seed)) {
                 let loss = loss + 0.01 * seed as f64;
                 Run { arm, r: Some(4), rate, seed, selection: loss, test: loss }.write(root);
@@ -301,7 +302,9 @@ fn runs_that_are_planned_and_not_begun_are_missed() {
     assert_eq!((a.missing, g.missing, loram.missing.runs, loram.missing.rates), (9, 9, 3, 1));
     assert_eq!(loram.versus["lora"].verdict, Verdict::Open);
     let said = g.warnings.join("\n");
-    assert!(said.contains("No run is there yet of pissa.") && said.contains("one of its learning rates has no run yet"));
+    assert!(
+        said.contains("No run is there yet of pissa.") && said.contains("one of its learning rates has no run yet")
+    );
 }
 
 #[test]
@@ -318,7 +321,8 @@ fn scores_are_over_the_seeds_that_all_arms_have() {
 /// As `loram train` leaves them: no `scores.json`.
 fn trained(dir: &Path, config: &str, loss: f64) {
     fs::create_dir_all(dir).unwrap();
-    fs::write(dir.join("config.yaml"), format!("model: m\ndata: food/train.jsonl\neval_data: d.jsonl\n{config}")).unwrap();
+    fs::write(dir.join("config.yaml"), format!("model: m\ndata: food/train.jsonl\neval_data: d.jsonl\n{config}"))
+        .unwrap();
     let after = json!({"loss": loss, "tokens": 9, "examples": 6});
     let summary = json!({"status": "finished", "scheme": "lora", "seconds": 1.0, "eval_after": after});
     fs::write(dir.join("summary.json"), summary.to_string()).unwrap();

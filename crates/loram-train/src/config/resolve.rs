@@ -35,7 +35,8 @@ impl TrainConfig {
             for (name, value) in &layer.values {
                 let key = known_key(name, &layer.origin)?;
                 if let Some(other) = seen.insert(key.name, name) {
-                    let what = format!("`{other}` and `{name}` are the same key (from {}): give one", layer.place(name));
+                    let what =
+                        format!("`{other}` and `{name}` are the same key (from {}): give one", layer.place(name));
                     return Err(Error::Config(what));
                 }
                 config.set_from(key, value, layer.origin.clone(), &layer.place(name))?;
@@ -207,7 +208,9 @@ mod tests {
         };
         assert!(fails("model: m\ndata: d\n\nr: eight\n").contains("a.yaml:4), expected a whole number"));
         assert!(fails("model: m\nlerning_rate: 1\n").contains("a.yaml:2); did you mean `learning_rate`?"));
-        assert!(fails("model: m\nr: 1\nmodel: n\n").contains("a.yaml: the key `model` is given twice, in lines 1 and 3"));
+        assert!(
+            fails("model: m\nr: 1\nmodel: n\n").contains("a.yaml: the key `model` is given twice, in lines 1 and 3")
+        );
         assert!(fails("lr: 1\nlearning_rate: 1\n").contains("a.yaml:1"), "the alphabetically later one");
     }
 

@@ -74,7 +74,10 @@ mod tests {
     fn keys_have_lines() {
         let d = parse("# head\nr: 8\n\"lora_alpha\": 16\ntarget_modules:\n  - q_proj\nnotes: |\n  r: 9\n  x\nlearning_rate : 1e-3\n").unwrap();
         let line = |key: &str| d.lines.get(key).copied();
-        assert_eq!([line("r"), line("lora_alpha"), line("notes"), line("learning_rate")], [Some(2), Some(3), Some(6), Some(9)]);
+        assert_eq!(
+            [line("r"), line("lora_alpha"), line("notes"), line("learning_rate")],
+            [Some(2), Some(3), Some(6), Some(9)]
+        );
         assert_eq!((d.lines.len(), d.values.len()), (5, 5));
         assert!(parse("# nothing\n\n").unwrap().values.is_empty());
     }

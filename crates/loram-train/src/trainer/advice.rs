@@ -1,11 +1,11 @@
 //! What a run says at its end: what its losses suggest, and commands to go on with.
 
 use super::run::Run;
+use crate::Metrics;
 use crate::base::show;
 use crate::checkpoint::TrainerState;
 use crate::config::{Key, Mark, ReportTo, TrainConfig, keys};
 use crate::shell::quoted;
-use crate::Metrics;
 use loram_nn::HeadKind;
 use serde_json::Value;
 use std::path::Path;
@@ -37,7 +37,10 @@ pub(super) fn of_losses(
     }
     if last > before * (1.0 - fall) {
         let rate = config.learning_rate;
-        let (rate, other) = (short(rate), if rate < USUAL_RATE { format!("a higher one, such as {}", short(10.0 * rate)) } else { "others".into() });
+        let (rate, other) = (
+            short(rate),
+            if rate < USUAL_RATE { format!("a higher one, such as {}", short(10.0 * rate)) } else { "others".into() },
+        );
         return Some(format!(
             "the {what} did not fall ({before:.4} at the start, {last:.4} at the end): the run learnt nothing. The first \
              suspect is learning_rate ({rate}): try {other}"
@@ -48,7 +51,8 @@ pub(super) fn of_losses(
 
 /// A warning if evaluations were better before the end.
 fn overfitting(state: &TrainerState, config: &TrainConfig) -> Option<String> {
-    let losses = state.log_history.iter().filter(|r| r.step > 0).filter_map(|r| Some((r.step, *r.eval.get("eval_loss")?)));
+    let losses =
+        state.log_history.iter().filter(|r| r.step > 0).filter_map(|r| Some((r.step, *r.eval.get("eval_loss")?)));
     let (step, best) = losses.clone().min_by(|a, b| a.1.total_cmp(&b.1))?;
     let (end, last) = losses.last()?;
     let remedy = match (config.load_best_model_at_end, config.metric_for_best_model.is_some()) {
@@ -152,7 +156,10 @@ mod tests {
         let text = say(4.2, &[(10, 4.6), (20, 5.0)], false).unwrap();
         assert!(text.contains("rose from 4.2000 to 5.0000") && text.contains("lower learning_rate"), "{text}");
         let text = say(4.2, &[(10, 4.21), (20, 4.195)], false).unwrap();
-        assert!(text.contains("learnt nothing") && text.contains("learning_rate (5e-5): try a higher one, such as 5e-4"), "{text}");
+        assert!(
+            text.contains("learnt nothing") && text.contains("learning_rate (5e-5): try a higher one, such as 5e-4"),
+            "{text}"
+        );
         let text = say(1.0, &[(10, 0.37), (20, 0.42), (30, 0.5)], false).unwrap();
         assert!(text.contains("lowest at step 10 (0.3700)") && text.contains("load_best_model_at_end: true"), "{text}");
         assert_eq!(say(1.0, &[(10, 0.37), (20, 0.42), (30, 0.37)], true), None, "the best weights are saved");
@@ -163,7 +170,8 @@ mod tests {
     fn without_evaluations_the_training_loss_speaks() {
         let log = |loss: f64| LogRecord { step: 10, loss: Some(loss), ..LogRecord::default() };
         let say = |losses: &[f64]| {
-            let state = TrainerState { log_history: losses.iter().map(|l| log(*l)).collect(), ..TrainerState::default() };
+            let state =
+                TrainerState { log_history: losses.iter().map(|l| log(*l)).collect(), ..TrainerState::default() };
             of_losses(&state, None, &TrainConfig::default(), false)
         };
         assert!(say(&[3.0, 2.9, 3.01]).unwrap().contains("the loss did not fall"));

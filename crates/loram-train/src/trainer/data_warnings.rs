@@ -62,7 +62,11 @@ mod tests {
         for name in ["a.jsonl", "b.jsonl"] {
             std::fs::write(at(name), "").unwrap();
         }
-        assert!(shared_files(&[at("*.jsonl")], &[at("./b.jsonl")]).unwrap().contains("b.jsonl is training and evaluation data"));
+        assert!(
+            shared_files(&[at("*.jsonl")], &[at("./b.jsonl")])
+                .unwrap()
+                .contains("b.jsonl is training and evaluation data")
+        );
         assert_eq!(shared_files(&[at("a.jsonl")], &[at("b.jsonl")]), None);
         let demo = "demo:restaurants?n=8".to_string();
         assert!(shared_files(&[demo.clone()], &[demo]).is_some());
