@@ -40,10 +40,11 @@ kind = tf.AutoModelForSequenceClassification if labels else tf.AutoModelForCausa
 extra = {"num_labels": labels} if labels else {}
 cuda = job.get("device") == "cuda"
 place = "cuda" if cuda else "cpu"
-dtype = torch.bfloat16 if cuda else torch.float32
+bf16 = cuda or job.get("compute_dtype") == "bfloat16"
+dtype = torch.bfloat16 if bf16 else torch.float32
 base = kind.from_pretrained(job["model"], dtype=dtype, attn_implementation="sdpa", **extra).to(place)
 # PEFT keeps the adapters in f32 beside a bf16 base; autocast runs them in bf16, as the Trainer's bf16=True does
-auto = torch.autocast("cuda", dtype=torch.bfloat16, enabled=cuda)
+auto = torch.autocast(place, dtype=torch.bfloat16, enabled=bf16)
 model = PeftModel.from_pretrained(base, job["adapter"], is_trainable=True)
 model.train()
 for m in model.modules():
@@ -63,6 +64,8 @@ for _ in range(job["repeat"]):
         mask = torch.tensor([[1] * len(d) + [0] * (longest - len(d)) for d in documents])
         padded = not bool(mask.all())
         targets = torch.tensor(job["targets"][i]) if labels else ids.masked_fill(mask == 0, -100)
+        for row, n in zip(targets, job["prompts"][i] if "prompts" in job else []):
+            row[:n] = -100
         ids, mask, targets = (t.to(place) for t in (ids, mask, targets))
         with auto:
             inputs = {"input_ids": ids, "attention_mask": mask} if labels or padded else {"input_ids": ids}

@@ -5,10 +5,14 @@ f32 adapters on an NVIDIA GPU.
     python3 bench/step/step.py [--shape a,b,c] [--threads 2] [--rounds 3] [--sst2 FILE --minilm FOLDER] [--json FILE]
     python3 bench/step/step.py --magnitude 20 [--shape a] [--rounds 3]
     python3 bench/step/step.py --device cuda [--shape d,e] [--loram PROGRAM] [--profile]
+    python3 bench/step/step.py --real MODEL --data FILE [--steps 10] [--batch 8] [--rounds 2]
 
 Shapes: a = Llama 512 wide, 8 layers, ffn 1376, vocabulary 8192, 4 x 256 tokens, r 16; b = Qwen2.5-0.5B's shape, 1 x 512
 tokens, r 16; c = MiniLM on 512 sentences of SST-2, batches of 32, a whole epoch (needs --sst2 and --minilm);
 d = Llama-3.2-1B's shape and e = Llama-2-7B's, 4 x 1024 tokens, r 16, for GPUs.
+
+With --real MODEL --data FILE (a model folder in bf16; lines with `prompt` and `completion`) the records of the file are
+trained in batches, prompts out of the loss, by both sides in f32 and in bf16 in turn, with r 16 on all linear layers.
 
 Nothing is installed: the Python that runs this, or $LORAM_PYTHON, must have torch, transformers and peft; the loram side is
 built with cargo when it is missing. Each round runs PEFT, then loram, each in a process of its own; the first steps of a
@@ -66,6 +70,26 @@ if how["kind"] == "minilm":
 """
 
 
+REAL = r"""
+import json, sys, torch, transformers as tf
+from peft import LoraConfig, get_peft_model
+how = json.load(open(sys.argv[1]))
+torch.manual_seed(0)
+model = tf.AutoModelForCausalLM.from_pretrained(how["model"], dtype=torch.float32)
+peft = get_peft_model(model, LoraConfig(r=how["r"], lora_alpha=2 * how["r"], target_modules="all-linear",
+    task_type="CAUSAL_LM", lora_dropout=0.0))
+peft.save_pretrained(how["adapter"])
+json.dump([[n, list(m.weight.shape)] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)],
+          open(how["linears"], "w"))
+tok = tf.AutoTokenizer.from_pretrained(how["model"])
+rows = [json.loads(line) for line in open(how["data"])][: how["count"]]
+ids = lambda text: tok(text, add_special_tokens=False)["input_ids"]
+prompts = [ids(r["prompt"]) for r in rows]
+json.dump([[p + ids(r["completion"]) + [tok.eos_token_id] for p, r in zip(prompts, rows)], [len(p) for p in prompts]],
+          open(how["tokens"], "w"))
+"""
+
+
 def run(*command):
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     if done.returncode:
@@ -114,7 +138,64 @@ def make(name, args, scratch, shape=None, r=R):
     return at("job.json"), job
 
 
-def flops(job, batch):
+def real(args):
+    """Both sides in f32 and bf16 in turn on records of a file."""
+    with tempfile.TemporaryDirectory(prefix="loram-step-") as scratch:
+        at = lambda x: os.path.join(scratch, x)
+        how = {"model": os.path.abspath(args.real), "data": os.path.abspath(args.data), "adapter": at("adapter"), "r": R,
+               "linears": at("linears.json"), "tokens": at("tokens.json"), "count": args.steps * args.batch}
+        for name, text in (("how.json", json.dumps(how)), ("make.py", REAL)):
+            with open(at(name), "w") as f:
+                f.write(text)
+        run(PYTHON, at("make.py"), at("how.json"))
+        with open(how["tokens"]) as f:
+            documents, prompts = json.load(f)
+        cut = lambda x: [x[i : i + args.batch] for i in range(0, len(x), args.batch)]
+        job = {"model": how["model"], "adapter": how["adapter"], "num_labels": 0, "learning_rate": 2e-4, "threads": args.threads,
+               "device": "cpu", "batches": cut(documents), "prompts": cut(prompts), "repeat": 1}
+        programs = {"peft": [PYTHON, os.path.join(HERE, "peft_side.py")], "loram": [args.loram]}
+        sides = [(s, d) for d in ("float32", "bfloat16") for s in programs if f"{s} {d}" not in (args.without or "").split(",")]
+        runs = {f"{s} {d}": [] for s, d in sides}
+        for _ in range(args.rounds):
+            for side, dtype in sides:
+                with open(at("job.json"), "w") as f:
+                    json.dump({**job, "compute_dtype": dtype}, f)
+                runs[f"{side} {dtype}"].append(json.loads(run(*programs[side], at("job.json"))))
+        with open(how["linears"]) as f:
+            job.update(linears=json.load(f), r=R)
+    batches = job["batches"][args.warmup :]
+    tokens = statistics.mean(sum(map(len, b)) for b in batches)
+    work = statistics.mean(flops(job, b, p) for b, p in zip(batches, job["prompts"][args.warmup :]))
+    print(f"{len(job['batches'])} steps of {args.batch} records, {tokens:.0f} tokens and {work / 1e9:.0f} GFLOP each")
+    print(f"{'':16} {'s/step':>9} {'least':>9} {'tokens/s':>9} {'GFLOP/s':>8} {'peak RSS':>10} {'last loss':>10}")
+    figures = {}
+    for name, found in runs.items():
+        # every step at its fastest, then the mean: batches differ in length
+        steps = [min(r["seconds"][i] for r in found) for i in range(args.warmup, len(job["batches"]))]
+        mean, least = statistics.mean(statistics.mean(r["seconds"][args.warmup :]) for r in found), statistics.mean(steps)
+        memory = statistics.median(r["peak_rss"] for r in found)
+        losses = found[0]["losses"]
+        figures[name] = {"seconds": mean, "least": least, "memory": memory, "losses": losses, "gflops": work / least / 1e9}
+        print(f"{name:16} {mean:9.4f} {least:9.4f} {tokens / least:9.0f} {work / least / 1e9:8.0f} {memory / 1e6:8.0f}MB {losses[-1]:10.5f}")
+    for side, dtype in sides:
+        if dtype == "bfloat16" and f"{side} float32" in figures:
+            pairs = list(zip(figures[f"{side} float32"]["losses"], figures[f"{side} bfloat16"]["losses"]))
+            apart = max(abs(b / a - 1) for a, b in pairs)
+            mean = abs(sum(b for _, b in pairs) / sum(a for a, _ in pairs) - 1)
+            print(f"{side}: losses in bf16 and f32 apart by at most {apart:.1e}, on average over all steps by {mean:.1e}")
+    for dtype in ("float32", "bfloat16"):
+        if {f"loram {dtype}", f"peft {dtype}"} <= figures.keys():
+            ours, theirs = figures[f"loram {dtype}"], figures[f"peft {dtype}"]
+            print(f"{dtype}: loram/peft time {ours['least'] / theirs['least']:.3f}, memory {ours['memory'] / theirs['memory']:.2f}")
+    if "float32" in {d for _, d in sides} and {"loram float32", "peft float32"} <= figures.keys():
+        apart = max(abs(a / b - 1) for a, b in zip(figures["loram float32"]["losses"], figures["peft float32"]["losses"]))
+        print(f"losses of the two sides in f32 apart by at most {apart:.1e}")
+        if apart > 1e-3:
+            sys.exit("the two sides do not compute the same")
+    return figures
+
+
+def flops(job, batch, prompts=None):
     """Products of one step: frozen weights forward and backward, low-rank factors, attention."""
     with open(os.path.join(job["model"], "config.json")) as f:
         c = json.load(f)
@@ -122,6 +203,8 @@ def flops(job, batch):
     for name, (n, m) in job["linears"]:
         head = name in ("lm_head", "classifier") or "pooler" in name
         rows = len(batch) if head and job["num_labels"] else tokens
+        if head and prompts:  # logits of the rows that count
+            rows = tokens - sum(prompts)
         total += rows * (4 * n * m if not head or not job["num_labels"] else 6 * n * m)
         if not head:
             total += tokens * 6 * job["r"] * (n + m)
@@ -141,6 +224,11 @@ def main():
     p.add_argument("--warmup", type=int, default=2, help="steps of a process that do not count (shape c: a whole epoch)")
     p.add_argument("--magnitude", type=int, default=0, metavar="N", help="what measuring magnitudes every N steps costs")
     p.add_argument("--profile", action="store_true", help="where the GPU's time goes in a further run of loram")
+    p.add_argument("--real", metavar="MODEL", help="a model folder: steps on --data, in f32 and bf16")
+    p.add_argument("--data", metavar="FILE", help="JSON Lines with `prompt` and `completion`")
+    p.add_argument("--steps", type=int, default=10, help="batches of --data")
+    p.add_argument("--batch", type=int, default=8, help="records of --data in a batch")
+    p.add_argument("--without", help="sides of --real to leave out, e.g. 'peft float32,loram float32'")
     p.add_argument("--sst2")
     p.add_argument("--minilm")
     p.add_argument("--json", help="write all figures here")
@@ -151,6 +239,14 @@ def main():
     if not os.path.exists(args.loram):
         features = ["--features", "loram-train/cuda"] if cuda else []
         subprocess.run(["cargo", "build", "--release", "--workspace", "--example", "step_bench", *features], cwd=ROOT, check=True)
+    if args.real:
+        if not args.data:
+            p.error("--real needs --data")
+        figures = real(args)
+        if args.json:
+            with open(args.json, "w") as f:
+                json.dump(figures, f, indent=1)
+        return
     figures = {}
     with tempfile.TemporaryDirectory(prefix="loram-step-") as scratch:
         for name in (args.shape or ("d,e" if cuda else "a")).split(","):

@@ -5,8 +5,7 @@ use crate::error::{Error, Result};
 use crate::progress::Show;
 use clap::Args;
 use loram_io::{Adapter, Checkpoint, ModelConfig};
-use loram_train::config::DeviceKind;
-use loram_train::{Objective, SessionOptions};
+use loram_train::{Objective, SessionOptions, TrainConfig};
 use std::path::PathBuf;
 
 /// The model of a command, and optionally an adapter for it.
@@ -26,14 +25,15 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
-    /// The options that open these for evaluation or generation.
-    pub fn session(&self, task: Option<&'static dyn Objective>, device: DeviceKind) -> SessionOptions {
+    /// The options that open these for evaluation or generation as `config` says.
+    pub fn session(&self, task: Option<&'static dyn Objective>, config: &TrainConfig) -> SessionOptions {
         SessionOptions {
             model: self.model.clone().unwrap_or_default(),
             revision: self.revision.clone(),
             adapter: self.adapter.clone(),
             task,
-            device,
+            device: config.device,
+            compute_dtype: config.compute_dtype,
         }
     }
 }

@@ -38,11 +38,13 @@ pub fn score(spec: &RunSpec, cost: Cost, before: Option<f64>, observer: &mut dyn
             adapter: Some(path),
             task: spec.config.task,
             device: spec.config.device,
+            compute_dtype: spec.config.compute_dtype,
         },
         false => SessionOptions {
             model: path,
             task: spec.config.task,
             device: spec.config.device,
+            compute_dtype: spec.config.compute_dtype,
             ..SessionOptions::default()
         },
     };
@@ -120,6 +122,8 @@ pub fn base_loss(spec: &RunSpec, f: &Forgetting, output: &Path, observer: &mut d
     let options = SessionOptions {
         model: spec.config.model_name_or_path.clone(),
         revision: spec.config.revision.clone(),
+        device: spec.config.device,
+        compute_dtype: spec.config.compute_dtype,
         ..SessionOptions::default()
     };
     let mut session = Session::open(&options, observer)?;

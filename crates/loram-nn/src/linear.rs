@@ -3,9 +3,11 @@
 #[cfg(gpu)]
 use crate::cuda::product::{Side, product};
 use crate::dropout::Dropout;
-use crate::kernels::gemm::Term;
+use crate::kernels::bf16::Kernel;
+use crate::kernels::gemm::{Term, gemm_sum};
 use crate::ops;
 use crate::param::{Params, Trainable, Vector};
+use crate::products::{Low, Operand, add_scaled_t_times, add_t_times, times, times_t};
 use crate::tensor::{Element, Tensor, typed};
 use crate::trained_rows::TrainedRows;
 use crate::weight::Weight;
@@ -80,7 +82,7 @@ impl Linear {
     }
 
     /// x (t, m) → (t, n).
-    pub fn forward(&self, params: &Params, x: &Tensor, step: Option<u64>) -> (Tensor, LinearSaved) {
+    pub fn forward(&self, params: &Params, x: &Operand<'_>, step: Option<u64>) -> (Tensor, LinearSaved) {
         self.forward_onto(params, x, None, step)
     }
 
@@ -88,11 +90,12 @@ impl Linear {
     pub fn forward_onto(
         &self,
         params: &Params,
-        x: &Tensor,
+        x: &Operand<'_>,
         base: Option<&Tensor>,
         step: Option<u64>,
     ) -> (Tensor, LinearSaved) {
-        let mut y = base.map_or_else(|| Tensor::scratch(x.compute(), x.rows(), self.n), Tensor::clone);
+        let new = || Tensor::scratch(x.tensor().compute(), x.tensor().rows(), self.n);
+        let mut y = base.map_or_else(new, Tensor::clone);
         let saved = self.forward_into(params, x, &mut y, base.is_some(), step);
         (y, saved)
     }
@@ -101,37 +104,39 @@ impl Linear {
     fn forward_into(
         &self,
         params: &Params,
-        x: &Tensor,
+        operand: &Operand<'_>,
         y: &mut Tensor,
         accumulate: bool,
         step: Option<u64>,
     ) -> LinearSaved {
+        let x = operand.tensor();
         if let Some(watch) = &params.watch {
             watch.input(&self.path, x);
         }
+        let kernel = self.kernel(x);
         let mut h = None;
         let mut initial = None;
         if let Some(lora) = &self.lora {
-            let dropped = lora.dropout.of(x, step);
-            h = Some((
-                ops::times_t(dropped.as_ref().unwrap_or(x), lora.a.operand(params)),
-                lora.b.operand(params),
-                lora.scaling,
-            ));
-            initial = lora.initial.as_ref().map(|(a0, b0)| (ops::times_t(x, a0), b0, -lora.scaling));
+            let a = lora.a.operand(params);
+            let low = match lora.dropout.of(x, step) {
+                Some(dropped) => times_t(kernel, &Operand::new(&dropped), a),
+                None => times_t(kernel, operand, a),
+            };
+            h = Some((low, lora.b.operand(params), lora.scaling));
+            initial = lora.initial.as_ref().map(|(a0, b0)| (times_t(kernel, operand, a0), b0, -lora.scaling));
         }
         typed!(x, T, {
-            let extra: Vec<_> = [&h, &initial]
+            let low: Vec<_> = [&h, &initial]
                 .into_iter()
                 .flatten()
-                .map(|(h, b, s)| Term { alpha: T::from_f64(*s), a: h.view::<T>(), b: b.view::<T>().t() })
+                .map(|(h, b, s)| Low { scale: *s, x: h, w: b, transposed: true })
                 .collect();
             match &self.weight {
-                Trainable::Frozen(w) => w.product_t(x.view(), y.view_mut(), accumulate, &extra),
+                Trainable::Frozen(w) => w.product_t::<T>(operand, y, accumulate, &low),
                 Trainable::Param(id) => {
                     let w = Term { alpha: T::ONE, a: x.view(), b: params.value(*id).view::<T>().t() };
-                    let terms: Vec<_> = std::iter::once(w).chain(extra).collect();
-                    crate::kernels::gemm::gemm_sum(y.view_mut(), accumulate, &terms);
+                    let terms: Vec<_> = std::iter::once(w).chain(low.iter().map(Low::term)).collect();
+                    gemm_sum(y.view_mut(), accumulate, &terms);
                 }
             }
         }, gpu: {
@@ -159,21 +164,23 @@ impl Linear {
     pub fn backward(
         &self,
         params: &mut Params,
-        x: &Tensor,
+        input: &Operand<'_>,
         saved: &LinearSaved,
-        dy: &Tensor,
+        gradient: &Operand<'_>,
         dx: Option<(&mut Tensor, bool)>,
         step: Option<u64>,
     ) {
+        let (x, dy) = (input.tensor(), gradient.tensor());
         if let Some(watch) = &params.watch {
             watch.gradient(&self.path, x, dy);
         }
+        let kernel = self.kernel(dy);
         let mut dh = None;
         let mut dh0 = None;
         if let Some(lora) = &self.lora {
-            let g = ops::times(lora.scaling, dy, lora.b.operand(params));
+            let g = times(kernel, lora.scaling, gradient, lora.b.operand(params));
             if let (Some(id), Some(h)) = (lora.b.param(), &saved.h) {
-                ops::add_t_times(params.grad_mut(id), lora.scaling, dy, h);
+                add_scaled_t_times(kernel, params.grad_mut(id), lora.scaling, gradient, h);
             }
             if let Some(id) = lora.bias.as_ref().and_then(Vector::param) {
                 let mut sums = Tensor::zeros(dy.compute().exact(), 1, self.n);
@@ -182,11 +189,13 @@ impl Linear {
                 ops::add_assign(params.grad_mut(id), &sums);
             }
             if let Some(id) = lora.a.param() {
-                let dropped = lora.dropout.of(x, step);
-                ops::add_t_times(params.grad_mut(id), 1.0, &g, dropped.as_ref().unwrap_or(x));
+                match lora.dropout.of(x, step) {
+                    Some(dropped) => add_t_times(kernel, params.grad_mut(id), &g, &Operand::new(&dropped)),
+                    None => add_t_times(kernel, params.grad_mut(id), &g, input),
+                }
             }
             dh = Some(g);
-            dh0 = lora.initial.as_ref().map(|(_, b0)| ops::times(-lora.scaling, dy, b0));
+            dh0 = lora.initial.as_ref().map(|(_, b0)| times(kernel, -lora.scaling, gradient, b0));
         }
         if let Trainable::Param(id) = self.weight {
             ops::add_t_times(params.grad_mut(id), 1.0, dy, x);
@@ -201,7 +210,7 @@ impl Linear {
             return;
         };
         typed!(
-            dy, T, self.input_gradient::<T>(params, dy, &dh, &dh0, dx, accumulate, step),
+            dy, T, self.input_gradient::<T>(params, gradient, &dh, &dh0, dx, accumulate, step),
             gpu: self.gpu_input_gradient(params, dy, &dh, &dh0, dx, accumulate, step)
         );
         if let Some(rows) = &self.rows {
@@ -242,35 +251,47 @@ impl Linear {
         }
     }
 
+    /// The kernel of products with tensors like `x`, the adapter's included.
+    fn kernel(&self, x: &Tensor) -> Option<Kernel> {
+        match &self.weight {
+            Trainable::Frozen(w) => w.kernel_for(x),
+            Trainable::Param(_) => None,
+        }
+    }
+
     #[allow(clippy::too_many_arguments)]
     fn input_gradient<T: Element>(
         &self,
         params: &Params,
-        dy: &Tensor,
+        dy: &Operand<'_>,
         dh: &Option<Tensor>,
         dh0: &Option<Tensor>,
         dx: &mut Tensor,
         accumulate: bool,
         step: Option<u64>,
     ) {
-        let mut extra: Vec<Term<'_, T>> = Vec::new();
+        let mut low = Vec::new();
         let mut through_dropout = None;
         if let (Some(lora), Some(dh)) = (&self.lora, dh) {
             let a = lora.a.operand(params);
+            let plain = |x, w| Low { scale: 1.0, x, w, transposed: false };
             match lora.dropout.is_on(step) {
-                false => extra.push(Term { alpha: T::ONE, a: dh.view(), b: a.view() }),
-                true => through_dropout = Some((ops::times(1.0, dh, a), lora.dropout)),
+                false => low.push(plain(dh, a)),
+                true => {
+                    let d = times(self.kernel(dh), 1.0, &Operand::new(dh), a);
+                    through_dropout = Some((d, lora.dropout));
+                }
             }
             if let (Some(dh0), Some((a0, _))) = (dh0, &lora.initial) {
-                extra.push(Term { alpha: T::ONE, a: dh0.view(), b: a0.view() });
+                low.push(plain(dh0, a0));
             }
         }
         match &self.weight {
-            Trainable::Frozen(w) => w.product(dy.view(), dx.view_mut(), accumulate, &extra),
+            Trainable::Frozen(w) => w.product::<T>(dy, dx, accumulate, &low),
             Trainable::Param(id) => {
-                let w = Term { alpha: T::ONE, a: dy.view(), b: params.value(*id).view() };
-                extra.insert(0, w);
-                crate::kernels::gemm::gemm_sum(dx.view_mut(), accumulate, &extra);
+                let w = Term { alpha: T::ONE, a: dy.tensor().view(), b: params.value(*id).view() };
+                let terms: Vec<_> = std::iter::once(w).chain(low.iter().map(Low::term)).collect();
+                gemm_sum(dx.view_mut(), accumulate, &terms);
             }
         }
         if let Some((d, dropout)) = through_dropout {

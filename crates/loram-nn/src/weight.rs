@@ -3,12 +3,14 @@
 use crate::compute::Compute;
 use crate::cuda;
 use crate::kernels::Real;
+use crate::kernels::bf16::{Kernel, Matrix, Number, Right};
 #[cfg(gpu)]
 use crate::kernels::embedding::check;
 use crate::kernels::embedding::gather_stored;
 use crate::kernels::gemm::{Term, View, ViewMut, gemm_sum};
 use crate::kernels::par::{RowsMut, for_rows};
 use crate::kernels::real::f32s;
+use crate::products::{Low, Operand, Products, product};
 use crate::tensor::{Element, Tensor, typed};
 use crate::{Error, Result};
 use loram_core::StoredWeight;
@@ -27,6 +29,8 @@ pub struct Weight {
     rows: usize,
     cols: usize,
     data: Data,
+    /// The kernel of its products with activations in f32; `None`: in the number type of the activations.
+    kernel: Option<Kernel>,
     /// The copy on the GPU, once a product needed it.
     resident: cuda::Resident,
 }
@@ -52,13 +56,24 @@ impl Weight {
             true => Data::Mapped(t.clone()),
             false => Data::Values(Arc::new(stored.to_vec())),
         };
-        Ok(Weight { rows: stored.rows(), cols: stored.cols(), data, resident: cuda::Resident::default() })
+        Ok(Weight { rows: stored.rows(), cols: stored.cols(), data, kernel: None, resident: cuda::Resident::default() })
     }
 
     /// A weight of the given row-major values.
     pub fn from_f32(rows: usize, cols: usize, values: Vec<f32>) -> Weight {
         assert_eq!(values.len(), rows * cols, "values of a {rows}×{cols} weight");
-        Weight { rows, cols, data: Data::Values(Arc::new(values)), resident: cuda::Resident::default() }
+        Weight { rows, cols, data: Data::Values(Arc::new(values)), kernel: None, resident: cuda::Resident::default() }
+    }
+
+    /// The weight with its products computed in this way.
+    pub fn with_products(mut self, products: Products) -> Weight {
+        self.kernel = number(self.stored()).and_then(|n| products.kernel(n == Number::Bf16));
+        self
+    }
+
+    /// The kernel that multiplies it in bf16, if any does.
+    pub fn kernel(&self) -> Option<Kernel> {
+        self.kernel
     }
 
     /// The tensor of a checkpoint that it is, unless its values are in memory.
@@ -126,7 +141,7 @@ impl Weight {
         out
     }
 
-    /// W ← `f`(W) on an owned copy in f32; the mapped pages are let go.
+    /// W ← `f`(W) on an owned copy in f32, which products use as it is; the mapped pages are let go.
     pub fn change(&mut self, f: impl FnOnce(&mut [f32])) {
         let mut values = match std::mem::replace(&mut self.data, Data::Values(Arc::new(Vec::new()))) {
             Data::Values(v) => Arc::try_unwrap(v).unwrap_or_else(|v| (*v).clone()),
@@ -138,6 +153,8 @@ impl Weight {
             }
         };
         f(&mut values);
+        // rounded in every product, the change would be lost in part
+        self.kernel = None;
         self.data = Data::Values(Arc::new(values));
         self.resident = cuda::Resident::default();
     }
@@ -189,20 +206,31 @@ impl Weight {
         (T::NAME == <f32 as Real>::NAME).then(|| View::new(bytemuck::cast_slice(values), self.rows, self.cols))
     }
 
-    /// y (t × rows) = (accumulate ? y : 0) + x·Wᵀ + Σ `extra`, x: (t × cols).
-    pub(crate) fn product_t<T: Element>(
-        &self,
-        x: View<'_, T>,
-        y: ViewMut<'_, T>,
-        accumulate: bool,
-        extra: &[Term<'_, T>],
-    ) {
+    /// The kernel that multiplies it by tensors like `x`, if any does.
+    pub(crate) fn kernel_for(&self, x: &Tensor) -> Option<Kernel> {
+        self.kernel.filter(|_| x.compute() == Compute::F32)
+    }
+
+    /// The weight as it is stored, where a kernel reads it.
+    fn matrix(&self) -> Matrix<'_> {
+        let stored = self.stored();
+        let number = number(stored).expect("checked when the kernel was chosen");
+        Matrix::new(stored.bytes(), number, self.rows, self.cols)
+    }
+
+    /// y (t × rows) = (accumulate ? y : 0) + x·Wᵀ + Σ `low`, x: (t × cols), on the CPU.
+    pub(crate) fn product_t<T: Element>(&self, x: &Operand<'_>, y: &mut Tensor, accumulate: bool, low: &[Low<'_>]) {
+        if let Some(kernel) = self.kernel_for(x.tensor()) {
+            return product(kernel, y, accumulate, x, Right::Transposed(self.matrix()), low);
+        }
+        let extra: Vec<_> = low.iter().map(Low::term).collect();
+        let x = x.tensor().view::<T>();
         with_weight_term(
-            y,
+            y.view_mut(),
             accumulate,
             self.direct(),
             |w| Term { alpha: T::ONE, a: x, b: w.t() },
-            extra,
+            &extra,
             |mut y| {
                 self.tiles::<T>(|rows, tile| {
                     let terms: Vec<_> = std::iter::once(Term { alpha: T::ONE, a: x, b: tile.t() })
@@ -214,24 +242,23 @@ impl Weight {
         );
     }
 
-    /// dx (t × cols) = (accumulate ? dx : 0) + dy·W + Σ `extra`, dy: (t × rows).
-    pub(crate) fn product<T: Element>(
-        &self,
-        dy: View<'_, T>,
-        dx: ViewMut<'_, T>,
-        accumulate: bool,
-        extra: &[Term<'_, T>],
-    ) {
+    /// dx (t × cols) = (accumulate ? dx : 0) + dy·W + Σ `low`, dy: (t × rows), on the CPU.
+    pub(crate) fn product<T: Element>(&self, dy: &Operand<'_>, dx: &mut Tensor, accumulate: bool, low: &[Low<'_>]) {
+        if let Some(kernel) = self.kernel_for(dy.tensor()) {
+            return product(kernel, dx, accumulate, dy, Right::Plain(self.matrix()), low);
+        }
+        let extra: Vec<_> = low.iter().map(Low::term).collect();
+        let dy = dy.tensor().view::<T>();
         with_weight_term(
-            dx,
+            dx.view_mut(),
             accumulate,
             self.direct(),
             |w| Term { alpha: T::ONE, a: dy, b: w },
-            extra,
+            &extra,
             |mut dx| {
                 let mut accumulate = accumulate;
                 if !extra.is_empty() || self.rows == 0 {
-                    gemm_sum(dx.reborrow(), accumulate, extra);
+                    gemm_sum(dx.reborrow(), accumulate, &extra);
                     accumulate = true;
                 }
                 self.tiles::<T>(|rows, tile| {
@@ -255,6 +282,16 @@ impl Weight {
             f(rows.clone(), View::new(scratch.as_slice(), rows.len(), self.cols));
             start = rows.end;
         }
+    }
+}
+
+/// The number type of a stored weight, where products in bf16 read it.
+fn number(stored: StoredWeight<'_>) -> Option<Number> {
+    match stored.format().name() {
+        "BF16" => Some(Number::Bf16),
+        "F16" => Some(Number::F16),
+        "F32" => Some(Number::F32(1.0)),
+        _ => None,
     }
 }
 

@@ -7,10 +7,11 @@ use loram_io::{Checkpoint, ModelConfig};
 use loram_nn::kernels::gemm::{View, ViewMut, gemm};
 use loram_nn::{Batch, CrossEntropy, HeadKind, IGNORE, LoadOptions, Loss, Model, cuda};
 use loram_train::adapt::{LoadAdapter, load};
-use loram_train::config::{BaseMode, DeviceKind};
+use loram_train::config::{BaseMode, ComputeDtype, DeviceKind};
+use loram_train::device::Arithmetic;
 use loram_train::magnitude::MagnitudeMeter;
 use loram_train::optim::{Optimizer, grad_norm};
-use loram_train::{TrainConfig, device, system};
+use loram_train::{TrainConfig, system};
 use serde::Deserialize;
 use serde_json::json;
 use std::path::PathBuf;
@@ -28,6 +29,9 @@ struct Job {
     /// Classes of the documents of each batch; empty for a language model.
     #[serde(default)]
     targets: Vec<Vec<usize>>,
+    /// Tokens at the beginning of the documents of each batch that are not in the loss; empty: none.
+    #[serde(default)]
+    prompts: Vec<Vec<usize>>,
     num_labels: usize,
     learning_rate: f64,
     threads: usize,
@@ -44,6 +48,9 @@ struct Job {
     /// "cpu" or "cuda"; auto where absent.
     #[serde(default)]
     device: String,
+    /// "float32" or "bfloat16"; auto where absent.
+    #[serde(default)]
+    compute_dtype: String,
 }
 
 fn gemm_peak() -> f64 {
@@ -59,15 +66,19 @@ fn gemm_peak() -> f64 {
     2.0 * (N as f64).powi(3) / best / 1e9
 }
 
-fn batch(documents: &[Vec<u32>], targets: Option<&Vec<usize>>) -> (Batch, CrossEntropy) {
+fn batch(documents: &[Vec<u32>], targets: Option<&Vec<usize>>, prompts: &[usize]) -> (Batch, CrossEntropy) {
     let mut b = Batch { lengths: documents.iter().map(Vec::len).collect(), ..Batch::default() };
     for d in documents {
         b.tokens.extend(d);
     }
-    let next = |d: &Vec<u32>| d[1..].iter().map(|&t| i64::from(t)).chain([IGNORE]).collect::<Vec<_>>();
+    let next = |(d, prompt): (&Vec<u32>, usize)| {
+        let label = |i| if i < prompt { IGNORE } else { i64::from(d[i]) };
+        (1..d.len()).map(label).chain([IGNORE]).collect::<Vec<_>>()
+    };
+    let prompts = prompts.iter().copied().chain(std::iter::repeat(0));
     let labels = match targets {
         Some(classes) => classes.iter().map(|&c| c as i64).collect(),
-        None => documents.iter().flat_map(next).collect(),
+        None => documents.iter().zip(prompts).flat_map(next).collect(),
     };
     (b, CrossEntropy::new(labels))
 }
@@ -87,12 +98,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         0 => HeadKind::LanguageModel,
         outputs => HeadKind::Pooled { outputs },
     };
-    let compute = device::compute(match job.device.as_str() {
+    let device = match job.device.as_str() {
         "cpu" => DeviceKind::Cpu,
         "cuda" => DeviceKind::Cuda,
         _ => DeviceKind::Auto,
-    })?;
-    let options = LoadOptions { compute, gradient_checkpointing: job.gradient_checkpointing, ..LoadOptions::new(head) };
+    };
+    let dtype = match job.compute_dtype.as_str() {
+        "float32" => ComputeDtype::Float32,
+        "bfloat16" => ComputeDtype::Bfloat16,
+        _ => ComputeDtype::Auto,
+    };
+    let arithmetic = Arithmetic::resolve(device, dtype)?;
+    let compute = arithmetic.compute;
+    let options = LoadOptions { gradient_checkpointing: job.gradient_checkpointing, ..arithmetic.options(head) };
     let mut model = Model::load(&ckpt, &config, &options)?;
     let how = LoadAdapter { train: true, dropout: 0.0, base: BaseMode::Auto };
     let (adaptation, _) = load(&mut model, &ckpt, &config, &job.adapter, how)?;
@@ -114,7 +132,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 cuda::profile();
             }
             let begun = Instant::now();
-            let (b, mut targets) = batch(documents, job.targets.get(i));
+            let (b, mut targets) = batch(documents, job.targets.get(i), job.prompts.get(i).map_or(&[], Vec::as_slice));
             let counted = targets.counted();
             model.params_mut().zero_grads();
             let loss = model.forward_backward(&b, &mut targets, 1.0 / counted as f64, 0)?;

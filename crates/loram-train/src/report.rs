@@ -1,6 +1,7 @@
 //! The records of a run folder: `metrics.jsonl`, `train.log`, TensorBoard events, `environment.json`.
 
 use crate::base::{Base, show};
+use crate::device::Arithmetic;
 use crate::observer::{Event, Level, LogRecord, Observer};
 use crate::tensorboard::EventWriter;
 use crate::{Result, system};
@@ -156,7 +157,7 @@ fn json(value: &impl serde::Serialize) -> String {
 }
 
 /// Writes `environment.json`: version, machine, model, data with their checksums.
-pub(crate) fn write_environment(dir: &Path, base: &Base, data: &[String]) -> Result<()> {
+pub(crate) fn write_environment(dir: &Path, base: &Base, arithmetic: Arithmetic, data: &[String]) -> Result<()> {
     let data = expand_paths(data)?;
     let files = data.iter().map(|p| match Path::new(p).is_file() {
         true => serde_json::json!({"path": p, "sha256": sha256(Path::new(p)).ok()}),
@@ -169,6 +170,8 @@ pub(crate) fn write_environment(dir: &Path, base: &Base, data: &[String]) -> Res
         "os": std::env::consts::OS,
         "arch": std::env::consts::ARCH,
         "cpu": system::cpu_name(),
+        "compute_dtype": arithmetic.dtype(&base.checkpoint),
+        "kernel": arithmetic.kernel_name(&base.checkpoint),
         "threads": rayon::current_num_threads(),
         "available_memory": system::available_memory(),
         "model": {

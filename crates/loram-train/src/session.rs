@@ -2,15 +2,16 @@
 
 use crate::adapt::{Adaptation, LoadAdapter, load};
 use crate::base::{Base, resolve, stage};
-use crate::config::DeviceKind;
+use crate::config::{ComputeDtype, DeviceKind};
 use crate::dataset::{DataOptions, Dataset, read_dataset};
+use crate::device::Arithmetic;
 use crate::evaluate::{EvalOptions, evaluate};
 use crate::generate::GenerateOptions;
 use crate::objective::{Objective, Trained, of_model};
 use crate::observer::{Observer, Stage};
-use crate::{Error, Metrics, Result, device};
+use crate::{Error, Metrics, Result};
 use loram_io::Adapter;
-use loram_nn::{LoadOptions, Model};
+use loram_nn::Model;
 
 /// A model with its adapter, to evaluate and to generate with.
 pub struct Session {
@@ -41,12 +42,14 @@ pub struct SessionOptions {
     pub task: Option<&'static dyn Objective>,
     /// Where to run.
     pub device: DeviceKind,
+    /// Number type of products with frozen weights.
+    pub compute_dtype: ComputeDtype,
 }
 
 impl Session {
     /// Opens a model and puts an adapter on it.
     pub fn open(options: &SessionOptions, observer: &mut dyn Observer) -> Result<Session> {
-        let compute = device::compute(options.device)?;
+        let arithmetic = Arithmetic::resolve(options.device, options.compute_dtype)?;
         let dir = options.adapter.as_deref().map(|a| resolve(a, None, observer)).transpose()?;
         let adapter = dir.as_deref().map(Adapter::read).transpose()?;
         let mut name = options.model.clone();
@@ -73,7 +76,7 @@ impl Session {
         let labels = objective.trained_labels(&trained);
         let head = objective.head(&labels);
         stage(observer, Stage::Model, 0, 1, &name);
-        let mut model = base.model(&LoadOptions { compute, ..LoadOptions::new(head) })?;
+        let mut model = base.model(&arithmetic.options(head))?;
         stage(observer, Stage::Model, 1, 1, &name);
         let (mut adaptation, mut warnings) = (None, Vec::new());
         if let Some(dir) = &dir {

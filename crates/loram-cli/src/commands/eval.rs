@@ -28,7 +28,7 @@ pub fn run(args: &EvalArgs, matches: &ArgMatches, console: &Console) -> Result<(
     let mut config = keys::partial(matches)?;
     config.eval_data.clone_from(&args.data);
     let mut show = Show::new(console);
-    let mut session = Session::open(&args.source.session(config.task, config.device), &mut show)?;
+    let mut session = Session::open(&args.source.session(config.task, &config), &mut show)?;
     session.warnings.iter().for_each(|w| console.warn(w));
     let how = EvalOptions { batch_size: config.per_device_eval_batch_size, ..EvalOptions::default() };
     let (metrics, data) = session.evaluate(&DataOptions::evaluation(&config), how, &mut show)?;

@@ -68,7 +68,7 @@ pub fn run(args: &GenerateArgs, matches: &ArgMatches, console: &Console) -> Resu
         return Err(Error::Usage("--json with --chat needs a --prompt".into()));
     }
     let mut show = Show::new(console);
-    let options = args.source.session(None, keys::partial(matches)?.device);
+    let options = args.source.session(None, &keys::partial(matches)?);
     let session = Session::open(&options, &mut show)?;
     show.clear();
     session.warnings.iter().for_each(|w| console.warn(w));

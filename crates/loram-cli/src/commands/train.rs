@@ -166,6 +166,7 @@ fn preview_text(c: &TrainConfig, p: &Preview, time: Option<ExpectedTime>, all: b
             None => "not estimated: the first steps of the run show it".into(),
         },
     ));
+    rows.push(("products", format!("{} ({})", p.compute_dtype, p.kernel)));
     rows.push(("memory", format!("about {}{free} ({})", human_bytes(m.total), memory_parts(m))));
     rows.push(("run folder", c.output_dir.display().to_string()));
     let mut text = facts(&rows);

@@ -83,9 +83,10 @@ impl Model {
         }
     }
 
-    /// Returns whether the module's weight is held in f32, so that it can be changed without loss.
+    /// Returns whether the module's weight is held in f32 and used so, so that it can be changed without loss.
     pub fn holds_f32(&self, path: &str) -> bool {
-        self.options.compute != Compute::CudaBf16 && self.frozen_weight(path).is_ok_and(Weight::is_f32)
+        let is_f32 = |w: &Weight| w.is_f32() && w.kernel().is_none();
+        self.options.compute != Compute::CudaBf16 && self.frozen_weight(path).is_ok_and(is_f32)
     }
 
     /// Puts an adapter on a linear layer or embedding. Errors for factors of other shapes, and for a module that has an

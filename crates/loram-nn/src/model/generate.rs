@@ -7,6 +7,7 @@ use super::transformer::Model;
 use crate::batch::Batch;
 use crate::kernels::OutOfRange;
 use crate::linear::Linear;
+use crate::products::Operand;
 use crate::{Error, Result, cuda};
 
 /// A sequence that is being generated, with keys and values of all tokens so far.
@@ -57,7 +58,7 @@ impl Generator<'_> {
             }
             self.tokens.extend_from_slice(tokens);
             let last = backbone.finish(params, x).gather_rows(&[tokens.len() - 1]);
-            Ok(head.forward(params, &last, None).0.to_f32_vec())
+            Ok(head.forward(params, &Operand::new(&last), None).0.to_f32_vec())
         })
     }
 

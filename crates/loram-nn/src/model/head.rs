@@ -11,6 +11,7 @@ use crate::linear::{Linear, LinearSaved};
 use crate::loss::Loss;
 use crate::ops;
 use crate::param::{Params, Trainable};
+use crate::products::Operand;
 use crate::tensor::Tensor;
 use crate::weight::Weight;
 use crate::{Error, Result};
@@ -181,7 +182,7 @@ impl Head {
     /// (t, vocab) for a language model, (sequences, outputs) otherwise.
     pub fn logits(&self, params: &Params, hidden: &Tensor, batch: &Batch) -> Result<Tensor> {
         match self {
-            Head::Lm(linear) => Ok(linear.forward(params, hidden, None).0),
+            Head::Lm(linear) => Ok(linear.forward(params, &Operand::new(hidden), None).0),
             Head::Pooled(head) => Ok(head.forward(params, head.pick(hidden, batch)?, None).0),
         }
     }
@@ -209,7 +210,7 @@ fn lm_values(
     loss: &mut dyn Loss,
 ) -> Result<()> {
     for rows in chunks {
-        let mut logits = head.forward(params, &hidden.gather_rows(rows), step).0;
+        let mut logits = head.forward(params, &Operand::new(&hidden.gather_rows(rows)), step).0;
         loss.chunk(&mut logits, rows, 1.0, false)?;
     }
     Ok(())
@@ -232,10 +233,10 @@ fn lm_loss(
     }
     for rows in &chunks {
         let x = hidden.gather_rows(rows);
-        let (mut logits, saved) = head.forward(params, &x, step);
+        let (mut logits, saved) = head.forward(params, &Operand::new(&x), step);
         loss.chunk(&mut logits, rows, how.scale, true)?;
         let mut dx = how.through.then(|| Tensor::scratch(x.compute(), x.rows(), x.cols()));
-        head.backward(params, &x, &saved, &logits, dx.as_mut().map(|t| (t, false)), step);
+        head.backward(params, &Operand::new(&x), &saved, &Operand::new(&logits), dx.as_mut().map(|t| (t, false)), step);
         if let (Some(d), Some(dx)) = (&mut d_hidden, &dx) {
             d.add_rows(rows, dx);
         }
@@ -271,10 +272,10 @@ impl Pooled {
     fn forward(&self, params: &Params, x: Tensor, step: Option<u64>) -> (Tensor, PooledSaved) {
         let x = self.input_dropout.apply(x, step);
         let first = self.first.as_ref().map(|(linear, act)| {
-            let (z, saved) = linear.forward(params, &x, step);
+            let (z, saved) = linear.forward(params, &Operand::new(&x), step);
             (self.dropout.apply(ops::act(*act, &z), step), z, saved)
         });
-        let (logits, out) = self.out.forward(params, first.as_ref().map_or(&x, |f| &f.0), step);
+        let (logits, out) = self.out.forward(params, &Operand::new(first.as_ref().map_or(&x, |f| &f.0)), step);
         (logits, PooledSaved { x, first, out })
     }
 
@@ -313,12 +314,12 @@ impl Pooled {
         self.add_loss(&mut out, batch, loss, how.scale, true)?;
         let mut d = Tensor::scratch(out.compute(), rows.len(), self.out.m);
         let input = saved.first.as_ref().map_or(&saved.x, |f| &f.0);
-        self.out.backward(params, input, &saved.out, &out, Some((&mut d, false)), step);
+        self.out.backward(params, &Operand::new(input), &saved.out, &Operand::new(&out), Some((&mut d, false)), step);
         if let (Some((linear, act)), Some((_, z, lora))) = (&self.first, &saved.first) {
             d = self.dropout.apply(d, step);
             ops::act_backward(*act, z, &mut d);
             let mut dx = Tensor::scratch(out.compute(), rows.len(), linear.m);
-            linear.backward(params, &saved.x, lora, &d, Some((&mut dx, false)), step);
+            linear.backward(params, &Operand::new(&saved.x), lora, &Operand::new(&d), Some((&mut dx, false)), step);
             d = self.input_dropout.apply(dx, step);
         }
         Ok(how.through.then(|| {

@@ -1,6 +1,7 @@
 //! How a model is loaded.
 
 use crate::compute::Compute;
+use crate::products::Products;
 
 /// The kind of head that a model is loaded with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct LoadOptions {
     pub head: HeadKind,
     /// Number type of activations, and where the model runs.
     pub compute: Compute,
+    /// How activations are multiplied by frozen weights on the CPU.
+    pub products: Products,
     /// Keep only the inputs of blocks and recompute the rest in the backward pass (1604.06174).
     pub gradient_checkpointing: bool,
     /// Seed of the initialisation of a head that the checkpoint does not have.
@@ -42,6 +45,13 @@ pub struct LoadOptions {
 impl LoadOptions {
     /// Single precision, no recomputation, seed 0, no dropout in the model.
     pub fn new(head: HeadKind) -> LoadOptions {
-        LoadOptions { head, compute: Compute::F32, gradient_checkpointing: false, seed: 0, dropout: false }
+        LoadOptions {
+            head,
+            compute: Compute::F32,
+            products: Products::Exact,
+            gradient_checkpointing: false,
+            seed: 0,
+            dropout: false,
+        }
     }
 }

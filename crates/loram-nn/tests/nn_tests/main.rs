@@ -1,6 +1,7 @@
 //! The integration tests of loram-nn. One binary: each test target links the whole workspace again.
 
 mod adapters;
+mod bf16;
 mod checkpoints;
 mod common;
 mod kernels_activation;

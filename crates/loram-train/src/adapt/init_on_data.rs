@@ -4,8 +4,9 @@ use super::{Calibration, ExportInfo, initialize};
 use crate::base::{Base, stage};
 use crate::config::{BaseMode, TrainConfig};
 use crate::dataset::{DataOptions, calibration_examples, read_dataset};
+use crate::device::Arithmetic;
 use crate::observer::{Observer, Stage};
-use crate::{Error, Result, device};
+use crate::{Error, Result};
 use loram_io::adapter::{Adapter, AdapterForm};
 use loram_io::init::{InitOptions, InitReport};
 use loram_nn::LoadOptions;
@@ -26,8 +27,8 @@ pub fn init_on_data(config: &TrainConfig, observer: &mut dyn Observer) -> Result
     let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), observer)?;
     let data = read_dataset(&base, &DataOptions::calibration(config), None, observer)?;
     let examples = calibration_examples(config, &data.examples);
-    let compute = device::compute(config.device)?;
-    let mut model = base.model(&LoadOptions { compute, seed: config.seed, ..LoadOptions::new(data.head()) })?;
+    let load = LoadOptions { seed: config.seed, ..Arithmetic::of(config)?.options(data.head()) };
+    let mut model = base.model(&load)?;
     let objective = data.objective;
     let calibration = Calibration { objective, examples: &examples, batch_size: config.per_device_train_batch_size };
     // the weights stay as they are: nothing runs after the initialisation

@@ -126,11 +126,12 @@ impl TrainConfig {
         self.load_best_model_at_end || self.metric_for_best_model.is_some() || self.early_stopping_patience.is_some()
     }
 
-    /// The keys that a resumed run must not change, with their values. `device` is the device that the run uses, which
+    /// The keys that a resumed run must not change, with their values. `device` and `dtype` are those that the run uses, which
     /// `auto` does not tell.
-    pub(crate) fn fixed_keys(&self, device: &str) -> Map<String, Value> {
+    pub(crate) fn fixed_keys(&self, device: &str, dtype: &str) -> Map<String, Value> {
         let mut values = self.values_of(|k| !k.is(Mark::Resumable));
         values.insert("device".into(), json!(device));
+        values.insert("compute_dtype".into(), json!(dtype));
         values
     }
 }

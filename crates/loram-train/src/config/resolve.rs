@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn a_resumed_run_keeps_what_decides_its_result() {
         let c = TrainConfig::default();
-        let fixed = c.fixed_keys("cpu");
+        let fixed = c.fixed_keys("cpu", "float32");
         let may_change = |name: &str| !fixed.contains_key(name);
         for name in ["learning_rate", "seed", "r", "per_device_train_batch_size", "gain", "target_modules", "packing"] {
             assert!(!may_change(name), "{name}");
@@ -267,7 +267,7 @@ mod tests {
         for name in ["output_dir", "logging_steps", "eval_steps", "save_total_limit", "gradient_checkpointing"] {
             assert!(may_change(name), "{name}");
         }
-        assert_eq!(fixed["device"], "cpu", "not auto");
+        assert!(fixed["device"] == "cpu" && fixed["compute_dtype"] == "float32", "not auto");
     }
 
     #[test]

@@ -3,13 +3,14 @@
 use super::data_warnings::data_warnings;
 use super::passes::Passes;
 use super::setup::{Data, read_data};
+use crate::Result;
 use crate::base::Base;
 use crate::config::{FinetuningType, TrainConfig};
 use crate::dataset::Dataset;
+use crate::device::{self, Arithmetic};
 use crate::estimate::MemoryEstimate;
 use crate::observer::Observer;
 use crate::run_folder::{self, Begin};
-use crate::{Result, device};
 use loram_core::plan_layers;
 use loram_io::data::{PrepareReport, Target};
 use loram_io::target_modules;
@@ -44,6 +45,10 @@ pub struct Preview {
     /// Free memory in bytes; absent where the system does not report it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub free_memory: Option<u64>,
+    /// Number type of products with frozen weights: `bfloat16` or `float32`.
+    pub compute_dtype: &'static str,
+    /// What computes them: `amx`, `avx512-bf16`, `f32` or `cuda`.
+    pub kernel: &'static str,
     /// The first training example as the model sees it.
     pub example: Vec<PreviewSpan>,
     /// The error that would stop the run, if any, and what is likely wrong with the data.
@@ -96,7 +101,7 @@ fn is_first(sequence: &usize) -> bool {
 }
 
 pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Result<Preview> {
-    device::compute(config.device)?;
+    let arithmetic = Arithmetic::of(config)?;
     let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), observer)?;
     let mut warnings = Vec::new();
     match run_folder::look(config) {
@@ -136,7 +141,9 @@ pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Resu
         steps_per_epoch: *steps_per_epoch,
         total_steps: *total_steps,
         memory,
-        free_memory: device::free_memory(device::compute(config.device)?),
+        free_memory: device::free_memory(arithmetic.compute),
+        compute_dtype: arithmetic.dtype(&base.checkpoint),
+        kernel: arithmetic.kernel_name(&base.checkpoint),
         example: spans,
         warnings,
         target,

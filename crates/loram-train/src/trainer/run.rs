@@ -7,6 +7,7 @@ use crate::base::stage;
 use crate::batching::passes;
 use crate::checkpoint::{self, Trained, checkpoint_dir};
 use crate::config::{ReportTo, Strategy};
+use crate::device::Arithmetic;
 use crate::evaluate::{EvalOptions, evaluate};
 use crate::magnitude::{MagnitudeMeter, Magnitudes};
 use crate::objective::batch_and_loss;
@@ -79,7 +80,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         if s.resumed.is_none() || !run_folder::holds_settings(dir, c) {
             atomic::write_bytes(dir.join(run_folder::CONFIG), c.to_yaml().as_bytes())?;
         }
-        write_environment(dir, &s.base, &[&c.train_data[..], &c.eval_data].concat())?;
+        write_environment(dir, &s.base, Arithmetic::of(c)?, &[&c.train_data[..], &c.eval_data].concat())?;
         let prompts = prompts(c, &s.base, s.data.eval.as_ref().unwrap_or(&s.data.train))?;
         let gauge = match &s.adaptation {
             Some(a) if c.magnitude_steps > 0 => Some(MagnitudeMeter::new(a, &s.base.checkpoint, &s.base.config)?),

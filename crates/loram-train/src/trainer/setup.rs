@@ -8,12 +8,13 @@ use crate::batching::Order;
 use crate::checkpoint::{self, Inputs, TrainerState, data_checksum, read_state};
 use crate::config::{FinetuningType, Strategy, TrainConfig};
 use crate::dataset::{DataOptions, Dataset, calibration_examples, read_dataset};
+use crate::device::{self, Arithmetic};
 use crate::estimate::MemoryEstimate;
 use crate::objective::Objective;
 use crate::observer::{Level, Observer, Stage};
 use crate::optim::Optimizer;
 use crate::report::Reporter;
-use crate::{Error, Result, device};
+use crate::{Error, Result};
 use loram_core::Statistic;
 use loram_io::chat::ChatTemplate;
 use loram_io::data::Example;
@@ -97,7 +98,7 @@ pub(crate) struct Setup<'c> {
 
 impl<'c> Setup<'c> {
     pub fn new(config: &'c TrainConfig, resumed: Option<PathBuf>, reporter: &mut Reporter<'_>) -> Result<Setup<'c>> {
-        let compute = device::compute(config.device)?;
+        let arithmetic = Arithmetic::of(config)?;
         let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), reporter)?;
         let data = read_data(config, &base, reporter)?;
         tell_about_data(&data, config, reporter);
@@ -107,7 +108,7 @@ impl<'c> Setup<'c> {
         check_metric(config, data.train.objective)?;
         let mut state = TrainerState {
             max_steps: data.total_steps,
-            config: config.fixed_keys(device::name(compute)),
+            config: config.fixed_keys(device::name(arithmetic.compute), arithmetic.dtype(&base.checkpoint)),
             inputs: Inputs {
                 base: None,
                 train_data: Some(data_checksum(&data.train.examples)),
@@ -135,16 +136,19 @@ impl<'c> Setup<'c> {
         if let Some(warning) = memory.check(config)? {
             reporter.message(Level::Warning, warning);
         }
-        if compute.on_gpu() {
+        let frozen = config.finetuning_type == FinetuningType::Lora;
+        if arithmetic.compute.on_gpu() {
             let text = format!("device: {}, bfloat16 with f32 adapters", cuda::info()?.name());
+            reporter.message(Level::Info, text);
+        } else if let Some(kernel) = arithmetic.kernel(&base.checkpoint).filter(|_| frozen) {
+            let text = format!("products with frozen weights: bfloat16 with f32 sums ({})", kernel.name());
             reporter.message(Level::Info, text);
         }
         let options = LoadOptions {
-            compute,
             gradient_checkpointing: config.gradient_checkpointing,
             seed: config.seed,
             dropout: config.model_dropout,
-            ..LoadOptions::new(data.train.head())
+            ..arithmetic.options(data.train.head())
         };
         stage(reporter, Stage::Model, 0, 1, &base.name);
         let mut model = base.model(&options)?;

@@ -1,6 +1,7 @@
 //! Two hundred greedy tokens of real models, as transformers has them (`fixtures/make_greedy.py`).
 
 use loram_io::testing::{repo_root, shared_dir, tiny_llama};
+use loram_train::config::ComputeDtype;
 use loram_train::{Session, SessionOptions, generate};
 use serde_json::Value;
 use std::path::Path;
@@ -8,7 +9,9 @@ use std::path::Path;
 fn check(name: &str, model: &Path) {
     let path = repo_root().join(format!("fixtures/ref/{name}-greedy.json"));
     let expected: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let options = SessionOptions { model: model.display().to_string(), ..SessionOptions::default() };
+    // transformers computed the reference in f32
+    let compute_dtype = ComputeDtype::Float32;
+    let options = SessionOptions { model: model.display().to_string(), compute_dtype, ..SessionOptions::default() };
     let session = Session::open(&options, &mut ()).unwrap();
     let mut how = session.generate_options();
     how.max_new_tokens = 200;

@@ -10,6 +10,7 @@ use crate::dropout::Dropout;
 use crate::kernels::activation::Act;
 use crate::linear::Linear;
 use crate::param::{Trainable, Vector};
+use crate::products::Products;
 use crate::tensor::Tensor;
 use crate::weight::Weight;
 use crate::{Error, Result};
@@ -36,6 +37,7 @@ pub(crate) struct Loader<'a> {
     ckpt: &'a Checkpoint,
     names: TensorNames,
     pub compute: Compute,
+    products: Products,
     dropout: bool,
     /// Tensors that were asked for.
     used: RefCell<BTreeSet<String>>,
@@ -44,7 +46,8 @@ pub(crate) struct Loader<'a> {
 impl<'a> Loader<'a> {
     pub fn new(ckpt: &'a Checkpoint, cfg: &ModelConfig, options: &LoadOptions) -> Result<Loader<'a>> {
         let names = TensorNames::find(ckpt, cfg)?;
-        Ok(Loader { ckpt, names, compute: options.compute, dropout: options.dropout, used: RefCell::default() })
+        let (compute, products, dropout) = (options.compute, options.products, options.dropout);
+        Ok(Loader { ckpt, names, compute, products, dropout, used: RefCell::default() })
     }
 
     /// Dropout of probability `p` at place `index` of block (or other part) `part`, or none where the model runs without.
@@ -113,9 +116,14 @@ impl<'a> Loader<'a> {
         Ok(Trainable::Frozen(Tensor::from_f32(self.compute.exact(), 1, len, &values)))
     }
 
+    fn weight(&self, path: &str, rows: usize, cols: usize) -> Result<Weight> {
+        let tensor = self.tensor(&format!("{path}.weight"), &[rows, cols])?;
+        Ok(Weight::from_tensor(&tensor)?.with_products(self.products))
+    }
+
     /// `<path>.weight` (n, m) and, with `bias`, `<path>.bias` (n).
     pub fn linear(&self, path: String, n: usize, m: usize, bias: bool) -> Result<Linear> {
-        let weight = Weight::from_tensor(&self.tensor(&format!("{path}.weight"), &[n, m])?)?;
+        let weight = self.weight(&path, n, m)?;
         let mut linear = Linear::frozen(path, weight);
         if bias {
             linear.bias = Some(self.vector(&format!("{}.bias", linear.path), n)?);
@@ -126,7 +134,7 @@ impl<'a> Loader<'a> {
     /// `<path>.weight` (rows, cols).
     /// `padding` is the id whose row gets no gradient.
     pub fn table(&self, path: String, rows: usize, cols: usize, padding: Option<u32>) -> Result<Embedding> {
-        let weight = Weight::from_tensor(&self.tensor(&format!("{path}.weight"), &[rows, cols])?)?;
+        let weight = self.weight(&path, rows, cols)?;
         Ok(Embedding::new(path, Trainable::Frozen(weight), padding))
     }
 

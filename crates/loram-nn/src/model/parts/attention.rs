@@ -9,6 +9,7 @@ use crate::linear::{Linear, LinearSaved};
 use crate::model::pass::Pass;
 use crate::ops;
 use crate::param::Params;
+use crate::products::Operand;
 use crate::tensor::Tensor;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -82,9 +83,10 @@ impl Attention {
 
     fn project(&self, params: &Params, x: &Tensor, pass: &Pass<'_>) -> Projected {
         let d = self.shape.head_dim;
-        let (mut q, q_saved) = self.q.forward(params, x, pass.step);
-        let (mut k, k_saved) = self.k.forward(params, x, pass.step);
-        let (v, v_saved) = self.v.forward(params, x, pass.step);
+        let x = Operand::new(x);
+        let (mut q, q_saved) = self.q.forward(params, &x, pass.step);
+        let (mut k, k_saved) = self.k.forward(params, &x, pass.step);
+        let (v, v_saved) = self.v.forward(params, &x, pass.step);
         let before_norm = self.qk_norm.as_ref().map(|(q_norm, k_norm)| {
             [(q_norm, &mut q), (k_norm, &mut k)].map(|(norm, x)| {
                 let (rows, cols) = (x.rows(), x.cols());
@@ -123,7 +125,7 @@ impl Attention {
         cache.k.push_rows(&k);
         cache.v.push_rows(&v);
         let o = ops::attention_cached(&q, &cache.k, &cache.v, &self.shape);
-        self.o.forward_onto(params, &o, base, None).0
+        self.o.forward_onto(params, &Operand::new(&o), base, None).0
     }
 }
 
@@ -142,7 +144,7 @@ impl Sublayer for Attention {
         let qkv = self.project(params, &x, pass);
         drop(x);
         let (o, lse) = ops::attention(&qkv.q, &qkv.k, &qkv.v, &pass.sequences, &self.shape_in(pass.step));
-        let (y, o_saved) = self.o.forward_onto(params, &o, base, pass.step);
+        let (y, o_saved) = self.o.forward_onto(params, &Operand::new(&o), base, pass.step);
         (y, AttentionSaved { qkv, o, lse, o_saved })
     }
 
@@ -155,7 +157,14 @@ impl Sublayer for Attention {
     ) -> Self::Projected {
         let d = self.shape.head_dim;
         let mut d_o = Tensor::scratch(dy.compute(), dy.rows(), self.o.m);
-        self.o.backward(params, &s.o, &s.o_saved, &dy, Some((&mut d_o, false)), pass.step);
+        self.o.backward(
+            params,
+            &Operand::new(&s.o),
+            &s.o_saved,
+            &Operand::new(&dy),
+            Some((&mut d_o, false)),
+            pass.step,
+        );
         drop(dy);
         let Projected { q, k, v, before_norm, saved } = s.qkv;
         let shape = self.shape_in(pass.step);

@@ -6,6 +6,7 @@ use crate::linear::{Linear, LinearSaved};
 use crate::model::pass::Pass;
 use crate::ops;
 use crate::param::Params;
+use crate::products::Operand;
 use crate::tensor::Tensor;
 use std::borrow::Cow;
 
@@ -41,11 +42,13 @@ impl Sublayer for GatedMlp {
         base: Option<&Tensor>,
         pass: &Pass<'_>,
     ) -> (Tensor, GatedSaved) {
-        let (gate, gate_saved) = self.gate.forward(params, &x, pass.step);
-        let (up, up_saved) = self.up.forward(params, &x, pass.step);
+        let input = Operand::new(&x);
+        let (gate, gate_saved) = self.gate.forward(params, &input, pass.step);
+        let (up, up_saved) = self.up.forward(params, &input, pass.step);
+        drop(input);
         drop(x);
         let h = ops::gated(self.act, &gate, &up);
-        let (y, down) = self.down.forward_onto(params, &h, base, pass.step);
+        let (y, down) = self.down.forward_onto(params, &Operand::new(&h), base, pass.step);
         (y, GatedSaved { gate, up, projections: [gate_saved, up_saved], down })
     }
 
@@ -53,7 +56,7 @@ impl Sublayer for GatedMlp {
         let (mut gate, mut up) = (s.gate, s.up);
         let h = ops::gated(self.act, &gate, &up);
         let mut dh = Tensor::scratch(dy.compute(), dy.rows(), self.down.m);
-        self.down.backward(params, &h, &s.down, &dy, Some((&mut dh, false)), pass.step);
+        self.down.backward(params, &Operand::new(&h), &s.down, &Operand::new(&dy), Some((&mut dh, false)), pass.step);
         drop((h, dy));
         ops::gated_backward(self.act, &mut gate, &mut up, &dh);
         ([gate, up], s.projections)
@@ -110,17 +113,17 @@ impl Sublayer for Mlp {
         base: Option<&Tensor>,
         pass: &Pass<'_>,
     ) -> (Tensor, MlpSaved) {
-        let (up, projection) = self.up.forward(params, &x, pass.step);
+        let (up, projection) = self.up.forward(params, &Operand::new(&x), pass.step);
         drop(x);
         let h = ops::act(self.act, &up);
-        let (y, down) = self.down.forward_onto(params, &h, base, pass.step);
+        let (y, down) = self.down.forward_onto(params, &Operand::new(&h), base, pass.step);
         (y, MlpSaved { up, projection, down })
     }
 
     fn backward(&self, params: &mut Params, s: MlpSaved, dy: Cow<'_, Tensor>, pass: &Pass<'_>) -> Self::Projected {
         let h = ops::act(self.act, &s.up);
         let mut dh = Tensor::scratch(dy.compute(), dy.rows(), self.down.m);
-        self.down.backward(params, &h, &s.down, &dy, Some((&mut dh, false)), pass.step);
+        self.down.backward(params, &Operand::new(&h), &s.down, &Operand::new(&dy), Some((&mut dh, false)), pass.step);
         drop((h, dy));
         ops::act_backward(self.act, &s.up, &mut dh);
         (dh, s.projection)

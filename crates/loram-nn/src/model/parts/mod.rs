@@ -17,6 +17,7 @@ pub(crate) use residual::{Residual, ResidualSaved};
 use super::pass::Pass;
 use crate::linear::{Linear, LinearSaved};
 use crate::param::Params;
+use crate::products::Operand;
 use crate::tensor::Tensor;
 use std::borrow::{Borrow, Cow};
 
@@ -105,8 +106,9 @@ fn backward_projections<const N: usize>(
     mut dx: Option<(&mut Tensor, bool)>,
     step: Option<u64>,
 ) {
+    let x = Operand::new(x);
     for (linear, saved, dy) in &linears {
         let target = dx.as_mut().map(|(dx, accumulate)| (&mut **dx, std::mem::replace(accumulate, true)));
-        linear.backward(params, x, saved, dy, target, step);
+        linear.backward(params, &x, saved, &Operand::new(dy), target, step);
     }
 }

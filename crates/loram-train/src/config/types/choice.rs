@@ -120,10 +120,23 @@ choices! {
         /// An NVIDIA GPU if this build supports it and the machine has one, else the CPU.
         #[default]
         Auto = "auto",
-        /// The CPU, in f32.
+        /// The CPU.
         Cpu = "cpu",
         /// An NVIDIA GPU, in bfloat16.
         Cuda = "cuda" | "gpu",
+    }
+}
+choices! {
+    /// The number type of products of activations with frozen weights.
+    #[derive(Default)]
+    ComputeDtype {
+        /// bfloat16 where that is faster and the weights are stored in it, else float32.
+        #[default]
+        Auto = "auto",
+        /// Single precision.
+        Float32 = "float32" | "fp32" | "f32",
+        /// bfloat16 with sums in single precision.
+        Bfloat16 = "bfloat16" | "bf16",
     }
 }
 choices! {

@@ -7,7 +7,8 @@ mod scalar;
 mod special;
 
 pub use choice::{
-    AdapterFormat, BaseMode, DeviceKind, FinetuningType, MemoryCheck, OptimKind, ReportTo, SchedulerType, Strategy,
+    AdapterFormat, BaseMode, ComputeDtype, DeviceKind, FinetuningType, MemoryCheck, OptimKind, ReportTo, SchedulerType,
+    Strategy,
 };
 pub use key_type::{FlagForm, KeyType};
 pub use special::{Resume, SamplePrompts, SchemeName};

@@ -1,0 +1,295 @@
+//! The blocks of a product, on all threads.
+
+#[cfg(not(target_arch = "x86_64"))]
+use super::absent::{self as pack, Tiles};
+use super::matrix::Matrix;
+use super::rounded::Rounded;
+use super::{BLOCK, Kernel, Line, Panels, SIDE, Tile};
+#[cfg(target_arch = "x86_64")]
+use super::{amx, avx512, pack};
+use crate::kernels::gemm::{ViewMut, gemm_sum};
+use crate::kernels::par::{Shared, for_units};
+use crate::pool::Buffer;
+use std::ops::Range;
+
+/// Packed bytes of a right operand at a time: those of a large one do not stay in the caches of the cores until they are used.
+const PACKED: usize = 4 << 20;
+
+/// Panels of columns that are packed at a time.
+const PANELS: usize = 64;
+
+/// Blocks of the inner index between two visits to an output: two panels of so many blocks stay near a core.
+const DEPTH: usize = 18;
+
+/// Panels of rows and of columns that a thread takes at a time, at most.
+const UNIT: (usize, usize) = (16, 8);
+
+/// The right operand of a product.
+#[derive(Debug, Clone, Copy)]
+pub enum Right<'a> {
+    /// W (k × n).
+    Plain(Matrix<'a>),
+    /// Wᵀ, for W (n × k).
+    Transposed(Matrix<'a>),
+    /// A matrix that was packed as a left operand (k × n).
+    Rounded(&'a Rounded),
+}
+
+impl Right<'_> {
+    /// Inner indices and columns.
+    fn shape(&self) -> (usize, usize) {
+        match self {
+            Right::Plain(w) => (w.rows, w.cols),
+            Right::Transposed(w) => (w.cols, w.rows),
+            Right::Rounded(x) => (x.rows, x.cols),
+        }
+    }
+
+    /// Packs a panel of up to 32 columns.
+    ///
+    /// # Safety
+    /// A kernel is available, the numbers exist, `columns` and `inner` begin at multiples of 32, and `out` has room for the panel.
+    unsafe fn pack(&self, columns: Range<usize>, inner: Range<usize>, out: *mut u8) {
+        // SAFETY: the caller's promise
+        unsafe {
+            match self {
+                Right::Plain(w) => pack::columns(w, columns, inner, out),
+                Right::Transposed(w) => pack::transposed(w, columns, inner, out),
+                Right::Rounded(x) => {
+                    for (i, block) in (inner.start / SIDE..inner.end.div_ceil(SIDE)).enumerate() {
+                        pack::columns_of_block(x.block(block, columns.start / SIDE), out.add(i * BLOCK));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A product X·W of a sum.
+#[derive(Debug, Clone, Copy)]
+pub struct LowRank<'a> {
+    /// X (t × r).
+    pub x: &'a Rounded,
+    /// W (r × n).
+    pub w: Right<'a>,
+}
+
+/// C (t × n) = (accumulate ? C : 0) + X·W + Σ `extra` with X (t × k) and W (k × n). C has contiguous rows.
+///
+/// # Panics
+/// Where shapes do not fit, and without the kernel.
+pub fn product(
+    kernel: Kernel,
+    c: ViewMut<'_, f32>,
+    accumulate: bool,
+    x: &Rounded,
+    w: Right<'_>,
+    extra: &[LowRank<'_>],
+) {
+    assert!(kernel.available(), "this processor has no {}", kernel.name());
+    let (t, n) = (c.rows, c.cols);
+    for (x, w) in std::iter::once((x, &w)).chain(extra.iter().map(|e| (e.x, &e.w))) {
+        let (inner, columns) = w.shape();
+        let (rows, cols) = (x.rows, x.cols);
+        let fits = rows == t && cols == inner && columns == n;
+        assert!(fits, "shapes do not fit: ({t}, {n}) from ({rows}, {cols})·({inner}, {columns})");
+    }
+    assert!(c.cs == 1 || n < 2, "rows of the output have no gaps");
+    let mut c = ViewMut::with_stride(c.data, t, n, c.rs);
+    let inner = x.cols;
+    if t == 0 || n == 0 {
+        return;
+    }
+    if inner == 0 {
+        gemm_sum(c.reborrow(), accumulate, &[]);
+        if let Some((first, rest)) = extra.split_first() {
+            product(kernel, c, true, first.x, first.w, rest);
+        }
+        return;
+    }
+    let (panels, blocks) = (n.div_ceil(SIDE), inner.div_ceil(SIDE));
+    let extra = Extra::new(t, n, extra);
+    let wide = panels.min(PANELS);
+    let deep = (PACKED / (wide * BLOCK)).next_multiple_of(DEPTH).min(blocks);
+    let mut memory = lines(wide * deep);
+    let work = Work { kernel, ldc: c.rs, t, n, x, extra };
+    let out = Shared::new(c.data);
+    for first in (0..panels).step_by(wide) {
+        let wide = wide.min(panels - first);
+        for start in (0..blocks).step_by(deep) {
+            let deep = deep.min(blocks - start);
+            let packed = Shared::new(&mut memory);
+            for_units(wide, 2, |j| {
+                let columns = (first + j) * SIDE..((first + j + 1) * SIDE).min(n);
+                let inner = start * SIDE..((start + deep) * SIDE).min(inner);
+                // SAFETY: panels do not overlap, the numbers exist, and the processor has the instructions
+                unsafe { w.pack(columns, inner, packed.ptr(j * deep * BLOCK / size_of::<Line>()).cast()) };
+            });
+            let packed = Packed { at: &memory, first, start, deep };
+            // an output's arithmetic does not depend on its unit
+            let across = wide.div_ceil(UNIT.1);
+            let high = UNIT.0.min((t.div_ceil(SIDE) * across).div_ceil(4 * rayon::current_num_threads())).max(2);
+            let down = t.div_ceil(high * SIDE);
+            for_units(down * across, 1, |i| {
+                let rows = i / across * high..((i / across + 1) * high).min(t.div_ceil(SIDE));
+                let columns = first + i % across * UNIT.1..first + ((i % across + 1) * UNIT.1).min(wide);
+                // SAFETY: units do not overlap
+                unsafe { work.unit(&out, accumulate || start > 0, rows, columns, &packed) };
+            });
+        }
+    }
+}
+
+/// Memory for so many blocks.
+fn lines(blocks: usize) -> Buffer<Line> {
+    Buffer::new(blocks * BLOCK / size_of::<Line>())
+}
+
+/// The terms of low rank, packed one after another along the inner index.
+struct Extra {
+    blocks: usize,
+    left: Buffer<Line>,
+    right: Buffer<Line>,
+}
+
+impl Extra {
+    fn new(t: usize, n: usize, terms: &[LowRank<'_>]) -> Extra {
+        let blocks: usize = terms.iter().map(|e| e.x.blocks()).sum();
+        let (rows, columns) = (t.div_ceil(SIDE), n.div_ceil(SIDE));
+        let (mut left, mut right) = (lines(rows * blocks), lines(columns * blocks));
+        let out = [Shared::new(&mut left), Shared::new(&mut right)];
+        let mut before = 0;
+        for e in terms {
+            let own = e.x.blocks();
+            let place = |out: &Shared<'_, Line>, panel: usize| -> *mut u8 {
+                out.ptr((panel * blocks + before) * BLOCK / size_of::<Line>()).cast()
+            };
+            for panel in 0..rows {
+                // SAFETY: `own` blocks from the first of a panel on lie together, and the places are those of this term
+                unsafe { std::ptr::copy_nonoverlapping(e.x.block(panel, 0), place(&out[0], panel), own * BLOCK) };
+            }
+            for_units(columns, 16, |j| {
+                let columns = j * SIDE..((j + 1) * SIDE).min(n);
+                // SAFETY: panels do not overlap, the numbers exist, and a kernel is available
+                unsafe { e.w.pack(columns, 0..e.x.cols, place(&out[1], j)) };
+            });
+            before += own;
+        }
+        Extra { blocks, left, right }
+    }
+
+    /// Panels of rows and of columns.
+    fn panels(&self, row: usize, column: usize) -> Panels {
+        let at =
+            |lines: &[Line], panel: usize| lines[panel * self.blocks * BLOCK / size_of::<Line>()..].as_ptr().cast();
+        Panels { a: at(&self.left, row), b: at(&self.right, column), blocks: self.blocks }
+    }
+}
+
+/// A product that is cut into units.
+struct Work<'a> {
+    kernel: Kernel,
+    ldc: usize,
+    t: usize,
+    n: usize,
+    x: &'a Rounded,
+    extra: Extra,
+}
+
+/// Panels of columns from panel `first` on, with `deep` blocks of the inner index from `start` on.
+struct Packed<'a> {
+    at: &'a [Line],
+    first: usize,
+    start: usize,
+    deep: usize,
+}
+
+impl Work<'_> {
+    /// Panels `rows` × panels `columns` of the output.
+    ///
+    /// # Safety
+    /// No other thread uses these outputs.
+    unsafe fn unit(
+        &self,
+        out: &Shared<'_, f32>,
+        accumulate: bool,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        packed: &Packed<'_>,
+    ) {
+        let tiles = Tiles::new(self.kernel);
+        let right = packed.at.as_ptr().cast::<u8>();
+        let last = packed.start + packed.deep == self.x.blocks();
+        let mut edge = [[0f32; SIDE]; SIDE];
+        let parts = packed.deep.div_ceil(DEPTH);
+        for part in 0..parts {
+            let blocks = part * packed.deep / parts..(part + 1) * packed.deep / parts;
+            let accumulate = accumulate || part > 0;
+            for i in rows.clone() {
+                for j in columns.clone() {
+                    let (r, q) = (i * SIDE, j * SIDE);
+                    let (high, wide) = ((self.t - r).min(SIDE), (self.n - q).min(SIDE));
+                    let whole = high == SIDE && wide == SIDE;
+                    let place = out.ptr(r * self.ldc + q);
+                    let main = Panels {
+                        a: self.x.block(i, packed.start + blocks.start),
+                        b: right.wrapping_add(((j - packed.first) * packed.deep + blocks.start) * BLOCK),
+                        blocks: blocks.len(),
+                    };
+                    let tile = Tile {
+                        main,
+                        extra: (last && part + 1 == parts).then(|| self.extra.panels(i, j)).unwrap_or(Panels::NONE),
+                        c: if whole { place } else { edge.as_mut_ptr().cast() },
+                        ldc: if whole { self.ldc } else { SIDE },
+                        accumulate,
+                    };
+                    // SAFETY: panels lie in their operands; outputs lie in C, which is this thread's here, or on the stack
+                    unsafe {
+                        if whole {
+                            tiles.compute(tile);
+                            continue;
+                        }
+                        for (r, edge) in edge.iter_mut().enumerate().take(high) {
+                            std::ptr::copy_nonoverlapping(place.add(r * self.ldc), edge.as_mut_ptr(), wide);
+                        }
+                        tiles.compute(tile);
+                        for (r, edge) in edge.iter().enumerate().take(high) {
+                            std::ptr::copy_nonoverlapping(edge.as_ptr(), place.add(r * self.ldc), wide);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A kernel that is ready on this thread.
+#[cfg(target_arch = "x86_64")]
+enum Tiles {
+    Amx(amx::Registers),
+    Avx512Bf16,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Tiles {
+    fn new(kernel: Kernel) -> Tiles {
+        match kernel {
+            // SAFETY: `product` checked that the kernel is available
+            Kernel::Amx => Tiles::Amx(unsafe { amx::Registers::set() }),
+            Kernel::Avx512Bf16 => Tiles::Avx512Bf16,
+        }
+    }
+
+    /// # Safety
+    /// Panels and outputs are valid, and no other thread uses these outputs.
+    #[inline(always)]
+    unsafe fn compute(&self, tile: Tile) {
+        // SAFETY: the caller's promise; `product` checked that the kernel is available
+        unsafe {
+            match self {
+                Tiles::Amx(registers) => registers.tile(tile),
+                Tiles::Avx512Bf16 => avx512::tile(tile),
+            }
+        }
+    }
+}
