@@ -1,8 +1,7 @@
 //! Estimates the memory of a run from configurations alone.
 
 use crate::config::{BaseMode, FinetuningType, MemoryCheck, OptimKind, TrainConfig};
-use crate::device::{self, Arithmetic};
-use crate::{Error, Result};
+use crate::{Error, Result, device};
 use loram_core::plan_layers;
 use loram_io::family::TensorNames;
 use loram_io::{Checkpoint, ModelConfig, target_modules};
@@ -84,10 +83,7 @@ fn shape(cfg: &ModelConfig) -> Shape {
 /// block at a time has the rest.
 pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, tokens: usize) -> Result<MemoryEstimate> {
     let s = shape(model);
-    let arithmetic = Arithmetic::of(config)?;
-    let compute = arithmetic.compute;
-    // bytes of an activation that is rounded for products on the CPU
-    let rounded = if arithmetic.kernel(ckpt).is_some() { 2 } else { 0 };
+    let compute = device::compute(config.device)?;
     // bytes of an activation
     let width = if compute == Compute::CudaBf16 { 2 } else { 4 };
     let t = tokens as u64;
@@ -127,13 +123,12 @@ pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, to
     // gradients that run beside the activations of the block at hand
     let working = 4 * s.hidden + 2 * s.qkv + 2 * mlp;
     let kept = if config.gradient_checkpointing { s.layers * s.hidden + block } else { s.layers * block };
-    let activation = width * (kept + working + 2 * s.hidden) + rounded * (s.hidden + s.intermediate);
-    e.activations = t.saturating_mul(activation);
+    e.activations = t.saturating_mul(width * (kept + working + 2 * s.hidden));
     if s.decoder {
         // loram-nn computes logits in chunks of 2²⁴ elements, on a GPU of 2²⁶
         let chunk = if compute.on_gpu() { 1u64 << 26 } else { 1 << 24 };
         let rows = (chunk / s.vocab.max(1)).clamp(16, 4096).min(t);
-        e.logits = (width + rounded) * rows * (s.vocab + 2 * s.hidden);
+        e.logits = width * rows * (s.vocab + 2 * s.hidden);
     }
     e.program = 96 << 20;
     let others = e.weights + e.trained + e.optimizer + e.logits + e.program;

@@ -19,7 +19,8 @@ fn step(dir: &Path, products: Products) -> (f64, Vec<(String, Vec<f64>)>) {
         let size = |values: Vec<f32>| values.into_iter().map(|x| x * 0.05).collect();
         let (a, b) = (size(data(r * m, 2 * i as u64)), size(data(n * r, 2 * i as u64 + 1)));
         let factors = Factors { n, m, r, a, b };
-        let lora = Lora { factors, scaling: 2.0, dropout: 0.0, train_a: true, train_b: true, initial: None };
+        let lora =
+            Lora { factors, scaling: 2.0, dropout: 0.0, train_a: true, train_b: true, bias: None, initial: None };
         model.attach(&layer.path, lora).unwrap();
     }
     let tokens: Vec<u32> = (0..75).map(|i| (i * 37 + i * i) % 90).collect();
