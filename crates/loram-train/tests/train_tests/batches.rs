@@ -7,7 +7,7 @@ use std::path::Path;
 fn run(out: &Path, more: &str) -> (Vec<(f64, f64)>, Summary) {
     let yaml = format!(
         "model: {}\ndata: demo:restaurants?seed=0&n=48\nr: 4\nlearning_rate: 2e-3\nbatch_size: 8\nmax_steps: 8\n\
-         gradient_accumulation_steps: 2\noutput_dir: {}\n{more}",
+         gradient_accumulation_steps: 2\ncompute_dtype: float32\noutput_dir: {}\n{more}",
         tiny_llama().display(),
         out.display()
     );
