@@ -146,7 +146,9 @@ fn a_dry_run_writes_nothing() {
     let model = tiny_llama().display().to_string();
     let out =
         text(room.path(), &["train", "--model", &model, "--data", "demo:restaurants?n=8", "--dry-run", "--r", "3"]);
-    for word in ["r: 3  # from flag", "learning rate 5e-5", "time", "memory", "⟦", "⟧", "loram r 3 on 35 layers", "products"] {
+    for word in
+        ["r: 3  # from flag", "learning rate 5e-5", "time", "memory", "⟦", "⟧", "loram r 3 on 35 layers", "products"]
+    {
         assert!(out.contains(word), "{word} is not in:\n{out}");
     }
     // what is useful comes first, and defaults are shown on request
