@@ -35,10 +35,10 @@ pub(crate) fn prepare(grid: &Grid, models: &BTreeMap<&str, &TrainConfig>) -> Res
 pub(crate) fn copy(grid: &Grid, models: &BTreeMap<&str, &TrainConfig>, from: &Path) -> Result<()> {
     for name in models.keys() {
         let (source, target) = (path(from, name), path(&grid.output_dir, name));
-        let Ok(bytes) = std::fs::read(&source) else { continue };
+        let Some(text) = loram_io::input::read_text_if_there(&source)? else { continue };
         if !target.exists() {
             create_parent(&target)?;
-            atomic::write_bytes(&target, &bytes)?;
+            atomic::write_bytes(&target, text.as_bytes())?;
         }
     }
     Ok(())

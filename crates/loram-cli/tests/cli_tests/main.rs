@@ -3,6 +3,7 @@
 mod compare;
 mod examples;
 mod families;
+mod foreign;
 mod memory;
 mod mistakes;
 mod reliability;

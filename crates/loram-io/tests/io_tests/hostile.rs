@@ -84,7 +84,12 @@ fn a_tokenizer_on_which_the_library_panics_is_an_error_that_names_the_file() {
     if let Ok(t) = TextTokenizer::load(dir.path()) {
         damaged(t.encode_cut("the", Some("fox"), 8).unwrap_err());
     }
-    // when the file is read
+    // when the file is read: found by fuzzing, no JSON within the decoder
+    let dir = tokenizer("decoder", json!({"type": "here"}));
+    let path = dir.path().join("tokenizer.json");
+    let text = std::fs::read_to_string(&path).unwrap().replace(r#"{"type":"here"}"#, r#"{"type" "here"}"#);
+    std::fs::write(&path, text).unwrap();
+    assert!(TextTokenizer::load(dir.path()).is_err());
     let merges = json!({"type": "BPE", "vocab": {"t": 0, "h": 1, "th": 2}, "merges": ["t h", "▁happ he"], "dropout": null, "unk_token": null,
         "continuing_subword_prefix": "████", "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false});
     let dir = tokenizer("model", merges);

@@ -5,6 +5,7 @@ use super::page::{Block, Cell, Section, Table};
 use super::scale::minus;
 use crate::analyse::{ArmReport, BASELINES, Comparison, Group, Spread, Verdict};
 use loram_io::error::human_bytes;
+use loram_train::shell::quoted;
 
 pub(super) fn section(group: &Group, figures: &[&Figure]) -> Section {
     let metric = words(&group.score.name);
@@ -186,9 +187,11 @@ fn rates(group: &Group) -> Table {
 fn reproduce(group: &Group) -> String {
     let mut out = String::new();
     for a in &group.arms {
-        out += &format!("# {}\n", a.arm);
-        for dir in &a.runs {
-            out += &format!("loram train {dir}/config.yaml --set output_dir={dir}-again\n");
+        // names of others must not become commands of their own
+        out += &format!("# {}\n", a.arm.replace(['\n', '\r'], " "));
+        for dir in a.runs.iter().map(|d| d.replace(['\n', '\r'], " ")) {
+            let (config, again) = (format!("{dir}/config.yaml"), format!("output_dir={dir}-again"));
+            out += &format!("loram train {} --set {}\n", quoted(&config), quoted(&again));
         }
     }
     out
