@@ -2,7 +2,7 @@
 //! then renamed or exchanged. An error or an unwound panic removes the temporary file; one that a killed program left is
 //! removed by the next program that writes the same target.
 
-use crate::disk::{self, parent};
+use crate::disk::{self, TEMPORARY, parent};
 use crate::fault;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -70,9 +70,6 @@ impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for Output<'a> {
         Output::new(path.as_ref(), false)
     }
 }
-
-/// What temporary names have between the name of their target and a random end.
-const TEMPORARY: &str = ".tmp-";
 
 /// A temporary file or folder beside its target, locked while its program lives, removed when it is dropped.
 struct Temporary {

@@ -6,6 +6,9 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// What temporary names have between the name of their target and a random end.
+pub(crate) const TEMPORARY: &str = ".tmp-";
+
 /// The folder that holds a path; `.` for a bare name.
 pub fn parent(path: &Path) -> &Path {
     match path.parent() {
@@ -108,8 +111,10 @@ pub fn remove_file(path: &Path) -> Result<()> {
 /// Removes a folder with all that is in it. It loses its name first, so that no half of it is ever taken for the whole.
 pub fn remove_dir(path: &Path) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let hidden =
-        (0..).map(|i| parent(path).join(format!(".{name}.tmp-removed{i}"))).find(|p| !p.exists()).expect("a free name");
+    let hidden = (0..)
+        .map(|i| parent(path).join(format!(".{name}{TEMPORARY}removed{i}")))
+        .find(|p| !p.exists())
+        .expect("a free name");
     match name.starts_with('.') {
         true => remove_below(path),
         false => rename(path, &hidden).and_then(|()| remove_below(&hidden)),
@@ -135,11 +140,16 @@ pub fn remove_unfinished(dir: &Path) -> Result<()> {
         }
         if let Some(target) = replaced(&name).map(|n| dir.join(n)).filter(|t| !t.exists()) {
             rename(&path, &target)?;
-        } else if name.contains(".tmp-") || replaced(&name).is_some() {
+        } else if is_unfinished(&name) || replaced(&name).is_some() {
             if path.is_dir() { remove_dir(&path)? } else { remove_file(&path)? }
         }
     }
     Ok(())
+}
+
+/// True for the name of a temporary file or folder.
+pub fn is_unfinished(name: &str) -> bool {
+    name.starts_with('.') && name.contains(TEMPORARY)
 }
 
 /// The name that a folder had before it was moved aside for its replacement, of `.NAME.replaced-…`.

@@ -220,7 +220,7 @@ fn check_output(config: &TrainConfig) -> Result<()> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let rest: Vec<String> = entries
         .map(|e| e.file_name().to_string_lossy().into_owned())
-        .filter(|n| !is_early(n) && !(n.starts_with('.') && n.contains(".tmp-")))
+        .filter(|n| !is_early(n) && !disk::is_unfinished(n))
         .collect();
     if rest.is_empty() || config.overwrite_output_dir {
         return Ok(());
