@@ -84,8 +84,15 @@ impl Console {
 
     /// Prints messages to standard error from another thread, also with `--quiet`.
     pub fn note(&self) -> signals::Note {
-        let bars = self.bars.clone();
-        Box::new(move |line| bars.suspend(|| signals::written(writeln!(std::io::stderr(), "{line}"))))
+        let (bars, drawn) = (self.bars.clone(), self.draws());
+        Box::new(move |line, echoed| {
+            if drawn && echoed {
+                // a bar ends at the right edge, so that `^C` stands on a line of its own below it: both go
+                let erased = write!(std::io::stderr(), "\r\x1b[2K\x1b[1A\x1b[2K");
+                signals::written(erased);
+            }
+            bars.suspend(|| signals::written(writeln!(std::io::stderr(), "{line}")))
+        })
     }
 
     /// Prints a warning to standard error, unless `--quiet`.

@@ -17,8 +17,8 @@ struct Run {
     code: Arc<AtomicUsize>,
 }
 
-/// Prints a message beside the progress bars.
-pub type Note = Box<dyn Fn(&str) + Send>;
+/// Prints a message beside the progress bars; the flag says that a key may have been echoed behind them.
+pub type Note = Box<dyn Fn(&str, bool) + Send>;
 
 /// True while a closed pipe ends the program at once.
 static PIPE_ENDS: OnceLock<Arc<AtomicBool>> = OnceLock::new();
@@ -69,8 +69,8 @@ fn is_ignored(signal: i32) -> bool {
 #[cfg(unix)]
 fn announce(mut signals: signal_hook::iterator::Signals, note: Note) -> std::io::Result<()> {
     let wait = move || {
-        if signals.forever().next().is_some() {
-            note("stopping after this step, with a checkpoint; press again to exit at once");
+        if let Some(signal) = signals.forever().next() {
+            note("stopping after this step, with a checkpoint; press again to exit at once", signal == SIGINT);
         }
     };
     std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
