@@ -53,5 +53,5 @@ pub use schemes::{
     scheme_options,
 };
 pub use similar::similar_name;
-pub use targets::{LayerPlan, LinearInfo, plan_layers};
+pub use targets::{LayerPlan, LinearInfo, check_targets, plan_layers};
 pub use weight::{BFloat16, Float16, Float32, Float64, StoredWeight, Sums, WeightBytes, WeightElement, WeightFormat};

@@ -53,7 +53,7 @@ impl LayerPlan {
     }
 }
 
-/// The layers that get an adapter, in the order of `linears`. Errors: a bad regular expression, a name that matches nothing
+/// The layers that get an adapter, in the order of `linears`. Errors: a bad regular expression, nothing that matches
 /// (with the names there are), a rank of 0, or one larger than a layer.
 pub fn plan_layers(cfg: &LoraConfig, linears: &[LinearInfo]) -> Result<Vec<LayerPlan>> {
     check_layers(cfg)?;
@@ -70,18 +70,22 @@ pub fn plan_layers(cfg: &LoraConfig, linears: &[LinearInfo]) -> Result<Vec<Layer
         plan.check_rank()?;
         plans.push(plan);
     }
-    if let TargetModules::Names(asked) = &cfg.target_modules {
-        // PEFT adapts what the others match, without a word
-        let is_there = |name: &String| linears.iter().any(|l| named(std::slice::from_ref(name), &l.path));
-        let lost: Vec<String> = asked.iter().filter(|name| !is_there(name)).cloned().collect();
-        if !lost.is_empty() {
-            return Err(no_target(&LoraConfig { target_modules: TargetModules::Names(lost), ..cfg.clone() }, linears));
-        }
-    }
     if plans.is_empty() {
         return Err(no_target(cfg, linears));
     }
     Ok(plans)
+}
+
+/// An error if one of the names in `target_modules` matches no layer. [`plan_layers`] then adapts what the others match, as PEFT
+/// does; for what a user writes that is most likely a slip.
+pub fn check_targets(cfg: &LoraConfig, linears: &[LinearInfo]) -> Result<()> {
+    let TargetModules::Names(asked) = &cfg.target_modules else { return Ok(()) };
+    let is_there = |name: &String| linears.iter().any(|l| named(std::slice::from_ref(name), &l.path));
+    let lost: Vec<String> = asked.iter().filter(|name| !is_there(name)).cloned().collect();
+    match lost.is_empty() {
+        true => Ok(()),
+        false => Err(no_target(&LoraConfig { target_modules: TargetModules::Names(lost), ..cfg.clone() }, linears)),
+    }
 }
 
 /// Refuses what PEFT refuses: with one string for `target_modules` it does not look at layers. `all-linear` may have
@@ -276,7 +280,8 @@ mod tests {
     fn errors_say_what_there_is() {
         let e = paths(|c| c.target_modules = names(&["query_proj"])).unwrap_err().to_string();
         assert!(e.contains("k_proj, lm_head, q_proj, up_proj") && e.contains("did you mean"), "{e}");
-        let e = paths(|c| c.target_modules = names(&["q_proj", "up_prj"])).unwrap_err().to_string();
+        let slip = LoraConfig { target_modules: names(&["q_proj", "up_prj"]), ..Default::default() };
+        let e = check_targets(&slip, &model()).unwrap_err().to_string();
         assert!(
             e.starts_with("target_modules: up_prj matches no linear layer") && e.contains("did you mean `up_proj`"),
             "{e}"

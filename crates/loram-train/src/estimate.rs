@@ -2,7 +2,7 @@
 
 use crate::config::{BaseMode, FinetuningType, MemoryCheck, OptimKind, TrainConfig};
 use crate::{Error, Result, device};
-use loram_core::plan_layers;
+use loram_core::{check_targets, plan_layers};
 use loram_io::family::TensorNames;
 use loram_io::{Checkpoint, ModelConfig, target_modules};
 use loram_nn::Compute;
@@ -98,7 +98,11 @@ pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, to
         e.weights = if compute.on_gpu() { width * base_parameters } else { ckpt.total_bytes() };
         let names = TensorNames::find(ckpt, model)?;
         let basis = config.scheme()?.info().changes_base;
-        for plan in plan_layers(&config.lora_config(), &target_modules(ckpt, Some(model))?)? {
+        let (lora, targets) = (config.lora_config(), target_modules(ckpt, Some(model))?);
+        if config.adapter_name_or_path.is_none() {
+            check_targets(&lora, &targets)?;
+        }
+        for plan in plan_layers(&lora, &targets)? {
             let factors = ((plan.n + plan.m) * plan.r) as u64;
             e.trainable_parameters += factors;
             starts += if basis { factors } else { 0 };

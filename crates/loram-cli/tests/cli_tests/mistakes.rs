@@ -281,8 +281,8 @@ fn initialisation() {
     room.refuses(&["init", &model, "-o", "out", "--gain", "auto", "--learning-rate", "1e-3"], &["--calibration-data"]);
     room.refuses(&["init", &model, "-o", "out", "--r", "400"], &["r = 400", "layers.0"]);
     room.refuses(
-        &["init", &model, "-o", "out", "--target-modules", "q_proj,input_layernorm"],
-        &["input_layernorm matches no linear layer", "embed_tokens"],
+        &["init", &model, "-o", "out", "--target-modules", "q_proj,v_prj"],
+        &["v_prj matches no linear layer", "did you mean `v_proj`"],
     );
     room.refuses(&["init", &model, "-o", "out", "--init", "lora", "--residual", "base"], &["no residual"]);
     room.refuses(&["init", "--from-recipe", "pissa", "-o", "out"], &["`pissa`", "--model"]);

@@ -65,7 +65,8 @@ fn parse_key(key: &str, saved: &[String]) -> std::result::Result<Key, &'static s
         let (dot, tail) = if last.is_empty() { ("", String::new()) } else { (".", format!(".{last}")) };
         whole(format!(".{tensor}{tail}")).or_else(|| whole(format!(".{tensor}.{ADAPTER_NAME}{dot}{last}")))
     };
-    let kinds: [(&str, &str, fn(String) -> Key); 6] = [
+    type Kind = (&'static str, &'static str, fn(String) -> Key);
+    let kinds: [Kind; 6] = [
         ("lora_A", "weight", Key::A),
         ("lora_B", "weight", Key::B),
         ("lora_embedding_A", "", Key::EmbeddingA),

@@ -14,7 +14,7 @@ use crate::family::TensorNames;
 use crate::layer_weight::LayerWeight;
 use crate::linear::{embedding_paths, refuse_other_targets};
 use crate::{Checkpoint, Error, ModelConfig, Result, target_modules};
-use loram_core::{Factors, LayerPlan, plan_layers};
+use loram_core::{Factors, LayerPlan, check_targets, plan_layers};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -114,6 +114,7 @@ impl<'a> Job<'a> {
         let names = TensorNames::of(ckpt, cfg)?;
         let targets = target_modules(ckpt, cfg)?;
         refuse_other_targets(ckpt, &names, &options.lora)?;
+        check_targets(&options.lora, &targets)?;
         let mut plans = plan_layers(&options.lora, &targets)?;
         let mut embeddings = embedding_paths(ckpt, &names);
         embeddings.retain(|path| plans.iter().any(|p| p.path == *path));

@@ -54,7 +54,7 @@ fn overfitting(state: &TrainerState, config: &TrainConfig) -> Option<String> {
     let losses =
         state.log_history.iter().filter(|r| r.step > 0).filter_map(|r| Some((r.step, *r.eval.get("eval_loss")?)));
     let (step, best) = losses.clone().min_by(|a, b| a.1.total_cmp(&b.1))?;
-    let (end, last) = losses.last()?;
+    let (end, last) = losses.max_by_key(|l| l.0)?;
     let remedy = match (config.load_best_model_at_end, config.metric_for_best_model.is_some()) {
         (false, _) => "load_best_model_at_end: true saves the weights of the best evaluation; fewer epochs save time",
         (true, _) => "fewer epochs save time, more data or a lower rank would help",

@@ -69,7 +69,7 @@ mod tests {
         );
         assert_eq!(shared_files(&[at("a.jsonl")], &[at("b.jsonl")]), None);
         let demo = "demo:restaurants?n=8".to_string();
-        assert!(shared_files(&[demo.clone()], &[demo]).is_some());
+        assert!(shared_files(std::slice::from_ref(&demo), std::slice::from_ref(&demo)).is_some());
         assert_eq!(shared_files(&["demo:restaurants?n=8".into()], &["demo:restaurants?n=8&split=dev".into()]), None);
     }
 }
