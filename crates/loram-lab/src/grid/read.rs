@@ -70,7 +70,8 @@ impl Grid {
         // learning rates vary slowest
         axes.sort_by_key(|a| a.key.name != "learning_rate");
         for (name, value) in extra {
-            let known = key(&name).ok_or_else(|| reader.error(unknown_keys(std::slice::from_ref(&name), "`grid`", &[])))?;
+            let known =
+                key(&name).ok_or_else(|| reader.error(unknown_keys(std::slice::from_ref(&name), "`grid`", &[])))?;
             if known.is(Mark::Axis) {
                 return Err(reader.error(format!("grid.{name}: give it at the top, as `{}: [..]`", known.name)));
             }
