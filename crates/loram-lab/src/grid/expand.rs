@@ -15,6 +15,7 @@ impl Grid {
     /// Every full run and, with halving, the short runs of its rounds, in the order in which they are run. Errors: a
     /// configuration that is not valid, two runs with the same name.
     pub fn runs(&self) -> Result<Vec<RunSpec>> {
+        check_count(self)?;
         let mut out = Vec::new();
         let mut ids = BTreeSet::new();
         for (model, task, arm) in self.combinations() {
@@ -26,9 +27,6 @@ impl Grid {
                     )));
                 }
                 out.push(spec);
-            }
-            if out.len() > MAX_RUNS {
-                return Err(too_many(self));
             }
         }
         // short rounds first; then seed by seed, so that all arms have a first result early
@@ -45,8 +43,24 @@ impl Grid {
 /// Runs of a grid: a list too much multiplies them beyond what memory and a lifetime hold.
 const MAX_RUNS: usize = 100_000;
 
-fn too_many(grid: &Grid) -> Error {
-    grid.error(format!("its lists of values multiply to more than {MAX_RUNS} runs: shorten one of them"))
+/// Fails before any run is made if there would be more than that.
+fn check_count(grid: &Grid) -> Result<()> {
+    let values =
+        |parts: [&Named; 3], axis: &Axis| match parts.iter().rev().find_map(|part| part.keys.get(axis.key.name)) {
+            Some(Value::Array(list)) if axis.key.is(Mark::Axis) => list.len(),
+            Some(_) => 1,
+            None => axis.values.len(),
+        };
+    let mut all = 0usize;
+    for (model, task, arm) in grid.combinations() {
+        let of_arm = grid.axes.iter().map(|a| values([model, task, arm], a)).fold(1, usize::saturating_mul);
+        all = all.saturating_add(of_arm);
+        if all > MAX_RUNS {
+            let what = format!("its lists of values multiply to more than {MAX_RUNS} runs: shorten one of them");
+            return Err(grid.error(what));
+        }
+    }
+    Ok(())
 }
 
 /// The runs of one arm on one task.
@@ -67,10 +81,6 @@ fn of_arm(grid: &Grid, model: &Named, task: &Named, arm: &Named) -> Result<Vec<R
     if full {
         // full fine-tuning has no rank
         axes.iter_mut().filter(|a| a.key.name == "r").for_each(|a| a.values.truncate(1));
-    }
-    let count = axes.iter().try_fold(1usize, |n, axis| n.checked_mul(axis.values.len()));
-    if count.is_none_or(|n| n > MAX_RUNS) {
-        return Err(too_many(grid));
     }
     let score = keys.remove("score");
     let forgetting = forgetting(grid, keys.remove("forgetting_data"), keys.remove("forgetting_samples"))?;
