@@ -1,6 +1,6 @@
 //! The device that a model runs on, its free memory, and the number type of its products.
 
-use crate::config::{ComputeDtype, DeviceKind, TrainConfig};
+use crate::config::{ComputeDtype, DeviceKind, FinetuningType, TrainConfig};
 use crate::{Error, Result, system};
 use loram_io::{Checkpoint, DType};
 use loram_nn::kernels::bf16::Kernel;
@@ -35,9 +35,13 @@ pub struct Arithmetic {
 }
 
 impl Arithmetic {
-    /// How a run computes. See [`Arithmetic::resolve`] for errors.
+    /// How a run computes: full fine-tuning has no frozen weights. See [`Arithmetic::resolve`] for errors.
     pub fn of(config: &TrainConfig) -> Result<Arithmetic> {
-        Arithmetic::resolve(config.device, config.compute_dtype)
+        let found = Arithmetic::resolve(config.device, config.compute_dtype)?;
+        Ok(match config.finetuning_type {
+            FinetuningType::Full => Arithmetic { products: Products::Exact, ..found },
+            FinetuningType::Lora => found,
+        })
     }
 
     /// Resolves the keys `device` and `compute_dtype`. Errors: a device or number type that this machine does not have, and
@@ -136,6 +140,15 @@ pub(crate) fn free_memory(compute: Compute) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn full_fine_tuning_is_in_float32_on_the_cpu() {
+        let config = TrainConfig { device: DeviceKind::Cpu, ..TrainConfig::default() };
+        let full = TrainConfig { finetuning_type: FinetuningType::Full, ..config.clone() };
+        let expected = products(ComputeDtype::Auto, std::env::var(KERNEL).ok().as_deref()).unwrap();
+        assert_eq!(Arithmetic::of(&config).unwrap().products, expected);
+        assert_eq!(Arithmetic::of(&full).unwrap().products, Products::Exact);
+    }
 
     #[test]
     fn a_kernel_is_chosen_by_number_type_and_name() {

@@ -136,11 +136,10 @@ impl<'c> Setup<'c> {
         if let Some(warning) = memory.check(config)? {
             reporter.message(Level::Warning, warning);
         }
-        let frozen = config.finetuning_type == FinetuningType::Lora;
         if arithmetic.compute.on_gpu() {
             let text = format!("device: {}, bfloat16 with f32 adapters", cuda::info()?.name());
             reporter.message(Level::Info, text);
-        } else if let Some(kernel) = arithmetic.kernel(&base.checkpoint).filter(|_| frozen) {
+        } else if let Some(kernel) = arithmetic.kernel(&base.checkpoint) {
             let text = format!("products with frozen weights: bfloat16 with f32 sums ({})", kernel.name());
             reporter.message(Level::Info, text);
         }
