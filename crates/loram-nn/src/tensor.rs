@@ -95,9 +95,16 @@ impl Tensor {
 
     /// A matrix of zeros.
     pub fn zeros(compute: Compute, rows: usize, cols: usize) -> Tensor {
-        let mut t = Tensor::scratch(compute, rows, cols);
-        t.fill_zero();
-        t
+        let storage = match compute {
+            Compute::F32 => f32::wrap(pool::Buffer::zeros(rows * cols)),
+            Compute::F64 => f64::wrap(pool::Buffer::zeros(rows * cols)),
+            Compute::CudaF32 | Compute::CudaBf16 => on_gpu!({
+                let buffer = cuda::Buffer::new(compute, rows * cols);
+                buffer.zero(rows * cols);
+                Storage::Cuda(buffer)
+            }),
+        };
+        Tensor { rows, cols, storage }
     }
 
     /// A matrix of the given row-major values, converted to the number type.

@@ -4,6 +4,7 @@ use crate::family::TensorNames;
 use crate::limits::{MAX_FACTORS, MAX_SIDE};
 use crate::{Checkpoint, Error, Result, TensorRef};
 use loram_core::{LayerRecipe, SchemeOptions};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -121,17 +122,32 @@ impl Fingerprint {
         names: Option<&TensorNames>,
         paths: impl IntoIterator<Item = &'a str>,
     ) -> Result<Fingerprint> {
-        let mut layers = BTreeMap::new();
-        for path in paths {
+        Fingerprint::new(BTreeMap::new()).of_layers(ckpt, names, paths)
+    }
+
+    /// The fingerprint of these layers of a checkpoint, with the digests that are known already.
+    pub fn of_layers<'a>(
+        self,
+        ckpt: &Checkpoint,
+        names: Option<&TensorNames>,
+        paths: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Fingerprint> {
+        let digest = |path: &&str| {
             let name = format!("{path}.weight");
-            let tensor = ckpt.tensor(&names.map_or(name.clone(), |n| n.stored(&name)))?;
-            layers.insert(path.to_string(), Fingerprint::digest(&tensor));
-        }
-        Ok(Fingerprint::new(layers))
+            let digest = match self.layers.get(*path) {
+                Some(known) => known.clone(),
+                None => Fingerprint::digest(&ckpt.tensor(&names.map_or(name.clone(), |n| n.stored(&name)))?),
+            };
+            Ok((path.to_string(), digest))
+        };
+        let paths: Vec<&str> = paths.into_iter().collect();
+        let found: Vec<Result<_>> = paths.par_iter().map(digest).collect();
+        // the error is that of the first layer
+        Ok(Fingerprint::new(found.into_iter().collect::<Result<_>>()?))
     }
 
     /// From digests by module path.
-    pub(crate) fn new(layers: BTreeMap<String, String>) -> Fingerprint {
+    pub fn new(layers: BTreeMap<String, String>) -> Fingerprint {
         Fingerprint { algorithm: ALGORITHM.into(), layers }
     }
 

@@ -126,9 +126,9 @@ impl Model {
         let probability = if embedding { 0.0 } else { lora.dropout };
         let dropout = Dropout::adapter(probability, params.len() as u64);
         // what is not trained may be as narrow as activations
-        let mut factor = |values: &[f32], shape: &[usize], train: bool, kind, suffix: &str| -> Vector {
+        let mut factor = |values: Vec<f32>, shape: &[usize], train: bool, kind, suffix: &str| -> Vector {
             let (rows, cols) = if let &[rows, cols] = shape { (rows, cols) } else { (1, values.len()) };
-            let value = |compute| Tensor::from_f32(compute, rows, cols, values);
+            let value = |compute| Tensor::from_f32(compute, rows, cols, &values);
             match train {
                 true => {
                     let (name, value) = (format!("{path}.{suffix}"), value(compute.exact()));
@@ -138,10 +138,10 @@ impl Model {
                 false => Trainable::Frozen(value(if shape.len() == 1 { compute.exact() } else { compute })),
             }
         };
-        let Factors { r, ref a, ref b, .. } = lora.factors;
+        let Factors { r, a, b, .. } = lora.factors;
         let a = factor(a, &[r, m], lora.train_a, ParamKind::LoraA, "lora_A.weight");
         let b = factor(b, &[n, r], lora.train_b, ParamKind::LoraB, "lora_B.weight");
-        let bias = lora.bias.map(|bias| factor(&bias, &[n], lora.train_b, ParamKind::LoraB, "lora_B.bias"));
+        let bias = lora.bias.map(|bias| factor(bias, &[n], lora.train_b, ParamKind::LoraB, "lora_B.bias"));
         let frozen =
             |f: Factors| (Tensor::from_f32(compute, f.r, f.m, &f.a), Tensor::from_f32(compute, f.n, f.r, &f.b));
         let initial = lora.initial.map(frozen);

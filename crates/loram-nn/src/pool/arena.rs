@@ -25,6 +25,14 @@ pub(super) struct Place {
     units: usize,
 }
 
+/// Memory that was taken.
+pub(super) struct Taken {
+    pub data: NonNull<u8>,
+    pub place: Place,
+    /// Bytes at its beginning that may have been used before; the rest are zeros without pages.
+    pub used: usize,
+}
+
 /// All regions, and what is known of their use.
 pub(super) struct Arena {
     regions: Vec<Region>,
@@ -59,10 +67,10 @@ impl Arena {
     }
 
     /// `bytes` > 0 of initialised memory of any contents, aligned to [`UNIT`].
-    pub fn take(&mut self, bytes: usize) -> (NonNull<u8>, Place) {
+    pub fn take(&mut self, bytes: usize) -> Taken {
         let units = bytes.div_ceil(UNIT);
         let found = self.regions.iter_mut().enumerate().find_map(|(i, r)| Some((i, r.take(units)?)));
-        let (region, start) = found.unwrap_or_else(|| {
+        let (region, (start, used)) = found.unwrap_or_else(|| {
             self.regions.push(Region::new(units * UNIT));
             let i = self.regions.len() - 1;
             (i, self.regions[i].take(units).expect("a new region has room for what it was made for"))
@@ -72,7 +80,8 @@ impl Arena {
         self.peak_held = self.peak_held.max(self.regions.iter().map(|r| r.touched * UNIT).sum());
         // SAFETY: the range lies within the region's memory
         let at = unsafe { self.regions[region].memory.as_mut_ptr().add(start * UNIT) };
-        (NonNull::new(at).expect("mapped memory is not at 0"), Place { region, start, units })
+        let data = NonNull::new(at).expect("mapped memory is not at 0");
+        Taken { data, place: Place { region, start, units }, used: used * UNIT }
     }
 
     pub fn give(&mut self, place: Place) {
@@ -112,12 +121,14 @@ impl Region {
         Region { ranges: Ranges::new(memory.len() / UNIT), memory, touched: 0, tops: [0; KEEP + 1] }
     }
 
-    fn take(&mut self, units: usize) -> Option<usize> {
+    /// The first of so many units, and how many of them may have been used before; the rest are zeros.
+    fn take(&mut self, units: usize) -> Option<(usize, usize)> {
         let start = self.ranges.take(units)?;
+        let used = self.touched.saturating_sub(start).min(units);
         let top = self.ranges.top();
         self.touched = self.touched.max(top);
         self.tops[0] = self.tops[0].max(top);
-        Some(start)
+        Some((start, used))
     }
 
     fn end_of_step(&mut self) {
@@ -148,8 +159,10 @@ impl Region {
                 return;
             }
             // SAFETY: private anonymous memory above every range in use; it reads as zeros afterwards
-            let _ = unsafe { self.memory.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, to - from) };
-            self.touched = from / UNIT;
+            let done = unsafe { self.memory.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, to - from) };
+            if done.is_ok() {
+                self.touched = from / UNIT;
+            }
         }
     }
 }
@@ -161,8 +174,8 @@ mod tests {
     #[test]
     fn buffers_are_apart_and_pages_go_back() {
         let mut arena = Arena::new();
-        let (a, first) = arena.take(1);
-        let (b, second) = arena.take(3 << 20);
+        let Taken { data: a, place: first, used: 0 } = arena.take(1) else { panic!("fresh memory was used") };
+        let Taken { data: b, place: second, used: 0 } = arena.take(3 << 20) else { panic!("fresh memory was used") };
         assert!(b.as_ptr() as usize - a.as_ptr() as usize >= UNIT && b.as_ptr() as usize % UNIT == 0);
         // SAFETY: own memory
         unsafe { b.as_ptr().write_bytes(7, 3 << 20) };
@@ -171,8 +184,12 @@ mod tests {
         for _ in 0..KEEP + 2 {
             arena.end_of_step();
         }
-        let (c, third) = arena.take(3 << 20);
+        let Taken { data: c, place: third, used } = arena.take(3 << 20);
         assert_eq!(c, b);
+        // what is not counted as used must be zeros, whatever was there before
+        // SAFETY: own memory
+        let rest = unsafe { std::slice::from_raw_parts(c.as_ptr().add(used), (3 << 20) - used) };
+        assert!(rest.iter().all(|&x| x == 0) && (used < 3 << 20 || !cfg!(unix)), "{used}");
         if cfg!(unix) {
             // SAFETY: own memory; its last page was given back, and comes as zeros
             assert_eq!(unsafe { c.as_ptr().add((3 << 20) - 1).read() }, 0);
@@ -186,15 +203,18 @@ mod tests {
     #[test]
     fn a_second_region_takes_what_the_first_has_no_room_for() {
         let mut arena = Arena::new();
-        let (_, a) = arena.take(1 << 20);
+        let a = arena.take(1 << 20).place;
         let region = &mut arena.regions[0];
         region.ranges = Ranges::new(region.ranges.top());
         let size = region.ranges.take((1 << 20) / UNIT);
         assert_eq!(size, Some(0));
-        let (_, b) = arena.take(1 << 20);
+        let b = arena.take(1 << 20).place;
         assert_eq!((a.region, b.region), (0, 1));
         arena.give(b);
         arena.give(a);
+        let again = arena.take(1 << 20);
+        assert_eq!((again.place, again.used), (a, 1 << 20), "memory that was given back counts as used");
+        arena.give(again.place);
         assert_eq!(arena.memory_use().live, 0);
     }
 }

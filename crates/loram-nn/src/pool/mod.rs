@@ -6,7 +6,7 @@ mod arena;
 mod ranges;
 
 pub use arena::MemoryUse;
-use arena::{Arena, Place};
+use arena::{Arena, Place, Taken};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -43,8 +43,20 @@ impl<T: Pooled> Buffer<T> {
         if len == 0 {
             return Buffer { data: NonNull::dangling(), len: 0, place: None, owns: PhantomData };
         }
-        let (data, place) = arena().take(len * size_of::<T>());
+        let Taken { data, place, .. } = arena().take(len * size_of::<T>());
         Buffer { data: data.cast(), len, place: Some(place), owns: PhantomData }
+    }
+
+    /// `len` zeros. Pages that nothing has used are zero already, and cost nothing until something is written to them.
+    pub(crate) fn zeros(len: usize) -> Buffer<T> {
+        if len == 0 {
+            return Buffer::new(0);
+        }
+        let Taken { data, place, used } = arena().take(len * size_of::<T>());
+        let mut buffer: Buffer<T> = Buffer { data: data.cast(), len, place: Some(place), owns: PhantomData };
+        let used = used.div_ceil(size_of::<T>()).min(len);
+        buffer[..used].fill(T::zeroed());
+        buffer
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 use loram_core::{Initialization, LayerPlan, LinearInfo, LoraConfig, Observed, Statistic, TargetModules, plan_layers};
 use loram_io::adapter::Fingerprint;
 use loram_io::family::TensorNames;
-use loram_io::init::{InitOptions, InitRecord, InitWeight};
+use loram_io::init::{InitOptions, InitRecord, InitWeight, LayerInit};
 use loram_io::{Checkpoint, ModelConfig};
 use loram_nn::{Lora, Model};
 use std::collections::BTreeMap;
@@ -52,15 +52,15 @@ pub fn initialize(
     let ties = tokens::ties_head(config.ensure_weight_tying, config.trainable_token_indices.as_ref(), &embedding);
     let mut record = InitRecord::new(options, config);
     let mut layers = BTreeMap::new();
-    for (plan, init) in plans.iter().zip(initial) {
+    for (plan, LayerInit { init, digest, .. }) in plans.iter().zip(initial) {
         let plan = record.add(plan, &init);
         let Initialization { factors, scaling, train_a, train_b, changes_base, .. } = init;
         let bias = lora_bias.then(|| vec![0.0; factors.n]);
         let initial = changes_base.then(|| factors.clone());
         // β gives A₀ and B₀ of LoRAM again
-        let stored = initial.clone().filter(|_| init.recipe.beta.is_none());
+        let stored = if init.recipe.beta.is_none() { initial.clone() } else { None };
         attach(model, &plan.path, Lora { factors, scaling, bias, dropout, train_a, train_b, initial }, base)?;
-        layers.insert(plan.path.clone(), AdaptedLayer { plan, changes_base, stored });
+        layers.insert(plan.path.clone(), AdaptedLayer { plan, changes_base, stored, digest });
     }
     if ties {
         model.tie_head(dropout)?;
@@ -114,12 +114,12 @@ fn from_weights(
     options: &InitOptions,
     plans: &[LayerPlan],
     progress: &mut dyn FnMut(usize, usize, &str),
-) -> Result<Vec<Initialization>> {
+) -> Result<Vec<LayerInit>> {
     let mut out = Vec::with_capacity(plans.len());
     let weights = plans.iter().map(|plan| weight(model, plan)).collect::<loram_nn::Result<Vec<_>>>()?;
     options.layers(plans, &weights, |plan, made| {
         progress(out.len(), plans.len(), &plan.path);
-        out.push(made.init);
+        out.push(made);
         Ok(())
     })?;
     Ok(out)
@@ -133,7 +133,7 @@ fn from_data(
     plans: &mut Vec<LayerPlan>,
     calibration: Calibration<'_>,
     progress: &mut dyn FnMut(usize, usize, &str),
-) -> Result<Vec<Initialization>> {
+) -> Result<Vec<LayerInit>> {
     if let Some(plan) = plans.iter().find(|plan| model.is_embedding(&plan.path)) {
         let (scheme, path) = (&options.scheme, &plan.path);
         let what = format!(
@@ -143,8 +143,9 @@ fn from_data(
     }
     let mut out = Vec::new();
     let mut components = Vec::new();
-    let layer = |model: &Model, plan: &LayerPlan, observed: Observed| -> Result<Initialization> {
-        Ok(options.layer(plan, &weight(model, plan)?, Some(&observed))?)
+    let layer = |model: &Model, plan: &LayerPlan, observed: Observed| -> Result<LayerInit> {
+        let init = options.layer(plan, &weight(model, plan)?, Some(&observed))?;
+        Ok(LayerInit { init, digest: None, bytes: 0 })
     };
     observe(model, plans, &options.scheme, calibration, progress, &mut |model, plan, observed| {
         match observed {
@@ -168,7 +169,9 @@ impl Adaptation {
         let Some(recipe) = &mut self.recipe else { return Ok(()) };
         let names = TensorNames::find(ckpt, config)?;
         let there = self.layers.keys().filter(|p| ckpt.contains(&names.stored(&format!("{p}.weight"))));
-        recipe.base = Some(Fingerprint::of(ckpt, Some(&names), there.map(String::as_str))?);
+        let digests = self.layers.iter().filter_map(|(path, l)| Some((path.clone(), l.digest.clone()?)));
+        let known = Fingerprint::new(digests.collect());
+        recipe.base = Some(known.of_layers(ckpt, Some(&names), there.map(String::as_str))?);
         Ok(())
     }
 }

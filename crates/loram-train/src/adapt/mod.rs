@@ -40,6 +40,8 @@ pub struct AdaptedLayer {
     pub changes_base: bool,
     /// The initial factors, where they are needed and the recipe alone does not give them.
     stored: Option<Factors>,
+    /// The fingerprint entry of its weight, where the initialisation has read that from a file.
+    digest: Option<String>,
 }
 
 impl Adaptation {
