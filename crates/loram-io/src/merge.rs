@@ -11,14 +11,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Shape and values of a tensor that the checkpoint does not hold.
+pub type NewTensor = (Vec<usize>, Vec<f32>);
+
 /// Where the changes come from. Tensors are named as in the task model (`bert.encoder.…`, `model.layers.…`), whatever
 /// prefix the checkpoint uses.
 pub trait MergeSource {
+    /// An error of this source, or of the writing.
+    type Error: From<Error>;
+
     /// Names of all tensors that change or are new, e.g. `model.layers.0.self_attn.q_proj.weight`.
     fn targets(&self) -> Vec<String>;
 
     /// Changes a tensor in place; `values` is row-major with this shape.
-    fn apply(&mut self, name: &str, shape: &[usize], values: &mut [f32]) -> Result<()>;
+    fn apply(&mut self, name: &str, shape: &[usize], values: &mut [f32]) -> std::result::Result<(), Self::Error>;
 
     /// True when a head that shares the embedding's weight follows every change of it, so that they stay one tensor.
     fn keeps_tie(&self) -> bool {
@@ -32,9 +38,9 @@ pub trait MergeSource {
 
     /// Shape and values of a target that the checkpoint does not hold (a trained head on a base model); `None` when this
     /// source has no values of its own for it.
-    fn new_tensor(&self, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
+    fn new_tensor(&self, name: &str) -> std::result::Result<Option<NewTensor>, Self::Error> {
         let _ = name;
-        None
+        Ok(None)
     }
 }
 
@@ -58,19 +64,19 @@ pub struct MergeReport {
 /// `config_updates` are set in the `config.json` of the result, e.g. `architectures` and `id2label` when a head is added.
 /// Disk space is checked first and the folder appears only when it is complete. Errors: a target that the model does not
 /// have, a changed weight that is not finite or does not fit its dtype, the disk.
-pub fn write_merged<'a>(
+pub fn write_merged<'a, E: From<Error>>(
     ckpt: &Checkpoint,
     cfg: Option<&ModelConfig>,
     out: impl Into<Output<'a>>,
     config_updates: &Map<String, Value>,
-    source: &mut dyn MergeSource,
-) -> Result<MergeReport> {
+    source: &mut dyn MergeSource<Error = E>,
+) -> std::result::Result<MergeReport, E> {
     let out = out.into();
     out.check_folder("a model folder", CONFIG_FILE)?;
     let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
     if same(out.path, ckpt.root()) {
         let what = "is the folder that the model is read from: give another output".into();
-        return Err(Error::NotFound { path: out.path.into(), what });
+        return Err(Error::NotFound { path: out.path.into(), what }.into());
     }
     let plan = Plan::new(ckpt, cfg, source)?;
     let others = other_files(ckpt.root())?;
@@ -141,7 +147,11 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(ckpt: &Checkpoint, cfg: Option<&ModelConfig>, source: &dyn MergeSource) -> Result<Plan> {
+    fn new<E: From<Error>>(
+        ckpt: &Checkpoint,
+        cfg: Option<&ModelConfig>,
+        source: &dyn MergeSource<Error = E>,
+    ) -> std::result::Result<Plan, E> {
         let mut targets: BTreeSet<String> = source.targets().into_iter().collect();
         let names = TensorNames::of(ckpt, cfg)?;
 
@@ -163,9 +173,9 @@ impl Plan {
             plan.untie(cfg, &names, ckpt, &mut targets, source.dtype())?;
         }
         for path in targets {
-            let Some((shape, values)) = source.new_tensor(&path) else {
+            let Some((shape, values)) = source.new_tensor(&path)? else {
                 let hint = "; the changes are for another model".to_string();
-                return Err(Error::NoTensor { path: ckpt.root().into(), name: path, hint });
+                return Err(Error::NoTensor { path: ckpt.root().into(), name: path, hint }.into());
             };
             let spec = TensorSpec { name: path.clone(), dtype: plan.dtype(), shape };
             plan.added.push(Added { name: path, spec, from: None, values: Some(values), changes: false });
@@ -235,15 +245,15 @@ impl Plan {
     }
 }
 
-fn write_shard(
+fn write_shard<E: From<Error>>(
     to: &Path,
     ckpt: &Checkpoint,
     plan: &Plan,
     file: &str,
     items: &[Item],
-    source: &mut dyn MergeSource,
+    source: &mut dyn MergeSource<Error = E>,
     report: &mut MergeReport,
-) -> Result<()> {
+) -> std::result::Result<(), E> {
     let last = file == plan.last_file();
     let added = if last { &plan.added[..] } else { &[] };
     let specs = items.iter().map(|i| TensorSpec::new(&i.name, i.dtype, i.from.shape()));
@@ -275,13 +285,18 @@ fn write_shard(
             (None, values) => writer.put_f32(&a.name, values.as_deref().unwrap_or_default())?,
         }
     }
-    writer.finish()
+    Ok(writer.finish()?)
 }
 
-fn change(source: &mut dyn MergeSource, path: &str, shape: &[usize], values: &mut [f32]) -> Result<()> {
+fn change<E: From<Error>>(
+    source: &mut dyn MergeSource<Error = E>,
+    path: &str,
+    shape: &[usize],
+    values: &mut [f32],
+) -> std::result::Result<(), E> {
     source.apply(path, shape, values)?;
     match values.iter().any(|v| !v.is_finite()) {
-        true => Err(Error::Tensor { name: path.into(), what: "NaN or infinite after merging".into() }),
+        true => Err(Error::Tensor { name: path.into(), what: "NaN or infinite after merging".into() }.into()),
         false => Ok(()),
     }
 }

@@ -10,6 +10,7 @@ mod compute;
 pub mod cuda;
 mod dropout;
 mod error;
+mod held;
 pub mod kernels;
 mod linear;
 mod loss;
@@ -22,6 +23,7 @@ mod pool;
 mod products;
 mod tensor;
 mod trained_rows;
+mod values;
 mod weight;
 
 pub use batch::{Batch, EvalOut};

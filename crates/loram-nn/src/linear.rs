@@ -49,12 +49,12 @@ impl Lora {
     /// The same adapter, for a second layer with the same weight.
     pub fn shared(&self) -> Lora {
         Lora {
-            a: self.a.shared(),
-            b: self.b.shared(),
+            a: self.a.copied(),
+            b: self.b.copied(),
             scaling: self.scaling,
-            bias: self.bias.as_ref().map(Vector::shared),
+            bias: self.bias.as_ref().map(Vector::copied),
             dropout: self.dropout,
-            initial: self.initial.clone(),
+            initial: self.initial.as_ref().map(|(a, b)| (a.copy(), b.copy())),
         }
     }
 }
@@ -95,7 +95,7 @@ impl Linear {
         step: Option<u64>,
     ) -> (Tensor, LinearSaved) {
         let new = || Tensor::scratch(x.tensor().compute(), x.tensor().rows(), self.n);
-        let mut y = base.map_or_else(new, Tensor::clone);
+        let mut y = base.map_or_else(new, Tensor::copy);
         let saved = self.forward_into(params, x, &mut y, base.is_some(), step);
         (y, saved)
     }
@@ -152,7 +152,7 @@ impl Linear {
             ops::add_bias(y, bias.get(params));
         }
         if let Some((lora, bias)) = self.lora.as_ref().and_then(|l| Some((l, l.bias.as_ref()?))) {
-            let mut scaled = bias.get(params).clone();
+            let mut scaled = bias.get(params).copy();
             scaled.scale(lora.scaling);
             ops::add_bias(y, &scaled);
         }

@@ -65,7 +65,10 @@ pub trait Loss: std::fmt::Debug {
     fn chunk(&mut self, outputs: &mut Tensor, rows: &[usize], scale: f64, grad: bool) -> Result<()>;
 
     /// Returns the sums of the pass and resets them.
-    fn take(&mut self) -> BatchLoss;
+    ///
+    /// # Errors
+    /// Sums that cannot be read from a GPU.
+    fn take(&mut self) -> Result<BatchLoss>;
 }
 
 /// Softmax cross-entropy against one label per row, in nats.
@@ -111,17 +114,25 @@ impl Loss for CrossEntropy {
         let found = typed!(logits, T, cross_entropy::<T>(logits, &labels, scale, grad), gpu: {
             check_labels(&labels, logits.cols())?;
             let labels: Vec<u32> = labels.iter().map(|&l| l as u32).collect();
-            self.on_gpu.add(logits, &labels, scale, grad);
-            Ok(BatchLoss::default())
+            cuda::catch(|| {
+                self.on_gpu.add(logits, &labels, scale, grad);
+                Ok(BatchLoss::default())
+            })
         })?;
         self.found.add(found);
         Ok(())
     }
 
-    fn take(&mut self) -> BatchLoss {
+    fn take(&mut self) -> Result<BatchLoss> {
+        let found = std::mem::take(&mut self.found);
         #[cfg(gpu)]
-        self.found.add(std::mem::take(&mut self.on_gpu).sum().into());
-        std::mem::take(&mut self.found)
+        let found = {
+            let mut found = found;
+            let on_gpu = std::mem::take(&mut self.on_gpu);
+            found.add(cuda::catch(|| Ok(on_gpu.sum()))?.into());
+            found
+        };
+        Ok(found)
     }
 }
 
@@ -162,7 +173,7 @@ impl Loss for SquaredError {
         Ok(())
     }
 
-    fn take(&mut self) -> BatchLoss {
-        std::mem::take(&mut self.found)
+    fn take(&mut self) -> Result<BatchLoss> {
+        Ok(std::mem::take(&mut self.found))
     }
 }

@@ -63,7 +63,7 @@ impl Watch {
         let Some(sums) = self.sums.get(path).filter(|_| !self.backward()) else { return };
         // sums are kept on the CPU
         let x = x.on_cpu();
-        let x = x.as_ref();
+        let x = &*x;
         let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
         if sums.same_as.is_some() {
             return;
@@ -80,7 +80,7 @@ impl Watch {
             Observe::Covariance => sums.covariance(x, self.counted.as_deref(), self.lengths.iter().sum()),
             _ => sums.moment(x, &self.lengths),
         }
-        *last = Some((path.to_string(), x.clone()));
+        *last = Some((path.to_string(), x.copy()));
     }
 
     /// The layer `path` read x (t, m), and the loss has the gradient dy (t, n) by its output.
@@ -121,7 +121,7 @@ impl Sums {
         let (m, compute) = (x.cols(), x.compute());
         // a head that reads one token of each sequence has rows of its own
         let mut rows = match counted.filter(|_| x.rows() == tokens) {
-            None => x.clone(),
+            None => x.copy(),
             Some(counted) => x.gather_rows(counted),
         };
         let t = rows.rows();
@@ -165,7 +165,7 @@ impl Sums {
         let ones = vec![1; x.rows()];
         let lengths = if lengths.iter().sum::<usize>() == x.rows() { lengths } else { &ones };
         let matrix = self.matrix.get_or_insert_with(|| Tensor::zeros(x.compute(), m, m));
-        let mut scaled = x.clone();
+        let mut scaled = x.copy();
         typed!(scaled, T, {
             let mut rest = scaled.as_mut_slice::<T>();
             for n in lengths {

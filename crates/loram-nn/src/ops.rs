@@ -272,7 +272,7 @@ pub(crate) fn scatter_add(dx: &Tensor, ids: &[u32], table: &mut Tensor) -> Resul
 
 impl Tensor {
     /// A matrix of the given rows of this one.
-    pub fn gather_rows(&self, index: &[usize]) -> Tensor {
+    pub(crate) fn gather_rows(&self, index: &[usize]) -> Tensor {
         let mut out = Tensor::scratch(self.compute(), index.len(), self.cols());
         let cols = self.cols();
         typed!(self, T, {
@@ -285,7 +285,7 @@ impl Tensor {
     }
 
     /// Adds the rows of `from` to the given rows of this one, which are different.
-    pub fn add_rows(&mut self, index: &[usize], from: &Tensor) {
+    pub(crate) fn add_rows(&mut self, index: &[usize], from: &Tensor) {
         let cols = self.cols();
         typed!(self, T, {
             let src = from.as_slice::<T>();
@@ -321,7 +321,7 @@ impl Tensor {
     }
 
     /// Every element times `factor`.
-    pub fn scale(&mut self, factor: f64) {
+    pub(crate) fn scale(&mut self, factor: f64) {
         typed!(self, T, {
             let factor = T::from_f64(factor);
             self.as_mut_slice::<T>().iter_mut().for_each(|x| *x *= factor);

@@ -2,15 +2,20 @@
 
 use crate::kernels::optim::{Sgd, adamw_step, sgd_step};
 use crate::tensor::{Tensor, typed};
+use crate::{Result, cuda};
 
 pub use crate::adamw::AdamWStep;
 
 /// Step number `step` (from 1) of AdamW on all parameters at once. All are of the same number type.
-pub fn adamw(steps: &mut [AdamWStep<'_>], step: u64) {
+///
+/// # Errors
+/// A failure of the GPU.
+pub fn adamw(steps: &mut [AdamWStep<'_>], step: u64) -> Result<()> {
     match steps.first().is_some_and(|s| s.p.compute().on_gpu()) {
         false => steps.iter_mut().for_each(|s| on_cpu(s, step)),
-        true => crate::cuda::on_gpu!(crate::cuda::many::adamw(steps, step)),
+        true => cuda::on_gpu!(cuda::catch(|| Ok(cuda::many::adamw(steps, step)))?),
     }
+    Ok(())
 }
 
 fn on_cpu(s: &mut AdamWStep<'_>, step: u64) {
@@ -21,38 +26,51 @@ fn on_cpu(s: &mut AdamWStep<'_>, step: u64) {
 }
 
 /// Every element of every tensor times `factor`.
-pub fn scale(tensors: &mut [&mut Tensor], factor: f64) {
+///
+/// # Errors
+/// A failure of the GPU.
+pub fn scale(tensors: &mut [&mut Tensor], factor: f64) -> Result<()> {
     match tensors.first().is_some_and(|t| t.compute().on_gpu()) {
         false => tensors.iter_mut().for_each(|t| t.scale(factor)),
-        true => crate::cuda::on_gpu!(crate::cuda::many::scale(tensors, factor)),
+        true => cuda::on_gpu!(cuda::catch(|| Ok(cuda::many::scale(tensors, factor)))?),
     }
+    Ok(())
 }
 
 /// Sets every element of every tensor to 0.
 pub(crate) fn zero(tensors: &mut [&mut Tensor]) {
     match tensors.first().is_some_and(|t| t.compute().on_gpu()) {
         false => tensors.iter_mut().for_each(|t| t.fill_zero()),
-        true => crate::cuda::on_gpu!(crate::cuda::many::zero(tensors)),
+        true => cuda::on_gpu!(cuda::many::zero(tensors)),
     }
 }
 
 /// Step number `step` (from 1) of SGD on the parameter `p` with gradient `g`; `buffer` is for momentum.
-pub fn sgd(p: &mut Tensor, g: &Tensor, buffer: Option<&mut Tensor>, how: &Sgd, step: u64) {
-    typed!(
-        g, T, sgd_step::<T>(p.as_mut_slice(), g.as_slice(), buffer.map(Tensor::as_mut_slice), how, step),
-        gpu: crate::cuda::ops::sgd(p, g, buffer, how, step)
-    );
+///
+/// # Errors
+/// A failure of the GPU.
+pub fn sgd(p: &mut Tensor, g: &Tensor, buffer: Option<&mut Tensor>, how: &Sgd, step: u64) -> Result<()> {
+    cuda::catch(|| {
+        typed!(
+            g, T, sgd_step::<T>(p.as_mut_slice(), g.as_slice(), buffer.map(Tensor::as_mut_slice), how, step),
+            gpu: cuda::ops::sgd(p, g, buffer, how, step)
+        );
+        Ok(())
+    })
 }
 
 /// Σ x² of each tensor in f64, the same for any number of threads.
-pub fn sum_squares(tensors: &[&Tensor]) -> Vec<f64> {
-    let Some(first) = tensors.first() else { return Vec::new() };
+///
+/// # Errors
+/// A failure of the GPU.
+pub fn sum_squares(tensors: &[&Tensor]) -> Result<Vec<f64>> {
+    let Some(first) = tensors.first() else { return Ok(Vec::new()) };
     let of = |x: &&Tensor| match x.compute() {
         crate::compute::Compute::F64 => x.as_slice::<f64>().iter().map(|x| x * x).sum(),
         _ => loram_core::magnitude::sums(x.f32s()).1,
     };
     match first.compute().on_gpu() {
-        false => tensors.iter().map(of).collect(),
-        true => crate::cuda::on_gpu!(crate::cuda::many::sum_squares(tensors)),
+        false => Ok(tensors.iter().map(of).collect()),
+        true => cuda::on_gpu!(cuda::catch(|| Ok(cuda::many::sum_squares(tensors)))),
     }
 }

@@ -1,10 +1,10 @@
 //! Parameters: the tensors that training changes, and tensors that are either frozen or a parameter.
 
 use crate::compute::Compute;
-use crate::cuda;
 use crate::observe::Watch;
 use crate::optim;
 use crate::tensor::Tensor;
+use crate::{Result, cuda};
 
 /// The part that a parameter plays, for learning rates and files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,15 @@ pub struct Param {
     pub decay: bool,
 }
 
+impl Param {
+    /// A parameter of this value, with a gradient of 0.
+    pub(crate) fn new(name: String, kind: ParamKind, shape: &[usize], value: Tensor) -> Param {
+        let grad = Tensor::zeros(value.compute(), value.rows(), value.cols());
+        let decay = shape.len() > 1;
+        Param { name, kind, shape: shape.to_vec(), value, grad, decay }
+    }
+}
+
 /// All parameters of a model, in a fixed order.
 #[derive(Debug, Default)]
 pub struct Params {
@@ -54,10 +63,8 @@ pub struct Params {
 }
 
 impl Params {
-    pub(crate) fn add(&mut self, name: String, kind: ParamKind, shape: &[usize], value: Tensor) -> ParamId {
-        let grad = Tensor::zeros(value.compute(), value.rows(), value.cols());
-        let decay = shape.len() > 1;
-        self.list.push(Param { name, kind, shape: shape.to_vec(), value, grad, decay });
+    pub(crate) fn add(&mut self, param: Param) -> ParamId {
+        self.list.push(param);
         ParamId(self.list.len() - 1)
     }
 
@@ -134,8 +141,14 @@ impl Params {
     }
 
     /// Sets all gradients to 0.
-    pub fn zero_grads(&mut self) {
-        optim::zero(&mut self.list.iter_mut().map(|p| &mut p.grad).collect::<Vec<_>>());
+    ///
+    /// # Errors
+    /// A failure of the GPU.
+    pub fn zero_grads(&mut self) -> Result<()> {
+        cuda::catch(|| {
+            optim::zero(&mut self.list.iter_mut().map(|p| &mut p.grad).collect::<Vec<_>>());
+            Ok(())
+        })
     }
 }
 
@@ -170,6 +183,14 @@ impl<F: Clone> Trainable<F> {
 }
 
 impl Vector {
+    /// The same as `shared` for a vector or factor, whose frozen values are copied.
+    pub fn copied(&self) -> Vector {
+        match self {
+            Trainable::Frozen(value) => Trainable::Frozen(value.copy()),
+            Trainable::Param(id) => Trainable::Param(*id),
+        }
+    }
+
     pub fn get<'a>(&'a self, params: &'a Params) -> &'a Tensor {
         match self {
             Trainable::Frozen(t) => t,

@@ -1,11 +1,11 @@
 //! Matrices of activations and parameters.
 
+use crate::held::Held;
 use crate::compute::Compute;
 use crate::cuda::{self, on_gpu};
 use crate::kernels::Real;
 use crate::kernels::gemm::{View, ViewMut};
 use crate::pool;
-use std::borrow::Cow;
 
 /// A number type that tensors can hold.
 pub trait Element: Real + pool::Pooled {
@@ -84,7 +84,7 @@ pub struct Tensor {
 
 impl Tensor {
     /// A matrix whose elements are unspecified (left over from an earlier use): for outputs that are written whole.
-    pub fn scratch(compute: Compute, rows: usize, cols: usize) -> Tensor {
+    pub(crate) fn scratch(compute: Compute, rows: usize, cols: usize) -> Tensor {
         let storage = match compute {
             Compute::F32 => f32::wrap(pool::Buffer::new(rows * cols)),
             Compute::F64 => f64::wrap(pool::Buffer::new(rows * cols)),
@@ -94,7 +94,7 @@ impl Tensor {
     }
 
     /// A matrix of zeros.
-    pub fn zeros(compute: Compute, rows: usize, cols: usize) -> Tensor {
+    pub(crate) fn zeros(compute: Compute, rows: usize, cols: usize) -> Tensor {
         let storage = match compute {
             Compute::F32 => f32::wrap(pool::Buffer::zeros(rows * cols)),
             Compute::F64 => f64::wrap(pool::Buffer::zeros(rows * cols)),
@@ -108,7 +108,7 @@ impl Tensor {
     }
 
     /// A matrix of the given row-major values, converted to the number type.
-    pub fn from_f32(compute: Compute, rows: usize, cols: usize, values: &[f32]) -> Tensor {
+    pub(crate) fn from_f32(compute: Compute, rows: usize, cols: usize, values: &[f32]) -> Tensor {
         assert_eq!(values.len(), rows * cols, "values of a {rows}×{cols} matrix");
         let mut t = Tensor::scratch(compute, rows, cols);
         t.copy_from_f32(values);
@@ -166,12 +166,12 @@ impl Tensor {
     }
 
     /// A copy of the elements in single precision.
-    pub fn to_f32_vec(&self) -> Vec<f32> {
+    pub(crate) fn to_f32_vec(&self) -> Vec<f32> {
         typed!(self, T, self.as_slice::<T>().iter().map(|x| x.to_f32()).collect(), gpu: self.download())
     }
 
     /// A copy of the elements in double precision.
-    pub fn to_f64_vec(&self) -> Vec<f64> {
+    pub(crate) fn to_f64_vec(&self) -> Vec<f64> {
         typed!(
             self, T, self.as_slice::<T>().iter().map(|x| x.to_f64()).collect(),
             gpu: self.download().into_iter().map(f64::from).collect()
@@ -179,7 +179,7 @@ impl Tensor {
     }
 
     /// Overwrites the elements with converted ones.
-    pub fn copy_from_f32(&mut self, values: &[f32]) {
+    pub(crate) fn copy_from_f32(&mut self, values: &[f32]) {
         typed!(self, T, {
             for (d, &s) in self.as_mut_slice::<T>().iter_mut().zip(values) {
                 *d = T::from_f32(s);
@@ -188,8 +188,18 @@ impl Tensor {
     }
 
     /// Sets every element to 0.
-    pub fn fill_zero(&mut self) {
+    pub(crate) fn fill_zero(&mut self) {
         typed!(self, T, self.as_mut_slice::<T>().fill(T::ZERO), gpu: self.buffer().zero(self.len()))
+    }
+
+    /// A copy.
+    pub(crate) fn copy(&self) -> Tensor {
+        let mut out = Tensor::scratch(self.compute(), self.rows, self.cols);
+        typed!(
+            self, T, out.as_mut_slice::<T>().copy_from_slice(self.as_slice::<T>()),
+            gpu: out.buffer().copy(0, self.buffer(), self.len())
+        );
+        out
     }
 
     /// Changes the shape; the number of elements stays.
@@ -200,7 +210,7 @@ impl Tensor {
     }
 
     /// Appends rows; the memory at least doubles when it has to grow.
-    pub fn push_rows(&mut self, more: &Tensor) {
+    pub(crate) fn push_rows(&mut self, more: &Tensor) {
         assert_eq!(self.cols, more.cols, "rows of another width");
         let (used, need) = (self.len(), self.len() + more.len());
         typed!(more, T, {
@@ -228,10 +238,10 @@ impl Tensor {
     }
 
     /// The tensor itself, or a copy in single precision where it is on a GPU.
-    pub(crate) fn on_cpu(&self) -> Cow<'_, Tensor> {
+    pub(crate) fn on_cpu(&self) -> Held<'_> {
         match self.compute().on_gpu() {
-            false => Cow::Borrowed(self),
-            true => Cow::Owned(Tensor::from_f32(Compute::F32, self.rows, self.cols, &self.to_f32_vec())),
+            false => Held::Borrowed(self),
+            true => Held::Owned(Tensor::from_f32(Compute::F32, self.rows, self.cols, &self.to_f32_vec())),
         }
     }
 
@@ -273,17 +283,6 @@ impl Tensor {
             }
             _ => self.buffer().download(bytemuck::cast_slice_mut(&mut out)),
         }
-        out
-    }
-}
-
-impl Clone for Tensor {
-    fn clone(&self) -> Tensor {
-        let mut out = Tensor::scratch(self.compute(), self.rows, self.cols);
-        typed!(
-            self, T, out.as_mut_slice::<T>().copy_from_slice(self.as_slice::<T>()),
-            gpu: out.buffer().copy(0, self.buffer(), self.len())
-        );
         out
     }
 }

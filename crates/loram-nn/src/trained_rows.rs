@@ -56,12 +56,12 @@ impl TrainedRows {
     /// The same rows of a weight that is shared.
     pub fn shared(&self) -> TrainedRows {
         let TrainedRows { ids, places, value, minus } = self;
-        TrainedRows { ids: ids.clone(), places: places.clone(), value: value.shared(), minus: minus.clone() }
+        TrainedRows { ids: ids.clone(), places: places.clone(), value: value.copied(), minus: minus.copy() }
     }
 
     /// The difference to the weight's own rows, (k, m).
     fn difference(&self, params: &Params) -> Tensor {
-        let mut difference = self.value.get(params).clone();
+        let mut difference = self.value.get(params).copy();
         ops::add_assign(&mut difference, &self.minus);
         difference
     }

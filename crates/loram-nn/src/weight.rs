@@ -132,7 +132,7 @@ impl Weight {
     }
 
     /// All elements as a tensor.
-    pub fn to_tensor(&self, compute: Compute) -> Tensor {
+    pub(crate) fn to_tensor(&self, compute: Compute) -> Tensor {
         let mut out = Tensor::scratch(compute, self.rows, self.cols);
         typed!(
             out, T, self.convert_rows::<T>(0..self.rows, out.as_mut_slice()),

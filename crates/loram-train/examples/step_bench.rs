@@ -121,7 +121,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let gauge_seconds = begun.elapsed().as_secs_f64();
     let train = TrainConfig { learning_rate: job.learning_rate, ..TrainConfig::default() };
-    let mut optimizer = Optimizer::new(&train, model.params().iter());
+    let mut optimizer = Optimizer::new(&train, model.params().iter()).unwrap();
     let (mut seconds, mut losses, mut norms) = (Vec::new(), Vec::new(), Vec::new());
     // A B A B: blocks without and with the measurement
     let (mut steps, mut blocks, mut measuring) = (0, [Vec::new(), Vec::new()], Vec::new());
@@ -134,9 +134,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let begun = Instant::now();
             let (b, mut targets) = batch(documents, job.targets.get(i), job.prompts.get(i).map_or(&[], Vec::as_slice));
             let counted = targets.counted();
-            model.params_mut().zero_grads();
+            model.params_mut().zero_grads().unwrap();
             let loss = model.forward_backward(&b, &mut targets, 1.0 / counted as f64, 0)?;
-            norms.push(grad_norm(model.params().iter()));
+            norms.push(grad_norm(model.params().iter()).unwrap());
             steps += 1usize;
             let ends = job.magnitude_steps > 0 && steps % job.magnitude_steps == 0;
             let side = (steps - 1).checked_div(job.magnitude_steps).map_or(0, |block| block % 2);
@@ -147,7 +147,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 gauge.before_step(&model);
                 taken += begun.elapsed().as_secs_f64();
             }
-            optimizer.step(model.params_mut().iter_mut(), job.learning_rate);
+            optimizer.step(model.params_mut().iter_mut(), job.learning_rate).unwrap();
             if compute.on_gpu() {
                 cuda::synchronize()?;
             }

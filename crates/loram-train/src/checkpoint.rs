@@ -19,7 +19,7 @@ use loram_io::checksum::hex;
 use loram_io::data::Example;
 use loram_io::manifest::{self, MANIFEST};
 use loram_io::{Checkpoint, DType, disk};
-use loram_nn::Model;
+use loram_nn::{Model, Param};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -181,13 +181,13 @@ pub(crate) fn save(
     match trained.adaptation {
         Some(a) => a.export(trained.model, AdapterForm::Native, trained.info)?.write_files(new.path())?,
         None => {
-            let params = trained.model.params().iter();
-            let tensors =
-                params.map(|p| (TensorSpec::new(&p.name, DType::F32, &p.shape), Cow::Owned(p.value.to_f32_vec())));
-            write_safetensors(new.path().join(WEIGHTS), &pt_metadata(), tensors.collect())?;
+            let tensor =
+                |p: &Param| Ok((TensorSpec::new(&p.name, DType::F32, &p.shape), Cow::Owned(p.value.values()?)));
+            let tensors = trained.model.params().iter().map(tensor).collect::<Result<_>>()?;
+            write_safetensors(new.path().join(WEIGHTS), &pt_metadata(), tensors)?;
         }
     }
-    let tensors = optimizer.state(trained.model.params().iter()).into_iter();
+    let tensors = optimizer.state(trained.model.params().iter())?.into_iter();
     let tensors = tensors.map(|(name, shape, values)| (TensorSpec::new(name, DType::F32, &shape), Cow::Owned(values)));
     write_safetensors(new.path().join(OPTIMIZER), &pt_metadata(), tensors.collect())?;
     atomic::write_json(new.path().join(STATE), state)?;
@@ -214,7 +214,7 @@ pub(crate) fn restore_weights(dir: &Path, model: &mut Model) -> Result<()> {
             let what = format!("`{}` has shape {:?}, the model {:?}", p.name, t.shape(), p.shape);
             return Err(Error::Checkpoint { path: dir.to_path_buf(), what });
         }
-        p.value.copy_from_f32(&t.to_f32()?);
+        p.value.set_values(&t.to_f32()?)?;
     }
     Ok(())
 }
@@ -226,8 +226,10 @@ pub(crate) fn restore_optimizer(dir: &Path, model: &Model, optimizer: &mut Optim
     for name in file.names() {
         saved.insert(name.to_string(), file.tensor(name)?.to_f32()?);
     }
-    let wrong = |what| Error::Checkpoint { path: dir.to_path_buf(), what };
-    optimizer.restore(model.params().iter(), steps as u64, &saved).map_err(wrong)
+    optimizer.restore(model.params().iter(), steps as u64, &saved).map_err(|e| match e {
+        Error::Data(what) => Error::Checkpoint { path: dir.to_path_buf(), what },
+        other => other,
+    })
 }
 
 /// Removes the oldest checkpoints beyond `limit`, but never the newest one or those of the steps `keep`.

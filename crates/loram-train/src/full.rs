@@ -1,11 +1,11 @@
 //! A fully fine-tuned model as a Hugging Face folder.
 
-use crate::Result;
+use crate::{Error, Result};
 use crate::base::Base;
 use crate::objective::{Objective, config_entries};
 use loram_io::atomic::Output;
 use loram_io::family::TensorNames;
-use loram_io::merge::{MergeReport, MergeSource, write_merged};
+use loram_io::merge::{MergeReport, MergeSource, NewTensor, write_merged};
 use loram_nn::Model;
 
 /// The trained tensors of a model, as the changes to its checkpoint.
@@ -25,20 +25,23 @@ impl Changes<'_> {
 }
 
 impl MergeSource for Changes<'_> {
+    type Error = Error;
+
     fn targets(&self) -> Vec<String> {
         let names = self.model.params().iter().map(|p| p.name.clone());
         names.chain(self.head.iter().map(|(head, _)| head.clone())).collect()
     }
 
-    fn apply(&mut self, name: &str, _: &[usize], values: &mut [f32]) -> loram_io::Result<()> {
+    fn apply(&mut self, name: &str, _: &[usize], values: &mut [f32]) -> Result<()> {
         if let Some(p) = self.model.params().get(self.source(name)) {
-            values.copy_from_slice(&p.value.to_f32_vec());
+            values.copy_from_slice(&p.value.values()?);
         }
         Ok(())
     }
 
-    fn new_tensor(&self, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
-        self.model.params().get(self.source(name)).map(|p| (p.shape.clone(), p.value.to_f32_vec()))
+    fn new_tensor(&self, name: &str) -> Result<Option<NewTensor>> {
+        let param = self.model.params().get(self.source(name));
+        param.map(|p| Ok((p.shape.clone(), p.value.values()?))).transpose()
     }
 }
 
@@ -61,5 +64,5 @@ pub(crate) fn save_full(
     let config = (!shared).then_some(&base.config);
     let updates = config_entries(objective, &base.config, labels);
     let mut changes = Changes { model, head: tied.filter(|_| !shared) };
-    Ok(write_merged(&base.checkpoint, config, out, &updates, &mut changes)?)
+    write_merged(&base.checkpoint, config, out, &updates, &mut changes)
 }

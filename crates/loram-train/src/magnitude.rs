@@ -99,26 +99,38 @@ impl MagnitudeMeter {
     }
 
     /// Records the factors and the magnitudes of their gradients.
-    pub fn before_step(&mut self, model: &Model) {
+    ///
+    /// # Errors
+    /// A failure of the GPU.
+    pub fn before_step(&mut self, model: &Model) -> Result<()> {
         let remember = |l: &MeteredLayer| {
             let path = &l.plan.path;
-            let grad = |suffix: &str| {
-                let param = model.params().get(&format!("{path}.{suffix}.weight"))?;
-                finite(nu(&param.grad.to_f32_vec()))
+            let grad = |suffix: &str| -> Result<Option<f64>> {
+                Ok(match model.params().get(&format!("{path}.{suffix}.weight")) {
+                    Some(param) => finite(nu(&param.grad.values()?)),
+                    None => None,
+                })
             };
-            Some(Before { factors: model.factors(path)?, nu_grad_a: grad("lora_A"), nu_grad_b: grad("lora_B") })
+            let Some(factors) = model.factors(path)? else { return Ok(None) };
+            Ok(Some(Before { factors, nu_grad_a: grad("lora_A")?, nu_grad_b: grad("lora_B")? }))
         };
-        self.before = self.layers.par_iter().map(remember).collect();
+        self.before = self.layers.par_iter().map(remember).collect::<Result<_>>()?;
+        Ok(())
     }
 
     /// Measures the magnitudes. Without a [`MagnitudeMeter::before_step`] since the last call, the values of the step are `None`.
-    pub fn after_step(&mut self, model: &Model) -> Magnitudes {
+    ///
+    /// # Errors
+    /// A failure of the GPU.
+    pub fn after_step(&mut self, model: &Model) -> Result<Magnitudes> {
         let mut before = std::mem::take(&mut self.before);
         before.resize_with(self.layers.len(), || None);
         let measure = |(l, before): (&MeteredLayer, Option<Before>)| {
-            Some((l.plan.path.clone(), l.measure(&model.factors(&l.plan.path)?, before.as_ref())))
+            let factors = model.factors(&l.plan.path)?;
+            Ok(factors.map(|f| (l.plan.path.clone(), l.measure(&f, before.as_ref()))))
         };
-        self.layers.par_iter().zip(before).filter_map(measure).collect()
+        let measured: Vec<_> = self.layers.par_iter().zip(before).map(measure).collect::<Result<_>>()?;
+        Ok(measured.into_iter().flatten().collect())
     }
 }
 

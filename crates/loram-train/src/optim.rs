@@ -51,7 +51,10 @@ const SGD_STATE: [&str; 1] = ["momentum_buffer"];
 
 impl Optimizer {
     /// An optimiser at its first step.
-    pub fn new<'a>(config: &TrainConfig, params: impl IntoIterator<Item = &'a Param>) -> Optimizer {
+    ///
+    /// # Errors
+    /// A failure of the GPU.
+    pub fn new<'a>(config: &TrainConfig, params: impl IntoIterator<Item = &'a Param>) -> Result<Optimizer> {
         let mut new = Optimizer {
             kind: config.optim,
             adam: AdamW {
@@ -67,9 +70,9 @@ impl Optimizer {
             steps: 0,
         };
         let names = new.state_names().len();
-        let zeros = |p: &Param| Tensor::zeros(p.value.compute(), p.value.rows(), p.value.cols());
-        new.state = params.into_iter().map(|p| (0..names).map(|_| zeros(p)).collect()).collect();
-        new
+        let zeros = |p: &Param| (0..names).map(|_| p.value.zeros_like()).collect();
+        new.state = params.into_iter().map(zeros).collect::<loram_nn::Result<_>>()?;
+        Ok(new)
     }
 
     fn state_names(&self) -> &'static [&'static str] {
@@ -103,17 +106,21 @@ impl Optimizer {
     }
 
     /// One step at learning rate `lr` from the gradients that the parameters hold.
-    pub fn step<'a>(&mut self, params: impl IntoIterator<Item = &'a mut Param>, lr: f64) {
+    ///
+    /// # Errors
+    /// A failure of the GPU, after which parameters and state are of no use.
+    pub fn step<'a>(&mut self, params: impl IntoIterator<Item = &'a mut Param>, lr: f64) -> Result<()> {
         self.steps += 1;
         let mut state = std::mem::take(&mut self.state);
-        let each = params.into_iter().zip(&mut state);
-        match self.kind {
+        let mut each = params.into_iter().zip(&mut state);
+        let done = match self.kind {
             OptimKind::AdamW => {
                 adamw(&mut each.map(|(p, state)| self.adamw_step(p, state, lr)).collect::<Vec<_>>(), self.steps)
             }
-            OptimKind::Sgd => each.for_each(|(p, state)| self.sgd_step(p, state, lr)),
-        }
+            OptimKind::Sgd => each.try_for_each(|(p, state)| self.sgd_step(p, state, lr)),
+        };
         self.state = state;
+        Ok(done?)
     }
 
     fn adamw_step<'a>(&self, param: &'a mut Param, state: &'a mut [Tensor], lr: f64) -> AdamWStep<'a> {
@@ -124,41 +131,48 @@ impl Optimizer {
         AdamWStep { p: &mut param.value, g: &param.grad, m, v, how }
     }
 
-    fn sgd_step(&self, param: &mut Param, state: &mut [Tensor], lr: f64) {
+    fn sgd_step(&self, param: &mut Param, state: &mut [Tensor], lr: f64) -> loram_nn::Result<()> {
         let group = self.group(param);
         let weight_decay = if param.decay { group.weight_decay } else { 0.0 };
         let how = Sgd { lr: lr * group.rate, momentum: self.momentum, dampening: 0.0, nesterov: false, weight_decay };
-        sgd(&mut param.value, &param.grad, state.first_mut(), &how, self.steps);
+        sgd(&mut param.value, &param.grad, state.first_mut(), &how, self.steps)
     }
 
     /// The state by name, `<parameter>.exp_avg` and so on, with its shape.
-    pub fn state<'a>(&self, params: impl IntoIterator<Item = &'a Param>) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    ///
+    /// # Errors
+    /// A failure of the GPU.
+    pub fn state<'a>(&self, params: impl IntoIterator<Item = &'a Param>) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
         let mut out = Vec::new();
         for (p, tensors) in params.into_iter().zip(&self.state) {
             for (name, t) in self.state_names().iter().zip(tensors) {
-                out.push((format!("{}.{name}", p.name), p.shape.clone(), t.to_f32_vec()));
+                out.push((format!("{}.{name}", p.name), p.shape.clone(), t.values()?));
             }
         }
-        out
+        Ok(out)
     }
 
-    /// Restores a saved state after `steps` steps. The error names the tensor that is missing or has another size.
+    /// Restores a saved state after `steps` steps.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another size, by name; a failure of the GPU.
     pub fn restore<'a>(
         &mut self,
         params: impl IntoIterator<Item = &'a Param>,
         steps: u64,
         saved: &BTreeMap<String, Vec<f32>>,
-    ) -> std::result::Result<(), String> {
+    ) -> Result<()> {
         let names = self.state_names();
         for (param, state) in params.into_iter().zip(&mut self.state) {
             for (name, tensor) in names.iter().zip(state) {
                 let key = format!("{}.{name}", param.name);
                 match saved.get(&key) {
-                    Some(values) if values.len() == tensor.len() => tensor.copy_from_f32(values),
+                    Some(values) if values.len() == tensor.len() => tensor.set_values(values)?,
                     Some(values) => {
-                        return Err(format!("`{key}` has {} values, expected {}", values.len(), tensor.len()));
+                        let what = format!("`{key}` has {} values, expected {}", values.len(), tensor.len());
+                        return Err(Error::Data(what));
                     }
-                    None => return Err(format!("the optimiser state lacks `{key}`")),
+                    None => return Err(Error::Data(format!("the optimiser state lacks `{key}`"))),
                 }
             }
         }
@@ -168,24 +182,27 @@ impl Optimizer {
 }
 
 /// Global gradient norm, summed in the order of names: a resumed run may hold its parameters in another order.
-pub fn grad_norm<'a>(params: impl IntoIterator<Item = &'a Param>) -> f64 {
+///
+/// # Errors
+/// A failure of the GPU.
+pub fn grad_norm<'a>(params: impl IntoIterator<Item = &'a Param>) -> Result<f64> {
     let mut params: Vec<_> = params.into_iter().collect();
     params.sort_by(|a, b| a.name.cmp(&b.name));
     let grads: Vec<&Tensor> = params.iter().map(|p| &p.grad).collect();
-    sum_squares(&grads).into_iter().sum::<f64>().sqrt()
+    Ok(sum_squares(&grads)?.into_iter().sum::<f64>().sqrt())
 }
 
 /// Scales all gradients to a global norm of at most `max_norm`, as `torch.nn.utils.clip_grad_norm_` does:
 /// g ← g·min(1, max_norm/(norm + 1e-6)). 0 means no limit.
-pub fn clip<'a>(params: impl IntoIterator<Item = &'a mut Param>, norm: f64, max_norm: f64) {
-    if max_norm == 0.0 {
-        return;
-    }
+///
+/// # Errors
+/// A failure of the GPU.
+pub fn clip<'a>(params: impl IntoIterator<Item = &'a mut Param>, norm: f64, max_norm: f64) -> Result<()> {
     let factor = max_norm / (norm + 1e-6);
-    if factor >= 1.0 {
-        return;
+    if max_norm == 0.0 || factor >= 1.0 {
+        return Ok(());
     }
-    scale(&mut params.into_iter().map(|p| &mut p.grad).collect::<Vec<_>>(), factor);
+    Ok(scale(&mut params.into_iter().map(|p| &mut p.grad).collect::<Vec<_>>(), factor)?)
 }
 
 /// Returns an error when the loss or the gradient norm is not finite.
@@ -193,8 +210,7 @@ pub(crate) fn check_finite(params: &[&Param], loss: f64, norm: f64, step: usize,
     if loss.is_finite() && norm.is_finite() {
         return Ok(());
     }
-    let bad_weight = params.iter().find(|p| !sum_squares(&[&p.value])[0].is_finite());
-    let (what, value, hint) = match (bad_weight, loss.is_finite()) {
+    let (what, value, hint) = match (first_bad(params, |p| &p.value)?, loss.is_finite()) {
         (Some(p), _) => {
             ("loss".to_string(), loss, format!("`{}` is no longer finite: the learning rate is too high", p.name))
         }
@@ -203,13 +219,22 @@ pub(crate) fn check_finite(params: &[&Param], loss: f64, norm: f64, step: usize,
         }
         (None, false) => ("loss".into(), loss, "the run diverged: lower learning_rate or raise warmup_ratio".into()),
         (None, true) => {
-            let bad = params.iter().find(|p| !sum_squares(&[&p.grad])[0].is_finite());
-            let name = bad.map_or("the parameters", |p| p.name.as_str());
+            let name = first_bad(params, |p| &p.grad)?.map_or("the parameters", |p| p.name.as_str());
             let hint = "the run diverged: lower learning_rate or max_grad_norm".into();
             (format!("gradient of {name}"), norm, hint)
         }
     };
     Err(Error::NotFinite { step, what, value, lr, hint, last: last.to_string() })
+}
+
+/// The first parameter with a tensor that is not finite.
+fn first_bad<'a>(params: &[&'a Param], of: impl Fn(&Param) -> &Tensor) -> Result<Option<&'a Param>> {
+    for p in params {
+        if !sum_squares(&[of(p)])?[0].is_finite() {
+            return Ok(Some(p));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -238,8 +263,8 @@ mod tests {
             let t = file.tensor(&format!("start.{name}")).unwrap();
             let shape = t.shape().to_vec();
             let cols = *shape.last().unwrap();
-            let value = Tensor::from_f32(Compute::F32, t.len() / cols, cols, &t.to_f32().unwrap());
-            let grad = Tensor::zeros(Compute::F32, t.len() / cols, cols);
+            let value = Tensor::new(Compute::F32, t.len() / cols, cols, &t.to_f32().unwrap()).unwrap();
+            let grad = value.zeros_like().unwrap();
             let decay = shape.len() > 1;
             Param { name: name.into(), kind, shape, value, grad, decay }
         };
@@ -249,19 +274,19 @@ mod tests {
     /// Six steps on Σ c·(p − t)², as tests/reference.py does them in torch.
     fn run(config: &TrainConfig, file: &Checkpoint, max_norm: f64) -> (Vec<Param>, Vec<f64>) {
         let mut params = params(file);
-        let mut optimizer = Optimizer::new(config, &params);
+        let mut optimizer = Optimizer::new(config, &params).unwrap();
         let mut norms = Vec::new();
         for _ in 0..6 {
             for p in &mut params {
                 let (c, t) = (values(file, &format!("curve.{}", p.name)), values(file, &format!("target.{}", p.name)));
                 let g: Vec<f32> =
                     p.value.f32s().iter().zip(c.iter().zip(&t)).map(|(p, (c, t))| 2.0 * c * (p - t)).collect();
-                p.grad.copy_from_f32(&g);
+                p.grad.set_values(&g).unwrap();
             }
-            let norm = grad_norm(&params);
+            let norm = grad_norm(&params).unwrap();
             norms.push(norm);
-            clip(&mut params, norm, max_norm);
-            optimizer.step(&mut params, config.learning_rate);
+            clip(&mut params, norm, max_norm).unwrap();
+            optimizer.step(&mut params, config.learning_rate).unwrap();
         }
         (params, norms)
     }
@@ -323,28 +348,29 @@ mod tests {
         let config = TrainConfig::default();
         let mut params = params(&file);
         params.iter_mut().for_each(|p| p.grad.f32s_mut().fill(0.5));
-        let mut first = Optimizer::new(&config, &params);
-        first.step(&mut params, 1e-3);
-        let saved: BTreeMap<_, _> = first.state(&params).into_iter().map(|(n, _, v)| (n, v)).collect();
+        let mut first = Optimizer::new(&config, &params).unwrap();
+        first.step(&mut params, 1e-3).unwrap();
+        let saved: BTreeMap<_, _> = first.state(&params).unwrap().into_iter().map(|(n, _, v)| (n, v)).collect();
         assert_eq!(saved.len(), 8);
-        let mut second = Optimizer::new(&config, &params);
+        let mut second = Optimizer::new(&config, &params).unwrap();
         second.restore(&params, 1, &saved).unwrap();
-        let bits = |ps: &[Param]| ps.iter().flat_map(|p| p.value.to_f32_vec()).map(f32::to_bits).collect::<Vec<_>>();
-        let mut copy: Vec<Param> = params
+        let bits = |ps: &[Param]| ps.iter().flat_map(|p| p.value.values().unwrap()).map(f32::to_bits).collect::<Vec<_>>();
+        let copy = |t: &Tensor| Tensor::new(Compute::F32, t.rows(), t.cols(), t.f32s()).unwrap();
+        let mut copied: Vec<Param> = params
             .iter()
             .map(|p| Param {
                 name: p.name.clone(),
                 kind: p.kind,
                 shape: p.shape.clone(),
-                value: p.value.clone(),
-                grad: p.grad.clone(),
+                value: copy(&p.value),
+                grad: copy(&p.grad),
                 decay: p.decay,
             })
             .collect();
-        first.step(&mut params, 1e-3);
-        second.step(&mut copy, 1e-3);
-        assert_eq!(bits(&params), bits(&copy));
-        let e = second.restore(&params, 1, &BTreeMap::new()).unwrap_err();
+        first.step(&mut params, 1e-3).unwrap();
+        second.step(&mut copied, 1e-3).unwrap();
+        assert_eq!(bits(&params), bits(&copied));
+        let e = second.restore(&params, 1, &BTreeMap::new()).unwrap_err().to_string();
         assert!(e.contains("lora_A.exp_avg"), "{e}");
     }
 

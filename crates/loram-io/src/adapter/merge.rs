@@ -4,7 +4,7 @@ use super::in_memory::Adapter;
 use crate::atomic::Output;
 use crate::config::head_entries;
 use crate::family::TensorNames;
-use crate::merge::{MergeReport, MergeSource, write_merged};
+use crate::merge::{MergeReport, MergeSource, NewTensor, write_merged};
 use crate::{Checkpoint, Error, ModelConfig, Result};
 use serde_json::Map;
 use std::collections::BTreeMap;
@@ -93,6 +93,8 @@ impl<'a> AdapterMerge<'a> {
 }
 
 impl MergeSource for AdapterMerge<'_> {
+    type Error = Error;
+
     fn targets(&self) -> Vec<String> {
         let layers = self.adapter.layers.keys().map(|p| format!("{p}.weight"));
         let biases = self.adapter.biases.keys().map(|p| format!("{p}.bias"));
@@ -159,7 +161,7 @@ impl MergeSource for AdapterMerge<'_> {
         Ok(())
     }
 
-    fn new_tensor(&self, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
-        self.adapter.saved.get(name).map(|t| (t.shape.clone(), t.values.clone()))
+    fn new_tensor(&self, name: &str) -> Result<Option<NewTensor>> {
+        Ok(self.adapter.saved.get(name).map(|t| (t.shape.clone(), t.values.clone())))
     }
 }

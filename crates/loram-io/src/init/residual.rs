@@ -84,6 +84,8 @@ struct Taken<'a> {
 }
 
 impl MergeSource for Taken<'_> {
+    type Error = Error;
+
     fn targets(&self) -> Vec<String> {
         self.plans.keys().cloned().collect()
     }

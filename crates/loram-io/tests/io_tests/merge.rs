@@ -14,6 +14,8 @@ fn model(name: &str) -> PathBuf {
 struct Add(BTreeMap<&'static str, f32>);
 
 impl MergeSource for Add {
+    type Error = loram_io::Error;
+
     fn targets(&self) -> Vec<String> {
         self.0.keys().map(|k| k.to_string()).collect()
     }

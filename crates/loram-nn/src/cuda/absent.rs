@@ -69,7 +69,7 @@ pub fn timings() -> Result<Vec<Timing>> {
 }
 
 /// Runs `f` and returns a failure on the GPU as an error.
-pub fn catch<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
+pub(crate) fn catch<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
     f()
 }
 

@@ -28,6 +28,31 @@ pub(crate) fn driver() -> &'static Driver {
 
 struct Failure(String);
 
+/// Failures at a chosen driver call of a thread, for tests.
+#[cfg(test)]
+pub(crate) mod injected {
+    use std::cell::Cell;
+
+    thread_local! {
+        static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+
+    /// Runs `f`, in which driver call number `n` (from 0), allocations included, fails and all that follow.
+    pub(crate) fn at<R>(n: usize, f: impl FnOnce() -> R) -> R {
+        LEFT.set(Some(n));
+        let done = f();
+        LEFT.set(None);
+        done
+    }
+
+    pub(crate) fn check() {
+        match LEFT.get() {
+            Some(0) => super::fail("out of memory (injected)".into()),
+            left => LEFT.set(left.map(|n| n - 1)),
+        }
+    }
+}
+
 thread_local! {
     static CAUGHT: Cell<usize> = const { Cell::new(0) };
 }
@@ -41,7 +66,7 @@ pub(crate) fn fail(what: String) -> ! {
 }
 
 /// Runs `f` and returns a failure on the GPU as an error.
-pub fn catch<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
+pub(crate) fn catch<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
     CAUGHT.set(CAUGHT.get() + 1);
     let done = catch_unwind(AssertUnwindSafe(f));
     CAUGHT.set(CAUGHT.get() - 1);
@@ -53,5 +78,7 @@ pub fn catch<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
 
 /// Returns the result of a driver call, or unwinds.
 pub(crate) fn ok<T>(result: std::result::Result<T, String>) -> T {
+    #[cfg(test)]
+    injected::check();
     result.unwrap_or_else(|what| fail(what))
 }

@@ -27,6 +27,8 @@ struct Block {
 
 impl Block {
     fn new(bytes: usize) -> Block {
+        #[cfg(test)]
+        super::device::injected::check();
         if let Some(block) = FREE.take(bytes) {
             return block;
         }

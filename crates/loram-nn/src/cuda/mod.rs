@@ -4,9 +4,9 @@
 //! nothing waits for them but reading values back, so that memory that is freed can be reused at once.
 //!
 //! Launches and allocations fail late, in the midst of operations that have no results to return an error in. A failure
-//! unwinds, without a panic message, to [`catch`], which returns it as an [`crate::Error`]. All methods of [`crate::Model`]
-//! that use the GPU and can fail do so. Unwinding, rather than an error that is recorded and looked up later, makes sure that
-//! nothing reads what a failed operation did not write.
+//! unwinds, without a panic message, to `catch`, which returns it as an [`crate::Error`]. Every public function of this crate
+//! that uses the GPU calls `catch` and returns a [`crate::Result`]: no unwinding leaves the crate. Unwinding, rather than
+//! an error that is recorded and looked up later, makes sure that nothing reads what a failed operation did not write.
 
 #[cfg(gpu)]
 pub(crate) mod attention;
@@ -41,7 +41,9 @@ pub(crate) mod rows;
 mod tests;
 
 #[cfg(gpu)]
-pub use device::{catch, synchronize};
+pub(crate) use device::catch;
+#[cfg(gpu)]
+pub use device::synchronize;
 #[cfg(gpu)]
 pub use info::{Info, info};
 #[cfg(gpu)]
@@ -54,9 +56,9 @@ pub use profile::{Timing, profile, timings};
 #[cfg(not(gpu))]
 mod absent;
 #[cfg(not(gpu))]
-pub(crate) use absent::{Buffer, Resident, end_of_step};
+pub(crate) use absent::{Buffer, Resident, catch, end_of_step};
 #[cfg(not(gpu))]
-pub use absent::{Info, Timing, catch, info, profile, synchronize, timings};
+pub use absent::{Info, Timing, info, profile, synchronize, timings};
 
 /// True when the CPU stands in for a GPU (feature `cuda-emulation`).
 pub const EMULATED: bool = cfg!(feature = "cuda-emulation");

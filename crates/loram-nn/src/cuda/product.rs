@@ -5,10 +5,10 @@ use super::device::{driver, ok};
 use super::launch::launch;
 use super::memory::{PIECE, upload_f32};
 use super::profile::span;
+use crate::held::Held;
 use crate::compute::Compute;
 use crate::tensor::Tensor;
 use loram_core::{BFloat16, Float32, StoredWeight, WeightFormat};
-use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 /// A matrix in a product, as it lies or transposed.
@@ -36,14 +36,14 @@ impl<'a> Side<'a> {
 }
 
 /// The tensor in another number type, or itself.
-pub(crate) fn cast(x: &Tensor, compute: Compute) -> Cow<'_, Tensor> {
+pub(crate) fn cast(x: &Tensor, compute: Compute) -> Held<'_> {
     if x.compute() == compute {
-        return Cow::Borrowed(x);
+        return Held::Borrowed(x);
     }
     let out = Tensor::scratch(compute, x.rows(), x.cols());
     let name = if compute == Compute::CudaBf16 { "cast_f32" } else { "cast_bf16" };
     launch!(name, Grid::eights(x.len()); x.address(), out.address(), x.len() as i64);
-    Cow::Owned(out)
+    Held::Owned(out)
 }
 
 /// c = (accumulate ? c : 0) + alpha·a·b. Where the sides differ in type, the narrower decides: parameters in f32 are

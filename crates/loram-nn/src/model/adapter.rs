@@ -7,7 +7,7 @@ use crate::compute::Compute;
 use crate::cuda;
 use crate::dropout::Dropout;
 use crate::linear::Lora as Attached;
-use crate::param::{ParamKind, Params, Trainable, Vector};
+use crate::param::{Param, ParamKind, Params, Trainable};
 use crate::tensor::Tensor;
 use crate::trained_rows::TrainedRows;
 use crate::weight::Weight;
@@ -126,16 +126,13 @@ impl Model {
         let probability = if embedding { 0.0 } else { lora.dropout };
         let dropout = Dropout::adapter(probability, params.len() as u64);
         // what is not trained may be as narrow as activations
-        let mut factor = |values: Vec<f32>, shape: &[usize], train: bool, kind, suffix: &str| -> Vector {
+        let factor = |values: Vec<f32>, shape: &[usize], train: bool, kind, suffix: &str| {
             let (rows, cols) = if let &[rows, cols] = shape { (rows, cols) } else { (1, values.len()) };
             let value = |compute| Tensor::from_f32(compute, rows, cols, &values);
             match train {
-                true => {
-                    let (name, value) = (format!("{path}.{suffix}"), value(compute.exact()));
-                    Trainable::Param(params.add(name, kind, shape, value))
-                }
+                true => Ok(Param::new(format!("{path}.{suffix}"), kind, shape, value(compute.exact()))),
                 // vectors are held in the number type of parameters
-                false => Trainable::Frozen(value(if shape.len() == 1 { compute.exact() } else { compute })),
+                false => Err(value(if shape.len() == 1 { compute.exact() } else { compute })),
             }
         };
         let Factors { r, a, b, .. } = lora.factors;
@@ -145,20 +142,33 @@ impl Model {
         let frozen =
             |f: Factors| (Tensor::from_f32(compute, f.r, f.m, &f.a), Tensor::from_f32(compute, f.n, f.r, &f.b));
         let initial = lora.initial.map(frozen);
+        // a GPU can fail before this, not after
+        let mut place = |made: std::result::Result<Param, Tensor>| match made {
+            Ok(param) => Trainable::Param(params.add(param)),
+            Err(frozen) => Trainable::Frozen(frozen),
+        };
+        let (a, b, bias) = (place(a), place(b), bias.map(place));
         *slots.lora = Some(Attached { a, b, scaling: lora.scaling, bias, dropout, initial });
         Ok(())
     }
 
     /// Returns the factors of an adapter as they are now, trained or frozen; `None` for a module without adapter.
-    pub fn factors(&self, path: &str) -> Option<Factors> {
-        let lora = self.lora_of(path)?;
+    ///
+    /// # Errors
+    /// A failure of the GPU.
+    pub fn factors(&self, path: &str) -> Result<Option<Factors>> {
+        let Some(lora) = self.lora_of(path) else { return Ok(None) };
         let (a, b) = (lora.a.get(&self.params), lora.b.get(&self.params));
-        Some(Factors { n: b.rows(), m: a.cols(), r: a.rows(), a: a.to_f32_vec(), b: b.to_f32_vec() })
+        Ok(Some(Factors { n: b.rows(), m: a.cols(), r: a.rows(), a: a.values()?, b: b.values()? }))
     }
 
     /// Returns the bias (n) of an adapter's B as it is now; `None` for a module without one.
-    pub fn lora_bias(&self, path: &str) -> Option<Vec<f32>> {
-        Some(self.lora_of(path)?.bias.as_ref()?.get(&self.params).to_f32_vec())
+    ///
+    /// # Errors
+    /// A failure of the GPU.
+    pub fn lora_bias(&self, path: &str) -> Result<Option<Vec<f32>>> {
+        let bias = self.lora_of(path).and_then(|lora| lora.bias.as_ref());
+        bias.map(|bias| bias.get(&self.params).values()).transpose()
     }
 
     /// Trains single rows of a frozen weight, or sets them when `train` is false: rows `ids` get `values` (ids, m), or begin
@@ -181,11 +191,11 @@ impl Model {
             return wrong(format!("{k} trained rows of {m} values expected, found {} values", values.len()));
         }
         let rows = TrainedRows::new(path, weight, ids, exact, |own| {
-            let value = values.map_or_else(|| own.clone(), |v| Tensor::from_f32(exact, k, m, v));
+            let value = values.map_or_else(|| own.copy(), |v| Tensor::from_f32(exact, k, m, v));
             match train {
                 true => {
                     let name = format!("{path}.token_adapter.trainable_tokens_delta");
-                    Trainable::Param(params.add(name, ParamKind::Tokens, &[k, m], value))
+                    Trainable::Param(params.add(Param::new(name, ParamKind::Tokens, &[k, m], value)))
                 }
                 false => Trainable::Frozen(value),
             }
@@ -195,13 +205,16 @@ impl Model {
     }
 
     /// The single trained rows of a module as they are now: their numbers, and their values (rows, m) row-major.
-    pub fn trained_rows(&self, path: &str) -> Option<(Vec<u32>, Vec<f32>)> {
-        let rows = match self.target(path).ok()? {
-            Part::Linear(l) => l.rows.as_ref(),
-            Part::Embedding(e) => e.rows.as_ref(),
-            Part::Norm(_) => None,
-        }?;
-        Some((rows.ids.clone(), rows.value.get(&self.params).to_f32_vec()))
+    ///
+    /// # Errors
+    /// A failure of the GPU.
+    pub fn trained_rows(&self, path: &str) -> Result<Option<(Vec<u32>, Vec<f32>)>> {
+        let rows = match self.target(path) {
+            Ok(Part::Linear(l)) => l.rows.as_ref(),
+            Ok(Part::Embedding(e)) => e.rows.as_ref(),
+            Ok(Part::Norm(_)) | Err(_) => None,
+        };
+        rows.map(|rows| Ok((rows.ids.clone(), rows.value.get(&self.params).values()?))).transpose()
     }
 
     /// The head that shares the weight of the token embedding: the paths of both. `None` where the model has none.
@@ -226,9 +239,9 @@ impl Model {
                 self.originals.keep_weight(format!("{path}.weight"), old);
             }
         }
-        head.weight = embedding.weight.shared();
-        head.rows = embedding.rows.as_ref().map(TrainedRows::shared);
-        head.lora = embedding.lora.as_ref().map(Attached::shared);
+        let rows = || embedding.rows.as_ref().map(TrainedRows::shared);
+        let (rows, lora) = cuda::catch(|| Ok((rows(), embedding.lora.as_ref().map(Attached::shared))))?;
+        (head.weight, head.rows, head.lora) = (embedding.weight.shared(), rows, lora);
         if let Some(lora) = &mut head.lora {
             lora.dropout = Dropout::adapter(dropout, self.params.len() as u64);
         }

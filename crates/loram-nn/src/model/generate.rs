@@ -25,7 +25,7 @@ impl Model {
         let Head::Lm(head) = &self.head else {
             return Err(Error::Task("this model classifies texts, it does not write them".into()));
         };
-        let cache = self.backbone.blocks().iter().map(|b| b.cache(self.options.compute)).collect();
+        let cache = cuda::catch(|| Ok(self.backbone.blocks().iter().map(|b| b.cache(self.options.compute)).collect()))?;
         Ok(Generator { model: self, head, cache, tokens: Vec::new() })
     }
 }

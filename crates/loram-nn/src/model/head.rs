@@ -295,7 +295,7 @@ impl Pooled {
         }
         let rows: Vec<usize> = (0..expected).collect();
         if grad && loss.needs_all_rows() {
-            loss.chunk(&mut out.clone(), &rows, scale, false)?;
+            loss.chunk(&mut out.copy(), &rows, scale, false)?;
         }
         loss.chunk(out, &rows, scale, grad)
     }

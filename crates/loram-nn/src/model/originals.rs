@@ -19,6 +19,6 @@ impl Originals {
 
     /// Remembers a bias or the weight of a norm before it is trained.
     pub fn keep_vector(&mut self, name: String, vector: &Tensor) {
-        self.vectors.entry(name).or_insert_with(|| vector.clone());
+        self.vectors.entry(name).or_insert_with(|| vector.copy());
     }
 }

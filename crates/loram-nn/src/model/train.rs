@@ -63,7 +63,7 @@ impl Model {
             }
         }
         end_of_step();
-        Ok(loss.take())
+        loss.take()
     }
 
     /// Watches linear layers until [`Model::observed`]: [`Model::observe_batch`] adds to their sums.
@@ -91,8 +91,12 @@ impl Model {
     }
 
     /// Ends [`Model::observe`] and returns the sums by module path, row-major, without layers that nothing passed through.
-    pub fn observed(&mut self) -> BTreeMap<String, Vec<f32>> {
-        self.params.watch.take().map(Watch::finish).unwrap_or_default()
+    ///
+    /// # Errors
+    /// Sums that cannot be read from a GPU.
+    pub fn observed(&mut self) -> Result<BTreeMap<String, Vec<f32>>> {
+        let watch = self.params.watch.take();
+        cuda::catch(|| Ok(watch.map(Watch::finish).unwrap_or_default()))
     }
 
     /// Final hidden states (t, hidden), after the last norm.
@@ -111,7 +115,7 @@ impl Model {
             let hidden = self.hidden(batch)?;
             let logits = self.head.evaluate(&self.params, &hidden, batch, loss)?;
             end_of_step();
-            Ok(EvalOut { loss: loss.take(), logits })
+            Ok(EvalOut { loss: loss.take()?, logits })
         })
     }
 

@@ -3,14 +3,14 @@
 use super::head::Head;
 use super::parts::Part;
 use super::transformer::{Model, parts_mut};
-use crate::param::{ParamKind, Trainable};
+use crate::param::{Param, ParamKind, Trainable};
 use crate::{Error, Result, cuda};
 
 impl Model {
     /// Fully trains the modules of one entry of PEFT's `modules_to_save` beside the adapters: every linear layer, norm and
     /// embedding whose module path is `name` or ends with `.name`, and everything inside a module whose path is or does.
     /// Their weights and biases become parameters of kind [`ParamKind::Saved`]. Returns the module paths of the parts, in
-    /// the order of the model. Errors when no module matches.
+    /// the order of the model. Errors when no module matches, and for a failure of the GPU, after which the model is of no use.
     pub fn add_module_to_save(&mut self, name: &str) -> Result<Vec<String>> {
         let matches = |path: &str| {
             let ends = path.match_indices('.').map(|(i, _)| &path[..i]).chain([path]);
@@ -26,7 +26,7 @@ impl Model {
     }
 
     /// Makes every weight, bias and norm a parameter of kind [`ParamKind::Base`] (full fine-tuning). A tied `lm_head` stays
-    /// tied.
+    /// tied. After an error, a failure of the GPU, the model is of no use.
     pub fn full_finetune(&mut self) -> Result<()> {
         self.make_trainable(ParamKind::Base, |_| true)?;
         if self.tied_head.is_some()
@@ -64,18 +64,18 @@ impl Model {
                 if kind == ParamKind::Saved {
                     self.originals.keep_weight(format!("{path}.weight"), w);
                 }
-                *source = Trainable::Param(self.params.add(format!("{path}.weight"), kind, &shape, value));
+                *source = Trainable::Param(self.params.add(Param::new(format!("{path}.weight"), kind, &shape, value)));
             }
             for (vector, suffix) in [(norm, "weight"), (bias, "bias")] {
                 if let Some(source) = vector
                     && let Trainable::Frozen(v) = source
                 {
-                    let value = v.clone();
+                    let value = v.copy();
                     if kind == ParamKind::Saved {
                         self.originals.keep_vector(format!("{path}.{suffix}"), v);
                     }
                     let shape = [value.cols()];
-                    *source = Trainable::Param(self.params.add(format!("{path}.{suffix}"), kind, &shape, value));
+                    *source = Trainable::Param(self.params.add(Param::new(format!("{path}.{suffix}"), kind, &shape, value)));
                 }
             }
         }

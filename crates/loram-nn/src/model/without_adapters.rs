@@ -9,9 +9,11 @@ use super::parts::Part;
 use super::transformer::{Model, parts_mut};
 use crate::linear::Lora;
 use crate::param::{ParamKind, Trainable, Vector};
+use crate::tensor::Tensor;
 use crate::trained_rows::TrainedRows;
 use crate::weight::Weight;
-use crate::{Error, Result};
+use crate::{Error, Result, cuda};
+use std::collections::BTreeMap;
 
 /// The pieces of a part that are put aside meanwhile.
 #[derive(Default)]
@@ -33,13 +35,15 @@ struct WithoutAdapters<'a> {
 impl<'a> WithoutAdapters<'a> {
     fn new(model: &'a mut Model) -> WithoutAdapters<'a> {
         let Originals { weights, vectors } = &model.originals;
+        // copies on a GPU can fail: all are made before the first tensor is put aside
+        let mut vectors: BTreeMap<String, Tensor> = vectors.iter().map(|(name, v)| (name.clone(), v.copy())).collect();
         let weight = |slot: &mut Trainable<Weight>, path: &str| {
             let original = weights.get(&format!("{path}.weight"))?;
             Some(std::mem::replace(slot, Trainable::Frozen(original.clone())))
         };
-        let vector = |slot: &mut Vector, path: &str, suffix: &str| {
-            let original = vectors.get(&format!("{path}.{suffix}"))?;
-            Some(std::mem::replace(slot, Trainable::Frozen(original.clone())))
+        let mut vector = |slot: &mut Vector, path: &str, suffix: &str| {
+            let original = vectors.remove(&format!("{path}.{suffix}"))?;
+            Some(std::mem::replace(slot, Trainable::Frozen(original)))
         };
         let put_aside = parts_mut(&mut model.backbone, &mut model.head).map(|part| match part {
             Part::Linear(l) => PutAside {
@@ -104,14 +108,14 @@ impl Model {
     /// was subtracted from a weight. Afterwards the model is as before.
     ///
     /// # Errors
-    /// A model in full fine-tuning, which does not keep its original weights.
+    /// A model in full fine-tuning, which does not keep its original weights; a failure of the GPU.
     pub fn without_adapters<R>(&mut self, f: impl FnOnce(&Model) -> R) -> Result<R> {
         if self.params.iter().any(|p| p.kind == ParamKind::Base) {
             let what = "the model is fully fine-tuned and has no adapters to switch off: load the base model a second time to \
                         compare with it, or train adapters";
             return Err(Error::Task(what.into()));
         }
-        let off = WithoutAdapters::new(self);
+        let off = cuda::catch(|| Ok(WithoutAdapters::new(self)))?;
         Ok(f(off.model))
     }
 }

@@ -53,9 +53,9 @@ fn loss(model: &Model) -> f64 {
 /// Gradients by name, after the loss.
 fn gradients(model: &mut Model) -> (f64, Vec<(String, Vec<f64>)>) {
     let (batch, mut loss) = batch();
-    model.params_mut().zero_grads();
+    model.params_mut().zero_grads().unwrap();
     let sum = model.forward_backward(&batch, &mut loss, 1.0, 0).unwrap().loss_sum;
-    (sum, model.params().iter().map(|p| (p.name.clone(), p.grad.to_f64_vec())).collect())
+    (sum, model.params().iter().map(|p| (p.name.clone(), p.grad.values_f64().unwrap())).collect())
 }
 
 /// The kinds of what is trained, on a model whose head is the embedding (`qwen2`) or is not (`llama-untied`).

@@ -148,7 +148,7 @@ fn check(name: &str) {
         let mut grads: f64 = 0.0;
         for p in model.params().iter() {
             let key = format!("grad.{}", p.name.replace(".lora_", ".").replace(".weight", ""));
-            grads = grads.max(worst(&p.grad.to_f64_vec(), reference.get(&key)));
+            grads = grads.max(worst(&p.grad.values_f64().unwrap(), reference.get(&key)));
         }
         assert_eq!(model.params().len(), 2 * reference.layers().len());
         println!(
@@ -161,7 +161,7 @@ fn check(name: &str) {
         reference.attach(&mut again, false);
         again.forward_backward(&batch, &mut *reference.loss(), 1.0 / eval.counted as f64, 0).unwrap();
         for (p, q) in model.params().iter().zip(again.params().iter()) {
-            assert_eq!(p.grad.to_f64_vec(), q.grad.to_f64_vec(), "{}", p.name);
+            assert_eq!(p.grad.values_f64().unwrap(), q.grad.values_f64().unwrap(), "{}", p.name);
         }
     }
 }
@@ -205,7 +205,7 @@ fn initial_product_as_branch_or_in_the_weight() {
     reference.attach(&mut residual, false);
     let [x, y] = [&mut branch, &mut residual].map(|m| {
         m.forward_backward(&batch, &mut *reference.loss(), 0.1, 0).unwrap();
-        (doubles(&m.logits(&batch).unwrap()), m.params().iter().map(|p| p.grad.to_f64_vec()).collect::<Vec<_>>())
+        (doubles(&m.logits(&batch).unwrap()), m.params().iter().map(|p| p.grad.values_f64().unwrap()).collect::<Vec<_>>())
     });
     assert!(worst(&x.0, &y.0) < 1e-5);
     for (g, h) in x.1.iter().zip(&y.1) {
@@ -253,13 +253,13 @@ fn without_adapters() {
             model.attach(path, lora).unwrap();
         }
         for p in model.params_mut().iter_mut() {
-            let moved: Vec<f32> = p.value.to_f32_vec().iter().map(|x| x * 1.25 + 0.01).collect();
-            p.value.copy_from_f32(&moved);
+            let moved: Vec<f32> = p.value.values().unwrap().iter().map(|x| x * 1.25 + 0.01).collect();
+            p.value.set_values(&moved).unwrap();
         }
         let step = |model: &mut Model| {
-            model.params_mut().zero_grads();
+            model.params_mut().zero_grads().unwrap();
             let loss = model.forward_backward(&batch, &mut *reference.loss(), 1.0, 7).unwrap().loss_sum;
-            (loss, model.params().iter().map(|p| p.grad.to_f64_vec()).collect::<Vec<_>>())
+            (loss, model.params().iter().map(|p| p.grad.values_f64().unwrap()).collect::<Vec<_>>())
         };
         let (with, trained) = (model.logits(&batch).unwrap(), step(&mut model));
         assert!(with != base, "{name}: adapters change nothing");
@@ -324,9 +324,9 @@ impl Loss for Preference {
         Ok(())
     }
 
-    fn take(&mut self) -> BatchLoss {
+    fn take(&mut self) -> loram_nn::Result<BatchLoss> {
         self.found = [0.0; 2];
-        BatchLoss { loss_sum: std::mem::take(&mut self.loss), counted: 1, correct: 0 }
+        Ok(BatchLoss { loss_sum: std::mem::take(&mut self.loss), counted: 1, correct: 0 })
     }
 }
 
@@ -408,7 +408,7 @@ fn check_gradients(
 ) {
     model.full_finetune().unwrap();
     model.forward_backward(batch, &mut *targets(), 1.0, 7).unwrap();
-    let grads: Vec<(String, Vec<f64>)> = model.params().iter().map(|p| (p.name.clone(), p.grad.to_f64_vec())).collect();
+    let grads: Vec<(String, Vec<f64>)> = model.params().iter().map(|p| (p.name.clone(), p.grad.values_f64().unwrap())).collect();
     for (param, grad) in grads {
         // the entry with the largest gradient, and one more
         let largest = (0..grad.len()).max_by(|&i, &j| grad[i].abs().total_cmp(&grad[j].abs())).unwrap();
@@ -463,7 +463,7 @@ fn threads_do_not_change_gradients() {
             let mut model = reference.model("llama", Compute::F32, false);
             reference.attach(&mut model, false);
             let loss = model.forward_backward(&reference.batch(), &mut *reference.loss(), 1.0, 3).unwrap();
-            (loss.loss_sum, model.params().iter().map(|p| p.grad.to_f32_vec()).collect::<Vec<_>>())
+            (loss.loss_sum, model.params().iter().map(|p| p.grad.values().unwrap()).collect::<Vec<_>>())
         })
     };
     let one = run(1);

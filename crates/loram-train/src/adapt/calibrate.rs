@@ -78,8 +78,8 @@ pub(super) fn observe(
             let (batch, mut loss) = batch_and_loss(data.objective, model, examples)?;
             model.observe_batch(&batch, &mut *loss, &mask, 1.0 / units.max(1) as f64)?;
         }
-        let mut found = model.observed();
-        model.params_mut().zero_grads();
+        let mut found = model.observed()?;
+        model.params_mut().zero_grads()?;
         for plan in &plans[group] {
             let values = found
                 .remove(&plan.path)

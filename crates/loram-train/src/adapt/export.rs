@@ -24,14 +24,18 @@ impl Adaptation {
     pub fn export(&self, model: &Model, form: AdapterForm, info: &ExportInfo) -> Result<Adapter> {
         let mut adapter = Adapter::new(self.config.clone(), info.task_type, Some(info.base_model.clone()));
         adapter.revision = info.revision.clone();
-        let factors = |path: &String| Some((path.clone(), model.factors(path)?));
-        adapter.layers = self.layers.keys().filter_map(factors).collect();
+        for path in self.layers.keys() {
+            if let Some(factors) = model.factors(path)? {
+                adapter.layers.insert(path.clone(), factors);
+            }
+            if let Some(bias) = model.lora_bias(path)? {
+                adapter.biases.insert(path.clone(), bias);
+            }
+        }
         adapter.embeddings = adapter.layers.keys().filter(|path| model.is_embedding(path)).cloned().collect();
-        let bias = |path: &String| Some((path.clone(), model.lora_bias(path)?));
-        adapter.biases = adapter.layers.keys().filter_map(bias).collect();
-        adapter.tokens = rows(model);
+        adapter.tokens = rows(model)?;
         for p in model.params().iter().filter(|p| p.kind == ParamKind::Saved) {
-            adapter.saved.insert(p.name.clone(), SavedTensor { shape: p.shape.clone(), values: p.value.to_f32_vec() });
+            adapter.saved.insert(p.name.clone(), SavedTensor { shape: p.shape.clone(), values: p.value.values()? });
         }
         adapter.recipe.clone_from(&self.recipe);
         if adapter.form() == AdapterForm::Plain {
@@ -74,12 +78,14 @@ fn with_tied_head(mut adapter: Adapter, model: &Model) -> Adapter {
 }
 
 /// The single trained rows of embeddings and heads, by module path; a head that shares the embedding's are not its own.
-fn rows(model: &Model) -> BTreeMap<String, SavedTensor> {
+fn rows(model: &Model) -> Result<BTreeMap<String, SavedTensor>> {
     let shared = model.tied_head().map(|(head, _)| head);
     let own = model.targets().into_iter().filter(|t| Some(&t.path[..]) != shared);
-    let rows = own.filter_map(|t| {
-        let (ids, values) = model.trained_rows(&t.path)?;
-        Some((t.path, SavedTensor { shape: vec![ids.len(), t.m], values }))
-    });
-    rows.collect()
+    let mut out = BTreeMap::new();
+    for t in own {
+        if let Some((ids, values)) = model.trained_rows(&t.path)? {
+            out.insert(t.path, SavedTensor { shape: vec![ids.len(), t.m], values });
+        }
+    }
+    Ok(out)
 }

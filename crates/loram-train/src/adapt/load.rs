@@ -71,7 +71,7 @@ pub fn load(
         if param.shape != tensor.shape {
             return Err(wrong(format!("the adapter has shape {:?}, the model {:?}", tensor.shape, param.shape)));
         }
-        param.value.copy_from_f32(&tensor.values);
+        param.value.set_values(&tensor.values)?;
     }
     let shares = shares_adapter(model, &adapter);
     for (path, rows) in &adapter.tokens {

@@ -11,7 +11,6 @@ use crate::observer::{Event, Level, Observer};
 use crate::report::Reporter;
 use crate::run_folder::{Begin, RunFolder, ended_text};
 use crate::summary::Summary;
-use loram_nn::cuda;
 
 /// A run that is ready to begin.
 #[derive(Debug, Clone)]
@@ -48,27 +47,22 @@ impl Trainer {
     /// Errors leave the run folder with what was saved before them.
     pub fn run(&self, observer: &mut dyn Observer) -> Result<Summary> {
         let mut reporter = Reporter::new(observer);
-        // what fails on a GPU outside the model's passes
-        cuda::catch(|| {
-            Ok((|| {
-                // the folder is ours until the end
-                let config = with_base_model(&self.config, &mut reporter)?;
-                let mut folder = RunFolder::open(&config)?;
-                folder.notes.drain(..).for_each(|note| reporter.message(Level::Warning, note));
-                let resumed = match std::mem::replace(&mut folder.begin, Begin::Anew) {
-                    Begin::Anew => None,
-                    Begin::Resume(checkpoint) => Some(checkpoint),
-                    Begin::Ended(summary) => {
-                        reporter.message(Level::Info, ended_text(&config));
-                        reporter.event(&Event::Done(summary.clone()));
-                        return Ok(*summary);
-                    }
-                };
-                let setup = Setup::new(&config, resumed, &mut reporter)?;
-                let mut run = Run::new(setup, &self.stop, &mut reporter)?;
-                let status = run.train()?;
-                run.finish(status)
-            })())
-        })?
+        // the folder is ours until the end
+        let config = with_base_model(&self.config, &mut reporter)?;
+        let mut folder = RunFolder::open(&config)?;
+        folder.notes.drain(..).for_each(|note| reporter.message(Level::Warning, note));
+        let resumed = match std::mem::replace(&mut folder.begin, Begin::Anew) {
+            Begin::Anew => None,
+            Begin::Resume(checkpoint) => Some(checkpoint),
+            Begin::Ended(summary) => {
+                reporter.message(Level::Info, ended_text(&config));
+                reporter.event(&Event::Done(summary.clone()));
+                return Ok(*summary);
+            }
+        };
+        let setup = Setup::new(&config, resumed, &mut reporter)?;
+        let mut run = Run::new(setup, &self.stop, &mut reporter)?;
+        let status = run.train()?;
+        run.finish(status)
     }
 }

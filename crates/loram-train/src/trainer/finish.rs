@@ -82,7 +82,7 @@ impl Run<'_, '_, '_> {
                     None => continue,
                 },
             };
-            p.value.copy_from_f32(values);
+            p.value.set_values(values)?;
         }
         Ok(())
     }

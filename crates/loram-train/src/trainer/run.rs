@@ -259,14 +259,14 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         }
         let counted: usize = group.iter().map(|(_, targets)| targets.counted()).sum();
         let tokens = group.iter().map(|(b, _)| b.tokens.len() as u64).sum();
-        model.params_mut().zero_grads();
+        model.params_mut().zero_grads()?;
         let mut loss = BatchLoss::default();
         for (b, targets) in &mut group {
             let seed = step_seed(c.seed, self.s.state.batches);
             loss.add(model.forward_backward(b, &mut **targets, 1.0 / counted as f64, seed)?);
             self.s.state.batches += 1;
         }
-        let norm = grad_norm(model.params().iter());
+        let norm = grad_norm(model.params().iter())?;
         let rate = self.schedule.rate(self.s.state.global_step);
         let last = match loss.loss_sum.is_finite() && norm.is_finite() {
             true => String::new(),
@@ -279,11 +279,11 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         let last_step = step == self.s.data.total_steps;
         let mut gauge = self.gauge.as_mut().filter(|_| last_step || step.is_multiple_of(c.magnitude_steps));
         if let Some(gauge) = &mut gauge {
-            gauge.before_step(model);
+            gauge.before_step(model)?;
         }
-        clip(model.params_mut().iter_mut(), norm, c.max_grad_norm);
-        self.s.optimizer.step(model.params_mut().iter_mut(), rate);
-        let magnitude = gauge.map(|gauge| gauge.after_step(model));
+        clip(model.params_mut().iter_mut(), norm, c.max_grad_norm)?;
+        self.s.optimizer.step(model.params_mut().iter_mut(), rate)?;
+        let magnitude = gauge.map(|gauge| gauge.after_step(model)).transpose()?;
         self.s.state.batch_in_epoch = to;
         Ok(Step { loss, rate, norm, tokens, magnitude })
     }

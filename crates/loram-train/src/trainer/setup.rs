@@ -168,7 +168,7 @@ impl<'c> Setup<'c> {
                 Some(a)
             }
         };
-        let mut optimizer = Optimizer::new(config, model.params().iter());
+        let mut optimizer = Optimizer::new(config, model.params().iter())?;
         if let Some(dir) = &resumed {
             checkpoint::restore_optimizer(dir, &model, &mut optimizer, state.global_step)?;
         }

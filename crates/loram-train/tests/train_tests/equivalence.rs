@@ -78,7 +78,7 @@ fn train(config: &TrainConfig, compute: Compute) -> Course {
     }
     let wide = |model: &Model, path: &str, factor: &str| {
         let name = format!("{path}.lora_{factor}.weight");
-        model.params().get(&name).map(|p| p.value.to_f64_vec()).unwrap()
+        model.params().get(&name).map(|p| p.value.values_f64().unwrap()).unwrap()
     };
     let products = |model: &Model| -> Vec<f64> {
         let one = |(path, l): (&String, &loram_train::adapt::AdaptedLayer)| {
@@ -88,14 +88,14 @@ fn train(config: &TrainConfig, compute: Compute) -> Course {
         adaptation.layers.iter().flat_map(one).collect()
     };
     let before = products(&model);
-    let mut optimizer = Optimizer::new(config, model.params().iter());
+    let mut optimizer = Optimizer::new(config, model.params().iter()).unwrap();
     let schedule = Schedule::new(config, STEPS);
     let mut updates = Vec::new();
     for step in 0..STEPS {
         let (b, mut targets) = batch(step, model_config.vocab_size() as u32);
-        model.params_mut().zero_grads();
+        model.params_mut().zero_grads().unwrap();
         model.forward_backward(&b, &mut targets, 1.0 / 11.0, step as u64).unwrap();
-        optimizer.step(model.params_mut().iter_mut(), schedule.rate(step));
+        optimizer.step(model.params_mut().iter_mut(), schedule.rate(step)).unwrap();
         updates.push(products(&model).iter().zip(&before).map(|(x, x0)| x - x0).collect());
     }
     Course { updates }

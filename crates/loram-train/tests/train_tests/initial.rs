@@ -66,8 +66,8 @@ fn check(dir: &Path, label: &str) {
         assert!(warnings.is_empty(), "{name}: {warnings:?}");
         for (path, want) in &expected.layers {
             for (whose, found) in [
-                ("the run", own.factors(path).unwrap()),
-                ("the run from the folder", loaded.factors(path).unwrap()),
+                ("the run", own.factors(path).unwrap().unwrap()),
+                ("the run from the folder", loaded.factors(path).unwrap().unwrap()),
                 ("the exported adapter", native.layers[path].clone()),
             ] {
                 assert_eq!((found.n, found.m, found.r), (want.n, want.m, want.r), "{name}, {whose}: {path}");

@@ -86,17 +86,17 @@ impl Loss for Pairs {
         Ok(())
     }
 
-    fn take(&mut self) -> BatchLoss {
+    fn take(&mut self) -> loram_nn::Result<BatchLoss> {
         if self.reference.is_none() {
-            return BatchLoss::default();
+            return Ok(BatchLoss::default());
         }
         let margins = self.margins();
         self.now.fill(0.0);
-        BatchLoss {
+        Ok(BatchLoss {
             loss_sum: margins.iter().map(|m| (-m).exp().ln_1p()).sum(),
             counted: margins.len(),
             correct: margins.iter().filter(|m| **m > 0.0).count(),
-        }
+        })
     }
 }
 
@@ -203,15 +203,15 @@ fn pairs_are_learnt_against_the_model_without_adapters() {
 
     let mut model = model();
     let config = TrainConfig { learning_rate: 1e-2, ..TrainConfig::default() };
-    let mut optimizer = Optimizer::new(&config, model.params().iter());
+    let mut optimizer = Optimizer::new(&config, model.params().iter()).unwrap();
     let mut losses = Vec::new();
     for step in 0..6 {
         let (batch, mut loss) = batch_and_loss(&Preference, &mut model, &examples).unwrap();
         let lengths: Vec<usize> = examples.iter().flat_map(|e| &e.sequences).map(|s| s.input_ids.len()).collect();
         assert_eq!((batch.lengths.clone(), loss.counted()), (lengths, 2));
-        model.params_mut().zero_grads();
+        model.params_mut().zero_grads().unwrap();
         let found = model.forward_backward(&batch, &mut *loss, 0.5, step).unwrap();
-        optimizer.step(model.params_mut().iter_mut(), config.learning_rate);
+        optimizer.step(model.params_mut().iter_mut(), config.learning_rate).unwrap();
         losses.push(found.loss_sum / found.counted as f64);
     }
     // with B = 0 the model is its own reference, bit for bit

@@ -120,18 +120,18 @@ impl Steps {
         };
         // torch.optim.AdamW with one group decays biases and norms too
         model.params_mut().iter_mut().for_each(|p| p.decay = true);
-        let mut optimizer = Optimizer::new(&config, model.params().iter());
+        let mut optimizer = Optimizer::new(&config, model.params().iter()).unwrap();
         let mut worst: f64 = 0.0;
         let expected = self.losses();
         for (i, (batch, mut targets)) in self.batches().into_iter().enumerate() {
             let counted = targets.counted();
-            model.params_mut().zero_grads();
+            model.params_mut().zero_grads().unwrap();
             let loss = model.forward_backward(&batch, &mut targets, 1.0 / counted as f64, 0).unwrap();
             assert_eq!(loss.counted, counted);
             worst = worst.max((loss.loss_sum / counted as f64 / expected[i] - 1.0).abs());
-            let norm = grad_norm(model.params().iter());
-            clip(model.params_mut().iter_mut(), norm, config.max_grad_norm);
-            optimizer.step(model.params_mut().iter_mut(), config.learning_rate);
+            let norm = grad_norm(model.params().iter()).unwrap();
+            clip(model.params_mut().iter_mut(), norm, config.max_grad_norm).unwrap();
+            optimizer.step(model.params_mut().iter_mut(), config.learning_rate).unwrap();
         }
         println!("{}: {:.4} -> {:.4}, apart by at most {worst:.1e}", self.info, expected[0], expected[19]);
         assert!(worst < 1e-3, "losses are apart by {worst:.1e}");

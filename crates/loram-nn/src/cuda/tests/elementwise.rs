@@ -6,7 +6,7 @@ use crate::kernels::rope::RopeParams;
 use crate::model::parts::Norm;
 use crate::model::parts::rope::RopeTable;
 use crate::ops::{self, Sequences};
-use crate::param::{ParamKind, Params, Trainable};
+use crate::param::{Param, ParamKind, Params, Trainable};
 use crate::tensor::Tensor;
 use loram_io::config::{RopeConfig, RopeScaling};
 
@@ -17,7 +17,7 @@ fn norm(compute: Compute, cols: usize, layer: bool) -> (Norm, Params) {
     let mut params = Params::default();
     let mut vector = |seed| {
         let value = Tensor::from_f32(compute.exact(), 1, cols, random(1, cols, seed).f32s());
-        Trainable::Param(params.add(format!("{seed}"), ParamKind::Saved, &[cols], value))
+        Trainable::Param(params.add(Param::new(format!("{seed}"), ParamKind::Saved, &[cols], value)))
     };
     let norm = Norm { path: "norm".into(), weight: vector(1), bias: layer.then(|| vector(2)), eps: 1e-5 };
     (norm, params)
@@ -31,11 +31,11 @@ fn norms() {
             let (dy, before) = (random(rows, cols, 4), random(rows, cols, 5));
             let run = |compute, accumulate| {
                 let (norm, mut params) = norm(compute, cols, layer);
-                let place = |t: &Tensor| if compute == Compute::F32 { t.clone() } else { on(compute, t) };
+                let place = |t: &Tensor| if compute == Compute::F32 { t.copy() } else { on(compute, t) };
                 let (x, dy, mut dx) = (place(&x), place(&dy), place(&before));
                 let (y, saved) = norm.forward(&params, &x);
                 norm.backward(&mut params, &x, &saved, &dy, &mut dx, accumulate);
-                let grads: Vec<Tensor> = params.iter().map(|p| p.grad.clone()).collect();
+                let grads: Vec<Tensor> = params.iter().map(|p| p.grad.copy()).collect();
                 (y, dx, grads)
             };
             for accumulate in [false, true] {
@@ -64,16 +64,16 @@ fn activations() {
         x.scale(4.0);
         let (up, dy) = (random(rows, cols, 2), random(rows, cols, 3));
         for act in ACTS {
-            let mut slope = dy.clone();
+            let mut slope = dy.copy();
             ops::act_backward(act, &x, &mut slope);
-            let (mut dgate, mut dup) = (x.clone(), up.clone());
+            let (mut dgate, mut dup) = (x.copy(), up.copy());
             ops::gated_backward(act, &mut dgate, &mut dup, &dy);
             for compute in GPU {
                 let (gx, gup, gdy) = (on(compute, &x), on(compute, &up), on(compute, &dy));
                 let what = format!("{act:?} of {rows}×{cols}");
                 close(&what, compute, &ops::act(act, &gx), &ops::act(act, &x));
                 close(&format!("gated {what}"), compute, &ops::gated(act, &gx, &gup), &ops::gated(act, &x, &up));
-                let mut g = gdy.clone();
+                let mut g = gdy.copy();
                 ops::act_backward(act, &gx, &mut g);
                 close(&format!("slope of {what}"), compute, &g, &slope);
                 let (mut a, mut b) = (gx, gup);
@@ -93,11 +93,11 @@ fn sums_biases_and_scales() {
             ops::add_assign(&mut y, x);
             ops::add_bias(&mut y, bias);
             y.scale(0.5);
-            let mut db = bias.clone();
+            let mut db = bias.copy();
             ops::bias_grad(x, &mut db);
             (y, db)
         };
-        let want = sums(&x, y.clone(), &bias);
+        let want = sums(&x, y.copy(), &bias);
         for compute in GPU {
             let got = sums(&on(compute, &x), on(compute, &y), &on(Compute::CudaF32, &bias));
             close("sums", compute, &got.0, &want.0);
@@ -113,7 +113,7 @@ fn dropout_is_that_of_the_cpu() {
         for p in [0.0, 0.25, 0.9] {
             for compute in GPU {
                 let place = Dropout::model(p, 3, 1);
-                let (gx, mut sum, mut got) = (on(compute, &x), y.clone(), on(compute, &y));
+                let (gx, mut sum, mut got) = (on(compute, &x), y.copy(), on(compute, &y));
                 place.add(&x, &mut sum, Some(11));
                 place.add(&gx, &mut got, Some(11));
                 close("dropout, added", compute, &got, &sum);
@@ -145,7 +145,7 @@ fn rotary_embedding() {
                 RopeTable::new(compute, &params, 40).apply(&mut x, 1.min(rows)..rows, &sequences, d, backward);
                 x
             };
-            let want = rotated(Compute::F32, x.clone());
+            let want = rotated(Compute::F32, x.copy());
             for compute in GPU {
                 close("rope", compute, &rotated(compute, on(compute, &x)), &want);
             }

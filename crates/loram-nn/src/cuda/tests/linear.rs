@@ -2,7 +2,7 @@ use super::{GPU, close, numbers, on, random};
 use crate::compute::Compute;
 use crate::dropout::Dropout;
 use crate::linear::{Linear, Lora};
-use crate::param::{ParamKind, Params, Trainable};
+use crate::param::{Param, ParamKind, Params, Trainable};
 use crate::tensor::Tensor;
 use crate::weight::Weight;
 
@@ -25,7 +25,7 @@ fn layer(compute: Compute, (n, m, r): (usize, usize, usize), kind: Kind) -> (Lin
     };
     let mut trained = |rows, cols, seed| {
         let value = tensor(compute.exact(), rows, cols, seed);
-        Trainable::Param(params.add(format!("{seed}"), ParamKind::LoraA, &[rows, cols], value))
+        Trainable::Param(params.add(Param::new(format!("{seed}"), ParamKind::LoraA, &[rows, cols], value)))
     };
     let mut linear = Linear::frozen("layer".into(), Weight::from_f32(n, m, numbers(n * m, 1)));
     if kind.trained {
@@ -66,11 +66,11 @@ fn layers() {
             let (y0, dx0) = (random(t, n, 9), random(t, m, 10));
             let run = |compute: Compute, accumulate: bool| {
                 let (linear, mut params) = layer(compute, (n, m, r), kind);
-                let place = |t: &Tensor| if compute == Compute::F32 { t.clone() } else { on(compute, t) };
+                let place = |t: &Tensor| if compute == Compute::F32 { t.copy() } else { on(compute, t) };
                 let (x, dy, base, mut dx) = (place(&x), place(&dy), place(&y0), place(&dx0));
                 let (y, saved) = linear.forward_onto(&params, &x, accumulate.then_some(&base), Some(5));
                 linear.backward(&mut params, &x, &saved, &dy, Some((&mut dx, accumulate)), Some(5));
-                let grads: Vec<Tensor> = params.iter().map(|p| p.grad.clone()).collect();
+                let grads: Vec<Tensor> = params.iter().map(|p| p.grad.copy()).collect();
                 (y, dx, grads)
             };
             for accumulate in [false, true] {

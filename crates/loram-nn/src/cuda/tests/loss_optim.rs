@@ -14,7 +14,7 @@ fn cross_entropy() {
         let labels: Vec<i64> = (0..rows).map(|i| (i * 7 % cols) as i64).collect();
         let ids: Vec<u32> = labels.iter().map(|&l| l as u32).collect();
         for grad in [false, true] {
-            let mut want = logits.clone();
+            let mut want = logits.copy();
             let sum = softmax_cross_entropy(want.f32s_mut(), &labels, cols, 0.5, grad).unwrap();
             for compute in GPU {
                 let mut got = on(compute, &logits);
@@ -57,15 +57,15 @@ fn optimiser_steps() {
             for step in 1..4 {
                 let first = AdamWStep { p: &mut a, g: &g, m: &mut m, v: &mut v, how: adam };
                 let how = AdamW { lr: 0.01, weight_decay: 0.0, ..adam };
-                adamw(&mut [first, AdamWStep { p: &mut a2, g: &g2, m: &mut m2, v: &mut v2, how }], step);
+                adamw(&mut [first, AdamWStep { p: &mut a2, g: &g2, m: &mut m2, v: &mut v2, how }], step).unwrap();
             }
-            let squares = sum_squares(&[&g, &a, &a2]);
-            scale(&mut [&mut v, &mut v2], 0.5);
+            let squares = sum_squares(&[&g, &a, &a2]).unwrap();
+            scale(&mut [&mut v, &mut v2], 0.5).unwrap();
             zero(&mut [&mut m, &mut m2]);
             all.extend([a, m, v, a2, m2, v2]);
             for how in ways {
                 let (mut b, mut buffer) = (place(&p), zeros());
-                (1..4).for_each(|step| sgd(&mut b, &g, Some(&mut buffer), &how, step));
+                (1..4).for_each(|step| sgd(&mut b, &g, Some(&mut buffer), &how, step).unwrap());
                 all.extend([b, buffer]);
             }
             (all, squares)

@@ -11,13 +11,13 @@ use crate::{Error, Result};
 fn tensors_grow_shrink_and_are_copied() {
     let (x, more) = (random(5, 7, 1), random(300, 7, 2));
     let grown = |mut t: Tensor, more: &Tensor| {
-        let copy = t.clone();
+        let copy = t.copy();
         t.push_rows(more);
         t.truncate_rows(200);
         t.push_rows(more);
         (copy, t.reshape(7, 500))
     };
-    let want = grown(x.clone(), &more);
+    let want = grown(x.copy(), &more);
     for compute in GPU {
         let got = grown(on(compute, &x), &on(compute, &more));
         close("copy", compute, &got.0, &want.0);

@@ -3,6 +3,7 @@
 
 mod attention;
 mod elementwise;
+mod failures;
 mod linear;
 mod loss_optim;
 mod memory;

@@ -2,7 +2,7 @@ use super::{GPU, SHAPES, close, on, random};
 use crate::Error;
 use crate::compute::Compute;
 use crate::model::parts::Embedding;
-use crate::param::{ParamKind, Params, Trainable};
+use crate::param::{Param, ParamKind, Params, Trainable};
 use crate::tensor::Tensor;
 use crate::weight::Weight;
 
@@ -12,7 +12,7 @@ fn rows_go_out_and_come_back() {
         let x = random(rows, cols, 1);
         let index: Vec<usize> = (0..rows).rev().step_by(2).collect();
         let more = random(index.len(), cols, 2);
-        let mut want = x.clone();
+        let mut want = x.copy();
         want.add_rows(&index, &more);
         for compute in GPU {
             let mut got = on(compute, &x);
@@ -22,7 +22,7 @@ fn rows_go_out_and_come_back() {
             let columns: Vec<u32> = (0..cols as u32).rev().step_by(3).collect();
             let picked = x.gather_columns(&columns);
             close("columns", compute, &on(compute, &x).gather_columns(&columns), &picked);
-            let (mut want, mut got) = (x.clone(), on(compute, &x));
+            let (mut want, mut got) = (x.copy(), on(compute, &x));
             want.add_columns(&columns, &picked);
             got.add_columns(&columns, &on(compute, &picked));
             close("columns, added", compute, &got, &want);
@@ -42,17 +42,17 @@ fn embeddings() {
                     false => Trainable::Frozen(Weight::from_f32(7, cols, values.f32s().to_vec())),
                     true => {
                         let value = Tensor::from_f32(compute.exact(), 7, cols, values.f32s());
-                        Trainable::Param(params.add("table".into(), ParamKind::Base, &[7, cols], value))
+                        Trainable::Param(params.add(Param::new("table".into(), ParamKind::Base, &[7, cols], value)))
                     }
                 };
                 let table = Embedding::new("table".into(), weight, None);
-                let place = |t: &Tensor| if compute == Compute::F32 { t.clone() } else { on(compute, t) };
+                let place = |t: &Tensor| if compute == Compute::F32 { t.copy() } else { on(compute, t) };
                 let mut out = place(&before);
                 table.forward(&params, &ids, &mut out, accumulate).unwrap();
                 table.backward(&mut params, &ids, &place(&dy)).unwrap();
                 let e = table.forward(&params, &[0, 7], &mut Tensor::scratch(compute, 2, cols), false).unwrap_err();
                 assert!(matches!(e, Error::OutOfRange(o) if (o.index, o.value, o.limit) == (1, 7, 7)), "{e}");
-                (out, params.iter().next().map(|p| p.grad.clone()))
+                (out, params.iter().next().map(|p| p.grad.copy()))
             };
             for accumulate in [false, true] {
                 let want = run(Compute::F32, accumulate);

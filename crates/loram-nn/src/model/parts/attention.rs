@@ -2,6 +2,7 @@
 
 use super::rope::Rope;
 use super::{Norm, NormSaved, Part, PartMut, PartRef, Sublayer, backward_projections};
+use crate::held::Held;
 use crate::compute::Compute;
 use crate::dropout::Dropout;
 use crate::kernels::attention::AttnShape;
@@ -11,7 +12,6 @@ use crate::ops;
 use crate::param::Params;
 use crate::products::Operand;
 use crate::tensor::Tensor;
-use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Attention from the hidden states to the hidden states.
@@ -115,7 +115,7 @@ impl Attention {
     pub fn continue_with(
         &self,
         params: &Params,
-        x: Cow<'_, Tensor>,
+        x: Held<'_>,
         base: Option<&Tensor>,
         cache: &mut KvCache,
         pass: &Pass<'_>,
@@ -137,7 +137,7 @@ impl Sublayer for Attention {
     fn forward(
         &self,
         params: &Params,
-        x: Cow<'_, Tensor>,
+        x: Held<'_>,
         base: Option<&Tensor>,
         pass: &Pass<'_>,
     ) -> (Tensor, AttentionSaved) {
@@ -152,7 +152,7 @@ impl Sublayer for Attention {
         &self,
         params: &mut Params,
         s: AttentionSaved,
-        dy: Cow<'_, Tensor>,
+        dy: Held<'_>,
         pass: &Pass<'_>,
     ) -> Self::Projected {
         let d = self.shape.head_dim;

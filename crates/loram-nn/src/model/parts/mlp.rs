@@ -1,6 +1,7 @@
 //! Multi-layer perceptrons: gated (2002.05202) and plain.
 
 use super::{Part, PartMut, PartRef, Sublayer, backward_projections};
+use crate::held::Held;
 use crate::kernels::activation::Act;
 use crate::linear::{Linear, LinearSaved};
 use crate::model::pass::Pass;
@@ -8,7 +9,6 @@ use crate::ops;
 use crate::param::Params;
 use crate::products::Operand;
 use crate::tensor::Tensor;
-use std::borrow::Cow;
 
 /// down(act(gate(x))·up(x)).
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Sublayer for GatedMlp {
     fn forward(
         &self,
         params: &Params,
-        x: Cow<'_, Tensor>,
+        x: Held<'_>,
         base: Option<&Tensor>,
         pass: &Pass<'_>,
     ) -> (Tensor, GatedSaved) {
@@ -52,7 +52,7 @@ impl Sublayer for GatedMlp {
         (y, GatedSaved { gate, up, projections: [gate_saved, up_saved], down })
     }
 
-    fn backward(&self, params: &mut Params, s: GatedSaved, dy: Cow<'_, Tensor>, pass: &Pass<'_>) -> Self::Projected {
+    fn backward(&self, params: &mut Params, s: GatedSaved, dy: Held<'_>, pass: &Pass<'_>) -> Self::Projected {
         let (mut gate, mut up) = (s.gate, s.up);
         let h = ops::gated(self.act, &gate, &up);
         let mut dh = Tensor::scratch(dy.compute(), dy.rows(), self.down.m);
@@ -109,7 +109,7 @@ impl Sublayer for Mlp {
     fn forward(
         &self,
         params: &Params,
-        x: Cow<'_, Tensor>,
+        x: Held<'_>,
         base: Option<&Tensor>,
         pass: &Pass<'_>,
     ) -> (Tensor, MlpSaved) {
@@ -120,7 +120,7 @@ impl Sublayer for Mlp {
         (y, MlpSaved { up, projection, down })
     }
 
-    fn backward(&self, params: &mut Params, s: MlpSaved, dy: Cow<'_, Tensor>, pass: &Pass<'_>) -> Self::Projected {
+    fn backward(&self, params: &mut Params, s: MlpSaved, dy: Held<'_>, pass: &Pass<'_>) -> Self::Projected {
         let h = ops::act(self.act, &s.up);
         let mut dh = Tensor::scratch(dy.compute(), dy.rows(), self.down.m);
         self.down.backward(params, &Operand::new(&h), &s.down, &Operand::new(&dy), Some((&mut dh, false)), pass.step);

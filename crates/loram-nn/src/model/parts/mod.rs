@@ -15,11 +15,12 @@ pub(crate) use norm::{Norm, NormSaved};
 pub(crate) use residual::{Residual, ResidualSaved};
 
 use super::pass::Pass;
+use crate::held::Held;
 use crate::linear::{Linear, LinearSaved};
 use crate::param::Params;
 use crate::products::Operand;
 use crate::tensor::Tensor;
-use std::borrow::{Borrow, Cow};
+use std::borrow::Borrow;
 
 /// A named piece of a model that holds parameters.
 pub(crate) enum Part<L, N, E> {
@@ -67,7 +68,7 @@ pub(crate) trait Sublayer: Send + Sync {
     fn forward(
         &self,
         params: &Params,
-        x: Cow<'_, Tensor>,
+        x: Held<'_>,
         base: Option<&Tensor>,
         pass: &Pass<'_>,
     ) -> (Tensor, Self::Saved);
@@ -77,7 +78,7 @@ pub(crate) trait Sublayer: Send + Sync {
         &self,
         params: &mut Params,
         saved: Self::Saved,
-        dy: Cow<'_, Tensor>,
+        dy: Held<'_>,
         pass: &Pass<'_>,
     ) -> Self::Projected;
 

@@ -1,11 +1,11 @@
 //! Residual connections, and where their norms are.
 
 use super::{Attention, KvCache, Norm, NormSaved, Part, PartMut, PartRef, Sublayer};
+use crate::held::Held;
 use crate::dropout::Dropout;
 use crate::model::pass::Pass;
 use crate::param::Params;
 use crate::tensor::Tensor;
-use std::borrow::Cow;
 
 /// post(x + dropout(inner(pre(x)))): pre-norm (2002.04745) has `pre` alone, post-norm (1706.03762) `post` alone.
 #[derive(Debug)]
@@ -42,20 +42,20 @@ impl<S: Sublayer> Residual<S> {
         params: &Params,
         x: Tensor,
         step: Option<u64>,
-        inner: impl FnOnce(Cow<'_, Tensor>, Option<&Tensor>) -> (Tensor, A),
+        inner: impl FnOnce(Held<'_>, Option<&Tensor>) -> (Tensor, A),
     ) -> (Tensor, ResidualSaved<A>) {
         let (input, pre) = match &self.pre {
             Some(norm) => {
                 let (normalised, saved) = norm.forward(params, &x);
-                (Cow::Owned(normalised), Some(saved))
+                (Held::Owned(normalised), Some(saved))
             }
-            None => (Cow::Borrowed(&x), None),
+            None => (Held::Borrowed(&x), None),
         };
         let (sum, inner) = match self.dropout.is_on(step) {
             false => inner(input, Some(&x)),
             true => {
                 let (y, saved) = inner(input, None);
-                let mut sum = x.clone();
+                let mut sum = x.copy();
                 self.dropout.add(&y, &mut sum, step);
                 (sum, saved)
             }
@@ -95,7 +95,7 @@ impl<S: Sublayer> Residual<S> {
             }
             _ => dy,
         };
-        let d_inner = self.dropout.of(&d, step).map_or(Cow::Borrowed(&d), Cow::Owned);
+        let d_inner = self.dropout.of(&d, step).map_or(Held::Borrowed(&d), Held::Owned);
         let projected = self.inner.backward(params, inner, d_inner, pass);
         match (&self.pre, pre) {
             (Some(norm), Some(saved)) => {
@@ -131,7 +131,7 @@ impl Residual<Attention> {
     /// [`Self::forward`] for tokens that continue what the cache holds; their keys and values join it.
     pub fn continue_with(&self, params: &Params, x: Tensor, cache: &mut KvCache, pass: &Pass<'_>) -> Tensor {
         let inner =
-            |x: Cow<'_, Tensor>, base: Option<&Tensor>| (self.inner.continue_with(params, x, base, cache, pass), ());
+            |x: Held<'_>, base: Option<&Tensor>| (self.inner.continue_with(params, x, base, cache, pass), ());
         self.around(params, x, None, inner).0
     }
 }
