@@ -3,6 +3,7 @@
 mod checkpoint;
 mod layers;
 mod pipeline;
+mod recompute;
 mod report;
 mod reproduce;
 mod residual;
@@ -13,8 +14,8 @@ pub use checkpoint::{BaseName, init, init_to};
 pub use layers::Progress;
 pub(crate) use layers::each;
 pub use pipeline::{InitOptions, InitRecord, LayerInit};
+pub(crate) use recompute::{recompute, recompute_factors};
 pub use report::{InitReport, InitializedLayer};
 pub use reproduce::{Base, reproduce};
-pub(crate) use reproduce::{from_base, reproduce_layer};
 pub use residual::{Residual, write_residual};
 pub use weight::InitWeight;

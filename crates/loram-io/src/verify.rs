@@ -3,7 +3,7 @@
 
 use crate::adapter::{ADAPTER_CONFIG, Adapter, AdapterForm, RECIPE_FILE, Recipe};
 use crate::family::TensorNames;
-use crate::init::{from_base, reproduce_layer};
+use crate::init::{InitWeight, recompute};
 use crate::manifest::{self, State};
 use crate::{Checkpoint, ModelConfig, Result};
 use loram_core::{LayerRecipe, SchemeSpec, Statistic, from_recipe};
@@ -128,7 +128,10 @@ fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> 
         }
         let init = match (from_recipe(layer), base) {
             (Some(init), _) => init,
-            (None, Some(_)) => reproduce_layer(layer, recipe, adapter.config.use_rslora, base)?,
+            (None, Some((ckpt, names))) => {
+                let weight = InitWeight::find(ckpt, names, path)?;
+                recompute(layer, recipe, adapter.config.use_rslora, weight)?.factors
+            }
             (None, None) => {
                 let detail = format!("`{}` initialises from the base's weights: give --base", layer.scheme);
                 return Ok(Check { name, outcome: Outcome::Skipped, detail });
@@ -167,7 +170,7 @@ fn start_check(adapter: &Adapter, base: Option<(&Checkpoint, &TensorNames)>) -> 
 fn again_check(recipe: &Recipe, use_rslora: bool, base: (&Checkpoint, &TensorNames)) -> Result<Check> {
     let mut count = 0;
     for (path, layer) in &recipe.layers {
-        let found = from_base(layer, recipe, use_rslora, base)?.recipe;
+        let found = recompute(layer, recipe, use_rslora, InitWeight::find(base.0, base.1, path)?)?.recipe;
         if found != *layer {
             let beta = |r: &LayerRecipe| r.beta.map_or("none".into(), |b| b.to_string());
             let detail = format!(

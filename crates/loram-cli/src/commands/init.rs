@@ -91,8 +91,7 @@ pub fn run(args: &InitArgs, matches: &ArgMatches, console: &Console) -> Result<(
             }
             let mut settings = partial(matches)?;
             let options = InitOptions { lora: settings.lora_config(), scheme: settings.scheme()?, seed: settings.seed };
-            let rated = ["learning_rate", "lr_a", "set"].iter().any(|key| given(matches, key));
-            if options.scheme.behaviour().first_step && !rated {
+            if options.scheme.behaviour().first_step && !settings.gives_rate() {
                 let what = "gain: `auto` depends on the learning rate of the training run: give --learning-rate";
                 return Err(Error::Usage(what.into()));
             }

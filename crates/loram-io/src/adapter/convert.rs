@@ -5,9 +5,10 @@ use super::folder::INIT_FACTORS;
 use super::in_memory::Adapter;
 use super::recipe::{AdapterForm, RECIPE_FILE, Recipe};
 use crate::family::TensorNames;
+use crate::init::{InitWeight, recompute_factors};
 use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, Error, ModelConfig, Result};
-use loram_core::{Factors, LayerInput, LayerPlan, LoraConfig, SchemeSpec, StoredWeight};
+use loram_core::{Factors, LayerPlan, LoraConfig, SchemeSpec, StoredWeight};
 use serde::Serialize;
 
 /// The weights of a base model by module path, for initial factors that are computed from them.
@@ -66,26 +67,8 @@ impl Adapter {
             }
             return Ok(Some(init.clone()));
         }
-        if let Some(init) = loram_core::from_recipe(layer) {
-            return Ok(Some(init));
-        }
-        let Some(data) = weight else {
-            return Err(missing(format!(
-                "scheme `{}` computes the initial factors from the base's weights: the base model is needed",
-                layer.scheme
-            )));
-        };
-        let spec = SchemeSpec::parse(&layer.scheme, &recipe.options)?;
-        let plan = LayerPlan {
-            path: layer.path.clone(),
-            n: layer.n,
-            m: layer.m,
-            r: layer.r,
-            lora_alpha: self.config.lora_alpha,
-            scaling: layer.scaling,
-        };
-        let w = LayerInput::from(StoredWeight::of(data, layer.n, layer.m)).of_embedding(layer.embedding);
-        Ok(Some(loram_core::initialize(&spec, w, &plan, layer.seed)?.factors))
+        let weight = || Ok(weight.map(|w| InitWeight::memory(StoredWeight::of(w, layer.n, layer.m))));
+        recompute_factors(layer, recipe, self.config.use_rslora, weight).map(Some)
     }
 
     /// Returns whether the recipe alone gives the initial factors of every layer, without the base's weights.

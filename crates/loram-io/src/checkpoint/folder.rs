@@ -2,12 +2,15 @@
 
 use super::header::TensorInfo;
 use super::index::{INDEX_FILE, IndexProblem, parse_index};
+use super::packed::{Packed, Packing, packings};
 use super::shard::Shard;
 use super::tensor::TensorRef;
 use super::wrappers::{self, Unwrapped, unwrap_names};
 use crate::{Error, Result};
+use loram_core::WeightFormat;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// File name of an unsharded model.
 pub const SINGLE_FILE: &str = "model.safetensors";
@@ -20,6 +23,8 @@ pub struct Checkpoint {
     /// name → (shard, tensor in it)
     by_name: BTreeMap<String, (usize, usize)>,
     sharded: bool,
+    /// Tensors that are packed, by name, with the dimensions of the weight.
+    packed: BTreeMap<String, (Arc<TensorInfo>, Arc<dyn WeightFormat>)>,
 }
 
 impl Checkpoint {
@@ -41,11 +46,11 @@ impl Checkpoint {
         }
         let single = dir.join(SINGLE_FILE);
         if single.exists() {
-            return Checkpoint::open_file(&single)?.unwrapped();
+            return Checkpoint::open_file(&single)?.unwrapped()?.with_packings(packings());
         }
         let index = dir.join(INDEX_FILE);
         if index.exists() {
-            return Checkpoint::open_sharded(dir, &index)?.unwrapped();
+            return Checkpoint::open_sharded(dir, &index)?.unwrapped()?.with_packings(packings());
         }
         Err(Error::Checkpoint { path: dir.into(), what: no_safetensors(dir) })
     }
@@ -57,7 +62,7 @@ impl Checkpoint {
         let root = path.parent().unwrap_or(Path::new(".")).to_path_buf();
         let shard = Shard::open(path.to_path_buf(), name)?;
         let by_name = shard.tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), (0, i))).collect();
-        Ok(Checkpoint { root, shards: vec![shard], by_name, sharded: false })
+        Ok(Checkpoint { root, shards: vec![shard], by_name, sharded: false, packed: BTreeMap::new() })
     }
 
     fn open_sharded(dir: &Path, index: &Path) -> Result<Checkpoint> {
@@ -98,7 +103,7 @@ impl Checkpoint {
         if let Some((tensor, file)) = map.iter().find(|(tensor, _)| !by_name.contains_key(*tensor)) {
             return Err(problem(IndexProblem::MissingTensor { tensor: tensor.clone(), file: file.clone() }));
         }
-        Ok(Checkpoint { root: dir.to_path_buf(), shards, by_name, sharded: true })
+        Ok(Checkpoint { root: dir.to_path_buf(), shards, by_name, sharded: true, packed: BTreeMap::new() })
     }
 
     /// The same checkpoint with names that wrappers have left nothing in. An error for two tensors of one name.
@@ -121,13 +126,41 @@ impl Checkpoint {
         Ok(self)
     }
 
+    /// The same checkpoint with tensors that one of these packings recognises as the weights that they hold.
+    ///
+    /// # Errors
+    /// Tables that do not fit their tensor.
+    pub fn with_packings(mut self, packings: &[&dyn Packing]) -> Result<Checkpoint> {
+        let mut packed = BTreeMap::new();
+        let tensor = |name: &str| {
+            let &(s, i) = self.by_name.get(name)?;
+            Some(self.shards[s].tensor(&self.shards[s].tensors[i]))
+        };
+        for (name, &(s, i)) in &self.by_name {
+            let info = &self.shards[s].tensors[i];
+            for packing in packings {
+                let Some(Packed { shape, format }) = packing.find(info, &tensor)? else { continue };
+                let (values, found) = (shape.iter().product::<usize>(), info.bytes);
+                if !values.is_multiple_of(format.block_values()) || format.bytes_of(values) != found {
+                    let what = format!("{found} bytes do not hold a weight {shape:?} in {}", format.name());
+                    return Err(Error::Tensor { name: name.clone(), what });
+                }
+                let info = TensorInfo { shape, ..TensorInfo::clone(info) };
+                packed.insert(name.clone(), (Arc::new(info), format));
+                break;
+            }
+        }
+        self.packed.extend(packed);
+        Ok(self)
+    }
+
     /// The tensors of one file that count, by name, in the order of their bytes.
     pub(crate) fn tensors_of(&self, file: usize) -> Vec<(&str, TensorRef)> {
         let mut own: Vec<(usize, &str)> =
             self.by_name.iter().filter(|(_, at)| at.0 == file).map(|(name, at)| (at.1, name.as_str())).collect();
         own.sort_unstable();
         let shard = &self.shards[file];
-        own.into_iter().map(|(i, name)| (name, shard.tensor(&shard.tensors[i]))).collect()
+        own.into_iter().map(|(i, name)| (name, self.packed_or(name, shard, i))).collect()
     }
 
     /// The model folder.
@@ -162,18 +195,27 @@ impl Checkpoint {
 
     /// The header entry of a tensor.
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.by_name.get(name).map(|&(s, i)| &*self.shards[s].tensors[i])
+        let stored = || self.by_name.get(name).map(|&(s, i)| &*self.shards[s].tensors[i]);
+        self.packed.get(name).map(|p| &*p.0).or_else(stored)
     }
 
     /// A tensor by name; the error for a missing one lists similar names.
     pub fn tensor(&self, name: &str) -> Result<TensorRef> {
         match self.by_name.get(name) {
-            Some(&(s, i)) => Ok(self.shards[s].tensor(&self.shards[s].tensors[i])),
+            Some(&(s, i)) => Ok(self.packed_or(name, &self.shards[s], i)),
             None => {
                 let similar = loram_core::similar_name(name, self.names());
                 let hint = similar.map(|n| format!("; the nearest name is `{n}`")).unwrap_or_default();
                 Err(Error::NoTensor { path: self.root.clone(), name: name.to_string(), hint })
             }
+        }
+    }
+
+    /// Tensor `i` of a shard, as the weight that it holds.
+    fn packed_or(&self, name: &str, shard: &Shard, i: usize) -> TensorRef {
+        match self.packed.get(name) {
+            Some((info, format)) => TensorRef { format: Some(format.clone()), ..shard.tensor(info) },
+            None => shard.tensor(&shard.tensors[i]),
         }
     }
 

@@ -42,7 +42,7 @@ impl Shard {
     }
 
     pub(super) fn tensor(&self, info: &Arc<TensorInfo>) -> TensorRef {
-        TensorRef { map: self.map.clone(), file: self.file.clone(), info: info.clone() }
+        TensorRef { map: self.map.clone(), file: self.file.clone(), info: info.clone(), format: None }
     }
 
     /// Its tensors in the order of their bytes.

@@ -23,6 +23,8 @@ pub struct TensorRef {
     pub(crate) map: Arc<Mapped>,
     pub(crate) file: Arc<OpenFile>,
     pub(crate) info: Arc<TensorInfo>,
+    /// The format of a packed weight; that of the element type for `None`.
+    pub(super) format: Option<Arc<dyn WeightFormat>>,
 }
 
 /// An open file, from which any thread may read anywhere.
@@ -209,7 +211,10 @@ impl TensorRef {
         Error::Tensor { name: self.name().to_string(), what }
     }
 
-    fn format(&self) -> Result<&'static dyn WeightFormat> {
+    fn format(&self) -> Result<&dyn WeightFormat> {
+        if let Some(format) = &self.format {
+            return Ok(&**format);
+        }
         self.dtype().format().ok_or_else(|| {
             self.error(format!(
                 "dtype {} holds no plain floating-point weights; F32, F16, BF16 and F64 are supported: use the unquantised checkpoint",

@@ -2,6 +2,7 @@
 //! weights of the base.
 
 use super::layers::{Progress, each};
+use super::recompute::{lora_alpha, recompute_factors};
 use super::report::InitReport;
 use super::weight::InitWeight;
 use super::writer::{factor_file, file_order, put};
@@ -9,9 +10,8 @@ use crate::adapter::{ADAPTER_CONFIG, Adapter, AdapterForm, RECIPE_FILE, Recipe, 
 use crate::atomic::Output;
 use crate::config::read_object;
 use crate::family::TensorNames;
-use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, Error, ModelConfig, Result};
-use loram_core::{Factors, Initialization, LayerPlan, LayerRecipe, LoraConfig, SchemeSpec, TargetModules, from_recipe};
+use loram_core::{Factors, LayerPlan, LayerRecipe, LoraConfig, SchemeSpec, TargetModules};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -50,7 +50,10 @@ pub fn reproduce<'a>(
     let new = create_folder(out)?;
     let mut writer = factor_file(new.path(), &plans, &adapter.embeddings)?;
     let use_rslora = adapter.config.use_rslora;
-    let make = |plan: &LayerPlan| reproduce_layer(&recipe.layers[&plan.path], &recipe, use_rslora, base_weights);
+    let make = |plan: &LayerPlan| {
+        let weight = || base_weights.map(|(ckpt, names)| InitWeight::find(ckpt, names, &plan.path)).transpose();
+        recompute_factors(&recipe.layers[&plan.path], &recipe, use_rslora, weight)
+    };
     each(&plans, make, |i, init| {
         put(&mut writer, &plans[i].path, &init, &adapter.embeddings)?;
         progress(i + 1, plans.len(), &plans[i].path);
@@ -65,46 +68,6 @@ pub fn reproduce<'a>(
     commit_folder(new)?;
     report.seconds = clock.elapsed().as_secs_f64();
     Ok(report)
-}
-
-/// The initial factors of a layer. An error when they need the base and there is none.
-pub(crate) fn reproduce_layer(
-    layer: &LayerRecipe,
-    recipe: &Recipe,
-    use_rslora: bool,
-    base: Option<(&Checkpoint, &TensorNames)>,
-) -> Result<Factors> {
-    if let Some(start) = from_recipe(layer) {
-        return Ok(start);
-    }
-    let Some(base) = base else {
-        let what = "computes the initial factors from the base's weights, not from the recipe alone: give the base model with --model";
-        return Err(Error::Usage(format!("layer `{}`: `{}` {what}", layer.path, layer.scheme)));
-    };
-    from_base(layer, recipe, use_rslora, base).map(|start| start.factors)
-}
-
-/// The scheme of a recipe's layer, run on the base's weight.
-pub(crate) fn from_base(
-    layer: &LayerRecipe,
-    recipe: &Recipe,
-    use_rslora: bool,
-    (ckpt, names): (&Checkpoint, &TensorNames),
-) -> Result<Initialization> {
-    let spec = SchemeSpec::parse(&layer.scheme, &recipe.options)?;
-    let LayerRecipe { path, n, m, r, scaling, .. } = layer.clone();
-    let weight = LayerWeight::find(ckpt, names, &path)?;
-    let tensor = weight.tensor.clone();
-    let plan = LayerPlan { path, n, m, r, lora_alpha: lora_alpha(layer, use_rslora), scaling };
-    let weight = InitWeight::stored(weight).of_embedding(layer.embedding);
-    let init = weight.initialize(&spec, &plan, layer.seed, None)?;
-    tensor.release();
-    Ok(init)
-}
-
-/// `lora_alpha` that gives a layer its scaling.
-fn lora_alpha(layer: &LayerRecipe, use_rslora: bool) -> f64 {
-    layer.scaling * if use_rslora { (layer.r as f64).sqrt() } else { layer.r as f64 }
 }
 
 /// The adapter's settings, without factors. Ranks and scalings are those of the recipe's layers: an adapter that was

@@ -1,7 +1,8 @@
 //! A layer's weight as an initialisation reads it.
 
+use crate::family::TensorNames;
 use crate::layer_weight::LayerWeight;
-use crate::{Result, TensorRef};
+use crate::{Checkpoint, Result, TensorRef};
 use loram_core::{Initialization, LayerInput, LayerPlan, Observed, SchemeSpec, StoredWeight, initialize};
 
 /// The weight of one layer: in a checkpoint, or in memory alone (a fresh head, say).
@@ -30,6 +31,11 @@ impl InitWeight<'_> {
     /// The weight (n, m) in this tensor.
     pub fn tensor(tensor: TensorRef) -> InitWeight<'static> {
         InitWeight::stored(LayerWeight::plain(tensor))
+    }
+
+    /// The weight of a module of a checkpoint.
+    pub(crate) fn find(ckpt: &Checkpoint, names: &TensorNames, path: &str) -> Result<InitWeight<'static>> {
+        Ok(InitWeight::stored(LayerWeight::find(ckpt, names, path)?))
     }
 
     /// A weight in a checkpoint.

@@ -12,6 +12,7 @@ mod hub_faults;
 mod init;
 mod linear;
 mod merge;
+mod packed;
 mod parsers;
 mod peft;
 mod plan;

@@ -66,29 +66,31 @@ pub(crate) fn infer(blocks: &Blocks, params: &Params, x: Tensor, pass: &Pass<'_>
     blocks.iter().fold(x, |x, block| block.forward(params, x, pass).0)
 }
 
+/// Blocks of a group in gradient checkpointing: with one, no activations but those of the block at hand exist at a time.
+pub(crate) const GROUP: usize = 1;
+
 /// Runs the blocks. Activations are kept from the lowest trained block on, or from the first when what is below the blocks
-/// (the embedding) is trained too; with `checkpointing`, only the inputs of blocks are.
+/// (the embedding) is trained too; with `checkpointing`, only the inputs of groups of so many blocks are.
 pub(crate) fn forward(
     blocks: &Blocks,
     params: &Params,
     x: Tensor,
     pass: &Pass<'_>,
     below_trains: bool,
-    checkpointing: bool,
+    checkpointing: Option<usize>,
 ) -> (Tensor, Activations) {
     let lowest = || blocks.iter().position(|block| block.parts().iter().any(|p| p.trains()));
     let first = if below_trains { 0 } else { lowest().unwrap_or(blocks.len()) };
-    // groups of one block: no activations but those of the block at hand exist at a time
-    let size = 1;
+    let size = checkpointing.unwrap_or(1);
     let mut x = infer(&blocks[..first], params, x, pass);
     let mut groups = Vec::with_capacity(blocks.len() - first);
     for group in blocks[first..].chunks(size) {
         let (y, kept) = match checkpointing {
-            false => {
+            None => {
                 let (y, saved) = forward_all(group, params, x, pass);
                 (y, Kept::All(saved))
             }
-            true => forward_input(group, params, x, pass),
+            Some(_) => forward_input(group, params, x, pass),
         };
         groups.push(kept);
         x = y;
@@ -137,4 +139,43 @@ pub(crate) fn backward(
         }
     }
     d
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{HeadKind, LoadOptions, Model};
+    use loram_io::{Checkpoint, ModelConfig};
+    use std::path::PathBuf;
+
+    /// Groups of any size give the same bits as activations that are all kept, in outputs and in all gradients.
+    #[test]
+    fn groups_of_checkpointing() {
+        let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models/smollm3");
+        let (ckpt, mut config) = (Checkpoint::open(&dir).unwrap(), ModelConfig::load(&dir).unwrap());
+        if let ModelConfig::Decoder(c) = &mut config {
+            c.attention_dropout = 0.2;
+        }
+        let options = LoadOptions { dropout: true, ..LoadOptions::new(HeadKind::LanguageModel) };
+        let mut model = Model::load(&ckpt, &config, &options).unwrap();
+        model.full_finetune().unwrap();
+        let (lengths, positions) = ([4, 3], [0, 1, 2, 3, 0, 1, 2]);
+        let pass = Pass::new(&lengths, &positions, Some(7));
+        let width = model.linears()[0].m;
+        let values = |seed: usize| (0..7 * width).map(|i| ((i * 37 + seed) % 101) as f32 / 50.0 - 1.0).collect();
+        let tensor = |seed| Tensor::from_vec(Compute::F32, 7, width, values(seed));
+        let mut run = |checkpointing| {
+            model.params.zero_grads().unwrap();
+            let blocks = model.backbone.blocks();
+            assert!(blocks.len() >= 3, "too few blocks for groups");
+            let (y, kept) = forward(blocks, &model.params, tensor(1), &pass, true, checkpointing);
+            let dx = backward(blocks, &mut model.params, kept, tensor(2), &pass, true).unwrap();
+            let grads = model.params.iter().flat_map(|p| p.grad.f32s());
+            y.f32s().iter().chain(dx.f32s()).chain(grads).map(|x| x.to_bits()).collect::<Vec<_>>()
+        };
+        let all = run(None);
+        for size in [1, 2, 3, 4, 100] {
+            assert!(run(Some(size)) == all, "groups of {size}");
+        }
+    }
 }

@@ -37,7 +37,7 @@ impl Model {
         let below = backbone.embedding_trains() || params.watches_gradients();
         let (x, embedded) = backbone.embed(params, batch, &pass)?;
         let embedded = embedded.filter(|_| below);
-        let checkpointing = self.options.gradient_checkpointing;
+        let checkpointing = self.options.gradient_checkpointing.then_some(stack::GROUP);
         let (x, activations) = stack::forward(backbone.blocks(), params, x, &pass, below, checkpointing);
         let (hidden, normed) = match backbone.final_norm() {
             None => (x, None),

@@ -41,6 +41,11 @@ impl TrainConfig {
         Ok(SchemeSpec::parse(&self.init_lora_weights.0, &options)?)
     }
 
+    /// True when a learning rate was given, by any of its keys: what follows the run's first step must not follow a default.
+    pub fn gives_rate(&self) -> bool {
+        ["learning_rate", "lr_a", "lr_b"].iter().any(|key| self.origins.contains_key(key))
+    }
+
     /// The adapter's settings in PEFT's form.
     pub fn lora_config(&self) -> LoraConfig {
         LoraConfig {
