@@ -1,5 +1,6 @@
 //! A tensor that is borrowed or owned.
 
+use crate::compute::Compute;
 use crate::tensor::Tensor;
 use std::borrow::Borrow;
 use std::ops::Deref;
@@ -17,6 +18,16 @@ impl Held<'_> {
         match self {
             Held::Borrowed(t) => t.copy(),
             Held::Owned(t) => t,
+        }
+    }
+}
+
+impl Tensor {
+    /// The tensor itself, or a copy in single precision where it is on a GPU.
+    pub(crate) fn on_cpu(&self) -> Held<'_> {
+        match self.compute().on_gpu() {
+            false => Held::Borrowed(self),
+            true => Held::Owned(Tensor::from_f32(Compute::F32, self.rows(), self.cols(), &self.to_f32_vec())),
         }
     }
 }

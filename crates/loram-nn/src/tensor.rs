@@ -1,6 +1,5 @@
 //! Matrices of activations and parameters.
 
-use crate::held::Held;
 use crate::compute::Compute;
 use crate::cuda::{self, on_gpu};
 use crate::kernels::Real;
@@ -235,14 +234,6 @@ impl Tensor {
     /// Keeps the first `rows` rows.
     pub fn truncate_rows(&mut self, rows: usize) {
         self.rows = self.rows.min(rows);
-    }
-
-    /// The tensor itself, or a copy in single precision where it is on a GPU.
-    pub(crate) fn on_cpu(&self) -> Held<'_> {
-        match self.compute().on_gpu() {
-            false => Held::Borrowed(self),
-            true => Held::Owned(Tensor::from_f32(Compute::F32, self.rows, self.cols, &self.to_f32_vec())),
-        }
     }
 
     /// The matrix as a gemm operand.
