@@ -8,7 +8,7 @@ use crate::family::TensorNames;
 use crate::init::{InitWeight, recompute_factors};
 use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, Error, ModelConfig, Result};
-use loram_core::{Factors, LayerPlan, LoraConfig, SchemeSpec, StoredWeight};
+use loram_core::{Factors, LoraConfig, SchemeSpec, StoredWeight};
 use serde::Serialize;
 
 /// The weights of a base model by module path, for initial factors that are computed from them.
