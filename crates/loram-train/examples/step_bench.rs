@@ -144,7 +144,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let mut taken = 0.0;
             if let Some(gauge) = &mut measured {
                 let begun = Instant::now();
-                gauge.before_step(&model);
+                gauge.before_step(&model).unwrap();
                 taken += begun.elapsed().as_secs_f64();
             }
             optimizer.step(model.params_mut().iter_mut(), job.learning_rate).unwrap();
@@ -153,7 +153,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             if let Some(gauge) = measured {
                 let begun = Instant::now();
-                gauge.after_step(&model);
+                gauge.after_step(&model).unwrap();
                 measuring.push(taken + begun.elapsed().as_secs_f64());
             }
             if ends {
