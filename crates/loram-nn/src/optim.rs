@@ -13,7 +13,10 @@ pub use crate::adamw::AdamWStep;
 pub fn adamw(steps: &mut [AdamWStep<'_>], step: u64) -> Result<()> {
     match steps.first().is_some_and(|s| s.p.compute().on_gpu()) {
         false => steps.iter_mut().for_each(|s| on_cpu(s, step)),
-        true => cuda::on_gpu!(cuda::catch(|| Ok(cuda::many::adamw(steps, step)))?),
+        true => cuda::on_gpu!(cuda::catch(|| {
+            cuda::many::adamw(steps, step);
+            Ok(())
+        })?),
     }
     Ok(())
 }
@@ -32,7 +35,10 @@ fn on_cpu(s: &mut AdamWStep<'_>, step: u64) {
 pub fn scale(tensors: &mut [&mut Tensor], factor: f64) -> Result<()> {
     match tensors.first().is_some_and(|t| t.compute().on_gpu()) {
         false => tensors.iter_mut().for_each(|t| t.scale(factor)),
-        true => cuda::on_gpu!(cuda::catch(|| Ok(cuda::many::scale(tensors, factor)))?),
+        true => cuda::on_gpu!(cuda::catch(|| {
+            cuda::many::scale(tensors, factor);
+            Ok(())
+        })?),
     }
     Ok(())
 }

@@ -278,6 +278,9 @@ fn initialisation() {
         .stderr(predicate::str::contains("cannot run this architecture"));
     let auto = ["init", &model, "-o", "out", "--gain", "auto", "--calibration-data", "demo:restaurants?n=8"];
     room.refuses(&auto, &["`auto`", "--learning-rate"]);
+    // another key in --set is no learning rate
+    let set = ["init", &model, "-o", "out", "--set", "gain=auto", "--calibration-data", "demo:restaurants?n=8"];
+    room.refuses(&set, &["`auto`", "--learning-rate"]);
     room.refuses(&["init", &model, "-o", "out", "--gain", "auto", "--learning-rate", "1e-3"], &["--calibration-data"]);
     room.refuses(&["init", &model, "-o", "out", "--r", "400"], &["r = 400", "layers.0"]);
     room.refuses(

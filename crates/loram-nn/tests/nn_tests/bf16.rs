@@ -31,7 +31,7 @@ fn step(dir: &Path, products: Products) -> (f64, Vec<(String, Vec<f64>)>) {
     let batch = Batch { tokens, lengths, ..Batch::default() };
     let counted = loss.counted() as f64;
     let found = model.forward_backward(&batch, &mut loss, 1.0 / counted, 0).unwrap();
-    let gradients = model.params().iter().map(|p| (p.name.clone(), p.grad.to_f64_vec())).collect();
+    let gradients = model.params().iter().map(|p| (p.name.clone(), p.grad.values_f64().unwrap())).collect();
     (found.loss_sum / counted, gradients)
 }
 
