@@ -1,8 +1,8 @@
 //! A fully fine-tuned model as a Hugging Face folder.
 
-use crate::{Error, Result};
 use crate::base::Base;
 use crate::objective::{Objective, config_entries};
+use crate::{Error, Result};
 use loram_io::atomic::Output;
 use loram_io::family::TensorNames;
 use loram_io::merge::{MergeReport, MergeSource, NewTensor, write_merged};

@@ -142,7 +142,10 @@ impl Optimizer {
     ///
     /// # Errors
     /// A failure of the GPU.
-    pub fn state<'a>(&self, params: impl IntoIterator<Item = &'a Param>) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
+    pub fn state<'a>(
+        &self,
+        params: impl IntoIterator<Item = &'a Param>,
+    ) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
         let mut out = Vec::new();
         for (p, tensors) in params.into_iter().zip(&self.state) {
             for (name, t) in self.state_names().iter().zip(tensors) {
@@ -354,7 +357,8 @@ mod tests {
         assert_eq!(saved.len(), 8);
         let mut second = Optimizer::new(&config, &params).unwrap();
         second.restore(&params, 1, &saved).unwrap();
-        let bits = |ps: &[Param]| ps.iter().flat_map(|p| p.value.values().unwrap()).map(f32::to_bits).collect::<Vec<_>>();
+        let bits =
+            |ps: &[Param]| ps.iter().flat_map(|p| p.value.values().unwrap()).map(f32::to_bits).collect::<Vec<_>>();
         let copy = |t: &Tensor| Tensor::new(Compute::F32, t.rows(), t.cols(), t.f32s()).unwrap();
         let mut copied: Vec<Param> = params
             .iter()

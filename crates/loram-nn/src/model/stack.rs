@@ -162,7 +162,8 @@ mod tests {
         let (lengths, positions) = ([4, 3], [0, 1, 2, 3, 0, 1, 2]);
         let pass = Pass::new(&lengths, &positions, Some(7));
         let width = model.linears()[0].m;
-        let values = |seed: usize| (0..7 * width).map(|i| ((i * 37 + seed) % 101) as f32 / 50.0 - 1.0).collect::<Vec<_>>();
+        let values =
+            |seed: usize| (0..7 * width).map(|i| ((i * 37 + seed) % 101) as f32 / 50.0 - 1.0).collect::<Vec<_>>();
         let tensor = |seed| Tensor::from_f32(Compute::F32, 7, width, &values(seed));
         let mut run = |checkpointing| {
             model.params.zero_grads().unwrap();

@@ -75,7 +75,8 @@ impl Model {
                         self.originals.keep_vector(format!("{path}.{suffix}"), v);
                     }
                     let shape = [value.cols()];
-                    *source = Trainable::Param(self.params.add(Param::new(format!("{path}.{suffix}"), kind, &shape, value)));
+                    *source =
+                        Trainable::Param(self.params.add(Param::new(format!("{path}.{suffix}"), kind, &shape, value)));
                 }
             }
         }

@@ -159,7 +159,8 @@ impl Region {
                 return;
             }
             // SAFETY: private anonymous memory above every range in use; it reads as zeros afterwards
-            let done = unsafe { self.memory.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, to - from) };
+            let done =
+                unsafe { self.memory.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, to - from) };
             if done.is_ok() {
                 self.touched = from / UNIT;
             }

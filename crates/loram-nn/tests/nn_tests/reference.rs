@@ -205,7 +205,10 @@ fn initial_product_as_branch_or_in_the_weight() {
     reference.attach(&mut residual, false);
     let [x, y] = [&mut branch, &mut residual].map(|m| {
         m.forward_backward(&batch, &mut *reference.loss(), 0.1, 0).unwrap();
-        (doubles(&m.logits(&batch).unwrap()), m.params().iter().map(|p| p.grad.values_f64().unwrap()).collect::<Vec<_>>())
+        (
+            doubles(&m.logits(&batch).unwrap()),
+            m.params().iter().map(|p| p.grad.values_f64().unwrap()).collect::<Vec<_>>(),
+        )
     });
     assert!(worst(&x.0, &y.0) < 1e-5);
     for (g, h) in x.1.iter().zip(&y.1) {
@@ -408,7 +411,8 @@ fn check_gradients(
 ) {
     model.full_finetune().unwrap();
     model.forward_backward(batch, &mut *targets(), 1.0, 7).unwrap();
-    let grads: Vec<(String, Vec<f64>)> = model.params().iter().map(|p| (p.name.clone(), p.grad.values_f64().unwrap())).collect();
+    let grads: Vec<(String, Vec<f64>)> =
+        model.params().iter().map(|p| (p.name.clone(), p.grad.values_f64().unwrap())).collect();
     for (param, grad) in grads {
         // the entry with the largest gradient, and one more
         let largest = (0..grad.len()).max_by(|&i, &j| grad[i].abs().total_cmp(&grad[j].abs())).unwrap();

@@ -2,9 +2,9 @@
 
 use super::rope::Rope;
 use super::{Norm, NormSaved, Part, PartMut, PartRef, Sublayer, backward_projections};
-use crate::held::Held;
 use crate::compute::Compute;
 use crate::dropout::Dropout;
+use crate::held::Held;
 use crate::kernels::attention::AttnShape;
 use crate::linear::{Linear, LinearSaved};
 use crate::model::pass::Pass;
@@ -148,13 +148,7 @@ impl Sublayer for Attention {
         (y, AttentionSaved { qkv, o, lse, o_saved })
     }
 
-    fn backward(
-        &self,
-        params: &mut Params,
-        s: AttentionSaved,
-        dy: Held<'_>,
-        pass: &Pass<'_>,
-    ) -> Self::Projected {
+    fn backward(&self, params: &mut Params, s: AttentionSaved, dy: Held<'_>, pass: &Pass<'_>) -> Self::Projected {
         let d = self.shape.head_dim;
         let mut d_o = Tensor::scratch(dy.compute(), dy.rows(), self.o.m);
         self.o.backward(

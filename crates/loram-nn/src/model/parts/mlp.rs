@@ -35,13 +35,7 @@ impl Sublayer for GatedMlp {
     /// Gradients of the outputs of `gate` and `up`.
     type Projected = ([Tensor; 2], [LinearSaved; 2]);
 
-    fn forward(
-        &self,
-        params: &Params,
-        x: Held<'_>,
-        base: Option<&Tensor>,
-        pass: &Pass<'_>,
-    ) -> (Tensor, GatedSaved) {
+    fn forward(&self, params: &Params, x: Held<'_>, base: Option<&Tensor>, pass: &Pass<'_>) -> (Tensor, GatedSaved) {
         let input = Operand::new(&x);
         let (gate, gate_saved) = self.gate.forward(params, &input, pass.step);
         let (up, up_saved) = self.up.forward(params, &input, pass.step);
@@ -106,13 +100,7 @@ impl Sublayer for Mlp {
     /// Gradient of the output of `up`.
     type Projected = (Tensor, LinearSaved);
 
-    fn forward(
-        &self,
-        params: &Params,
-        x: Held<'_>,
-        base: Option<&Tensor>,
-        pass: &Pass<'_>,
-    ) -> (Tensor, MlpSaved) {
+    fn forward(&self, params: &Params, x: Held<'_>, base: Option<&Tensor>, pass: &Pass<'_>) -> (Tensor, MlpSaved) {
         let (up, projection) = self.up.forward(params, &Operand::new(&x), pass.step);
         drop(x);
         let h = ops::act(self.act, &up);

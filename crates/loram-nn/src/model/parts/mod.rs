@@ -65,22 +65,10 @@ pub(crate) trait Sublayer: Send + Sync {
 
     /// Returns `base` + sublayer(x), or sublayer(x) alone. x and the result are (t, hidden). An owned x is dropped as soon as
     /// it is not needed.
-    fn forward(
-        &self,
-        params: &Params,
-        x: Held<'_>,
-        base: Option<&Tensor>,
-        pass: &Pass<'_>,
-    ) -> (Tensor, Self::Saved);
+    fn forward(&self, params: &Params, x: Held<'_>, base: Option<&Tensor>, pass: &Pass<'_>) -> (Tensor, Self::Saved);
 
     /// The backward pass from the output, with gradient `dy`, to the projections of the input.
-    fn backward(
-        &self,
-        params: &mut Params,
-        saved: Self::Saved,
-        dy: Held<'_>,
-        pass: &Pass<'_>,
-    ) -> Self::Projected;
+    fn backward(&self, params: &mut Params, saved: Self::Saved, dy: Held<'_>, pass: &Pass<'_>) -> Self::Projected;
 
     /// The rest of the backward pass: dx = (accumulate ? dx : 0) + gradient where `dx` is `Some((dx, accumulate))`.
     fn backward_input(
