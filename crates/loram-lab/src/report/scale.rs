@@ -168,7 +168,7 @@ mod tests {
         let scale = y(&p);
         assert!(scale.range.contains(&scale.place(4.2)) && scale.range.contains(&scale.place(0.11)));
         let labels: Vec<String> = scale.ticks.iter().map(|t| scale.label(*t)).collect();
-        assert_eq!(labels, ["0.1", "0.2", "0.5", "1", "2"]);
+        assert_eq!(labels, ["0.1", "0.2", "0.5", "1", "2", "5"]);
         // what diverges leaves the plot
         let scale = y(&curves(&[&[4.0, 2.0, 1e6], &[4.0, 2.0, 1.0]], YRange::Curves));
         assert!((scale.range.end - 12f64.log10()).abs() < 0.1, "{:?}", scale.range);

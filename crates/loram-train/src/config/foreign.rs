@@ -25,7 +25,7 @@ const FACTORY: &str = "LLaMA-Factory";
 const TRL: &str = "TRL or transformers";
 const MLX: &str = "mlx-lm";
 
-const ONE_PRECISION: &str = "the device decides the precision: bfloat16 on a GPU, f32 on the CPU";
+const ONE_PRECISION: &str = "compute_dtype sets the precision of products; by default the device decides it";
 const SEPARATE_DATA: &str = "evaluation data are files of their own (eval_data)";
 const NO_DISTRIBUTION: &str = "a run is one process";
 const ONE_ATTENTION: &str = "there is one implementation of attention";
