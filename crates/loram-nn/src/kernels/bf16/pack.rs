@@ -148,10 +148,10 @@ pub(super) unsafe fn columns_of_block(block: *const u8, out: *mut u8) {
 pub(super) unsafe fn rows_of_transpose(m: &Matrix<'_>, cols: Range<usize>, out: *mut u8) {
     for (block, row) in (0..m.rows).step_by(SIDE).enumerate() {
         let mut halves = [[_mm512_setzero_si512(); 16]; 2];
-        for p in 0..16 {
+        let [low, high] = &mut halves;
+        for (p, (low, high)) in low.iter_mut().zip(high).enumerate() {
             // SAFETY: the caller's promise
-            let [low, high] = unsafe { load_pairs(m, row + 2 * p, m.rows, &cols) };
-            (halves[0][p], halves[1][p]) = (low, high);
+            [*low, *high] = unsafe { load_pairs(m, row + 2 * p, m.rows, &cols) };
         }
         for (r, row) in halves.map(|half| transpose(half)).as_flattened().iter().enumerate() {
             // SAFETY: the caller's promise

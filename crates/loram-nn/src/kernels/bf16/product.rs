@@ -238,7 +238,7 @@ impl Work<'_> {
                     };
                     let tile = Tile {
                         main,
-                        extra: (last && part + 1 == parts).then(|| self.extra.panels(i, j)).unwrap_or(Panels::NONE),
+                        extra: if last && part + 1 == parts { self.extra.panels(i, j) } else { Panels::NONE },
                         c: if whole { place } else { edge.as_mut_ptr().cast() },
                         ldc: if whole { self.ldc } else { SIDE },
                         accumulate,

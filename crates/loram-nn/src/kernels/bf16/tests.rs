@@ -162,7 +162,7 @@ fn fractions_are_rounded_once() {
 fn numbers_beyond_bf16_and_nan_stay_so() {
     for kernel in kernels() {
         let mut x = vec![1.0; 40];
-        let w = stored(&vec![1.0; 40], Number::Bf16);
+        let w = stored(&[1.0; 40], Number::Bf16);
         for (value, want) in
             [(f32::INFINITY, f32::INFINITY), (f32::MAX, f32::INFINITY), (f32::MIN_POSITIVE / 2.0, 39.0)]
         {
