@@ -125,7 +125,7 @@ impl Grouped {
 
 /// Cuts a batch into forward passes of at most `max_tokens` tokens each, at least one example. Gradients of passes add up,
 /// so that the optimiser's step is that of the whole batch.
-pub fn passes<'a>(batch: &'a [usize], lengths: impl Fn(usize) -> usize, max_tokens: Option<usize>) -> Vec<&'a [usize]> {
+pub fn passes(batch: &[usize], lengths: impl Fn(usize) -> usize, max_tokens: Option<usize>) -> Vec<&[usize]> {
     let Some(max) = max_tokens else { return vec![batch] };
     let (mut out, mut start, mut tokens) = (Vec::new(), 0, 0);
     for (i, &example) in batch.iter().enumerate() {

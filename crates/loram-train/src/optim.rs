@@ -21,6 +21,9 @@ pub struct Optimizer {
     steps: u64,
 }
 
+/// A tensor of the state: its name, its shape and its values.
+pub type StateTensor = (String, Vec<usize>, Vec<f32>);
+
 /// Settings of a group of parameters.
 #[derive(Debug, Clone, Copy)]
 struct Group {
@@ -142,10 +145,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// A failure of the GPU.
-    pub fn state<'a>(
-        &self,
-        params: impl IntoIterator<Item = &'a Param>,
-    ) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
+    pub fn state<'a>(&self, params: impl IntoIterator<Item = &'a Param>) -> Result<Vec<StateTensor>> {
         let mut out = Vec::new();
         for (p, tensors) in params.into_iter().zip(&self.state) {
             for (name, t) in self.state_names().iter().zip(tensors) {

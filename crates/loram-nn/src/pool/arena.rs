@@ -177,7 +177,7 @@ mod tests {
         let mut arena = Arena::new();
         let Taken { data: a, place: first, used: 0 } = arena.take(1) else { panic!("fresh memory was used") };
         let Taken { data: b, place: second, used: 0 } = arena.take(3 << 20) else { panic!("fresh memory was used") };
-        assert!(b.as_ptr() as usize - a.as_ptr() as usize >= UNIT && b.as_ptr() as usize % UNIT == 0);
+        assert!(b.as_ptr() as usize - a.as_ptr() as usize >= UNIT && (b.as_ptr() as usize).is_multiple_of(UNIT));
         // SAFETY: own memory
         unsafe { b.as_ptr().write_bytes(7, 3 << 20) };
         assert_eq!(arena.memory_use().live, (UNIT + (3 << 20)) as u64);

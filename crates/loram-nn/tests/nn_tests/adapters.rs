@@ -59,7 +59,9 @@ fn gradients(model: &mut Model) -> (f64, Vec<(String, Vec<f64>)>) {
 }
 
 /// The kinds of what is trained, on a model whose head is the embedding (`qwen2`) or is not (`llama-untied`).
-fn cases() -> Vec<(&'static str, fn(Compute) -> Model)> {
+type Case = (&'static str, fn(Compute) -> Model);
+
+fn cases() -> Vec<Case> {
     fn embedding(model: &mut Model, initial: bool) {
         let (n, m) = (97, 32);
         let initial = initial.then(|| factors(n, m, 50));

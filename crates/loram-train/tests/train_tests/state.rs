@@ -168,7 +168,8 @@ fn metrics_are_those_of_the_checkpoint() {
     run(&room, &whole, &more).unwrap();
     let expected = metrics(&whole);
     assert!(expected.iter().any(|l| l.contains("magnitude")) && expected.iter().any(|l| l.contains("eval_loss")));
-    let spoil: [(&str, fn(Vec<u8>) -> Vec<u8>); 5] = [
+    type Damage = (&'static str, fn(Vec<u8>) -> Vec<u8>);
+    let spoil: [Damage; 5] = [
         ("lost", |_| Vec::new()),
         ("half a line", |t| t[..t.len() / 3].to_vec()),
         ("a byte that is not UTF-8", |mut t| {
