@@ -13,6 +13,7 @@ const WEIGHT: f64 = 0.05;
 
 /// What is kept of a run's losses, as part of its state.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Health {
     /// Losses of the first steps.
     first: Vec<f64>,
