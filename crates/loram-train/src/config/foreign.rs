@@ -120,7 +120,6 @@ pub(super) static FOREIGN: &[Foreign] = &[
     of(TRL, "dataloader_pin_memory", Nothing("data are in memory")),
     of(TRL, "dataloader_drop_last", Nothing("every example is used")),
     of(TRL, "dataset_num_proc", Nothing(THREADS)),
-    of(TRL, "group_by_length", Nothing("batches have no padding")),
     of(TRL, "logging_strategy", Key("logging_steps")),
     of(TRL, "logging_first_step", Key("logging_steps")),
     of(TRL, "logging_dir", Key("output_dir")),

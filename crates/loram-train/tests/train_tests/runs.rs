@@ -81,7 +81,7 @@ fn a_resumed_run_ends_with_the_bits_of_one_that_never_stopped() {
         let b = stopped(&parts, &more, 3);
         assert_eq!((b.status, b.steps), (Status::Interrupted, 3), "{name}");
         assert!(b.adapter.is_none() && b.checkpoint.is_some() && b.next[0].contains("--resume"));
-        let c = run(&parts, &format!("{more}--resume: auto\n"));
+        let c = run(&parts, &format!("{more}resume_from_checkpoint: auto\n"));
         assert_eq!((c.status, c.steps), (Status::Finished, a.steps), "{name}");
         let file = if name == "full" { "model/model.safetensors" } else { "adapter/adapter_model.safetensors" };
         assert!(
