@@ -3,6 +3,7 @@ use crate::compute::Compute;
 use crate::dropout::Dropout;
 use crate::linear::{Linear, Lora};
 use crate::param::{Param, ParamKind, Params, Trainable};
+use crate::products::Operand;
 use crate::tensor::Tensor;
 use crate::weight::Weight;
 
@@ -68,6 +69,7 @@ fn layers() {
                 let (linear, mut params) = layer(compute, (n, m, r), kind);
                 let place = |t: &Tensor| if compute == Compute::F32 { t.copy() } else { on(compute, t) };
                 let (x, dy, base, mut dx) = (place(&x), place(&dy), place(&y0), place(&dx0));
+                let (x, dy) = (Operand::new(&x), Operand::new(&dy));
                 let (y, saved) = linear.forward_onto(&params, &x, accumulate.then_some(&base), Some(5));
                 linear.backward(&mut params, &x, &saved, &dy, Some((&mut dx, accumulate)), Some(5));
                 let grads: Vec<Tensor> = params.iter().map(|p| p.grad.copy()).collect();
