@@ -1,4 +1,4 @@
-//! What the targets share: folders that are filled from an input, and inputs of several parts.
+//! Shared by the targets: folders that are filled from an input, and inputs of several parts.
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};

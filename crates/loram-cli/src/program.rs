@@ -3,7 +3,7 @@
 use loram_train::shell::quoted;
 use std::path::Path;
 
-/// What the shell was told to run: `loram` if it is on the path, else the path that was given, such as
+/// The program as the shell was told to run it: `loram` if it is on the path, else the path that was given, such as
 /// `target/release/loram` under `cargo run`.
 pub fn program() -> String {
     std::env::args_os().next().map_or_else(|| "loram".into(), |name| quoted(&name.to_string_lossy()))

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub use crate::disk::{ensure_space, free_space};
 
-/// What happens to an earlier result of the same name.
+/// Treatment of an earlier result of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
     /// It stays, and the new one is an error.
@@ -26,7 +26,7 @@ pub enum Existing {
 pub struct Output<'a> {
     /// The file or folder.
     pub path: &'a Path,
-    /// What happens to an earlier result there.
+    /// Treatment of an earlier result there.
     pub existing: Existing,
 }
 

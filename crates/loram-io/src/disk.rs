@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// What temporary names have between the name of their target and a random end.
+/// Infix of temporary names, between the name of their target and a random end.
 pub(crate) const TEMPORARY: &str = ".tmp-";
 
 /// The folder that holds a path; `.` for a bare name.

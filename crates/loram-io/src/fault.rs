@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::io;
 use std::sync::{Mutex, OnceLock};
 
-/// What happens at the chosen change.
+/// The fault at the chosen change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing; changes are only counted.

@@ -1,6 +1,6 @@
 //! Git LFS pointers: small texts in place of files that were not downloaded.
 
-/// What a pointer is and how to get the file, for messages.
+/// Explanation of a pointer and how to get the file, for messages.
 pub(crate) const POINTER: &str =
     "a Git LFS pointer in place of the file: run `git lfs pull` in its repository, or download the file";
 

@@ -34,7 +34,7 @@ pub struct Listed {
     pub sha256: String,
 }
 
-/// What the manifest of a folder says about its files.
+/// The state of a folder's files by its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// All of them, so many, are as they were written.

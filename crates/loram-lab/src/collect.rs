@@ -14,7 +14,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// What is found below the folders of a report.
+/// Contents of the folders of a report.
 #[derive(Debug, Clone, Default)]
 pub struct Collection {
     /// Finished runs.

@@ -20,7 +20,7 @@ pub enum Products {
 }
 
 impl Products {
-    /// What to multiply a weight with, `bf16` telling whether it is stored in bf16; `None`: in the number type of activations.
+    /// The kernel for products with a weight, `bf16` telling whether it is stored in bf16; `None`: in the number type of activations.
     pub fn kernel(self, bf16: bool) -> Option<Kernel> {
         match self {
             Products::Exact => None,

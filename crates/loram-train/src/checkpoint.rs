@@ -78,7 +78,7 @@ pub struct TrainerState {
     /// Samples from before training.
     #[serde(default)]
     pub samples: Vec<Sample>,
-    /// What tells whether the run can still be saved.
+    /// Figures that tell whether the run can still be saved.
     #[serde(default)]
     pub health: Health,
     /// Configuration keys that determine the result of the run.

@@ -78,7 +78,7 @@ impl Arithmetic {
         if self.compute.on_gpu() || self.kernel(checkpoint).is_some() { "bfloat16" } else { "float32" }
     }
 
-    /// What computes them: `amx`, `avx512-bf16`, `f32` or `cuda`.
+    /// Kernel or device that computes them: `amx`, `avx512-bf16`, `f32` or `cuda`.
     pub fn kernel_name(self, checkpoint: &Checkpoint) -> &'static str {
         match self.compute.on_gpu() {
             true => "cuda",

@@ -60,7 +60,7 @@ pub enum Error {
     Lost {
         /// Step at which that was certain.
         step: usize,
-        /// What was observed.
+        /// The observations.
         what: String,
         /// Learning rate of the step.
         lr: f64,

@@ -11,7 +11,7 @@ const ABOVE: usize = 100;
 /// Weight of a step in the running mean of the loss.
 const WEIGHT: f64 = 0.05;
 
-/// What is kept of a run's losses, as part of its state.
+/// Running figures of a run's losses, as part of its state.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Health {

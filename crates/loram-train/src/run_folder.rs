@@ -36,7 +36,7 @@ pub(crate) struct RunFolder {
     /// Folders that did not exist before.
     created: Vec<PathBuf>,
     pub begin: Begin,
-    /// What the user should know about the folder.
+    /// Notes on the folder for the user.
     pub notes: Vec<String>,
 }
 
@@ -72,14 +72,14 @@ impl Drop for RunFolder {
     }
 }
 
-/// What a run with this configuration would find, without a change to the folder.
+/// Returns how a run with this configuration would begin, without a change to the folder.
 pub(crate) fn look(config: &TrainConfig) -> Result<(Begin, Vec<String>)> {
     refuse_file(&config.output_dir)?;
     let mut notes = Vec::new();
     Ok((begin(config, &mut notes, false)?, notes))
 }
 
-/// What a repeated command of a run that has ended says.
+/// The message of a repeated command of a run that has ended.
 pub(crate) fn ended_text(config: &TrainConfig) -> String {
     format!(
         "the run in {} has ended: nothing to do (overwrite_output_dir: true trains it again)",

@@ -275,7 +275,7 @@ impl FactorFile<'_> {
     }
 }
 
-/// What an adapter file holds, as in [`Parts`].
+/// Contents of an adapter file, as in [`Parts`].
 pub(super) struct Contents<'a> {
     pub layers: &'a BTreeMap<String, Factors>,
     pub embeddings: &'a BTreeSet<String>,

@@ -14,7 +14,7 @@ const IN_FRONT: [&str; 2] = ["module.", "base_model.model."];
 pub(crate) struct Unwrapped<'a> {
     /// In the order of the names that were given.
     pub names: Vec<Cow<'a, str>>,
-    /// What was taken off.
+    /// The prefixes that were removed.
     pub removed: BTreeSet<&'static str>,
 }
 
@@ -44,7 +44,7 @@ fn without_parts<'a>(name: &'a str, removed: &mut BTreeSet<&'static str>) -> Cow
     Cow::Owned(name.split('.').filter(|part| wrapper(part).is_none()).collect::<Vec<_>>().join("."))
 }
 
-/// What was taken off, for a message.
+/// The prefixes that were removed, for a message.
 pub(crate) fn list(removed: &BTreeSet<&'static str>) -> String {
     removed.iter().map(|r| format!("`{}`", r.trim_end_matches('.'))).collect::<Vec<_>>().join(", ")
 }

@@ -1,4 +1,4 @@
-//! What a path is that holds no `config.json`, and what to give in its place.
+//! Errors for paths that hold no `config.json`: they name the kind of the path and what to give in its place.
 
 use super::fields::CONFIG_FILE;
 use crate::Error;

@@ -15,7 +15,7 @@ pub struct RopeConfig {
     pub partial_rotary_factor: f64,
 }
 
-/// What a family does with `partial_rotary_factor`.
+/// Treatment of `partial_rotary_factor` by a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PartialRotary {
     /// Its class in transformers rotates whole heads whatever the field says.

@@ -37,7 +37,7 @@ impl Sequence {
     }
 }
 
-/// What a record gives a model to learn from at a time: one sequence, or several that are compared, such as an answer that
+/// The part of a record that a model learns from at a time: one sequence, or several that are compared, such as an answer that
 /// is preferred and one that is rejected.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Example {

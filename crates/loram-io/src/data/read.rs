@@ -120,7 +120,7 @@ fn objects(path: &str, text: &str) -> Result<Vec<(String, Value)>> {
         .collect()
 }
 
-/// What a file of JSON Lines probably is that does not read as one.
+/// Returns the likely kind of a file that cannot be read as JSON Lines.
 fn likely_cause(path: &str, text: &str) -> Option<String> {
     let first = text.lines().find(|l| !l.trim().is_empty())?.trim();
     if first.starts_with('{') {

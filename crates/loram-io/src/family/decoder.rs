@@ -47,7 +47,7 @@ pub(super) struct Defaults {
     pub head_dim: Option<usize>,
     /// `rope_theta`.
     pub theta: f64,
-    /// What becomes of `partial_rotary_factor`.
+    /// Treatment of `partial_rotary_factor`.
     pub partial_rotary: PartialRotary,
     /// `tie_word_embeddings`.
     pub tied: bool,

@@ -11,7 +11,7 @@ use crate::{Checkpoint, Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorNames {
     family: &'static FamilyNames,
-    /// What stands before all names of a wrapped model, e.g. `0.auto_model.`; mostly empty.
+    /// Prefix of all names of a wrapped model, e.g. `0.auto_model.`; mostly empty.
     wrapper: String,
     /// The prefix that the checkpoint uses for the backbone after the wrapper: the family's, or empty.
     stored: &'static str,

@@ -44,7 +44,7 @@ pub(super) struct Listing {
     pub files: BTreeMap<String, Option<u64>>,
 }
 
-/// What the hub says of a file before it is downloaded.
+/// Properties of a file that the hub states before it is downloaded.
 pub(super) struct FileInfo {
     pub etag: Etag,
     pub size: u64,

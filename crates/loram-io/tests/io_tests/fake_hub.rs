@@ -83,7 +83,7 @@ impl Request {
     }
 }
 
-/// What a hub answers: status and headers, then these bytes. `None` keeps the connection open and says nothing.
+/// The answer of a hub: status and headers, then these bytes. `None` keeps the connection open and says nothing.
 pub struct Reply {
     pub head: String,
     pub body: Vec<u8>,

@@ -1,4 +1,4 @@
-//! What a reader must know before believing the figures of a group.
+//! Warnings about the figures of a group.
 
 use super::arm::{ArmReport, Edge};
 use crate::run_record::RunRecord;
@@ -10,7 +10,7 @@ const FEW_RECORDS: usize = 30;
 /// Missing runs that are listed one by one.
 const LISTED: usize = 6;
 
-/// What was found of a group.
+/// Findings about a group.
 pub(super) struct Found<'a> {
     pub members: &'a [&'a RunRecord],
     pub arms: &'a [ArmReport],

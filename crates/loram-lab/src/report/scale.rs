@@ -15,7 +15,7 @@ pub(super) struct Scale {
     kind: Kind,
 }
 
-/// What coordinates are.
+/// The kind of coordinates.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Values,

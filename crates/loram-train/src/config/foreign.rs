@@ -6,11 +6,11 @@ pub(super) struct Foreign {
     pub key: &'static str,
     /// The programs that have it.
     pub of: &'static str,
-    /// What takes its place.
+    /// Its replacement.
     pub here: Here,
 }
 
-/// What takes the place of another trainer's key.
+/// The replacement of another trainer's key.
 pub(super) enum Here {
     /// A key of this program.
     Key(&'static str),
@@ -172,7 +172,7 @@ const fn of(program: &'static str, key: &'static str, here: Here) -> Foreign {
     Foreign { key, of: program, here }
 }
 
-/// What to do about a key of another trainer.
+/// Returns advice on a key of another trainer.
 pub(super) fn advice(key: &str) -> Option<String> {
     let found = FOREIGN.iter().find(|f| f.key == key)?;
     Some(match found.here {

@@ -31,7 +31,7 @@ pub fn marked(mark: Mark) -> impl Iterator<Item = &'static Key> {
     keys().iter().filter(move |k| k.is(mark))
 }
 
-/// What to do about a key that there is not: what another trainer's key is called here, or the most similar key; `others` are
+/// Returns advice on an unknown key: the name that another trainer's key has here, or the most similar key; `others` are
 /// accepted where it stands, too.
 pub fn key_hint(wrong: &str, others: &[&'static str]) -> Option<String> {
     let name = wrong.to_lowercase().replace('-', "_");

@@ -1,4 +1,4 @@
-//! What a run says at its end: what its losses suggest, and commands to go on with.
+//! Advice at the end of a run: findings from its losses, and commands to go on with.
 
 use super::run::Run;
 use crate::Metrics;
@@ -16,7 +16,7 @@ const LEAST_FALL: f64 = 0.005;
 /// A learning rate below which a run that learns nothing should try a higher one.
 const USUAL_RATE: f64 = 1e-3;
 
-/// What the losses of a run suggest: that it diverged, learnt nothing, or overfits. `after` are the metrics of the weights that
+/// Findings from the losses of a run: that it diverged, learnt nothing, or overfits. `after` are the metrics of the weights that
 /// are saved.
 pub(super) fn of_losses(
     state: &TrainerState,

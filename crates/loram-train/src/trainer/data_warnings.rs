@@ -1,4 +1,4 @@
-//! What is likely wrong with the data of a run, before it begins.
+//! Warnings about the data of a run, before it begins.
 
 use crate::config::TrainConfig;
 use crate::dataset::Dataset;

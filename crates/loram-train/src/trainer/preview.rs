@@ -47,7 +47,7 @@ pub struct Preview {
     pub free_memory: Option<u64>,
     /// Number type of products with frozen weights: `bfloat16` or `float32`.
     pub compute_dtype: &'static str,
-    /// What computes them: `amx`, `avx512-bf16`, `f32` or `cuda`.
+    /// Kernel or device that computes them: `amx`, `avx512-bf16`, `f32` or `cuda`.
     pub kernel: &'static str,
     /// The first training example as the model sees it.
     pub example: Vec<PreviewSpan>,

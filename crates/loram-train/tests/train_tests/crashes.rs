@@ -8,7 +8,7 @@ use loram_train::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// What a run leaves: the files of its result, its metrics, the names in its folder.
+/// The results of a run: the files of its adapter or model, its metrics, the names in its folder.
 #[derive(Debug, PartialEq)]
 struct Left {
     result: BTreeMap<String, Vec<u8>>,

@@ -1,4 +1,4 @@
-//! What a run folder holds after stops, damage and changes: nothing is lost, and nothing is used silently.
+//! Run folders after stops, damage and changes: nothing is lost, and nothing is used silently.
 
 use crate::small::{Room, metrics};
 use loram_io::lock::{Attempt, FileLock};

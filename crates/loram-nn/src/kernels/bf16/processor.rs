@@ -1,4 +1,4 @@
-//! What this processor has for products in bf16.
+//! Instructions of this processor for products in bf16.
 
 use std::sync::OnceLock;
 
