@@ -21,6 +21,8 @@ _NEED_PEFT = {
     "load": "._load",
     "plan": "._plan",
     "Forecast": "._plan",
+    "find_learning_rate": "._rate",
+    "FoundRate": "._rate",
     "magnitudes": "._magnitude",
     "Magnitude": "._magnitude",
     "MagnitudeCallback": "._callback",

@@ -9,6 +9,8 @@ from ._magnitude import Magnitude as Magnitude
 from ._magnitude import magnitudes as magnitudes
 from ._plan import Forecast as Forecast
 from ._plan import plan as plan
+from ._rate import FoundRate as FoundRate
+from ._rate import find_learning_rate as find_learning_rate
 from ._save import save as save
 
 __version__: str

@@ -6,6 +6,7 @@ mod console;
 mod error;
 mod format;
 mod keys;
+mod ladder;
 mod model;
 mod program;
 mod progress;

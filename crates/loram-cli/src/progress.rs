@@ -144,6 +144,7 @@ impl<'a> Show<'a> {
                 Stage::Download => ("download", "{bytes}/{total_bytes} {bytes_per_sec}"),
                 Stage::Data => ("data", "{pos}/{len}"),
                 Stage::Model => ("model", ""),
+                Stage::LearningRate => ("learning rate", ""),
                 Stage::Initialization => ("initialise", "{pos}/{len}"),
                 Stage::Evaluate => ("evaluate", "{pos}/{len}"),
                 Stage::Sample => ("samples", "{pos}/{len}"),
@@ -157,7 +158,7 @@ impl<'a> Show<'a> {
         bar.set_position(done);
         let numbers = match stage {
             Stage::Download => 32,
-            Stage::Model | Stage::Save => 0,
+            Stage::Model | Stage::LearningRate | Stage::Save => 0,
             _ => fraction(total as usize),
         };
         bar.set_message(fit_end(&visible(detail), room(numbers)));

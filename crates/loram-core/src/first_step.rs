@@ -21,6 +21,9 @@ pub struct FirstStep {
     pub lr_a: f64,
     /// Peak learning rate of B.
     pub lr_b: f64,
+    /// Share of the weight's norm that it moves, where the run has found that; for `gain: auto` without a share of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
 }
 
 impl FirstStep {
@@ -86,7 +89,7 @@ mod tests {
             let (of_m, of_n) =
                 (basis.columns(m, r, &mut Stream::new(2, "x", 0)), basis.columns(n, r, &mut Stream::new(2, "x", 1)));
             for optimizer in [Optimizer::Adam, Optimizer::Sgd] {
-                let first = FirstStep { optimizer, lr_a: 1e-3, lr_b: 4e-3 };
+                let first = FirstStep { optimizer, lr_a: 1e-3, lr_b: 4e-3, share: None };
                 let beta = first.beta(&g, &of_m, &of_n, s, 0.02).unwrap();
                 let (a, b) = (of_m.transposed(beta), of_n.rows(beta));
                 let at = |i: usize, j: usize| f64::from(g[i * m + j]);
@@ -111,7 +114,7 @@ mod tests {
                 let found = squares.sqrt();
                 assert!((found / 0.02 - 1.0).abs() < 1e-4, "{n}x{m} {optimizer:?}: {found}");
             }
-            let none = FirstStep { optimizer: Optimizer::Adam, lr_a: 1e-3, lr_b: 1e-3 };
+            let none = FirstStep { optimizer: Optimizer::Adam, lr_a: 1e-3, lr_b: 1e-3, share: None };
             assert_eq!(none.beta(&vec![0.0; n * m], &of_m, &of_n, s, 0.02), None);
         }
     }

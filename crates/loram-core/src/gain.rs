@@ -5,9 +5,6 @@ use crate::weight::StoredWeight;
 use crate::{Error, Result, sketch};
 use serde::{Deserialize, Serialize};
 
-/// Share of ‖W‖ that `auto` has the first update move.
-pub const AUTO: f64 = 0.03;
-
 /// Ways to set Q\[r\].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(try_from = "serde_json::Value", into = "serde_json::Value")]
@@ -23,8 +20,9 @@ pub enum Gain {
     Sketch,
     /// The magnitude of another scheme's s·B₀A₀.
     Track(String),
-    /// The gain with which the first update moves the weight by this share of its norm, and 1 at most: see [`crate::FirstStep`].
-    Auto(f64),
+    /// The gain with which the first update moves the weight by this share of its norm, and 1 at most: see [`crate::FirstStep`],
+    /// which has the share where none is given.
+    Auto(Option<f64>),
     /// A number in (0, 1].
     Value(f64),
 }
@@ -37,9 +35,9 @@ impl Gain {
             "log-half" | "log_half" => Gain::LogHalf,
             "exact" => Gain::Exact,
             "sketch" => Gain::Sketch,
-            "auto" => Gain::Auto(AUTO),
+            "auto" => Gain::Auto(None),
             _ if name.starts_with("auto:") => match name["auto:".len()..].parse() {
-                Ok(share) if share > 0.0 && share <= 1.0 => Gain::Auto(share),
+                Ok(share) if share > 0.0 && share <= 1.0 => Gain::Auto(Some(share)),
                 _ => {
                     let what = format!("`{name}`: expected a share of the weight's norm in (0, 1] after `auto:`");
                     return Err(Error::setting("gain", what));
@@ -116,8 +114,8 @@ impl std::fmt::Display for Gain {
             Gain::LogHalf => f.write_str("log-half"),
             Gain::Exact => f.write_str("exact"),
             Gain::Sketch => f.write_str("sketch"),
-            Gain::Auto(share) if *share == AUTO => f.write_str("auto"),
-            Gain::Auto(share) => write!(f, "auto:{share}"),
+            Gain::Auto(None) => f.write_str("auto"),
+            Gain::Auto(Some(share)) => write!(f, "auto:{share}"),
             Gain::Track(s) => write!(f, "track:{s}"),
             Gain::Value(q) => write!(f, "{q}"),
         }

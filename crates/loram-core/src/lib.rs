@@ -31,6 +31,7 @@ mod rng;
 mod schemes;
 mod similar;
 mod sketch;
+mod step_size;
 mod targets;
 mod weight;
 
@@ -53,5 +54,6 @@ pub use schemes::{
     scheme_options,
 };
 pub use similar::similar_name;
+pub use step_size::StepSize;
 pub use targets::{LayerPlan, LinearInfo, check_targets, plan_layers};
 pub use weight::{BFloat16, Float16, Float32, Float64, StoredWeight, Sums, WeightBytes, WeightElement, WeightFormat};

@@ -41,6 +41,6 @@ pub use checkpoint::{Checkpoint, DType, FileBytes, TensorRef};
 pub use config::{DecoderConfig, EncoderConfig, ModelConfig};
 pub use error::{Error, Result};
 pub use linear::{linear_modules, target_modules};
-pub use norms::{WeightNorms, weight_norms};
+pub use norms::{WeightNorms, frobenius_norms, weight_norms};
 pub use tokenizer::TextTokenizer;
 pub use visible::visible;

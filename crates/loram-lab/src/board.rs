@@ -6,6 +6,7 @@ use crate::grid::{Grid, RunSpec};
 use crate::run_folder::check_same;
 use crate::scores::Scores;
 use loram_train::TrainConfig;
+use loram_train::config::LearningRate;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Summary of a scored run.
@@ -100,7 +101,7 @@ impl Board {
 
     fn group_states(&self, members: &[usize], out: &mut [State]) {
         // learning rates that take part in the round; `None`: all
-        let mut rates: Option<BTreeSet<u64>> = None;
+        let mut rates: Option<BTreeSet<LearningRate>> = None;
         for round in 0..=self.rounds {
             let rung = (round < self.rounds).then_some(round);
             let of_round: Vec<usize> = members.iter().copied().filter(|&i| self.runs[i].point.rung == rung).collect();
@@ -123,12 +124,12 @@ impl Board {
         }
     }
 
-    fn rate(&self, i: usize) -> u64 {
-        self.runs[i].point.learning_rate.to_bits()
+    fn rate(&self, i: usize) -> LearningRate {
+        self.runs[i].point.learning_rate
     }
 
     /// The best learning rates of a finished round.
-    fn survivors(&self, round: &[usize], rates: Option<&BTreeSet<u64>>) -> BTreeSet<u64> {
+    fn survivors(&self, round: &[usize], rates: Option<&BTreeSet<LearningRate>>) -> BTreeSet<LearningRate> {
         let mut list: Vec<usize> =
             round.iter().copied().filter(|&i| rates.is_none_or(|r| r.contains(&self.rate(i)))).collect();
         let of = |i: usize| self.brief(i).and_then(|b| b.choice);

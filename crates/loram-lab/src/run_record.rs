@@ -34,6 +34,12 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
+    /// The peak learning rate as a number; `None` where no file has it.
+    pub fn learning_rate(&self) -> Option<f64> {
+        let found = || self.environment["learning_rate"]["learning_rate"].as_f64();
+        self.scores.point.learning_rate.value().or_else(found)
+    }
+
     /// The curve that convergence is judged by: the held-out loss if it has at least three points, else the training loss.
     pub fn curve(&self) -> &Curve {
         if self.eval_curve.steps.len() > 2 { &self.eval_curve } else { &self.train_curve }

@@ -120,7 +120,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         _ => Some(MagnitudeMeter::new(&adaptation, &ckpt, &config)?),
     };
     let gauge_seconds = begun.elapsed().as_secs_f64();
-    let train = TrainConfig { learning_rate: job.learning_rate, ..TrainConfig::default() };
+    let train = TrainConfig { learning_rate: job.learning_rate.into(), ..TrainConfig::default() };
     let mut optimizer = Optimizer::new(&train, model.params().iter()).unwrap();
     let (mut seconds, mut losses, mut norms) = (Vec::new(), Vec::new(), Vec::new());
     // A B A B: blocks without and with the measurement
@@ -147,7 +147,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 gauge.before_step(&model).unwrap();
                 taken += begun.elapsed().as_secs_f64();
             }
-            optimizer.step(model.params_mut().iter_mut(), job.learning_rate).unwrap();
+            optimizer.step(model.params_mut().iter_mut(), 1.0).unwrap();
             if compute.on_gpu() {
                 cuda::synchronize()?;
             }

@@ -1,8 +1,10 @@
 //! A model folder: its configuration, mapped weights, tokenizer and generation settings.
 
 use crate::config::TrainConfig;
+use crate::groups::NewHead;
 use crate::observer::{Event, Observer, Stage};
 use crate::{Error, Result};
+use loram_core::LoraConfig;
 use loram_io::adapter::ADAPTER_CONFIG;
 use loram_io::checksum::sha256;
 use loram_io::config::{CONFIG_FILE, GenerationConfig};
@@ -95,6 +97,28 @@ impl Base {
     /// Builds the model.
     pub fn model(&self, options: &LoadOptions) -> Result<Model> {
         Ok(Model::load(&self.checkpoint, &self.config, options)?)
+    }
+
+    /// The settings of a run's adapters, with the modules of the head among those that are saved.
+    pub(crate) fn lora_config(&self, config: &TrainConfig, model: &Model) -> Result<LoraConfig> {
+        let mut lora = config.lora_config();
+        let heads = self.head_modules(model)?;
+        if !heads.is_empty() {
+            let saved = lora.modules_to_save.get_or_insert_default();
+            saved.extend(heads.into_iter().filter(|h| !config.modules_to_save.contains(h)));
+        }
+        Ok(lora)
+    }
+
+    /// The head of a model if the checkpoint does not have it, so that it begins at random.
+    pub(crate) fn new_head(&self, model: &Model) -> Result<Option<NewHead>> {
+        let outputs = model.options().head.outputs();
+        let Some(layout) = outputs.and_then(|n| self.config.head_layout(Some(n))) else { return Ok(None) };
+        let names = TensorNames::find(&self.checkpoint, &self.config)?;
+        let new = layout.layers().filter(|l| !names.holds(&self.checkpoint, l.path)).map(|l| l.path.to_string());
+        let modules: Vec<String> = new.collect();
+        let head = NewHead { modules, width: self.config.hidden_size(), regression: outputs == Some(1) };
+        Ok((!head.modules.is_empty()).then_some(head))
     }
 
     /// Modules of the head that must be fully trained: the output layers, as PEFT saves them, and every other layer of the

@@ -10,6 +10,7 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::observer::LogRecord;
 use crate::optim::Optimizer;
+use crate::rate::FoundRate;
 use crate::summary::Sample;
 use crate::{Error, Result};
 use loram_io::adapter::AdapterForm;
@@ -50,6 +51,9 @@ pub struct TrainerState {
     /// Tokens of a forward pass at most, where the free memory decided (`auto_find_batch_size`).
     #[serde(default)]
     pub max_tokens_per_batch: Option<usize>,
+    /// The peak learning rate and its origin; `None` in states of runs that gave a number.
+    #[serde(default)]
+    pub rate: Option<FoundRate>,
     /// Tokens trained on.
     pub tokens_seen: u64,
     /// Seconds of training, over all processes of the run.

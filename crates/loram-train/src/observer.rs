@@ -1,6 +1,7 @@
 //! Events of a run: everything that a progress bar, a log or a program that reads JSON needs.
 
 use crate::Metrics;
+use crate::groups::Group;
 use crate::magnitude::Magnitudes;
 use crate::summary::Summary;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -49,6 +50,8 @@ pub enum Stage {
     Data,
     /// Loads the model's weights.
     Model,
+    /// Searches for the learning rate; counts are rates tried, of a number that is not known before.
+    LearningRate,
     /// Initialises adapters; counts are layers.
     Initialization,
     /// Evaluates; counts are examples.
@@ -132,6 +135,8 @@ pub struct RunPlan {
     pub trainable_parameters: u64,
     /// All parameters of the model with its adapters.
     pub parameters: u64,
+    /// Groups of parameters with their peak learning rates.
+    pub groups: Vec<Group>,
     /// Adapted layers.
     pub adapted_layers: usize,
     /// Canonical name of the initialisation scheme, or `full`.
@@ -180,6 +185,9 @@ pub struct LogRecord {
     /// Learning rate of the last step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
+    /// Learning rates of the last step by group of parameters, where there are several.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub learning_rates: BTreeMap<String, f64>,
     /// Gradient norm of the last step, before clipping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grad_norm: Option<f64>,

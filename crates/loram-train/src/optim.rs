@@ -1,21 +1,20 @@
 //! Optimisers over the parameters of a model, and gradient clipping.
 
 use crate::config::{OptimKind, TrainConfig};
+use crate::groups::{Group, Groups, NewHead};
 use crate::{Error, Result};
 use loram_nn::kernels::optim::{AdamW, Sgd};
 use loram_nn::optim::{AdamWStep, adamw, scale, sgd, sum_squares};
-use loram_nn::{Compute, Param, ParamKind, Tensor};
+use loram_nn::{Compute, Param, Tensor};
 use std::collections::BTreeMap;
 
-/// AdamW or SGD with the formulas of `torch.optim`, LoRA+'s learning rates (2402.12354), and rate, decay and ε per
-/// factor.
+/// AdamW or SGD with the formulas of `torch.optim`; rate, decay and ε are those of each parameter's [`Group`].
 #[derive(Debug)]
 pub struct Optimizer {
     kind: OptimKind,
     adam: AdamW,
     momentum: f64,
-    /// Of A, of B, and of vectors, which follow B under LoRA+.
-    groups: [Group; 3],
+    groups: Groups,
     /// Per parameter: first and second moment for AdamW, the momentum buffer for SGD, nothing for SGD without.
     state: Vec<Vec<Tensor>>,
     steps: u64,
@@ -24,51 +23,41 @@ pub struct Optimizer {
 /// A tensor of the state: its name, its shape and its values.
 pub type StateTensor = (String, Vec<usize>, Vec<f32>);
 
-/// Settings of a group of parameters.
-#[derive(Debug, Clone, Copy)]
-struct Group {
-    /// Factor on the run's learning rate.
-    rate: f64,
-    weight_decay: f64,
-    epsilon: f64,
-}
-
-impl Group {
-    fn all(config: &TrainConfig) -> [Group; 3] {
-        let [a, b] = config.factors();
-        let over = |lr: Option<f64>, otherwise: f64| lr.map_or(otherwise, |lr| lr / config.learning_rate);
-        let ratio = config.loraplus_lr_ratio.unwrap_or(1.0);
-        let rate_a = over(config.lr_a.filter(|_| config.learning_rate > 0.0), 1.0);
-        let rate_b = over(config.lr_b.filter(|_| config.learning_rate > 0.0), rate_a * ratio);
-        [
-            Group { rate: rate_a, weight_decay: a.weight_decay, epsilon: a.epsilon },
-            Group { rate: rate_b, weight_decay: b.weight_decay, epsilon: b.epsilon },
-            Group { rate: ratio, weight_decay: config.weight_decay, epsilon: config.adam_epsilon },
-        ]
-    }
-}
-
 /// Names of the state tensors, as torch has them.
 const ADAM_STATE: [&str; 2] = ["exp_avg", "exp_avg_sq"];
 const SGD_STATE: [&str; 1] = ["momentum_buffer"];
 
 impl Optimizer {
-    /// An optimiser at its first step.
+    /// An optimiser at its first step, of parameters none of which belong to a new head.
     ///
     /// # Errors
-    /// A failure of the GPU.
+    /// A learning rate that is not a number yet; a failure of the GPU.
     pub fn new<'a>(config: &TrainConfig, params: impl IntoIterator<Item = &'a Param>) -> Result<Optimizer> {
+        Optimizer::with_head(config, None, params)
+    }
+
+    /// The same with a head that the base model did not have.
+    ///
+    /// # Errors
+    /// See [`Optimizer::new`].
+    pub fn with_head<'a>(
+        config: &TrainConfig,
+        head: Option<&NewHead>,
+        params: impl IntoIterator<Item = &'a Param>,
+    ) -> Result<Optimizer> {
+        let params: Vec<&Param> = params.into_iter().collect();
+        let groups = Groups::new(config, head, &params)?;
         let mut new = Optimizer {
             kind: config.optim,
             adam: AdamW {
-                lr: config.learning_rate,
+                lr: groups.learning_rate(),
                 beta1: config.adam_beta1,
                 beta2: config.adam_beta2,
                 eps: config.adam_epsilon,
                 weight_decay: config.weight_decay,
             },
             momentum: config.momentum,
-            groups: Group::all(config),
+            groups,
             state: Vec::new(),
             steps: 0,
         };
@@ -97,47 +86,43 @@ impl Optimizer {
         self.state.iter().flatten().map(|t| t.len() * width(t)).sum()
     }
 
-    /// The group of a parameter. LoRA+ gives vectors the rate of B, as PEFT's `create_loraplus_optimizer` does.
-    fn group(&self, param: &Param) -> Group {
-        let [of_a, of_b, of_vectors] = self.groups;
-        match param.kind {
-            ParamKind::LoraA => of_a,
-            ParamKind::LoraB => of_b,
-            _ if param.shape.len() == 1 => of_vectors,
-            _ => Group { rate: 1.0, ..of_vectors },
-        }
+    /// The groups of parameters, in the order of their first parameter.
+    pub fn groups(&self) -> &[Group] {
+        self.groups.list()
     }
 
-    /// One step at learning rate `lr` from the gradients that the parameters hold.
+    /// One step from the gradients that the parameters hold, at this share of each group's peak learning rate.
     ///
     /// # Errors
     /// A failure of the GPU, after which parameters and state are of no use.
-    pub fn step<'a>(&mut self, params: impl IntoIterator<Item = &'a mut Param>, lr: f64) -> Result<()> {
+    pub fn step<'a>(&mut self, params: impl IntoIterator<Item = &'a mut Param>, share: f64) -> Result<()> {
         self.steps += 1;
         let mut state = std::mem::take(&mut self.state);
-        let mut each = params.into_iter().zip(&mut state);
+        let mut each = params.into_iter().zip(&mut state).enumerate();
         let done = match self.kind {
-            OptimKind::AdamW => {
-                adamw(&mut each.map(|(p, state)| self.adamw_step(p, state, lr)).collect::<Vec<_>>(), self.steps)
-            }
-            OptimKind::Sgd => each.try_for_each(|(p, state)| self.sgd_step(p, state, lr)),
+            OptimKind::AdamW => adamw(
+                &mut each.map(|(i, (p, state))| self.adamw_step(i, p, state, share)).collect::<Vec<_>>(),
+                self.steps,
+            ),
+            OptimKind::Sgd => each.try_for_each(|(i, (p, state))| self.sgd_step(i, p, state, share)),
         };
         self.state = state;
         Ok(done?)
     }
 
-    fn adamw_step<'a>(&self, param: &'a mut Param, state: &'a mut [Tensor], lr: f64) -> AdamWStep<'a> {
-        let group = self.group(param);
+    fn adamw_step<'a>(&self, i: usize, param: &'a mut Param, state: &'a mut [Tensor], share: f64) -> AdamWStep<'a> {
+        let group = self.groups.of(i);
         let weight_decay = if param.decay { group.weight_decay } else { 0.0 };
-        let how = AdamW { lr: lr * group.rate, weight_decay, eps: group.epsilon, ..self.adam };
+        let how = AdamW { lr: share * group.learning_rate, weight_decay, eps: group.epsilon, ..self.adam };
         let [m, v] = state else { unreachable!("AdamW has two moments") };
         AdamWStep { p: &mut param.value, g: &param.grad, m, v, how }
     }
 
-    fn sgd_step(&self, param: &mut Param, state: &mut [Tensor], lr: f64) -> loram_nn::Result<()> {
-        let group = self.group(param);
+    fn sgd_step(&self, i: usize, param: &mut Param, state: &mut [Tensor], share: f64) -> loram_nn::Result<()> {
+        let group = self.groups.of(i);
         let weight_decay = if param.decay { group.weight_decay } else { 0.0 };
-        let how = Sgd { lr: lr * group.rate, momentum: self.momentum, dampening: 0.0, nesterov: false, weight_decay };
+        let lr = share * group.learning_rate;
+        let how = Sgd { lr, momentum: self.momentum, dampening: 0.0, nesterov: false, weight_decay };
         sgd(&mut param.value, &param.grad, state.first_mut(), &how, self.steps)
     }
 
@@ -244,6 +229,7 @@ fn first_bad<'a>(params: &[&'a Param], of: impl Fn(&Param) -> &Tensor) -> Result
 mod tests {
     use super::*;
     use loram_io::Checkpoint;
+    use loram_nn::ParamKind;
     use std::path::Path;
 
     const NAMES: [(&str, ParamKind); 4] = [
@@ -289,7 +275,7 @@ mod tests {
             let norm = grad_norm(&params).unwrap();
             norms.push(norm);
             clip(&mut params, norm, max_norm).unwrap();
-            optimizer.step(&mut params, config.learning_rate).unwrap();
+            optimizer.step(&mut params, 1.0).unwrap();
         }
         (params, norms)
     }
@@ -308,7 +294,7 @@ mod tests {
 
     #[test]
     fn steps_are_those_of_torch_and_peft() {
-        let base = TrainConfig { learning_rate: 0.05, ..TrainConfig::default() };
+        let base = TrainConfig { learning_rate: 0.05.into(), ..TrainConfig::default() };
         let adamw =
             TrainConfig { weight_decay: 0.1, adam_beta1: 0.8, adam_beta2: 0.95, adam_epsilon: 1e-6, ..base.clone() };
         compare("adamw", &adamw, 0.0);
@@ -328,7 +314,7 @@ mod tests {
     #[test]
     fn each_factor_has_its_own_settings() {
         let file = reference();
-        let base = TrainConfig { learning_rate: 0.05, weight_decay: 0.1, ..TrainConfig::default() };
+        let base = TrainConfig { learning_rate: 0.05.into(), weight_decay: 0.1, ..TrainConfig::default() };
         let own = TrainConfig {
             lr_a: Some(0.1),
             lr_b: Some(0.0125),
@@ -336,8 +322,8 @@ mod tests {
             adam_epsilon_a: Some(1e-2),
             ..base.clone()
         };
-        let of_a = TrainConfig { learning_rate: 0.1, adam_epsilon: 1e-2, ..base.clone() };
-        let of_b = TrainConfig { learning_rate: 0.0125, weight_decay: 0.4, ..base.clone() };
+        let of_a = TrainConfig { learning_rate: 0.1.into(), adam_epsilon: 1e-2, ..base.clone() };
+        let of_b = TrainConfig { learning_rate: 0.0125.into(), weight_decay: 0.4, ..base.clone() };
         let found = run(&own, &file, 0.0).0;
         // fully trained modules keep learning_rate
         for (i, alone) in [of_a, of_b, base.clone(), base].iter().enumerate() {
@@ -348,11 +334,11 @@ mod tests {
     #[test]
     fn state_goes_through_a_file_and_back() {
         let file = reference();
-        let config = TrainConfig::default();
+        let config = TrainConfig { learning_rate: 1e-3.into(), ..TrainConfig::default() };
         let mut params = params(&file);
         params.iter_mut().for_each(|p| p.grad.f32s_mut().fill(0.5));
         let mut first = Optimizer::new(&config, &params).unwrap();
-        first.step(&mut params, 1e-3).unwrap();
+        first.step(&mut params, 1.0).unwrap();
         let saved: BTreeMap<_, _> = first.state(&params).unwrap().into_iter().map(|(n, _, v)| (n, v)).collect();
         assert_eq!(saved.len(), 8);
         let mut second = Optimizer::new(&config, &params).unwrap();
@@ -371,8 +357,8 @@ mod tests {
                 decay: p.decay,
             })
             .collect();
-        first.step(&mut params, 1e-3).unwrap();
-        second.step(&mut copied, 1e-3).unwrap();
+        first.step(&mut params, 1.0).unwrap();
+        second.step(&mut copied, 1.0).unwrap();
         assert_eq!(bits(&params), bits(&copied));
         let e = second.restore(&params, 1, &BTreeMap::new()).unwrap_err().to_string();
         assert!(e.contains("lora_A.exp_avg"), "{e}");

@@ -3,6 +3,7 @@
 use crate::base::{Base, show};
 use crate::device::Arithmetic;
 use crate::observer::{Event, Level, LogRecord, Observer};
+use crate::rate::FoundRate;
 use crate::tensorboard::EventWriter;
 use crate::{Result, system};
 use loram_io::checksum::sha256;
@@ -89,6 +90,9 @@ impl<'a> Reporter<'a> {
                         tb.scalar(record.step, tag, v)?;
                     }
                 }
+                for (group, v) in &record.learning_rates {
+                    tb.scalar(record.step, &format!("train/learning_rate/{group}"), *v)?;
+                }
                 for (name, v) in &record.eval {
                     tb.scalar(record.step, &format!("eval/{}", name.trim_start_matches("eval_")), *v)?;
                 }
@@ -156,8 +160,14 @@ fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// Writes `environment.json`: version, machine, model, data with their checksums.
-pub(crate) fn write_environment(dir: &Path, base: &Base, arithmetic: Arithmetic, data: &[String]) -> Result<()> {
+/// Writes `environment.json`: version, machine, model, data with their checksums, and where the learning rate comes from.
+pub(crate) fn write_environment(
+    dir: &Path,
+    base: &Base,
+    arithmetic: Arithmetic,
+    data: &[String],
+    rate: Option<&FoundRate>,
+) -> Result<()> {
     let data = expand_paths(data)?;
     let files = data.iter().map(|p| match Path::new(p).is_file() {
         true => serde_json::json!({"path": p, "sha256": sha256(Path::new(p)).ok()}),
@@ -182,6 +192,7 @@ pub(crate) fn write_environment(dir: &Path, base: &Base, arithmetic: Arithmetic,
             "bytes": base.checkpoint.total_bytes(),
         },
         "data": files.collect::<Vec<_>>(),
+        "learning_rate": rate,
     });
     Ok(atomic::write_json(dir.join(ENVIRONMENT), &value)?)
 }

@@ -7,8 +7,6 @@ use crate::config::{SchedulerType, TrainConfig};
 pub struct Schedule {
     /// Its shape after warm-up.
     pub kind: SchedulerType,
-    /// Peak learning rate.
-    pub peak: f64,
     /// Warm-up steps.
     pub warmup: usize,
     /// Total steps.
@@ -25,15 +23,11 @@ impl Schedule {
             Some(x) => share(x),
             None => share(config.warmup_ratio),
         };
-        Schedule { kind: config.lr_scheduler_type, peak: config.learning_rate, warmup, total }
+        Schedule { kind: config.lr_scheduler_type, warmup, total }
     }
 
-    /// Learning rate of step `done + 1`.
-    pub fn rate(&self, done: usize) -> f64 {
-        self.peak * self.factor(done)
-    }
-
-    fn factor(&self, done: usize) -> f64 {
+    /// The share of its peak that the learning rate of step `done + 1` is.
+    pub fn share(&self, done: usize) -> f64 {
         if self.kind == SchedulerType::Constant {
             return 1.0;
         }
@@ -63,11 +57,10 @@ mod tests {
             lr_scheduler_type: kind,
             warmup_steps: warmup,
             warmup_ratio: ratio,
-            learning_rate: 1e-3,
             ..TrainConfig::default()
         };
         let s = Schedule::new(&config, total);
-        (0..total).map(|i| s.rate(i)).collect()
+        (0..total).map(|i| 1e-3 * s.share(i)).collect()
     }
 
     fn close(found: &[f64], expected: &[f64]) {

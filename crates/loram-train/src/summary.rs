@@ -51,6 +51,9 @@ pub struct Summary {
     pub trainable_parameters: u64,
     /// All parameters of the model with its adapters.
     pub parameters: u64,
+    /// Peak learning rate; 0 in summaries of earlier versions.
+    #[serde(default)]
+    pub learning_rate: f64,
     /// Tokens trained on.
     pub tokens: u64,
     /// Seconds of training, over all processes of the run.

@@ -91,6 +91,11 @@ pub fn run(args: &InitArgs, matches: &ArgMatches, console: &Console) -> Result<(
             }
             let mut settings = partial(matches)?;
             let options = InitOptions { lora: settings.lora_config(), scheme: settings.scheme()?, seed: settings.seed };
+            if options.scheme.behaviour().takes_share {
+                let what = "gain: `auto` takes its share from the line search of a training run: give auto:SHARE (`loram plan \
+                            --data FILE` prints one)";
+                return Err(Error::Usage(what.into()));
+            }
             if options.scheme.behaviour().first_step && !settings.gives_rate() {
                 let what = "gain: `auto` depends on the learning rate of the training run: give --learning-rate";
                 return Err(Error::Usage(what.into()));

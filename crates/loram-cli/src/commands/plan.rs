@@ -4,16 +4,22 @@ use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::format::{several, shape};
 use crate::keys;
+use crate::ladder;
 use crate::model::open_known;
-use crate::progress::LayerBar;
+use crate::progress::{LayerBar, Show};
 use crate::table::{Side, facts, table};
 use clap::{ArgMatches, Args, ValueEnum};
+use loram_core::Statistic;
 use loram_core::growth::Knob;
 use loram_io::plan::{Growth, MagnitudePlan, Match, MatchTarget, PlanOptions, PlannedLayer, plan};
-use loram_train::TrainConfig;
-use loram_train::config::Layer;
+use loram_train::config::{FinetuningType, Layer};
+use loram_train::{FoundRate, TrainConfig, Trainer};
 use serde_json::{Value, json};
 use std::path::Path;
+
+/// The learning rate of predictions where none is known.
+const USUAL_RATE: f64 = 2e-4;
+const ASSUMED: &str = ", since none is given (--data FILE finds one)";
 
 /// Arguments of `loram plan`.
 #[derive(Debug, Args)]
@@ -31,6 +37,10 @@ pub struct PlanArgs {
     /// The setting that --match changes
     #[arg(long, value_name = "KNOB", default_value = "lr", requires = "matched")]
     pub solve: Solve,
+    /// Find the learning rate by a line search on the training data (implied by --data), and print the loss after one step at
+    /// each rate tried
+    #[arg(long, conflicts_with = "rewrite")]
+    pub search: bool,
     /// Compute the singular values of every layer by SVD instead of estimating them in one pass
     #[arg(long)]
     pub exact: bool,
@@ -78,6 +88,21 @@ pub fn run(args: &PlanArgs, matches: &ArgMatches, console: &Console) -> Result<(
     if name.is_empty() {
         return Err(Error::Usage("model_name_or_path is missing: give a model folder or a hub id (--model)".into()));
     }
+    let found = match args.search || keys::given(matches, "train_data") {
+        true => Some(search(&config, console)?),
+        false => None,
+    };
+    let only_search = config.finetuning_type == FinetuningType::Full || config.scheme()?.statistic() != Statistic::None;
+    if let Some(found) = found.as_ref().filter(|_| only_search || config.adapter_name_or_path.is_some()) {
+        return console.result(|| ladder::text(found, &config), &json!({ "model": name, "learning_rate": found }));
+    }
+    // without a search, figures are for a rate that many use
+    let rate = found.as_ref().map(|f| f.learning_rate).filter(|_| config.learning_rate.value().is_none());
+    let assumed = rate.is_none() && config.learning_rate.value().is_none();
+    let config = match config.learning_rate.value() {
+        Some(_) => config,
+        None => config.at(rate.unwrap_or(USUAL_RATE)),
+    };
     let (known, checkpoint) = open_known(&name, config.revision.as_deref(), console)?;
     let [of_a, of_b] = config.factors();
     let options = PlanOptions {
@@ -91,13 +116,23 @@ pub fn run(args: &PlanArgs, matches: &ArgMatches, console: &Console) -> Result<(
         matched: args.matched.as_deref().map(MatchTarget::parse).transpose()?,
     };
     let bar = LayerBar::new(console);
-    let found = plan(&checkpoint, known.as_ref(), &options, &|done, total, path| bar.show(done, total, path))?;
+    let planned = plan(&checkpoint, known.as_ref(), &options, &|done, total, path| bar.show(done, total, path))?;
     bar.clear();
-    let solved = found.matched.as_ref().map(|m| config.solved(m, args.solve.knob())).transpose()?;
-    let mut json = serde_json::to_value(&found).unwrap_or_default();
+    let solved = planned.matched.as_ref().map(|m| config.solved(m, args.solve.knob())).transpose()?;
+    let mut json = serde_json::to_value(&planned).unwrap_or_default();
+    json["learning_rate"] = json!(found);
     json["model"] = json!(name);
     json["solved"] = json!(solved);
-    console.result(|| text(&name, &found, solved.as_ref(), args), &json)
+    let head = found.map_or(String::new(), |f| ladder::text(&f, &config) + "\n");
+    console.result(|| head + &text(&name, &planned, solved.as_ref(), args, assumed), &json)
+}
+
+/// The learning rate that `auto` gives a run of this configuration.
+fn search(config: &TrainConfig, console: &Console) -> Result<FoundRate> {
+    let mut show = Show::new(console);
+    let found = Trainer::new(config.clone())?.find_rate(&mut show)?;
+    show.clear();
+    Ok(found)
 }
 
 /// Prints an equivalent configuration.
@@ -110,11 +145,17 @@ fn rewrite(args: &PlanArgs, config: &TrainConfig, console: &Console) -> Result<(
     console.result(|| new.config.to_short_yaml(head), &json)
 }
 
-fn text(name: &str, p: &MagnitudePlan, solved: Option<&serde_json::Map<String, Value>>, args: &PlanArgs) -> String {
+fn text(
+    name: &str,
+    p: &MagnitudePlan,
+    solved: Option<&serde_json::Map<String, Value>>,
+    args: &PlanArgs,
+    assumed: bool,
+) -> String {
     let rate = if p.lr_a == p.lr_b { format!("{:e}", p.lr_a) } else { format!("A {:e}, B {:e}", p.lr_a, p.lr_b) };
     let mut text = facts(&[
         ("model", format!("{name}, {}", several(p.layers.len() as u64, "layer"))),
-        ("run", format!("{}, {} at learning rate {rate}", p.scheme, p.optimizer)),
+        ("run", format!("{}, {} at learning rate {rate}{}", p.scheme, p.optimizer, if assumed { ASSUMED } else { "" })),
         ("spectra", if args.exact { "exact" } else { "estimated in one pass (--exact computes them)" }.into()),
     ]);
     text += "\n";

@@ -10,7 +10,7 @@ use crate::signals;
 use crate::table::facts;
 use clap::{ArgMatches, Args};
 use loram_io::error::human_bytes;
-use loram_train::config::keys;
+use loram_train::config::{LearningRate, keys};
 use loram_train::{
     DataSummary, ExpectedTime, Measured, Preview, PreviewSpan, Status, Summary, TrainConfig, Trainer, expected_time,
 };
@@ -150,10 +150,13 @@ fn preview_text(c: &TrainConfig, p: &Preview, time: Option<ExpectedTime>, all: b
     rows.push((
         "steps",
         format!(
-            "{}, {} per epoch; learning rate {:e}",
+            "{}, {} per epoch; learning rate {}",
             several(p.total_steps as u64, "step"),
             count(p.steps_per_epoch as u64),
-            c.learning_rate
+            match c.learning_rate {
+                LearningRate::Auto => "auto (`loram plan CONFIG --search` finds it without training)".into(),
+                other => other.to_string(),
+            }
         ),
     ));
     rows.push((

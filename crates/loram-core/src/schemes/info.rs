@@ -90,6 +90,8 @@ pub struct Behaviour {
     pub over_scaling: bool,
     /// The optimiser and the learning rates of the run are needed ([`SchemeOptions::first_step`]).
     pub first_step: bool,
+    /// So is the size of that step ([`FirstStep::share`](crate::FirstStep)).
+    pub takes_share: bool,
 }
 
 impl SchemeInfo {
@@ -139,7 +141,13 @@ impl SchemeInfo {
 
     /// The input that it reads at the default options, and how it depends on the scaling.
     pub fn behaviour(&self) -> Behaviour {
-        Behaviour { weight: self.weight, statistic: self.statistic, over_scaling: self.over_scaling, first_step: false }
+        Behaviour {
+            weight: self.weight,
+            statistic: self.statistic,
+            over_scaling: self.over_scaling,
+            first_step: false,
+            takes_share: false,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::input::LayerInput;
 use super::pipeline::{Initialization, initialize};
 use super::spec::SchemeSpec;
 use crate::Result;
+use crate::factors::Factors;
 use crate::growth::{InitMagnitude, LayerFacts, k1_of_factors};
 use crate::magnitude;
 use crate::targets::LayerPlan;
@@ -12,12 +13,16 @@ use crate::weight::StoredWeight;
 impl InitMagnitude {
     /// Returns the magnitude of an initialisation that is made.
     pub fn of(init: &Initialization) -> InitMagnitude {
-        let factors = &init.factors;
+        InitMagnitude::of_factors(&init.factors, init.scaling, [init.train_a, init.train_b])
+    }
+
+    /// Returns the magnitude of given factors; `trained` says which of A and B are trained.
+    pub fn of_factors(factors: &Factors, scaling: f64, [train_a, train_b]: [bool; 2]) -> InitMagnitude {
         InitMagnitude {
-            scaling: init.scaling,
+            scaling,
             r: factors.r,
-            k1_a: k1_of_factors(factors, init.train_a, false),
-            k1_b: k1_of_factors(factors, false, init.train_b),
+            k1_a: k1_of_factors(factors, train_a, false),
+            k1_b: k1_of_factors(factors, false, train_b),
             nu_a: magnitude::nu(&factors.a),
             nu_b: magnitude::nu(&factors.b),
         }

@@ -195,7 +195,7 @@ fn the_automatic_gain_follows_rate_and_optimiser_up_to_the_weight_itself() {
     let w = weight(n, m);
     let gradient = Observed::Gradient(weight(n, m).iter().map(|x| x * x - 0.3 * x).collect());
     let made = |gain: &str, optimizer, lr, observed| {
-        let first_step = Some(FirstStep { optimizer, lr_a: lr, lr_b: 2.0 * lr });
+        let first_step = Some(FirstStep { optimizer, lr_a: lr, lr_b: 2.0 * lr, share: None });
         let options = SchemeOptions { first_step, ..SchemeOptions::default().with("gain", gain) };
         let spec = SchemeSpec::parse("loram", &options).unwrap();
         assert_eq!((spec.statistic(), spec.one_pass()), (Statistic::Gradient, false));
@@ -203,6 +203,15 @@ fn the_automatic_gain_follows_rate_and_optimiser_up_to_the_weight_itself() {
         initialize(&spec, w.observed(observed), &plan(n, m, r, s), 1)
     };
     let beta = |gain: &str, optimizer, lr| made(gain, optimizer, lr, Some(&gradient)).unwrap().recipe.beta.unwrap();
+    // a share of the run is as good as one of the option
+    let of_run = |share: f64, optimizer| {
+        let first_step = Some(FirstStep { optimizer, lr_a: 4.0, lr_b: 8.0, share: Some(share) });
+        let options = SchemeOptions { first_step, ..SchemeOptions::default().with("gain", "auto") };
+        let spec = SchemeSpec::parse("loram", &options).unwrap();
+        let w = LayerInput::from(StoredWeight::of(&w, n, m));
+        initialize(&spec, w.observed(Some(&gradient)), &plan(n, m, r, s), 1).unwrap().recipe.beta.unwrap()
+    };
+    assert_eq!(of_run(1e-3, Optimizer::Adam), beta("auto:1e-3", Optimizer::Adam, 4.0));
     for (optimizer, power) in [(Optimizer::Adam, 1.0), (Optimizer::Sgd, 0.5)] {
         let one = beta("auto:1e-3", optimizer, 1.0);
         assert!((beta("auto:1e-3", optimizer, 4.0) * 4f64.powf(power) / one - 1.0).abs() < 1e-9);
@@ -212,21 +221,22 @@ fn the_automatic_gain_follows_rate_and_optimiser_up_to_the_weight_itself() {
         );
     }
     // at a small rate no start reaches the share: that of the weight's own magnitude is taken
-    let st = made("auto", Optimizer::Adam, 1e-9, Some(&gradient)).unwrap();
+    let st = made("auto:0.03", Optimizer::Adam, 1e-9, Some(&gradient)).unwrap();
     assert!((st.factors.nu() / magnitude::nu(&w) - 1.0).abs() < 1e-5);
     assert!((st.recipe.gain.unwrap() - 1.0).abs() < 1e-12);
     assert!(from_recipe(&st.recipe) == Some(st.factors), "β says it all");
     // a layer that the data do not reach has the gain of the logarithm
     let still = Observed::Gradient(vec![0.0; n * m]);
-    let none = made("auto", Optimizer::Adam, 1e-3, Some(&still)).unwrap();
+    let none = made("auto:0.03", Optimizer::Adam, 1e-3, Some(&still)).unwrap();
     assert!((none.recipe.gain.unwrap() / loram_core::log_gain(r, n, m) - 1.0).abs() < 1e-9);
-    assert!(made("auto", Optimizer::Adam, 1e-3, None).unwrap_err().to_string().contains("gradient"));
+    assert!(made("auto:0.03", Optimizer::Adam, 1e-3, None).unwrap_err().to_string().contains("gradient"));
+    assert!(made("auto", Optimizer::Adam, 1e-3, Some(&gradient)).unwrap_err().to_string().contains("auto:SHARE"));
     for wrong in ["auto:0", "auto:1.5", "auto:x"] {
         let e = SchemeSpec::parse("loram", &SchemeOptions::default().with("gain", wrong)).unwrap_err().to_string();
         assert!(e.contains("share") && e.contains(wrong), "{e}");
     }
     assert_eq!(
-        (Gain::parse("auto:0.25").unwrap().to_string(), Gain::Auto(0.03).to_string()),
+        (Gain::parse("auto:0.25").unwrap().to_string(), Gain::Auto(None).to_string()),
         ("auto:0.25".into(), "auto".into())
     );
 }
@@ -318,7 +328,7 @@ fn options_are_written_as_files_have_them() {
     let defaults = r#"{"basis":"dst","gain":"log","gain_statistic":"second-moment","rho":2.0,"corda_method":"ipm","stable_gamma":16.0,"loftq_quantizer":"nf4","loftq_iter":1}"#;
     assert_eq!(serde_json::to_string(&SchemeOptions::default()).unwrap(), defaults);
     let set = r#"{"basis":"dct","gain":"auto","gain_statistic":"second-moment","first_step":{"optimizer":"adam","lr_a":0.001,"lr_b":0.004},"rho":2.0,"corda_method":"ipm","stable_gamma":16.0,"loftq_quantizer":"nf4","loftq_iter":1,"init_scale_a":2.0,"init_scale_b":0.5}"#;
-    let first_step = Some(FirstStep { optimizer: Optimizer::Adam, lr_a: 1e-3, lr_b: 4e-3 });
+    let first_step = Some(FirstStep { optimizer: Optimizer::Adam, lr_a: 1e-3, lr_b: 4e-3, share: None });
     let options = SchemeOptions { first_step, init_scale_a: 2.0, init_scale_b: 0.5, ..Default::default() };
     let spec = SchemeSpec::parse("loram", &options.with("basis", "dct").with("gain", "auto")).unwrap();
     assert_eq!(serde_json::to_string(spec.options()).unwrap(), set);

@@ -9,6 +9,7 @@ use crate::run_record::RunRecord;
 use crate::scores::Scores;
 use crate::stats::{Curve, Interval, Observations, bootstrap, mean, mean_curve, std};
 use loram_train::ExampleScores;
+use loram_train::config::LearningRate;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,8 +39,11 @@ impl Spread {
 /// An arm at one learning rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RatePoint {
-    /// The learning rate.
-    pub learning_rate: f64,
+    /// The learning rate, as the grid has it.
+    pub learning_rate: LearningRate,
+    /// The number that it was in these runs (the geometric mean where it differed between seeds); `None` where none is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<f64>,
     /// Score on the selection part.
     pub selection: Option<Spread>,
     /// Score on the test part.
@@ -88,7 +92,7 @@ pub struct ArmReport {
     /// All its learning rates, ascending.
     pub rates: Vec<RatePoint>,
     /// The learning rate with the best mean score on the selection part.
-    pub best_rate: Option<f64>,
+    pub best_rate: Option<LearningRate>,
     /// The edge of the grid at which it is, if it is at one.
     pub edge: Option<Edge>,
     /// Runs that are not there yet.
@@ -126,6 +130,11 @@ pub struct ArmReport {
 }
 
 impl ArmReport {
+    /// The best learning rate as a number.
+    pub fn best_number(&self) -> Option<f64> {
+        self.rates.iter().find(|p| Some(p.learning_rate) == self.best_rate)?.number
+    }
+
     /// True if only short runs of successive halving are done, so that there is no score yet.
     pub fn has_short_runs_only(&self) -> bool {
         self.rates.iter().all(|p| p.halved)
@@ -136,7 +145,7 @@ impl ArmReport {
 pub(super) struct Chosen<'a> {
     all: Vec<&'a RunRecord>,
     rates: Vec<RatePoint>,
-    pub best_rate: Option<f64>,
+    pub best_rate: Option<LearningRate>,
     /// Full runs at the best learning rate with the shared seeds, by seed.
     pub runs: Vec<&'a RunRecord>,
     pub missing: Missing,
@@ -146,7 +155,7 @@ pub(super) struct Chosen<'a> {
 
 impl<'a> Chosen<'a> {
     /// Full runs at a learning rate, by seed.
-    pub fn at(&self, rate: f64) -> Vec<&'a RunRecord> {
+    pub fn at(&self, rate: LearningRate) -> Vec<&'a RunRecord> {
         let of = |r: &&&RunRecord| r.scores.point.rung.is_none() && r.scores.point.learning_rate == rate;
         let mut out: Vec<&RunRecord> = self.all.iter().filter(of).copied().collect();
         out.sort_by_key(|r| r.scores.point.seed);
@@ -156,7 +165,7 @@ impl<'a> Chosen<'a> {
 
 /// The runs at a learning rate with the shared seeds.
 struct Candidate<'a> {
-    rate: f64,
+    rate: LearningRate,
     /// By seed; those that diverged have no figures.
     runs: BTreeMap<u64, &'a RunRecord>,
 }
@@ -179,9 +188,7 @@ pub(super) fn choose<'a>(all: &[&'a RunRecord], shared: &BTreeSet<u64>, missing:
     let mut out =
         Chosen { all: all.to_vec(), rates: Vec::new(), best_rate: None, runs: Vec::new(), missing, open: None };
     let mut candidates: Vec<Candidate<'_>> = Vec::new();
-    let mut rates: Vec<f64> = all.iter().map(|r| r.scores.point.learning_rate).collect();
-    rates.sort_by(f64::total_cmp);
-    rates.dedup();
+    let rates: BTreeSet<LearningRate> = all.iter().map(|r| r.scores.point.learning_rate).collect();
     for rate in rates {
         let full = out.at(rate);
         let selection = Spread::of(&full, |s| s.selection_score());
@@ -189,7 +196,17 @@ pub(super) fn choose<'a>(all: &[&'a RunRecord], shared: &BTreeSet<u64>, missing:
         let short = all.iter().filter(|r| r.scores.point.learning_rate == rate && r.scores.point.rung.is_some());
         let short = short.max_by_key(|r| r.scores.point.rung).and_then(|r| r.scores.test_score());
         let diverged = full.iter().filter(|r| Choice::of(&r.scores).is_none()).count();
-        out.rates.push(RatePoint { learning_rate: rate, selection, test, short, diverged, halved: full.is_empty() });
+        let number =
+            geometric(all.iter().filter(|r| r.scores.point.learning_rate == rate).filter_map(|r| r.learning_rate()));
+        out.rates.push(RatePoint {
+            learning_rate: rate,
+            number,
+            selection,
+            test,
+            short,
+            diverged,
+            halved: full.is_empty(),
+        });
         let with_shared = full.into_iter().filter(|r| shared.contains(&r.scores.point.seed));
         let candidate = Candidate { rate, runs: with_shared.map(|r| (r.scores.point.seed, r)).collect() };
         candidates.extend((!out.at(rate).is_empty()).then_some(candidate));
@@ -213,14 +230,14 @@ fn open(missing: &Missing, excluded: &[&Candidate<'_>], best: Option<&Candidate<
         for c in excluded {
             let common: BTreeSet<u64> = c.runs.keys().filter(|s| best.runs.contains_key(s)).copied().collect();
             if common.is_empty() {
-                return Some(format!("the learning rate {:e} shares no seed with the chosen {:e}", c.rate, best.rate));
+                return Some(format!("the learning rate {} shares no seed with the chosen {}", c.rate, best.rate));
             }
             // a run that diverged is there and speaks against its rate
             let diverged = c.finished() < c.runs.len();
             let order = choice::cmp(c.choice(Some(&common)), best.choice(Some(&common)), score);
             if !diverged && order == Ordering::Less {
                 return Some(format!(
-                    "the learning rate {:e}, which lacks seeds, is better than the chosen {:e} on the seeds that it has",
+                    "the learning rate {}, which lacks seeds, is better than the chosen {} on the seeds that it has",
                     c.rate, best.rate
                 ));
             }
@@ -233,6 +250,12 @@ fn open(missing: &Missing, excluded: &[&Candidate<'_>], best: Option<&Candidate<
     }
 }
 
+/// The geometric mean; `None` of nothing.
+fn geometric(rates: impl Iterator<Item = f64>) -> Option<f64> {
+    let logs: Vec<f64> = rates.map(f64::ln).collect();
+    (!logs.is_empty()).then(|| mean(&logs).exp())
+}
+
 /// The mean final loss of these runs.
 pub(super) fn final_loss(runs: &[&RunRecord]) -> Option<f64> {
     let last: Vec<f64> = runs.iter().filter_map(|r| r.curve().values.last().copied()).collect();
@@ -241,8 +264,10 @@ pub(super) fn final_loss(runs: &[&RunRecord]) -> Option<f64> {
 
 pub(super) fn report(name: &str, chosen: &Chosen<'_>, target: Option<f64>) -> ArmReport {
     let runs = &chosen.runs;
-    let tried = chosen.rates.len();
-    let edge = match chosen.rates.iter().position(|p| Some(p.learning_rate) == chosen.best_rate) {
+    let grid: Vec<LearningRate> =
+        chosen.rates.iter().map(|p| p.learning_rate).filter(|r| *r != LearningRate::Auto).collect();
+    let tried = grid.len();
+    let edge = match grid.iter().position(|rate| Some(*rate) == chosen.best_rate) {
         Some(0) if tried > 1 => Some(Edge::Lowest),
         Some(i) if tried > 1 && i + 1 == tried => Some(Edge::Highest),
         _ => None,

@@ -3,6 +3,7 @@
 use crate::grid::{Halving, Point};
 use crate::planned::Planned;
 use crate::run_record::RunRecord;
+use loram_train::config::LearningRate;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -12,7 +13,7 @@ pub struct Missing {
     /// Their number.
     pub runs: usize,
     /// Learning rate and seed of each; with successive halving they are only counted.
-    pub points: Vec<(f64, u64)>,
+    pub points: Vec<(LearningRate, u64)>,
     /// Learning rates of which not even one run is there.
     pub rates: usize,
 }
@@ -32,8 +33,8 @@ pub(super) fn missing(runs: &[&RunRecord], planned: &[Planned], of: &dyn Fn(&Poi
         .filter(|p| !p.points.is_empty())
         .collect();
     let full = |r: &&&RunRecord| r.scores.point.rung.is_none();
-    let there: BTreeSet<(u64, u64)> = runs.iter().filter(full).map(|r| coordinates(&r.scores.point)).collect();
-    let listed: BTreeSet<(u64, u64)> = match plans.is_empty() {
+    let there: BTreeSet<Place> = runs.iter().filter(full).map(|r| coordinates(&r.scores.point)).collect();
+    let listed: BTreeSet<Place> = match plans.is_empty() {
         false => plans.iter().flat_map(|p| &p.points).map(|p| coordinates(p)).collect(),
         true if runs.iter().all(|r| r.separate) => product(&there),
         true => BTreeSet::new(),
@@ -41,44 +42,40 @@ pub(super) fn missing(runs: &[&RunRecord], planned: &[Planned], of: &dyn Fn(&Poi
     match plans.iter().find_map(|p| p.halving) {
         Some(halving) => of_halving(runs, &there, &listed, halving),
         None => {
-            let lacking: Vec<(u64, u64)> = listed.difference(&there).copied().collect();
-            let begun: BTreeSet<u64> = there.iter().map(|p| p.0).collect();
-            let unbegun: BTreeSet<u64> = lacking.iter().map(|p| p.0).filter(|rate| !begun.contains(rate)).collect();
-            let points = lacking.iter().map(|p| (f64::from_bits(p.0), p.1)).collect::<Vec<_>>();
-            Missing { runs: points.len(), points, rates: unbegun.len() }
+            let lacking: Vec<Place> = listed.difference(&there).copied().collect();
+            let begun: BTreeSet<LearningRate> = there.iter().map(|p| p.0).collect();
+            let unbegun: BTreeSet<LearningRate> =
+                lacking.iter().map(|p| p.0).filter(|rate| !begun.contains(rate)).collect();
+            Missing { runs: lacking.len(), points: lacking, rates: unbegun.len() }
         }
     }
 }
 
-/// Learning rate (its bits, which sort as positive numbers do) and seed.
-fn coordinates(p: &Point) -> (u64, u64) {
-    (p.learning_rate.to_bits(), p.seed)
+/// Learning rate and seed.
+type Place = (LearningRate, u64);
+
+fn coordinates(p: &Point) -> Place {
+    (p.learning_rate, p.seed)
 }
 
-fn product(there: &BTreeSet<(u64, u64)>) -> BTreeSet<(u64, u64)> {
+fn product(there: &BTreeSet<Place>) -> BTreeSet<Place> {
     let seeds: BTreeSet<u64> = there.iter().map(|p| p.1).collect();
     there.iter().flat_map(|p| seeds.iter().map(move |s| (p.0, *s))).collect()
 }
 
 /// With halving it is open which learning rates get full runs, but not how many.
-fn of_halving(
-    runs: &[&RunRecord],
-    there: &BTreeSet<(u64, u64)>,
-    listed: &BTreeSet<(u64, u64)>,
-    halving: Halving,
-) -> Missing {
-    let distinct =
-        |list: &BTreeSet<(u64, u64)>, of: fn(&(u64, u64)) -> u64| list.iter().map(of).collect::<BTreeSet<_>>();
-    let seeds = distinct(listed, |p| p.1).len();
-    let rounds = Planned::rounds(Some(halving), distinct(listed, |p| p.0).len());
+fn of_halving(runs: &[&RunRecord], there: &BTreeSet<Place>, listed: &BTreeSet<Place>, halving: Halving) -> Missing {
+    let rates = |list: &BTreeSet<Place>| list.iter().map(|p| p.0).collect::<BTreeSet<_>>().len();
+    let seeds = listed.iter().map(|p| p.1).collect::<BTreeSet<_>>().len();
+    let rounds = Planned::rounds(Some(halving), rates(listed));
     let mut out = Missing::default();
-    for (rung, rates) in rounds[..rounds.len() - 1].iter().enumerate() {
+    for (rung, tried) in rounds[..rounds.len() - 1].iter().enumerate() {
         let done = runs.iter().filter(|r| r.scores.point.rung == Some(rung)).count();
-        out.runs += rates.saturating_sub(done);
+        out.runs += tried.saturating_sub(done);
     }
     let survivors = rounds[rounds.len() - 1];
     out.runs += (survivors * seeds).saturating_sub(there.len());
-    out.rates = survivors.saturating_sub(distinct(there, |p| p.0).len());
+    out.rates = survivors.saturating_sub(rates(there));
     out
 }
 

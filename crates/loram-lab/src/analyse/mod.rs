@@ -15,6 +15,7 @@ use crate::names::file_name;
 use crate::planned::Planned;
 use crate::run_record::RunRecord;
 use loram_io::gain_curves::GainCurves;
+use loram_train::config::LearningRate;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,7 +46,7 @@ pub struct Group {
     /// Arms, the best first.
     pub arms: Vec<ArmReport>,
     /// The best learning rate of `lora`, for the comparison at one learning rate.
-    pub fixed_rate: Option<f64>,
+    pub fixed_rate: Option<LearningRate>,
     /// Number of runs of the comparison that are not there yet, those of arms without any run included.
     pub missing: usize,
     /// Warnings for the reader.
@@ -145,7 +146,7 @@ pub fn analyse(found: &Collection) -> Analysis {
 
 /// An arm of one model, task and rank.
 fn arm_of(p: &Point) -> Point {
-    Point { learning_rate: 0.0, seed: 0, rung: None, ..p.clone() }
+    Point { learning_rate: LearningRate::Auto, seed: 0, rung: None, ..p.clone() }
 }
 
 /// The number of runs that are missing. An arm without rank, which is in several groups, counts once.

@@ -3,6 +3,7 @@
 use super::arm::{ArmReport, Edge};
 use crate::run_record::RunRecord;
 use crate::stats::Resampled;
+use loram_train::config::LearningRate;
 use std::collections::BTreeSet;
 
 /// Test records below which an interval is called rough.
@@ -38,7 +39,7 @@ impl Found<'_> {
     fn of_missing(&self, out: &mut Vec<String>) {
         for a in self.arms.iter().filter(|a| a.missing.runs > 0) {
             let mut list: Vec<String> =
-                a.missing.points.iter().take(LISTED).map(|(rate, seed)| format!("{rate:e} seed {seed}")).collect();
+                a.missing.points.iter().take(LISTED).map(|(rate, seed)| format!("{rate} seed {seed}")).collect();
             if a.missing.points.len() > LISTED {
                 list.push("…".into());
             }
@@ -98,7 +99,9 @@ impl Found<'_> {
                 ));
             }
         }
-        if let Some(names) = self.of(|a| a.rates.len() < 2) {
+        if let Some(names) =
+            self.of(|a| a.rates.len() < 2 && a.rates.iter().all(|p| p.learning_rate != LearningRate::Auto))
+        {
             out.push(format!("Run at one learning rate only: {names}."));
         }
         if let Some(names) = self.of(ArmReport::has_short_runs_only) {

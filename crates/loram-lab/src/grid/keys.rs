@@ -9,6 +9,9 @@ pub const GRID_KEYS: [&str; 11] =
 /// Keys of a comparison that a model, a task or an arm may set, too.
 pub const RUN_KEYS: [&str; 3] = ["score", "forgetting_data", "forgetting_samples"];
 
+/// The key that gives learning rates by the size of the first step.
+pub const STEP_SIZE: &str = "step_size";
+
 /// The error for keys where those of a training configuration and `own` ones are expected; all at once.
 pub fn unknown_keys(keys: &[String], place: &str, own: &[&'static str]) -> String {
     let list = own.join(", ");

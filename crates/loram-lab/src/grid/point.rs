@@ -1,6 +1,7 @@
 //! A point of a grid: what distinguishes a run from the others, and the name of its folder.
 
 use crate::names::file_name;
+use loram_train::config::LearningRate;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ pub struct Point {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub r: Option<u64>,
     /// Peak learning rate.
-    pub learning_rate: f64,
+    pub learning_rate: LearningRate,
     /// Seed of initialisation and data order.
     pub seed: u64,
     /// Other keys that vary, as text.
@@ -42,7 +43,11 @@ impl Point {
     /// The name without seed and round.
     pub fn without_seed(&self) -> String {
         let mut out = self.without_rate();
-        out += &format!(".lr{:e}", self.learning_rate);
+        out += &match self.learning_rate {
+            LearningRate::Auto => ".lr-auto".to_string(),
+            LearningRate::Value(x) => format!(".lr{x:e}"),
+            LearningRate::StepSize(share) => format!(".step{share:e}"),
+        };
         for (key, value) in &self.others {
             out += &format!(".{}-{}", file_name(key), file_name(value));
         }
@@ -69,14 +74,19 @@ mod tests {
             task: "e2e".into(),
             arm: "lora+rs".into(),
             r: Some(4),
-            learning_rate: 1e-3,
+            learning_rate: 1e-3.into(),
             seed: 7,
             others: BTreeMap::from([("gain".into(), "0.5".into())]),
             rung: None,
         };
         assert_eq!(p.id(), "assets_tiny.e2e.lora+rs.r4.lr1e-3.gain-0_5.s7");
         p.rung = Some(0);
-        (p.r, p.learning_rate) = (None, 3.162e-4);
+        (p.r, p.learning_rate) = (None, 3.162e-4.into());
         assert_eq!(p.id(), "assets_tiny.e2e.lora+rs.lr3.162e-4.gain-0_5.s7.rung0");
+        (p.rung, p.others) = (None, BTreeMap::new());
+        p.learning_rate = LearningRate::StepSize(0.003);
+        assert_eq!(p.id(), "assets_tiny.e2e.lora+rs.step3e-3.s7");
+        p.learning_rate = LearningRate::Auto;
+        assert_eq!(p.id(), "assets_tiny.e2e.lora+rs.lr-auto.s7");
     }
 }

@@ -1,12 +1,12 @@
 //! Reads a grid file.
 
-use super::keys::{GRID_KEYS, RUN_KEYS, unknown_keys, unknown_option};
+use super::keys::{GRID_KEYS, RUN_KEYS, STEP_SIZE, unknown_keys, unknown_option};
 use super::spec::{Axis, Grid, Halving, Keep, Named};
 use crate::data::SplitOptions;
 use crate::peft;
 use crate::{Error, Result};
 use loram_train::Layer;
-use loram_train::config::{Mark, key, marked};
+use loram_train::config::{LearningRate, Mark, key, marked};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -60,9 +60,6 @@ impl Grid {
                 Some(Value::Array(list)) => list,
                 Some(value) => vec![value],
                 None if key.name == "seed" => vec![json!(0), json!(1), json!(2)],
-                None if key.name == "learning_rate" => {
-                    return Err(reader.missing(key.name, "a list of rates, over two decades or more"));
-                }
                 None => vec![key.default.clone()],
             };
             axes.push(Axis { key, values });
@@ -154,13 +151,18 @@ impl Reader<'_> {
     /// Keys of a training configuration, by their own names.
     fn keys(&self, values: Map<String, Value>, top: bool) -> Result<Map<String, Value>> {
         let mut out = Map::new();
-        let strange: Vec<String> =
-            values.keys().filter(|k| key(k).is_none() && !RUN_KEYS.contains(&k.as_str())).cloned().collect();
+        let strange: Vec<String> = values
+            .keys()
+            .filter(|k| key(k).is_none() && !RUN_KEYS.contains(&k.as_str()) && *k != STEP_SIZE)
+            .cloned()
+            .collect();
         if !strange.is_empty() {
             let own: Vec<&str> = if top { [&GRID_KEYS[..], &RUN_KEYS].concat() } else { RUN_KEYS.to_vec() };
             return Err(self.error(unknown_keys(&strange, &self.place, &own)));
         }
         for (given, value) in values {
+            let value = if given == STEP_SIZE { self.step_sizes(value)? } else { value };
+            let given = if given == STEP_SIZE { "learning_rate".to_string() } else { given };
             let name = match key(&given) {
                 Some(known) if known.is(Mark::Folder) => {
                     return Err(self.error(format!("`{given}` in {}: the comparison sets this key itself", self.place)));
@@ -173,6 +175,23 @@ impl Reader<'_> {
             }
         }
         Ok(out)
+    }
+
+    /// Step sizes as learning rates: a share of the weights' norm, or a list of them.
+    fn step_sizes(&self, value: Value) -> Result<Value> {
+        let one = |v: &Value| match v {
+            Value::String(text) => LearningRate::step_size(text),
+            Value::Number(share) => LearningRate::step_size(&share.to_string()),
+            _ => None,
+        };
+        let read = |v: &Value| match one(v) {
+            Some(rate) => Ok(json!(rate)),
+            None => Err(self.wrong(STEP_SIZE, v, "shares of the weights' norm from 0 to 1, such as [0.1%, 0.3%, 1%]")),
+        };
+        match &value {
+            Value::Array(list) => list.iter().map(read).collect::<Result<Vec<Value>>>().map(Value::Array),
+            one => read(one),
+        }
     }
 
     /// A map from name to keys.

@@ -53,7 +53,7 @@ pub fn result(run: &RunRecord) -> Value {
                 "seed": c.seed,
                 "grad_norm_clip": c.max_grad_norm,
                 "optimizer_type": c.optim.as_str(),
-                "optimizer_kwargs": {"lr": c.learning_rate, "weight_decay": c.weight_decay},
+                "optimizer_kwargs": {"lr": run.learning_rate(), "weight_decay": c.weight_decay},
                 "lr_scheduler": get("lr_scheduler_type"),
             },
             "peft_config": {
@@ -105,7 +105,7 @@ fn experiment_name(run: &RunRecord) -> String {
         true => p.arm.clone(),
         false => {
             let rank = p.r.map_or(String::new(), |r| format!("-rank{r}"));
-            format!("{}/{}{rank}-lr_{:e}-seed{}", p.arm, p.model, p.learning_rate, p.seed)
+            format!("{}/{}{rank}-lr_{}-seed{}", p.arm, p.model, p.learning_rate, p.seed)
         }
     }
 }

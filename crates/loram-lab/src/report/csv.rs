@@ -1,6 +1,7 @@
 //! A line for each run.
 
 use crate::run_record::RunRecord;
+use loram_train::config::LearningRate;
 use std::collections::BTreeSet;
 
 pub(super) fn csv(runs: &[RunRecord]) -> String {
@@ -35,7 +36,7 @@ pub(super) fn csv(runs: &[RunRecord]) -> String {
         let number = |x: Option<f64>| x.map_or(String::new(), |x| x.to_string());
         let mut cells = vec![p.model.clone(), p.task.clone(), p.arm.clone()];
         cells.push(p.r.map_or(String::new(), |r| r.to_string()));
-        cells.extend([p.learning_rate.to_string(), p.seed.to_string()]);
+        cells.extend([rate_cell(p.learning_rate), p.seed.to_string()]);
         cells.extend(others.iter().map(|k| p.others.get(*k).cloned().unwrap_or_default()));
         cells.push(p.rung.map_or(String::new(), |r| r.to_string()));
         cells.push(format!("{:?}", s.outcome).to_lowercase());
@@ -51,6 +52,11 @@ pub(super) fn csv(runs: &[RunRecord]) -> String {
         rows.push(cells);
     }
     lines(&rows)
+}
+
+/// A number as it was before there was anything else.
+fn rate_cell(rate: LearningRate) -> String {
+    rate.value().map_or_else(|| rate.to_string(), |x| x.to_string())
 }
 
 fn lines(rows: &[Vec<String>]) -> String {

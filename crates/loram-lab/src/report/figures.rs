@@ -88,13 +88,13 @@ fn gains(model: &str, c: &GainCurves) -> Figure {
 
 fn rates(i: usize, group: &Group, style: &dyn Fn(&String) -> usize) -> Option<Figure> {
     let series = |a: &ArmReport| {
-        let points: Vec<_> = a.rates.iter().filter_map(|p| Some((p.learning_rate.log10(), p.test?))).collect();
+        let points: Vec<_> = a.rates.iter().filter_map(|p| Some((p.number?.log10(), p.test?))).collect();
         Series {
             name: a.arm.clone(),
             style: style(&a.arm),
             points: points.iter().map(|(x, s)| (*x, s.mean)).collect(),
             band: points.iter().map(|(_, s)| (s.mean - s.std.unwrap_or(0.0), s.mean + s.std.unwrap_or(0.0))).collect(),
-            marked: a.best_rate.map(f64::log10),
+            marked: a.best_number().map(f64::log10),
             dots: true,
         }
     };
@@ -113,9 +113,9 @@ fn short_rates(i: usize, group: &Group, style: &dyn Fn(&String) -> usize) -> Opt
     let series = |a: &ArmReport| Series {
         name: a.arm.clone(),
         style: style(&a.arm),
-        points: a.rates.iter().filter_map(|p| Some((p.learning_rate.log10(), p.short?))).collect(),
+        points: a.rates.iter().filter_map(|p| Some((p.number?.log10(), p.short?))).collect(),
         band: Vec::new(),
-        marked: a.best_rate.map(f64::log10),
+        marked: a.best_number().map(f64::log10),
         dots: true,
     };
     let metric = capital(&words(&group.score.name));

@@ -5,6 +5,7 @@ use super::page::{Block, Cell, Section, Table};
 use super::scale::minus;
 use crate::analyse::{ArmReport, BASELINES, Comparison, Group, Spread, Verdict};
 use loram_io::error::human_bytes;
+use loram_train::config::LearningRate;
 use loram_train::shell::quoted;
 
 pub(super) fn section(group: &Group, figures: &[&Figure]) -> Section {
@@ -94,7 +95,7 @@ fn fixed(group: &Group) -> Table {
     let metric = words(&group.score.name);
     let mut columns = vec!["arm", &metric];
     columns.extend(versus.iter().map(String::as_str));
-    let at = group.fixed_rate.map_or(String::new(), rate_text);
+    let at = group.fixed_rate.map_or(String::new(), |rate| rate.to_string());
     let mut table = Table::new(
         format!("All arms at {at}, the best learning rate of lora; – if an arm was not run at it."),
         &columns,
@@ -171,7 +172,7 @@ fn rates(group: &Group) -> Table {
                 (false, _) => p.selection.map_or(0, |s| s.n).to_string(),
             };
             let diverged = if p.diverged > 0 { p.diverged.to_string() } else { "–".into() };
-            let mut cells = vec![a.arm.clone(), rate_text(p.learning_rate)];
+            let mut cells = vec![a.arm.clone(), rate_text(p.learning_rate, p.number)];
             cells.extend(group.separate.then(|| spread(p.selection)));
             cells.extend([spread(p.test), seeds, diverged]);
             if shorts {
@@ -199,11 +200,15 @@ fn reproduce(group: &Group) -> String {
 
 fn rate(a: &ArmReport) -> String {
     let edge = if a.edge.is_some() { " (edge)" } else { "" };
-    a.best_rate.map_or("–".into(), |r| rate_text(r) + edge)
+    a.best_rate.map_or("–".into(), |r| rate_text(r, a.best_number()) + edge)
 }
 
-fn rate_text(r: f64) -> String {
-    format!("{r:e}")
+/// A learning rate as the grid has it, and the number that it was.
+fn rate_text(rate: LearningRate, number: Option<f64>) -> String {
+    match number.filter(|_| rate.value().is_none()) {
+        Some(x) => format!("{rate} ({x:.2e})"),
+        None => rate.to_string(),
+    }
 }
 
 /// A number with about four significant digits.

@@ -239,12 +239,12 @@ fn small(root: &Path, without: &[(&str, f64, u64)]) {
 }
 
 fn planned(root: &Path, arms: &[&str]) {
-    let point = |arm: &str, learning_rate, seed| Point {
+    let point = |arm: &str, rate: f64, seed| Point {
         model: "m".into(),
         task: "t".into(),
         arm: arm.into(),
         r: Some(4),
-        learning_rate,
+        learning_rate: rate.into(),
         seed,
         others: Default::default(),
         rung: None,
@@ -264,7 +264,7 @@ fn an_unfinished_comparison_gives_no_verdict_that_a_missing_run_may_turn() {
     let found = collect(&[dir.path().to_path_buf()]).unwrap();
     let a = analyse(&found);
     let loram = arm(&a.groups[0], "loram");
-    assert_eq!((loram.best_rate, loram.score.unwrap().n, a.missing), (Some(1e-4), 3, 1));
+    assert_eq!((loram.best_rate, loram.score.unwrap().n, a.missing), (Some(1e-4.into()), 3, 1));
     assert_eq!(verdict(&a), Verdict::Open);
     assert_eq!((a.standings[0].at_best.open, a.standings[0].at_best.worse), (1, 0));
     let said = a.groups[0].warnings.join("\n");

@@ -3,7 +3,7 @@
 use super::key::Mark;
 use super::lookup::marked;
 use super::table::TrainConfig;
-use super::types::{FinetuningType, Strategy};
+use super::types::{FinetuningType, LearningRate, OptimKind, Strategy};
 use crate::{Error, Result};
 use loram_core::Statistic;
 
@@ -21,6 +21,10 @@ impl TrainConfig {
         let scheme = self.scheme()?;
         if !self.calibration_data.is_empty() && scheme.statistic() == Statistic::None {
             return wrong(format!("calibration_data has no effect on `{scheme}`, which is initialised without data"));
+        }
+        if scheme.behaviour().takes_share && self.optim == OptimKind::Sgd {
+            let what = "gain: `auto` takes its share from a line search with adamw: give auto:SHARE with sgd, such as auto:0.003";
+            return wrong(what.into());
         }
         let asked = self.eval_strategy.map_or(self.eval_steps.is_some(), |s| s != Strategy::No);
         if asked && self.eval_data.is_empty() {
@@ -57,7 +61,14 @@ impl TrainConfig {
             return wrong("lr_b and loraplus_lr_ratio both set the learning rate of B: give one".into());
         }
         for (key, value) in [("lr_a", self.lr_a), ("lr_b", self.lr_b)] {
-            if self.learning_rate == 0.0 && value.is_some_and(|x| x > 0.0) {
+            if value.is_some() && self.learning_rate.value().is_none() {
+                let what = format!(
+                    "{key} needs a number as learning_rate, which is {}: give one, or loraplus_lr_ratio in place of {key}",
+                    self.learning_rate
+                );
+                return wrong(what);
+            }
+            if self.learning_rate == LearningRate::Value(0.0) && value.is_some_and(|x| x > 0.0) {
                 return wrong(format!("{key} needs a learning_rate above 0, whose schedule it follows"));
             }
         }

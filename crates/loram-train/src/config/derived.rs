@@ -27,6 +27,11 @@ impl TrainConfig {
 
     /// The initialisation scheme with its options. Errors name an unknown scheme or option.
     pub fn scheme(&self) -> Result<SchemeSpec> {
+        self.scheme_of_step(None)
+    }
+
+    /// The same, for a run whose first step is to move the weights by this share of their norm.
+    pub(crate) fn scheme_of_step(&self, share: Option<f64>) -> Result<SchemeSpec> {
         let (init_scale_a, init_scale_b) = (self.init_scale_a, self.init_scale_b);
         let mut options = SchemeOptions { init_scale_a, init_scale_b, ..SchemeOptions::default() };
         for (key, value) in &self.scheme_options {
@@ -37,13 +42,13 @@ impl TrainConfig {
             return Ok(spec);
         }
         let [lr_a, lr_b] = self.factors().map(|f| f.learning_rate);
-        options.first_step = Some(FirstStep { optimizer: self.step_kind(), lr_a, lr_b });
+        options.first_step = Some(FirstStep { optimizer: self.step_kind(), lr_a, lr_b, share });
         Ok(SchemeSpec::parse(&self.init_lora_weights.0, &options)?)
     }
 
-    /// True when a learning rate was given, by any of its keys: what follows the run's first step must not follow a default.
+    /// True when the learning rate is a number: what follows the run's first step needs one.
     pub fn gives_rate(&self) -> bool {
-        ["learning_rate", "lr_a", "lr_b"].iter().any(|key| self.origins.contains_key(key))
+        self.learning_rate.value().is_some()
     }
 
     /// The adapter's settings in PEFT's form.
@@ -68,9 +73,24 @@ impl TrainConfig {
         }
     }
 
-    /// The optimiser's settings for A and B.
+    /// The same configuration at this peak learning rate: those of A and B change with it.
+    #[must_use]
+    pub fn at(&self, learning_rate: f64) -> TrainConfig {
+        let ratio = self.learning_rate.value().map_or(1.0, |old| learning_rate / old);
+        let scaled = |lr: Option<f64>| lr.map(|lr| if ratio == 1.0 { lr } else { lr * ratio });
+        let (lr_a, lr_b) = (scaled(self.lr_a), scaled(self.lr_b));
+        TrainConfig { learning_rate: learning_rate.into(), lr_a, lr_b, ..self.clone() }
+    }
+
+    /// The learning rates of A and B as multiples of the run's.
+    pub fn factors_per_rate(&self) -> [f64; 2] {
+        let unit = self.learning_rate.value().filter(|x| *x > 0.0).unwrap_or(1.0);
+        self.at(unit).factors().map(|f| f.learning_rate / unit)
+    }
+
+    /// The optimiser's settings for A and B; at a learning rate that is not a number yet, their rates are multiples of it.
     pub fn factors(&self) -> [FactorSetting; 2] {
-        let lr_a = self.lr_a.unwrap_or(self.learning_rate);
+        let lr_a = self.lr_a.unwrap_or(self.learning_rate.value().unwrap_or(1.0));
         let lr_b = self.lr_b.unwrap_or(lr_a * self.loraplus_lr_ratio.unwrap_or(1.0));
         let of = |learning_rate, decay: Option<f64>, epsilon: Option<f64>| FactorSetting {
             learning_rate,

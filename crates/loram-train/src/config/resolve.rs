@@ -171,7 +171,7 @@ mod tests {
             layer(Origin::Flag, json!({"seed": "9"})),
         ])
         .unwrap();
-        assert_eq!((c.r, c.seed, c.learning_rate), (16, 9, 2e-4));
+        assert_eq!((c.r, c.seed, c.learning_rate), (16, 9, 2e-4.into()));
         assert_eq!(c.target_modules, TargetModules::Names(vec!["q_proj".into(), "v_proj".into()]));
         assert_eq!(c.train_data, ["d.jsonl"]);
         assert_eq!(c.origins["model_name_or_path"], file);

@@ -50,6 +50,7 @@ impl TrainConfig {
         if self.finetuning_type == FinetuningType::Full {
             return Err(Error::Config("finetuning_type full has no factors to rewrite".into()));
         }
+        self.number()?;
         let mut asked = self.clone();
         let mut keys = Vec::new();
         for (key, value) in wanted {
@@ -63,6 +64,7 @@ impl TrainConfig {
             asked.set_from(key, value, Origin::Rewrite, &Origin::Rewrite.to_string())?;
             keys.push(key.name);
         }
+        asked.number()?;
         let kind = self.step_kind();
         let equations = self.equations(&asked, &keys)?;
         let (c_a, c_b) = solve(&equations)?;
@@ -74,6 +76,14 @@ impl TrainConfig {
         Ok(Rewritten { config: new, notes })
     }
 
+    /// The learning rate, where it is a number.
+    fn number(&self) -> Result<f64> {
+        self.learning_rate.value().ok_or_else(|| {
+            let what = "equivalent settings follow from a number: give one (`loram plan --data` finds it)";
+            Error::Config(format!("learning_rate is {}; {what}", self.learning_rate))
+        })
+    }
+
     /// The keys that give this run's first update the size of the plan's target, by changing one setting.
     pub fn solved(&self, found: &Match, knob: Knob) -> Result<Map<String, Value>> {
         let mut out = Map::new();
@@ -81,7 +91,7 @@ impl TrainConfig {
         let mut set = |key: &str, value: f64| out.insert(key.into(), rounded(value, 4).into());
         match knob {
             Knob::Rate => {
-                set("learning_rate", self.learning_rate * found.rate);
+                set("learning_rate", self.number()? * found.rate);
                 for (key, value) in [("lr_a", self.lr_a), ("lr_b", self.lr_b)] {
                     value.map(|lr| set(key, lr * found.rate));
                 }
@@ -156,7 +166,7 @@ impl TrainConfig {
                     add(1.0, 1.0, log(scaling(self), scaling(asked))?);
                 }
                 "learning_rate" => {
-                    let value = log(asked.learning_rate, self.learning_rate)?;
+                    let value = log(asked.number()?, self.number()?)?;
                     add(power, 0.0, value);
                     add(0.0, power, value);
                 }
@@ -226,7 +236,7 @@ impl TrainConfig {
     /// Sets learning rates, weight decay, ε and the scales of the initial factors, as far as they change.
     fn take_setting(&mut self, new: &Setting, asked: &TrainConfig, keys: &[&str], divide: f64) -> Result<()> {
         if keys.contains(&"learning_rate") {
-            self.put_rewritten("learning_rate", asked.learning_rate);
+            self.put_rewritten("learning_rate", asked.number()?);
         }
         let set = |this: &mut TrainConfig, key: &'static str, holds: f64, value: f64| {
             if !near(holds, value) {

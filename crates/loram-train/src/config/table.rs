@@ -19,43 +19,43 @@ key_table! {
         /// Branch, tag or commit of a hub model.
         revision: Option<String> = None, [Plan Resumable Arm];
         /// Adapter to train further, in place of a new one.
-        adapter_name_or_path ["adapter"]: Option<String> = None, as "DIR|HUB_ID", [AliasFlag];
+        adapter_name_or_path ["adapter"]: Option<String> = None, as "DIR|HUB_ID", [AliasFlag Plan];
     }
     "Data" {
         /// Training data: files (.jsonl, .json, .txt, also .gz), or a generated set such as demo:restaurants.
         train_data ["data", "dataset", "train_file"]: Vec<String> = Vec::new(),
-            as "FILE", [Common AliasFlag Resumable Input];
+            as "FILE", [Common AliasFlag Resumable Input Plan];
         /// Evaluation data, in the same forms.
         eval_data ["validation_data", "validation_file"]: Vec<String> = Vec::new(),
             as "FILE", [Common Resumable Input];
         /// Format of the records; null: detect it from their fields.
-        dataset_format ["format"]: Option<&'static dyn DataFormat> = None, [Init Eval];
+        dataset_format ["format"]: Option<&'static dyn DataFormat> = None, [Init Eval Plan];
         /// Rename columns: expected name → name in the data.
-        columns: BTreeMap<String, String> = BTreeMap::new(), [Init Eval];
+        columns: BTreeMap<String, String> = BTreeMap::new(), [Init Eval Plan];
         /// Column that holds the text.
-        dataset_text_field: Option<String> = None, [Init Eval];
+        dataset_text_field: Option<String> = None, [Init Eval Plan];
         /// Use at most this many training records, chosen by the seed; of text files, this many pieces of max_length.
-        max_samples ["max_train_samples"]: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [MinusOne];
+        max_samples ["max_train_samples"]: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [MinusOne Plan];
         /// Use at most this many evaluation records, chosen by the seed; of text files, this many pieces of max_length.
         max_eval_samples: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Eval Resumable];
         /// Compute the loss on completions and assistant turns only; null: if records have a prompt.
-        completion_only_loss: Option<bool> = None, [Init Eval];
+        completion_only_loss: Option<bool> = None, [Init Eval Plan];
         /// Maximum length of an example in tokens, and the size of a pack; null: the model's own limit, at most 1024.
         max_length ["max_seq_length", "cutoff_len"]: Option<usize> = None, if |n| n.is_none_or(|n| n >= 2) => "at least 2",
-            [Init Info Eval Common];
+            [Init Info Eval Common Plan];
         /// Pack several examples into one row of max_length tokens, without attention between them.
-        packing: bool = false, [Common];
+        packing: bool = false, [Common Plan];
         /// Chat template that replaces the model's: Jinja text, a file with it, or chatml.
-        chat_template: Option<String> = None, [Init Eval];
+        chat_template: Option<String> = None, [Init Eval Plan];
         /// Variables of the chat template for all records, such as {enable_thinking: false}; a record's own
         /// chat_template_kwargs override them.
-        chat_template_kwargs: Map<String, Value> = Map::new(), [Init Eval];
+        chat_template_kwargs: Map<String, Value> = Map::new(), [Init Eval Plan];
         /// Training objective; null: chosen by the data and the model.
-        task: Option<&'static dyn Objective> = None, [Init Eval];
+        task: Option<&'static dyn Objective> = None, [Init Eval Plan];
     }
     "Adapter" {
         /// lora trains adapters, full trains every weight.
-        finetuning_type: FinetuningType = FinetuningType::Lora, [Info];
+        finetuning_type: FinetuningType = FinetuningType::Lora, [Info Plan];
         /// Initialisation scheme of the adapters.
         init_lora_weights ["init"]: SchemeName = SchemeName("loram".into()),
             [Init Plan Info Common AliasFlag InAdapter];
@@ -112,8 +112,12 @@ key_table! {
         adapter_format: AdapterFormat = AdapterFormat::Plain, [Resumable];
     }
     "Optimiser" {
-        /// Peak learning rate.
-        learning_rate ["lr"]: f64 = 5e-5, if |x| *x >= 0.0 => "0 or more", [Init Plan Common Axis Rewritable];
+        /// Peak learning rate. auto: a line search on the training data finds it before the first step (docs/rate.md).
+        /// step:SHARE: the rate at which the first step moves the weights by this share of their norm, such as step:0.3%.
+        learning_rate ["lr"]: LearningRate = LearningRate::Auto, [Init Plan Common Axis Rewritable];
+        /// Peak learning rate of modules that are trained beside the adapters: heads and modules_to_save; null: 3e-2·384/width,
+        /// at most 1e-1, for a new head (a tenth of that for regression), and learning_rate for other modules.
+        head_learning_rate: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more", [Plan];
         /// Learning rate schedule after warm-up.
         lr_scheduler_type: SchedulerType = SchedulerType::Cosine;
         /// Share of all steps over which the learning rate rises from 0; not used with warmup_steps.
@@ -126,20 +130,20 @@ key_table! {
         max_steps: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Common MinusOne];
         /// Examples (packs, with packing) per forward pass.
         per_device_train_batch_size ["batch_size", "train_batch_size"]: usize = 8, if |n| *n > 0 => "at least 1",
-            [Init Info Common];
+            [Init Info Common Plan];
         /// Examples per forward pass of an evaluation.
         per_device_eval_batch_size ["eval_batch_size"]: usize = 8, if |n| *n > 0 => "at least 1",
             [Eval Resumable Cosmetic];
         /// Split a batch into forward passes of at most this many tokens. The optimiser step stays the same: gradients are
         /// those of the whole batch.
-        max_tokens_per_batch: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Common];
+        max_tokens_per_batch: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Common Plan];
         /// Choose max_tokens_per_batch so that a step fits into the free memory, by the estimate that a dry run prints.
         auto_find_batch_size: bool = false;
         /// Put examples of similar length into the same batch, as transformers does. Nothing is padded here, so that this saves
         /// no time; batches of long examples take more memory.
         group_by_length: bool = false;
         /// Batches per optimiser step; the loss is the mean over all their tokens.
-        gradient_accumulation_steps: usize = 1, if |n| *n > 0 => "at least 1", [Common];
+        gradient_accumulation_steps: usize = 1, if |n| *n > 0 => "at least 1", [Common Plan];
         /// Optimiser.
         optim ["optimizer"]: OptimKind = OptimKind::AdamW, [Init Plan Info];
         /// Momentum of sgd.
@@ -152,9 +156,11 @@ key_table! {
         adam_epsilon: f64 = 1e-8, if |x| *x >= 0.0 => "0 or more", [Plan];
         /// Decoupled weight decay, not on biases and norms. It pulls the factors towards 0, not towards their initial values.
         weight_decay: f64 = 0.0, if |x| *x >= 0.0 => "0 or more", [Plan];
+        /// Weight decay of heads and modules_to_save; null: weight_decay.
+        head_weight_decay: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more", [Plan];
         /// LoRA+: ratio of the learning rate of B to that of A; null: 1. Trained biases follow B.
         loraplus_lr_ratio: Option<f64> = None, if |x| x.is_none_or(|x| x > 0.0) => "above 0", [Init Plan Rewritable];
-        /// Peak learning rate of A; null: learning_rate. Fully trained modules keep learning_rate.
+        /// Peak learning rate of A; null: learning_rate.
         lr_a: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more", [Init Plan Factor Rewritable];
         /// Peak learning rate of B; null: that of A, times loraplus_lr_ratio.
         lr_b: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more", [Init Plan Factor Rewritable];
@@ -173,7 +179,7 @@ key_table! {
         /// Seed of the initialisation of adapters and heads, and of dropout.
         seed: u64 = 42, [Init Plan Info Common Axis];
         /// Seed of the data order; null: seed.
-        data_seed: Option<u64> = None;
+        data_seed: Option<u64> = None, [Plan];
     }
     "Run" {
         /// Run folder.
@@ -219,10 +225,10 @@ key_table! {
         report_to: ReportTo = ReportTo::TensorBoard, [Resumable Cosmetic];
         /// Device: cuda is an NVIDIA GPU, in bfloat16 with f32 adapters; auto takes one if this build supports it and the
         /// machine has one.
-        device: DeviceKind = DeviceKind::Auto, [Init Info Eval Generate Common];
+        device: DeviceKind = DeviceKind::Auto, [Init Info Eval Generate Common Plan];
         /// Number type of products of activations with frozen weights on the CPU, with sums and everything else in float32. auto
         /// takes bfloat16 for weights stored in it if the processor has AMX or, from AMD, AVX512-BF16.
-        compute_dtype: ComputeDtype = ComputeDtype::Auto, [Init Eval Generate];
+        compute_dtype: ComputeDtype = ComputeDtype::Auto, [Init Eval Generate Plan];
         /// Reaction to a memory estimate that exceeds the free memory.
         memory_check: MemoryCheck = MemoryCheck::Error, [Resumable Cosmetic];
     }

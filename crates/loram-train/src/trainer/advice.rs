@@ -36,7 +36,7 @@ pub(super) fn of_losses(
         ));
     }
     if last > before * (1.0 - fall) {
-        let rate = config.learning_rate;
+        let rate = state.rate.as_ref().map_or(0.0, |r| r.learning_rate);
         let (rate, other) = (
             short(rate),
             if rate < USUAL_RATE { format!("a higher one, such as {}", short(10.0 * rate)) } else { "others".into() },

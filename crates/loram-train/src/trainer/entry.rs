@@ -6,8 +6,9 @@ use super::setup::Setup;
 use super::stop::StopFlag;
 use crate::Result;
 use crate::base::with_base_model;
-use crate::config::TrainConfig;
+use crate::config::{LearningRate, TrainConfig};
 use crate::observer::{Event, Level, Observer};
+use crate::rate::FoundRate;
 use crate::report::Reporter;
 use crate::run_folder::{Begin, RunFolder, ended_text};
 use crate::summary::Summary;
@@ -39,6 +40,29 @@ impl Trainer {
     /// Describes what the run would do, without loading weights or writing anything (`--dry-run`).
     pub fn preview(&self, observer: &mut dyn Observer) -> Result<Preview> {
         preview(&with_base_model(&self.config, observer)?, observer)
+    }
+
+    /// Finds the learning rate that `auto` gives this run, without training: loads the model, and writes nothing but the cache
+    /// of searches. With learning rates of A and B in the configuration, their ratio is kept and the rate is that of A.
+    pub fn find_rate(&self, observer: &mut dyn Observer) -> Result<FoundRate> {
+        let mut reporter = Reporter::new(observer);
+        let given = with_base_model(&self.config, &mut reporter)?;
+        let [a, b] = given.factors_per_rate();
+        let config = TrainConfig {
+            learning_rate: LearningRate::Auto,
+            lr_a: None,
+            lr_b: None,
+            loraplus_lr_ratio: Some(b / a).filter(|ratio| *ratio != 1.0),
+            eval_data: Vec::new(),
+            eval_strategy: None,
+            eval_steps: None,
+            load_best_model_at_end: false,
+            metric_for_best_model: None,
+            early_stopping_patience: None,
+            ..given
+        };
+        let setup = Setup::new(&config, None, &mut reporter)?;
+        Ok(setup.state.rate.expect("a run that is set up has a rate"))
     }
 
     /// Trains. The run folder is written as it goes; the same configuration, seed and machine give the same bits. A run that

@@ -154,6 +154,7 @@ impl Run<'_, '_, '_> {
             scheme: self.scheme(),
             trainable_parameters: s.model.params().count() as u64,
             parameters: s.memory.base_parameters + adapters,
+            learning_rate: s.learning_rate(),
             tokens: state.tokens_seen,
             seconds: state.train_seconds,
             tokens_per_second: tokens as f64 / seconds.max(1e-9),

@@ -20,7 +20,7 @@ use crate::summary::{SUMMARY, Status};
 use crate::{Error, Metrics, Result, system};
 use loram_io::{atomic, disk};
 use loram_nn::{Batch, BatchLoss, HeadKind, Loss, Param};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -58,7 +58,9 @@ pub(super) struct Run<'c, 'r, 'o> {
 /// Results of a step.
 struct Step {
     loss: BatchLoss,
+    /// Learning rate, and the share of its peak that it is.
     rate: f64,
+    share: f64,
     norm: f64,
     tokens: u64,
     magnitude: Option<Magnitudes>,
@@ -80,7 +82,8 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         if s.resumed.is_none() || !run_folder::holds_settings(dir, c) {
             atomic::write_bytes(dir.join(run_folder::CONFIG), c.to_yaml().as_bytes())?;
         }
-        write_environment(dir, &s.base, Arithmetic::of(c)?, &[&c.train_data[..], &c.eval_data].concat())?;
+        let data = [&c.train_data[..], &c.eval_data].concat();
+        write_environment(dir, &s.base, Arithmetic::of(c)?, &data, s.state.rate.as_ref())?;
         let prompts = prompts(c, &s.base, s.data.eval.as_ref().unwrap_or(&s.data.train))?;
         let gauge = match &s.adaptation {
             Some(a) if c.magnitude_steps > 0 => Some(MagnitudeMeter::new(a, &s.base.checkpoint, &s.base.config)?),
@@ -175,6 +178,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
             steps_per_epoch: data.steps_per_epoch,
             trainable_parameters: trainable,
             parameters: s.memory.base_parameters + adapters,
+            groups: s.optimizer.groups().to_vec(),
             adapted_layers: s.adaptation.as_ref().map_or(0, |a| a.layers.len()),
             scheme: self.scheme(),
             output_dir: s.config.output_dir.clone(),
@@ -267,7 +271,8 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
             self.s.state.batches += 1;
         }
         let norm = grad_norm(model.params().iter())?;
-        let rate = self.schedule.rate(self.s.state.global_step);
+        let share = self.schedule.share(self.s.state.global_step);
+        let rate = share * self.s.learning_rate();
         let last = match loss.loss_sum.is_finite() && norm.is_finite() {
             true => String::new(),
             false => self.last_good(),
@@ -282,10 +287,10 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
             gauge.before_step(model)?;
         }
         clip(model.params_mut().iter_mut(), norm, c.max_grad_norm)?;
-        self.s.optimizer.step(model.params_mut().iter_mut(), rate)?;
+        self.s.optimizer.step(model.params_mut().iter_mut(), share)?;
         let magnitude = gauge.map(|gauge| gauge.after_step(model)).transpose()?;
         self.s.state.batch_in_epoch = to;
-        Ok(Step { loss, rate, norm, tokens, magnitude })
+        Ok(Step { loss, rate, share, norm, tokens, magnitude })
     }
 
     /// An error when no further step can save the run.
@@ -342,12 +347,18 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         let w = std::mem::take(&mut state.window);
         let (seconds, tokens) = (elapsed - self.logged.0, state.tokens_seen - self.logged.1);
         self.logged = (elapsed, state.tokens_seen);
+        let groups = self.s.optimizer.groups();
+        let learning_rates = match groups.iter().any(|g| g.learning_rate != groups[0].learning_rate) {
+            true => groups.iter().map(|g| (g.name.to_string(), found.share * g.learning_rate)).collect(),
+            false => BTreeMap::new(),
+        };
         let has_accuracy = self.s.data.train.objective.metrics().iter().any(|m| m.name == "token_accuracy");
         let record = LogRecord {
             step: state.global_step,
             epoch,
             loss: Some(w.loss / w.counted.max(1) as f64),
             learning_rate: Some(found.rate),
+            learning_rates,
             grad_norm: Some(found.norm),
             token_accuracy: has_accuracy.then(|| w.correct as f64 / w.counted.max(1) as f64),
             tokens_seen: Some(state.tokens_seen),

@@ -6,13 +6,14 @@ use crate::adapt::{Adaptation, Calibration, ExportInfo, LoadAdapter, initialize,
 use crate::base::{Base, resolve, stage};
 use crate::batching::Order;
 use crate::checkpoint::{self, Inputs, TrainerState, data_checksum, read_state};
-use crate::config::{FinetuningType, Strategy, TrainConfig};
+use crate::config::{FinetuningType, LearningRate, Strategy, TrainConfig};
 use crate::dataset::{DataOptions, Dataset, calibration_examples, read_dataset};
 use crate::device::{self, Arithmetic};
 use crate::estimate::MemoryEstimate;
 use crate::objective::Objective;
 use crate::observer::{Level, Observer, Stage};
 use crate::optim::Optimizer;
+use crate::rate::{FoundRate, Job};
 use crate::report::Reporter;
 use crate::{Error, Result};
 use loram_core::Statistic;
@@ -97,6 +98,11 @@ pub(crate) struct Setup<'c> {
 }
 
 impl<'c> Setup<'c> {
+    /// Peak learning rate.
+    pub fn learning_rate(&self) -> f64 {
+        self.state.rate.as_ref().map_or(0.0, |r| r.learning_rate)
+    }
+
     pub fn new(config: &'c TrainConfig, resumed: Option<PathBuf>, reporter: &mut Reporter<'_>) -> Result<Setup<'c>> {
         let arithmetic = Arithmetic::of(config)?;
         let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), reporter)?;
@@ -149,6 +155,16 @@ impl<'c> Setup<'c> {
             dropout: config.model_dropout,
             ..arithmetic.options(data.train.head())
         };
+        let searched = match state.rate.is_none() && needs_search(config)? {
+            true => Some(job(config, &base, &data, &options, passes.max_tokens).searched(reporter)?),
+            false => None,
+        };
+        // factors that follow the run's first step need a rate before there is a model to convert it for
+        let near = match (&state.rate, &searched) {
+            (Some(rate), _) => config.at(rate.learning_rate),
+            (None, Some(s)) if config.learning_rate.value().is_none() => config.at(s.search.learning_rate),
+            _ => config.clone(),
+        };
         stage(reporter, Stage::Model, 0, 1, &base.name);
         let mut model = base.model(&options)?;
         stage(reporter, Stage::Model, 1, 1, &base.name);
@@ -161,14 +177,24 @@ impl<'c> Setup<'c> {
                 None
             }
             FinetuningType::Lora => {
-                let mut a = adapt_model(config, &base, &mut model, &data.train, resumed.as_deref(), reporter)?;
+                let (from, share) = (resumed.as_deref(), searched.as_ref().map(|s| s.search.step_size));
+                let mut a = adapt_model(&near, &base, &mut model, &data.train, from, share, reporter)?;
                 if let Some(recipe) = &mut a.recipe {
                     recipe.labels = (!data.train.labels.is_empty()).then(|| data.train.labels.clone());
                 }
                 Some(a)
             }
         };
-        let mut optimizer = Optimizer::new(config, model.params().iter())?;
+        let head = base.new_head(&model)?;
+        let rate = match state.rate.take() {
+            Some(rate) => rate,
+            None => FoundRate::of(config, &base, &model, adaptation.as_ref(), searched)?,
+        };
+        if resumed.is_none() {
+            tell_about_rate(&rate, reporter);
+        }
+        let mut optimizer = Optimizer::with_head(&config.at(rate.learning_rate), head.as_ref(), model.params().iter())?;
+        state.rate = Some(rate);
         if let Some(dir) = &resumed {
             checkpoint::restore_optimizer(dir, &model, &mut optimizer, state.global_step)?;
         }
@@ -178,13 +204,40 @@ impl<'c> Setup<'c> {
     }
 }
 
-/// Attaches adapters to the model: those of a checkpoint, those of an adapter to train further, or new ones.
+/// True if the run has a line search: for its learning rate, or for initial factors that follow its result.
+fn needs_search(config: &TrainConfig) -> Result<bool> {
+    Ok(config.learning_rate == LearningRate::Auto || config.scheme()?.behaviour().takes_share)
+}
+
+/// The line search of a run.
+pub(super) fn job<'a>(
+    config: &'a TrainConfig,
+    base: &'a Base,
+    data: &'a Data,
+    options: &'a LoadOptions,
+    max_tokens: Option<usize>,
+) -> Job<'a> {
+    Job { config, base, objective: data.train.objective, examples: &data.train.examples, options, max_tokens }
+}
+
+fn tell_about_rate(rate: &FoundRate, reporter: &mut Reporter<'_>) {
+    if let Some(text) = rate.text() {
+        reporter.message(Level::Info, text);
+    }
+    if let Some(text) = rate.warning() {
+        reporter.message(Level::Warning, text);
+    }
+}
+
+/// Attaches adapters to the model: those of a checkpoint, those of an adapter to train further, or new ones. `share` is the size
+/// of the run's first step, as far as a search has found it.
 fn adapt_model(
     config: &TrainConfig,
     base: &Base,
     model: &mut Model,
     train: &Dataset,
     resumed: Option<&Path>,
+    share: Option<f64>,
     reporter: &mut Reporter<'_>,
 ) -> Result<Adaptation> {
     let given = config.adapter_name_or_path.as_deref().map(|a| resolve(a, None, reporter)).transpose()?;
@@ -196,13 +249,8 @@ fn adapt_model(
         }
         return Ok(adaptation);
     }
-    let mut lora = config.lora_config();
-    let heads = base.head_modules(model)?;
-    if !heads.is_empty() {
-        let saved = lora.modules_to_save.get_or_insert_default();
-        saved.extend(heads.into_iter().filter(|h| !config.modules_to_save.contains(h)));
-    }
-    let options = InitOptions { lora, scheme: config.scheme()?, seed: config.seed };
+    let lora = base.lora_config(config, model)?;
+    let options = InitOptions { lora, scheme: config.scheme_of_step(share)?, seed: config.seed };
     let examples = match (options.scheme.statistic(), config.calibration_data.is_empty()) {
         (Statistic::None, _) => Vec::new(),
         (_, true) => calibration_examples(config, &train.examples),

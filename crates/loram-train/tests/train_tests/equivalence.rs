@@ -95,7 +95,7 @@ fn train(config: &TrainConfig, compute: Compute) -> Course {
         let (b, mut targets) = batch(step, model_config.vocab_size() as u32);
         model.params_mut().zero_grads().unwrap();
         model.forward_backward(&b, &mut targets, 1.0 / 11.0, step as u64).unwrap();
-        optimizer.step(model.params_mut().iter_mut(), schedule.rate(step)).unwrap();
+        optimizer.step(model.params_mut().iter_mut(), schedule.share(step)).unwrap();
         updates.push(products(&model).iter().zip(&before).map(|(x, x0)| x - x0).collect());
     }
     Course { updates }

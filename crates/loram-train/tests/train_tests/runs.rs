@@ -194,7 +194,7 @@ fn what_diverges_stops_with_the_reason_and_leaves_no_adapter() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");
     let mut c = config(&out, "max_steps: 40\noptim: sgd\nmax_grad_norm: 0\nwarmup_ratio: 0\n");
-    c.learning_rate = 1e12;
+    c.learning_rate = 1e12.into();
     let e = Trainer::new(c).unwrap().run(&mut ()).unwrap_err();
     assert!(matches!(e, Error::NotFinite { .. }), "{e}");
     assert!(!out.join("adapter").exists());

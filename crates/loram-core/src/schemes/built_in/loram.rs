@@ -65,7 +65,9 @@ fn behaviour(options: &SchemeOptions, tracked: Option<Behaviour>) -> Behaviour {
     match (gain(options), tracked) {
         (Gain::Exact, _) => Behaviour { weight: WeightUse::Values, ..own },
         (Gain::Sketch, _) => Behaviour { weight: WeightUse::Sketch, ..own },
-        (Gain::Auto(_), _) => Behaviour { statistic: Statistic::Gradient, first_step: true, ..own },
+        (Gain::Auto(share), _) => {
+            Behaviour { statistic: Statistic::Gradient, first_step: true, takes_share: share.is_none(), ..own }
+        }
         (Gain::Track(_), Some(other)) => Behaviour { weight: other.weight.max(own.weight), ..other },
         _ => own,
     }
@@ -104,6 +106,9 @@ fn init(c: &Context<'_>) -> Result<SchemeFactors> {
     let unit = unit(statistic, &bases, n * m);
     let of_weight = statistic.of(n * m, sum, squares);
     if let Gain::Auto(share) = gain {
+        let share = share.or(c.options().first_step.and_then(|f| f.share)).ok_or_else(|| {
+            Error::setting(GAIN.key, "`auto` takes its share from the line search of a run: give auto:SHARE, such as auto:0.003")
+        })?;
         let kept = auto(c, share * squares.sqrt(), unit_beta(of_weight, unit), basis, &bases)?;
         return Ok(factors(bases, kept));
     }

@@ -2,6 +2,7 @@
 
 mod choice;
 mod collection;
+mod rate;
 mod registered;
 mod scalar;
 mod special;
@@ -11,6 +12,7 @@ pub use choice::{
     Strategy,
 };
 pub use key_type::{FlagForm, KeyType};
+pub use rate::LearningRate;
 pub use special::{Resume, SamplePrompts, SchemeName};
 
 mod key_type;

@@ -1,0 +1,138 @@
+//! The learning rate: a number, one that a line search finds, or one that follows from the size of the first step.
+
+use super::key_type::{KeyType, text};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Value, json};
+use std::cmp::Ordering;
+
+/// The peak learning rate of a run, as a configuration gives it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LearningRate {
+    /// Found by a line search on the training data.
+    Auto,
+    /// This number.
+    Value(f64),
+    /// The rate at which the first step moves the weights by this share of their norm.
+    StepSize(f64),
+}
+
+impl LearningRate {
+    /// The number, if it is one.
+    pub fn value(self) -> Option<f64> {
+        match self {
+            LearningRate::Value(x) => Some(x),
+            LearningRate::Auto | LearningRate::StepSize(_) => None,
+        }
+    }
+
+    /// Reads a share of the weights' norm: `0.3%` or `0.003`.
+    pub fn step_size(text: &str) -> Option<LearningRate> {
+        let (number, unit) = text.trim().strip_suffix('%').map_or((text.trim(), 1.0), |n| (n.trim_end(), 100.0));
+        let share = number.parse::<f64>().ok()? / unit;
+        (share > 0.0 && share <= 1.0).then_some(LearningRate::StepSize(share))
+    }
+}
+
+impl Eq for LearningRate {}
+
+/// `auto`, then numbers, then step sizes, each from low to high.
+impl Ord for LearningRate {
+    fn cmp(&self, other: &LearningRate) -> Ordering {
+        let key = |rate: &LearningRate| match *rate {
+            LearningRate::Auto => (0, 0.0),
+            LearningRate::Value(x) => (1, x),
+            LearningRate::StepSize(x) => (2, x),
+        };
+        let (a, b) = (key(self), key(other));
+        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+    }
+}
+
+impl PartialOrd for LearningRate {
+    fn partial_cmp(&self, other: &LearningRate) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl From<f64> for LearningRate {
+    fn from(x: f64) -> LearningRate {
+        LearningRate::Value(x)
+    }
+}
+
+impl std::fmt::Display for LearningRate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LearningRate::Auto => f.write_str("auto"),
+            LearningRate::Value(x) => write!(f, "{x:e}"),
+            // rounded, so that 0.3 % is not 0.30000000000000004 %
+            LearningRate::StepSize(x) => write!(f, "step:{}%", (x * 1e14).round() / 1e12),
+        }
+    }
+}
+
+impl KeyType for LearningRate {
+    const PLACEHOLDER: &'static str = "X|auto|step:SHARE";
+    fn expected() -> String {
+        "a number, 0 or more, auto, or step:SHARE such as step:0.3%".into()
+    }
+    fn read(value: &Value) -> Option<LearningRate> {
+        let given = text(value)?;
+        match given.trim().strip_prefix("step:") {
+            Some(share) => LearningRate::step_size(share),
+            None if given.trim().eq_ignore_ascii_case("auto") => Some(LearningRate::Auto),
+            None => f64::read(value).filter(|x| *x >= 0.0).map(LearningRate::Value),
+        }
+    }
+    fn write(&self) -> Value {
+        match self {
+            LearningRate::Value(x) => json!(x),
+            other => json!(other.to_string()),
+        }
+    }
+}
+
+impl Serialize for LearningRate {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.write().serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for LearningRate {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<LearningRate, D::Error> {
+        let value = Value::deserialize(from)?;
+        let wrong = || serde::de::Error::custom(format!("found {value}, expected {}", LearningRate::expected()));
+        LearningRate::read(&value).ok_or_else(wrong)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_as_people_write_them() {
+        use LearningRate::{Auto, StepSize, Value as Number};
+        for (given, wanted) in [
+            (json!(2e-4), Some(Number(2e-4))),
+            (json!("2e-4"), Some(Number(2e-4))),
+            (json!(0), Some(Number(0.0))),
+            (json!("Auto"), Some(Auto)),
+            (json!("step:0.3%"), Some(StepSize(0.003))),
+            (json!("step:0.003"), Some(StepSize(0.003))),
+            (json!("step:0"), None),
+            (json!("step:200%"), None),
+            (json!("0.3%"), None),
+            (json!(-1), None),
+            (json!("fast"), None),
+        ] {
+            let found = LearningRate::read(&given);
+            assert_eq!(found, wanted, "{given}");
+            if let Some(rate) = found {
+                assert_eq!(LearningRate::read(&rate.write()), Some(rate));
+            }
+        }
+        assert_eq!(StepSize(0.003).to_string(), "step:0.3%");
+        assert_eq!(StepSize(0.01 / 3.0).to_string(), "step:0.333333333333%");
+    }
+}

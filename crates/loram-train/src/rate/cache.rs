@@ -1,0 +1,103 @@
+//! Searches that were made before: a repeated run, and the runs of a comparison, need none.
+
+use super::search::{Job, RateSearch};
+use crate::Result;
+use crate::checkpoint::data_checksum;
+use crate::device;
+use loram_core::scheme_option;
+use loram_io::adapter::Fingerprint;
+use loram_io::atomic;
+use loram_io::checksum::hex;
+use loram_io::family::TensorNames;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+
+/// Changes with the algorithm.
+const VERSION: u32 = 1;
+
+/// The environment variable that names the cache folder; empty: no cache.
+const FOLDER: &str = "LORAM_CACHE";
+
+/// Keys that no step of a search depends on, beside options of schemes and keys that may change when a run is resumed.
+const WITHOUT_EFFECT: [&str; 15] = [
+    "init_lora_weights",
+    "init_scale_a",
+    "init_scale_b",
+    "calibration_samples",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_ratio",
+    "warmup_steps",
+    "num_train_epochs",
+    "max_steps",
+    "lora_dropout",
+    "model_dropout",
+    "base",
+    "adam_beta1",
+    "adam_beta2",
+];
+
+/// A search in a file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    key: String,
+    search: RateSearch,
+}
+
+/// What the result of a search follows from, as a checksum; `None` where it is not kept: for an adapter that is trained
+/// further.
+pub(super) fn key(job: &Job<'_>) -> Result<Option<String>> {
+    let (c, base) = (job.config, job.base);
+    if c.adapter_name_or_path.is_some() {
+        return Ok(None);
+    }
+    let names = TensorNames::find(&base.checkpoint, &base.config)?;
+    let targets = loram_io::target_modules(&base.checkpoint, Some(&base.config))?;
+    let there = targets
+        .iter()
+        .map(|t| t.path.as_str())
+        .filter(|p| base.checkpoint.contains(&names.stored(&format!("{p}.weight"))));
+    let mut settings = c.fixed_keys(device::name(job.options.compute), &format!("{:?}", job.options.products));
+    settings.retain(|key, _| !WITHOUT_EFFECT.contains(&key.as_str()) && scheme_option(key).is_none());
+    let all = json!({
+        "version": VERSION,
+        "config": base.config.raw(),
+        "weights": Fingerprint::of(&base.checkpoint, Some(&names), there)?,
+        "data": data_checksum(job.examples),
+        "settings": settings,
+        "max_tokens": job.max_tokens,
+    });
+    Ok(Some(hex(Sha256::digest(all.to_string()))))
+}
+
+/// The file of a search.
+fn path(key: &str) -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let folder = match set(FOLDER) {
+        Some(folder) if folder.as_os_str().is_empty() => return None,
+        Some(folder) => folder,
+        None => set("XDG_CACHE_HOME")
+            .filter(|p| p.is_absolute())
+            .or_else(|| Some(set("HOME").filter(|p| p.is_absolute())?.join(".cache")))?
+            .join("loram"),
+    };
+    Some(folder.join("learning-rate").join(format!("{key}.json")))
+}
+
+/// The search of this key, if it was made before and its file is whole.
+pub(super) fn read(key: &str) -> Option<RateSearch> {
+    let text = loram_io::input::read_text(path(key)?).ok()?;
+    let entry: Entry = serde_json::from_str(&text).ok()?;
+    (entry.key == key).then_some(entry.search)
+}
+
+/// Keeps a search. A cache that cannot be written must not end a run.
+pub(super) fn write(key: &str, search: &RateSearch) {
+    let Some(path) = path(key) else { return };
+    let Some(folder) = path.parent() else { return };
+    if std::fs::create_dir_all(folder).is_ok() {
+        let _ = atomic::write_json(&path, &Entry { key: key.into(), search: search.clone() });
+    }
+}

@@ -1,0 +1,180 @@
+//! The peak learning rate of a run, where the configuration has `auto` or a step size in place of a number.
+//!
+//! The search, in ten lines:
+//!
+//! 1. Put adapters with LoRAM's initial factors on the model, whatever the run's scheme: A and B both move in their first step.
+//! 2. Compute the gradient of the mean loss of some training records.
+//! 3. From a rate that moves the weights by 0.2 % of their norm, climb a ladder of rates a third of a decade apart.
+//! 4. At each rung take one step of the run's own optimiser from the start, and measure the loss on other training records.
+//! 5. Stop when the loss has risen twice in a row; descend where the first rung is the best.
+//! 6. η₁ is the vertex of the parabola through the best rung and its neighbours, in ln η.
+//! 7. A run of `loram` has the peak rate 1.4·η₁, but no more than the highest rung that lowers the loss.
+//! 8. D is the share of the weights' norm that its first step moves ([`StepSize`]).
+//! 9. A run of another scheme has the rate at which its D is the same.
+//!
+//! (`search`: 1 to 4, 7; `ladder`: 3, 5, 6; `sizes`: 8.)
+
+mod cache;
+mod ladder;
+mod search;
+mod sizes;
+
+pub use ladder::{Ladder, Rung};
+pub(crate) use search::Job;
+pub use search::RateSearch;
+
+use crate::adapt::Adaptation;
+use crate::base::Base;
+use crate::config::{LearningRate, OptimKind, TrainConfig};
+use crate::observer::Observer;
+use crate::{Error, Result};
+use loram_core::StepSize;
+use loram_nn::Model;
+use serde::{Deserialize, Serialize};
+
+/// How the peak learning rate of a run came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RateOrigin {
+    /// The configuration has the number.
+    Given,
+    /// The configuration has a step size.
+    StepSize,
+    /// A line search found it (`auto`).
+    Search,
+}
+
+/// The peak learning rate of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FoundRate {
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Its origin.
+    pub origin: RateOrigin,
+    /// D at that rate: the share of the weights' norm that the first step moves; `None` where it was not computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_size: Option<f64>,
+    /// The line search, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<RateSearch>,
+    /// True if the search was made by an earlier run on the same model, data and settings.
+    #[serde(default)]
+    pub from_cache: bool,
+}
+
+/// A search that was made, now or before.
+pub(crate) struct Searched {
+    pub search: RateSearch,
+    pub from_cache: bool,
+}
+
+impl Job<'_> {
+    /// The search, or the result of an earlier one.
+    pub fn searched(&self, observer: &mut dyn Observer) -> Result<Searched> {
+        let key = cache::key(self)?;
+        if let Some(search) = key.as_deref().and_then(cache::read) {
+            return Ok(Searched { search, from_cache: true });
+        }
+        let search = self.search(observer)?;
+        key.inspect(|key| cache::write(key, &search));
+        Ok(Searched { search, from_cache: false })
+    }
+}
+
+impl FoundRate {
+    /// The rate of a run whose model is ready. `adapters` are those on the model; `None` in full fine-tuning.
+    ///
+    /// # Errors
+    /// A step size that no rate has.
+    pub(crate) fn of(
+        config: &TrainConfig,
+        base: &Base,
+        model: &Model,
+        adapters: Option<&Adaptation>,
+        searched: Option<Searched>,
+    ) -> Result<FoundRate> {
+        let given = |learning_rate| FoundRate {
+            learning_rate,
+            origin: RateOrigin::Given,
+            step_size: None,
+            search: None,
+            from_cache: false,
+        };
+        let (search, from_cache) = searched.map_or((None, false), |s| (Some(s.search), s.from_cache));
+        match (config.learning_rate, search) {
+            (LearningRate::Value(rate), search) => Ok(FoundRate { search, from_cache, ..given(rate) }),
+            (LearningRate::StepSize(_), _) if config.optim == OptimKind::Sgd => Err(Error::Config(
+                "learning_rate: step sizes are for adamw, whose steps do not depend on the size of the gradient: give a \
+                 number or auto"
+                    .into(),
+            )),
+            (LearningRate::StepSize(size), _) => {
+                let learning_rate = sizes(config, base, model, adapters)?.rate(size).ok_or_else(|| nothing_moves(config))?;
+                Ok(FoundRate { origin: RateOrigin::StepSize, step_size: Some(size), ..given(learning_rate) })
+            }
+            (LearningRate::Auto, Some(search)) => {
+                let own = adapters.filter(|_| search.scheme == "loram" && !config.scheme().is_ok_and(|s| s.behaviour().first_step));
+                let learning_rate = match own {
+                    // the steps of the search were those of this run
+                    None => search.learning_rate,
+                    Some(_) => own_rate(config, &search, &sizes(config, base, model, adapters)?)?,
+                };
+                // under SGD it is no share of the norm
+                let step_size = Some(search.step_size).filter(|_| config.optim == OptimKind::AdamW);
+                let origin = RateOrigin::Search;
+                Ok(FoundRate { origin, step_size, search: Some(search), from_cache, ..given(learning_rate) })
+            }
+            (LearningRate::Auto, None) => unreachable!("auto is searched for"),
+        }
+    }
+
+    /// One line about where the rate comes from; `None` for a number that was given.
+    pub fn text(&self) -> Option<String> {
+        let percent = |x: f64| format!("{:.2} % of the weights' norm", 100.0 * x);
+        let size = self.step_size.map_or(String::new(), |d| format!(", a first step of {}", percent(d)));
+        match (self.origin, &self.search) {
+            (RateOrigin::Search, Some(s)) => {
+                let cost = match self.from_cache {
+                    true => "found by an earlier run".into(),
+                    false => format!("found in {:.1} s", s.seconds),
+                };
+                Some(format!(
+                    "learning_rate: auto is {:.3e}{size} ({cost}, {} rates)",
+                    self.learning_rate,
+                    s.ladder.rungs.len()
+                ))
+            }
+            (RateOrigin::StepSize, _) => Some(format!("learning_rate is {:.3e}{size}", self.learning_rate)),
+            _ => None,
+        }
+    }
+
+    /// A warning where the search found no step that helps.
+    pub fn warning(&self) -> Option<String> {
+        let search = self.search.as_ref().filter(|s| self.origin == RateOrigin::Search && s.optimum.is_none())?;
+        Some(format!(
+            "learning_rate: auto: no single step lowered the loss on {} other records ({:.4}), so the rate is that of a usual \
+             step: give learning_rate if the run learns nothing",
+            search.loss_records, search.ladder.before
+        ))
+    }
+}
+
+fn sizes(config: &TrainConfig, base: &Base, model: &Model, adapters: Option<&Adaptation>) -> Result<StepSize> {
+    match adapters {
+        Some(adapters) => sizes::of_adapters(config, base, model, adapters),
+        None => sizes::of_weights(model),
+    }
+}
+
+/// The rate at which the run's own adapters move the weights as those of the search would.
+fn own_rate(config: &TrainConfig, search: &RateSearch, own: &StepSize) -> Result<f64> {
+    own.rate(search.step_size).ok_or_else(|| nothing_moves(config))
+}
+
+fn nothing_moves(config: &TrainConfig) -> Error {
+    Error::Config(format!(
+        "learning_rate is {}, but no adapted layer of the model moves in a first step: give a number",
+        config.learning_rate
+    ))
+}
