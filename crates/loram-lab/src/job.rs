@@ -76,7 +76,7 @@ pub fn run(spec: &RunSpec, output: &Path, keep: Keep, stop: &StopFlag, observer:
 }
 
 fn train(spec: &RunSpec, output: &Path, stop: &StopFlag, observer: &mut dyn Observer) -> Result<Status> {
-    let trainer = Trainer::new(spec.config.clone())?;
+    let trainer = Trainer::new(spec.config.clone())?.with_rate_cache(Some(state_dir(output).join("learning-rate")));
     let flag = trainer.stop_flag();
     let mut watch = Watch { inner: observer, loaded: None, start_seconds: 0.0, asked: stop, stop: flag };
     let summary = trainer.run(&mut watch)?;

@@ -1,6 +1,6 @@
 //! The speed of a run, measured on a few of its steps, and the time that it will take.
 
-use crate::config::{SamplePrompts, SchemeName, Strategy, TrainConfig};
+use crate::config::{LearningRate, SamplePrompts, SchemeName, Strategy, TrainConfig};
 use crate::observer::{Event, Observe, Stage};
 use crate::trainer::{Preview, Trainer};
 use crate::{Result, device};
@@ -10,6 +10,10 @@ use std::time::Instant;
 
 /// Optimiser steps of a trial; the first one is not timed.
 const STEPS: usize = 4;
+/// Learning rate of a trial where the run's own is not known yet; no time depends on it.
+const TRIAL_RATE: f64 = 1e-5;
+/// Optimiser steps that take as long as the search for a learning rate.
+const SEARCH_STEPS: f64 = 10.0;
 /// Examples on which a trial measures the speed of evaluations.
 const EXAMPLES: usize = 16;
 
@@ -79,6 +83,10 @@ fn short(config: &TrainConfig, room: &Path) -> TrainConfig {
     c.sample_prompts = SamplePrompts::First(0);
     (c.load_best_model_at_end, c.early_stopping_patience, c.metric_for_best_model) = (false, None, None);
     c.warmup_ratio = 1.0;
+    if c.learning_rate.value().is_none() {
+        // a search would take longer than these steps
+        c.learning_rate = TRIAL_RATE.into();
+    }
     c.overwrite_output_dir = true;
     c
 }
@@ -118,7 +126,8 @@ pub fn expected_time(config: &TrainConfig, preview: &Preview) -> Option<Expected
     if fits && work * STEPS as f64 <= if gpu { GPU_WORK } else { CPU_WORK } {
         let t = trial(&cheap_to_begin(config)).ok()?;
         let step = t.step * tokens / t.tokens.max(1.0);
-        let seconds = t.start + preview.total_steps as f64 * step + evaluated * t.example;
+        let search = if config.learning_rate == LearningRate::Auto { SEARCH_STEPS * step } else { 0.0 };
+        let seconds = t.start + search + preview.total_steps as f64 * step + evaluated * t.example;
         return Some(ExpectedTime { seconds, measured: Measured::Steps });
     }
     if gpu {

@@ -13,6 +13,7 @@ use loram_core::Statistic;
 use loram_core::growth::Knob;
 use loram_io::plan::{Growth, MagnitudePlan, Match, MatchTarget, PlanOptions, PlannedLayer, plan};
 use loram_train::config::{FinetuningType, Layer};
+use loram_train::rate::cache_folder;
 use loram_train::{FoundRate, TrainConfig, Trainer};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -130,7 +131,7 @@ pub fn run(args: &PlanArgs, matches: &ArgMatches, console: &Console) -> Result<(
 /// The learning rate that `auto` gives a run of this configuration.
 fn search(config: &TrainConfig, console: &Console) -> Result<FoundRate> {
     let mut show = Show::new(console);
-    let found = Trainer::new(config.clone())?.find_rate(&mut show)?;
+    let found = Trainer::new(config.clone())?.with_rate_cache(cache_folder()).find_rate(&mut show)?;
     show.clear();
     Ok(found)
 }

@@ -11,6 +11,7 @@ use crate::table::facts;
 use clap::{ArgMatches, Args};
 use loram_io::error::human_bytes;
 use loram_train::config::{LearningRate, keys};
+use loram_train::rate::cache_folder;
 use loram_train::{
     DataSummary, ExpectedTime, Measured, Preview, PreviewSpan, Status, Summary, TrainConfig, Trainer, expected_time,
 };
@@ -41,7 +42,7 @@ pub fn run(args: &TrainArgs, matches: &ArgMatches, console: &Console) -> Result<
         return Err(Error::Usage(what));
     }
     let config = TrainConfig::resolve(&layers(matches, args.config.as_deref())?)?;
-    let trainer = Trainer::new(config)?;
+    let trainer = Trainer::new(config)?.with_rate_cache(cache_folder());
     let mut show = Show::new(console);
     if args.dry_run {
         return dry_run(&trainer, &mut show, console).map(|()| 0);

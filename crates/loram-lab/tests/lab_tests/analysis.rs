@@ -97,10 +97,10 @@ fn rates_are_chosen_on_one_part_and_scored_on_the_other() {
     assert_eq!(a.groups.iter().map(Group::title).collect::<Vec<_>>(), ["t on m, r 4", "t on m, r 16"]);
     let g = &a.groups[1];
     let loram = arm(g, "loram");
-    assert_eq!(loram.best_rate, Some(1e-2), "not 1e-4, which is best on the test part");
+    assert_eq!(loram.best_rate, Some(1e-2.into()), "not 1e-4, which is best on the test part");
     let score = loram.score.unwrap();
     assert!((score.mean - 0.96).abs() < 1e-12 && (score.std.unwrap() - 0.01).abs() < 1e-12 && score.n == 3);
-    assert_eq!(g.fixed_rate, Some(1e-3));
+    assert_eq!(g.fixed_rate, Some(1e-3.into()));
     assert!((loram.fixed.unwrap().mean - 1.11).abs() < 1e-12);
     // the interval of a score knows that examples differ; that of a difference knows that both arms saw the same ones
     let interval = loram.interval.unwrap();
@@ -132,7 +132,7 @@ fn between_equal_scores_the_loss_decides() {
     }
     let analysis = analyse(&collect(&[dir.path().to_path_buf()]).unwrap());
     let best = |name| arm(&analysis.groups[0], name).best_rate;
-    assert_eq!((best("lora"), best("loram")), (Some(1e-3), Some(1e-2)));
+    assert_eq!((best("lora"), best("loram")), (Some(1e-3.into()), Some(1e-2.into())));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use loram_io::family::TensorNames;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Changes with the algorithm.
 const VERSION: u32 = 1;
@@ -72,8 +72,9 @@ pub(super) fn key(job: &Job<'_>) -> Result<Option<String>> {
     Ok(Some(hex(Sha256::digest(all.to_string()))))
 }
 
-/// The file of a search.
-fn path(key: &str) -> Option<PathBuf> {
+/// The folder in which the program keeps searches: `learning-rate` in `LORAM_CACHE`, or in `loram` in the user's cache. `None`
+/// where there is none, and for an empty `LORAM_CACHE`.
+pub fn cache_folder() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let folder = match set(FOLDER) {
         Some(folder) if folder.as_os_str().is_empty() => return None,
@@ -83,21 +84,23 @@ fn path(key: &str) -> Option<PathBuf> {
             .or_else(|| Some(set("HOME").filter(|p| p.is_absolute())?.join(".cache")))?
             .join("loram"),
     };
-    Some(folder.join("learning-rate").join(format!("{key}.json")))
+    Some(folder.join("learning-rate"))
+}
+
+fn file(folder: &Path, key: &str) -> PathBuf {
+    folder.join(format!("{key}.json"))
 }
 
 /// The search of this key, if it was made before and its file is whole.
-pub(super) fn read(key: &str) -> Option<RateSearch> {
-    let text = loram_io::input::read_text(path(key)?).ok()?;
+pub(super) fn read(folder: &Path, key: &str) -> Option<RateSearch> {
+    let text = loram_io::input::read_text(file(folder, key)).ok()?;
     let entry: Entry = serde_json::from_str(&text).ok()?;
     (entry.key == key).then_some(entry.search)
 }
 
 /// Keeps a search. A cache that cannot be written must not end a run.
-pub(super) fn write(key: &str, search: &RateSearch) {
-    let Some(path) = path(key) else { return };
-    let Some(folder) = path.parent() else { return };
+pub(super) fn write(folder: &Path, key: &str, search: &RateSearch) {
     if std::fs::create_dir_all(folder).is_ok() {
-        let _ = atomic::write_json(&path, &Entry { key: key.into(), search: search.clone() });
+        let _ = atomic::write_json(file(folder, key), &Entry { key: key.into(), search: search.clone() });
     }
 }

@@ -19,6 +19,7 @@ mod ladder;
 mod search;
 mod sizes;
 
+pub use cache::cache_folder;
 pub use ladder::{Ladder, Rung};
 pub(crate) use search::Job;
 pub use search::RateSearch;
@@ -31,6 +32,7 @@ use crate::{Error, Result};
 use loram_core::StepSize;
 use loram_nn::Model;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// How the peak learning rate of a run came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,14 +71,17 @@ pub(crate) struct Searched {
 }
 
 impl Job<'_> {
-    /// The search, or the result of an earlier one.
-    pub fn searched(&self, observer: &mut dyn Observer) -> Result<Searched> {
-        let key = cache::key(self)?;
-        if let Some(search) = key.as_deref().and_then(cache::read) {
+    /// The search, or the result of an earlier one in the folder `cache`.
+    pub fn searched(&self, cache: Option<&Path>, observer: &mut dyn Observer) -> Result<Searched> {
+        let key = if cache.is_some() { cache::key(self)? } else { None };
+        let place = cache.zip(key.as_deref());
+        if let Some(search) = place.and_then(|(folder, key)| cache::read(folder, key)) {
             return Ok(Searched { search, from_cache: true });
         }
         let search = self.search(observer)?;
-        key.inspect(|key| cache::write(key, &search));
+        if let Some((folder, key)) = place {
+            cache::write(folder, key, &search);
+        }
         Ok(Searched { search, from_cache: false })
     }
 }

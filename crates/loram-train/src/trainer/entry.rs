@@ -12,19 +12,27 @@ use crate::rate::FoundRate;
 use crate::report::Reporter;
 use crate::run_folder::{Begin, RunFolder, ended_text};
 use crate::summary::Summary;
+use std::path::PathBuf;
 
 /// A run that is ready to begin.
 #[derive(Debug, Clone)]
 pub struct Trainer {
     config: TrainConfig,
     stop: StopFlag,
+    rates: Option<PathBuf>,
 }
 
 impl Trainer {
     /// A run of this configuration. Errors: keys that are missing or do not go together.
     pub fn new(config: TrainConfig) -> Result<Trainer> {
         config.check()?;
-        Ok(Trainer { config, stop: StopFlag::default() })
+        Ok(Trainer { config, stop: StopFlag::default(), rates: None })
+    }
+
+    /// The same with a folder in which searches for learning rates are kept, for repeated runs; without it there is none.
+    #[must_use]
+    pub fn with_rate_cache(self, folder: Option<PathBuf>) -> Trainer {
+        Trainer { rates: folder, ..self }
     }
 
     /// The configuration.
@@ -61,7 +69,7 @@ impl Trainer {
             early_stopping_patience: None,
             ..given
         };
-        let setup = Setup::new(&config, None, &mut reporter)?;
+        let setup = Setup::new(&config, None, self.rates.as_deref(), &mut reporter)?;
         Ok(setup.state.rate.expect("a run that is set up has a rate"))
     }
 
@@ -84,7 +92,7 @@ impl Trainer {
                 return Ok(*summary);
             }
         };
-        let setup = Setup::new(&config, resumed, &mut reporter)?;
+        let setup = Setup::new(&config, resumed, self.rates.as_deref(), &mut reporter)?;
         let mut run = Run::new(setup, &self.stop, &mut reporter)?;
         let status = run.train()?;
         run.finish(status)

@@ -103,7 +103,13 @@ impl<'c> Setup<'c> {
         self.state.rate.as_ref().map_or(0.0, |r| r.learning_rate)
     }
 
-    pub fn new(config: &'c TrainConfig, resumed: Option<PathBuf>, reporter: &mut Reporter<'_>) -> Result<Setup<'c>> {
+    /// `rates` is the folder of earlier searches for learning rates.
+    pub fn new(
+        config: &'c TrainConfig,
+        resumed: Option<PathBuf>,
+        rates: Option<&Path>,
+        reporter: &mut Reporter<'_>,
+    ) -> Result<Setup<'c>> {
         let arithmetic = Arithmetic::of(config)?;
         let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), reporter)?;
         let data = read_data(config, &base, reporter)?;
@@ -156,7 +162,7 @@ impl<'c> Setup<'c> {
             ..arithmetic.options(data.train.head())
         };
         let searched = match state.rate.is_none() && needs_search(config)? {
-            true => Some(job(config, &base, &data, &options, passes.max_tokens).searched(reporter)?),
+            true => Some(job(config, &base, &data, &options, passes.max_tokens).searched(rates, reporter)?),
             false => None,
         };
         // factors that follow the run's first step need a rate before there is a model to convert it for

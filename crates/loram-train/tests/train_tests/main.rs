@@ -11,6 +11,7 @@ mod initial;
 mod magnitude;
 mod objectives;
 mod preferences;
+mod rate;
 mod runs;
 mod small;
 mod state;
