@@ -218,7 +218,7 @@ def _norm(model: PeftModel, layer: Layer) -> float:
 @contextmanager
 def _evaluating(model: PeftModel) -> Iterator[None]:
     """Without dropout, and with the gradients that were there before."""
-    training = {name: m.training for name, m in model.named_modules()}
+    training = [(m, m.training) for m in model.modules()]
     grads = {p: p.grad for p in model.parameters() if p.requires_grad}
     model.eval()
     try:
@@ -228,8 +228,8 @@ def _evaluating(model: PeftModel) -> Iterator[None]:
     finally:
         for p, grad in grads.items():
             p.grad = grad
-        for name, m in model.named_modules():
-            m.training = training[name]
+        for module, mode in training:
+            module.training = mode
 
 
 @contextmanager
@@ -274,6 +274,8 @@ def _loram_factors(model: PeftModel, adapter: str, found: list[Layer], norms: li
                 layer.b.copy_(b)
             if before is not None and start is not None and start.mode == BRANCH:
                 StartBranch.attach(layer.module, adapter, before.a, before.b)
+            elif len(getattr(layer.module, "loram_starts", [0])) == 0:
+                del layer.module.loram_starts
 
 
 class _Search:

@@ -1,13 +1,14 @@
 //! The line search of a learning rate as text: a bar for each rate, as long as its step lowers the loss.
 
 use crate::table::facts;
-use loram_train::{FoundRate, TrainConfig};
+use loram_train::{FoundRate, RatePlan, TrainConfig};
 
 /// Width of the longest bar in columns.
 const WIDTH: f64 = 40.0;
 
 /// The rates that were tried, the losses after one step, and the rate that follows for this run.
-pub fn text(found: &FoundRate, config: &TrainConfig) -> String {
+pub fn text(plan: &RatePlan, config: &TrainConfig) -> String {
+    let found = &plan.rate;
     let Some(search) = &found.search else { return String::new() };
     let percent = |x: f64| format!("{:.2} %", 100.0 * x);
     let own = match found.step_size {
@@ -16,8 +17,10 @@ pub fn text(found: &FoundRate, config: &TrainConfig) -> String {
     };
     let best = search.optimum.map_or("none: no step lowered the loss".into(), |x| format!("{x:.3e}"));
     let cost = if found.from_cache { ", by an earlier run" } else { "" };
+    let groups: Vec<String> = plan.groups.iter().map(|g| format!("{} {:.3e}", g.name, g.learning_rate)).collect();
     let mut out = facts(&[
         ("learning rate", own),
+        ("by group", groups.join(", ")),
         ("best single step", format!("{best} ({})", search.scheme)),
         (
             "search",

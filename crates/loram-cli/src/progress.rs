@@ -185,6 +185,10 @@ impl<'a> Show<'a> {
             several(plan.total_steps as u64, "step"),
             count(plan.steps_per_epoch as u64),
         ));
+        let rates: Vec<String> = plan.groups.iter().map(|g| format!("{} {:.2e}", g.name, g.learning_rate)).collect();
+        if plan.groups.iter().any(|g| g.learning_rate != plan.groups[0].learning_rate) {
+            self.console.say(format!("learning rates: {}", rates.join(", ")));
+        }
         if plan.start_step > 0 {
             self.console.say(format!("resuming after step {}", plan.start_step));
         }

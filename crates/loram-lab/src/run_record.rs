@@ -4,7 +4,7 @@ use crate::metrics_file::Magnitudes;
 use crate::scores::Scores;
 use crate::stats::Curve;
 use loram_io::gain_curves::GainCurves;
-use loram_train::TrainConfig;
+use loram_train::{RateSearch, TrainConfig};
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -38,6 +38,11 @@ impl RunRecord {
     pub fn learning_rate(&self) -> Option<f64> {
         let found = || self.environment["learning_rate"]["learning_rate"].as_f64();
         self.scores.point.learning_rate.value().or_else(found)
+    }
+
+    /// The line search behind the learning rate, if there was one.
+    pub fn search(&self) -> Option<RateSearch> {
+        serde_json::from_value(self.environment["learning_rate"]["search"].clone()).ok()
     }
 
     /// The curve that convergence is judged by: the held-out loss if it has at least three points, else the training loss.

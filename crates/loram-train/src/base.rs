@@ -110,8 +110,12 @@ impl Base {
         Ok(lora)
     }
 
-    /// The head of a model if the checkpoint does not have it, so that it begins at random.
-    pub(crate) fn new_head(&self, model: &Model) -> Result<Option<NewHead>> {
+    /// The head of a run's model if neither the checkpoint nor an adapter that is trained further has it, so that it begins at
+    /// random.
+    pub(crate) fn new_head(&self, config: &TrainConfig, model: &Model) -> Result<Option<NewHead>> {
+        if config.adapter_name_or_path.is_some() {
+            return Ok(None);
+        }
         let outputs = model.options().head.outputs();
         let Some(layout) = outputs.and_then(|n| self.config.head_layout(Some(n))) else { return Ok(None) };
         let names = TensorNames::find(&self.checkpoint, &self.config)?;

@@ -16,14 +16,11 @@ use crate::{Error, Result};
 use loram_io::adapter::AdapterForm;
 use loram_io::atomic::{self, AtomicDir, Output};
 use loram_io::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
-use loram_io::checksum::hex;
-use loram_io::data::Example;
 use loram_io::manifest::{self, MANIFEST};
 use loram_io::{Checkpoint, DType, disk};
 use loram_nn::{Model, Param};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -125,20 +122,6 @@ pub struct Window {
     pub counted: u64,
     /// Correct predictions.
     pub correct: u64,
-}
-
-/// Checksum of prepared examples.
-pub(crate) fn data_checksum(examples: &[Example]) -> String {
-    let mut hash = Sha256::new();
-    for e in examples {
-        for s in &e.sequences {
-            hash.update((s.input_ids.len() as u64).to_le_bytes());
-            s.input_ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
-            hash.update(s.loss_mask.iter().map(|&m| u8::from(m)).collect::<Vec<_>>());
-        }
-        hash.update(format!("{:?}", e.target));
-    }
-    hex(hash.finalize())
 }
 
 /// The folder of the checkpoint at a step.

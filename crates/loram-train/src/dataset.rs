@@ -6,9 +6,11 @@ use crate::config::TrainConfig;
 use crate::objective::{Objective, objectives, of_records};
 use crate::observer::{Observer, Stage};
 use crate::{Error, Result};
+use loram_io::checksum::hex;
 use loram_io::data::{DataFormat, DataSpec, Example, Labels, PrepareReport, Preparer, Record, Text, load_records};
 use loram_nn::HeadKind;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// Longest example by default: longer ones cost memory that nobody asked for.
@@ -171,6 +173,20 @@ fn objective_for(records: &[Record], wanted: Option<&'static dyn Objective>) -> 
 pub fn calibration_examples(config: &TrainConfig, examples: &[Example]) -> Vec<Example> {
     let order = permutation(examples.len(), config.seed, 0);
     order.into_iter().take(config.calibration_samples).map(|i| examples[i].clone()).collect()
+}
+
+/// Checksum of prepared examples.
+pub(crate) fn data_checksum(examples: &[Example]) -> String {
+    let mut hash = Sha256::new();
+    for e in examples {
+        for s in &e.sequences {
+            hash.update((s.input_ids.len() as u64).to_le_bytes());
+            s.input_ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
+            hash.update(s.loss_mask.iter().map(|&m| u8::from(m)).collect::<Vec<_>>());
+        }
+        hash.update(format!("{:?}", e.target));
+    }
+    hex(hash.finalize())
 }
 
 #[cfg(test)]

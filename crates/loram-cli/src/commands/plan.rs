@@ -14,7 +14,7 @@ use loram_core::growth::Knob;
 use loram_io::plan::{Growth, MagnitudePlan, Match, MatchTarget, PlanOptions, PlannedLayer, plan};
 use loram_train::config::{FinetuningType, Layer};
 use loram_train::rate::cache_folder;
-use loram_train::{FoundRate, TrainConfig, Trainer};
+use loram_train::{RatePlan, TrainConfig, Trainer};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -98,7 +98,7 @@ pub fn run(args: &PlanArgs, matches: &ArgMatches, console: &Console) -> Result<(
         return console.result(|| ladder::text(found, &config), &json!({ "model": name, "learning_rate": found }));
     }
     // without a search, figures are for a rate that many use
-    let rate = found.as_ref().map(|f| f.learning_rate).filter(|_| config.learning_rate.value().is_none());
+    let rate = found.as_ref().map(|f| f.rate.learning_rate).filter(|_| config.learning_rate.value().is_none());
     let assumed = rate.is_none() && config.learning_rate.value().is_none();
     let config = match config.learning_rate.value() {
         Some(_) => config,
@@ -129,7 +129,7 @@ pub fn run(args: &PlanArgs, matches: &ArgMatches, console: &Console) -> Result<(
 }
 
 /// The learning rate that `auto` gives a run of this configuration.
-fn search(config: &TrainConfig, console: &Console) -> Result<FoundRate> {
+fn search(config: &TrainConfig, console: &Console) -> Result<RatePlan> {
     let mut show = Show::new(console);
     let found = Trainer::new(config.clone())?.with_rate_cache(cache_folder()).find_rate(&mut show)?;
     show.clear();

@@ -249,6 +249,33 @@ fn a_rate_that_is_too_high_is_a_result() {
 }
 
 #[test]
+fn arms_are_compared_at_their_own_rates_and_at_equal_steps() {
+    let room = Room::new();
+    let schemes = "schemes:\n  lora: {init: lora}\n  loram: {init: loram}\nseed: [0, 1]\n";
+    room.grid("auto.yaml", "auto", schemes);
+    room.grid("steps.yaml", "steps", &format!("{schemes}step_size: [0.3%, 0.03]\n"));
+    for grid in ["auto.yaml", "steps.yaml"] {
+        let done = room.json(&["compare", grid]);
+        assert_eq!(done["scored"], done["total"], "{done}");
+    }
+    // one search for each seed, not for each arm
+    assert_eq!(fs::read_dir(room.path("auto/state/learning-rate")).unwrap().count(), 2);
+    let rate = |run: &str| {
+        let text = fs::read_to_string(room.path(run).join("environment.json")).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()["learning_rate"].clone()
+    };
+    let of = |arm: &str| rate(&format!("auto/runs/tiny.food.{arm}.r2.lr-auto.s1"));
+    assert_eq!(of("lora")["step_size"], of("loram")["step_size"]);
+    assert!(of("lora")["learning_rate"].as_f64() > of("loram")["learning_rate"].as_f64());
+    assert_eq!(rate("steps/runs/tiny.food.lora.r2.step3e-3.s0")["origin"], "step_size");
+    room.loram(&["report", "auto", "steps", "-o", "report.md"]).success();
+    let page = fs::read_to_string(room.path("report.md")).unwrap();
+    assert!(page.contains("step:0.3% (") && page.contains("auto ("), "{page}");
+    // started again, nothing is left to do
+    assert_eq!(room.json(&["compare", "steps.yaml"])["made"], 0);
+}
+
+#[test]
 fn mistakes_in_a_grid_are_named() {
     let room = Room::new();
     let compare = |more: &str, words: &[&str]| {
@@ -258,7 +285,8 @@ fn mistakes_in_a_grid_are_named() {
     };
     let arms = "schemes: {lora: {init: lora}}\n";
     compare("lr: [1e-3]\n", &["`schemes` is missing"]);
-    compare(arms, &["`learning_rate` is missing"]);
+    compare(&format!("{arms}step_size: [0.3]\nlr: [1e-3]\n"), &["the key `learning_rate` is given twice"]);
+    compare(&format!("{arms}step_size: [fast]\n"), &["step_size: found \"fast\"", "shares of the weights' norm"]);
     compare(&format!("{arms}lr: [1e-3]\nshemes: {{}}\n"), &["unknown key `shemes`", "did you mean `schemes`?"]);
     compare("lr: [1e-3]\nschemes: {a: {lora_rnak: 4}}\n", &["`lora_rnak` in `schemes.a`", "did you mean"]);
     compare("lr: [1e-3]\nschemes: {a: {init: nonsense}}\n", &["a on food with tiny", "nonsense"]);

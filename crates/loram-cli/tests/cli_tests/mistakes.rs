@@ -277,11 +277,14 @@ fn initialisation() {
         .success()
         .stderr(predicate::str::contains("cannot run this architecture"));
     let auto = ["init", &model, "-o", "out", "--gain", "auto", "--calibration-data", "demo:restaurants?n=8"];
-    room.refuses(&auto, &["`auto`", "--learning-rate"]);
+    room.refuses(&auto, &["`auto`", "auto:SHARE"]);
     // another key in --set is no learning rate
-    let set = ["init", &model, "-o", "out", "--set", "gain=auto", "--calibration-data", "demo:restaurants?n=8"];
+    let set = ["init", &model, "-o", "out", "--set", "gain=auto:0.01", "--calibration-data", "demo:restaurants?n=8"];
     room.refuses(&set, &["`auto`", "--learning-rate"]);
-    room.refuses(&["init", &model, "-o", "out", "--gain", "auto", "--learning-rate", "1e-3"], &["--calibration-data"]);
+    room.refuses(
+        &["init", &model, "-o", "out", "--gain", "auto:0.01", "--learning-rate", "1e-3"],
+        &["--calibration-data"],
+    );
     room.refuses(&["init", &model, "-o", "out", "--r", "400"], &["r = 400", "layers.0"]);
     room.refuses(
         &["init", &model, "-o", "out", "--target-modules", "q_proj,v_prj"],

@@ -5,7 +5,8 @@ use serde_json::Value;
 use std::path::Path;
 
 fn loram(dir: &Path, args: &[&str]) -> assert_cmd::assert::Assert {
-    assert_cmd::Command::cargo_bin("loram").unwrap().current_dir(dir).args(args).write_stdin("").assert()
+    let mut program = assert_cmd::Command::cargo_bin("loram").unwrap();
+    program.current_dir(dir).env("LORAM_CACHE", "").args(args).write_stdin("").assert()
 }
 
 fn text(dir: &Path, args: &[&str]) -> String {
@@ -147,14 +148,14 @@ fn a_dry_run_writes_nothing() {
     let out =
         text(room.path(), &["train", "--model", &model, "--data", "demo:restaurants?n=8", "--dry-run", "--r", "3"]);
     for word in
-        ["r: 3  # from flag", "learning rate 5e-5", "time", "memory", "⟦", "⟧", "loram r 3 on 35 layers", "products"]
+        ["r: 3  # from flag", "learning rate auto", "time", "memory", "⟦", "⟧", "loram r 3 on 35 layers", "products"]
     {
         assert!(out.contains(word), "{word} is not in:\n{out}");
     }
     // what is useful comes first, and defaults are shown on request
-    assert!(out.starts_with("model ") && out.lines().count() < 25 && !out.contains("learning_rate: 5.0e-5"), "{out}");
+    assert!(out.starts_with("model ") && out.lines().count() < 25 && !out.contains("learning_rate: \"auto\""), "{out}");
     let all = ["train", "--model", &model, "--data", "demo:restaurants?n=8", "--dry-run", "-v"];
-    assert!(text(room.path(), &all).contains("learning_rate: 5.0e-5"));
+    assert!(text(room.path(), &all).contains("learning_rate: \"auto\""));
     let json = json(room.path(), &all[..all.len() - 1]);
     assert!(json["time"]["seconds"].as_f64().unwrap() > 0.0 && json["time"]["measured"] == "steps", "{json}");
     assert_eq!(std::fs::read_dir(room.path()).unwrap().count(), 0);
@@ -219,6 +220,30 @@ fn a_start_is_made_again_from_its_recipe() {
     json(dir, &["init", &model, "-o", "pissa", "--init", "pissa", "--r", "4"]);
     json(dir, &["init", "--from-recipe", "pissa", "--model", &model, "-o", "again"]);
     same("pissa", "again");
+}
+
+#[test]
+fn a_learning_rate_is_found_and_shown() {
+    let room = tempfile::tempdir().unwrap();
+    let (dir, model) = (room.path(), tiny_llama().display().to_string());
+    let plan = ["plan", &model, "--data", DATA, "--r", "4"];
+    let said = text(dir, &plan);
+    for word in ["best single step", "gradient of", "█", "lower than", "equivalent lr"] {
+        assert!(said.contains(word), "{word} is not in:\n{said}");
+    }
+    let found = json(dir, &plan)["learning_rate"].clone();
+    let rate = found["learning_rate"].as_f64().unwrap();
+    assert!(found["search"]["rungs"].as_array().unwrap().len() > 2 && rate > 1e-4 && rate < 1.0, "{found}");
+    // a given rate wins, with a note when it is far away; every scheme, a full one and one from data, has a search
+    let note = text(dir, &[&plan[..], &["--learning-rate", "1e-5"]].concat());
+    assert!(note.contains("decades below that") && note.contains("at learning rate 1e-5"), "{note}");
+    std::fs::write(dir.join("run.yaml"), format!("model: {model}\ndata: {DATA}\ninit: eva\nr: 4\n")).unwrap();
+    assert!(text(dir, &["plan", "run.yaml", "--search"]).contains("best single step"));
+    assert!(text(dir, &[&plan[..], &["--finetuning-type", "full"]].concat()).contains("(full)"));
+    let bare = text(dir, &["plan", &model]);
+    assert!(bare.contains("at learning rate 2e-4, since none is given"), "{bare}");
+    // nothing was written but what was asked for
+    assert_eq!(std::fs::read_dir(dir).unwrap().count(), 1);
 }
 
 #[test]

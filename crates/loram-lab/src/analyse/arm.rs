@@ -8,8 +8,8 @@ use crate::metrics_file::Magnitudes;
 use crate::run_record::RunRecord;
 use crate::scores::Scores;
 use crate::stats::{Curve, Interval, Observations, bootstrap, mean, mean_curve, std};
-use loram_train::ExampleScores;
 use loram_train::config::LearningRate;
+use loram_train::{ExampleScores, RateSearch};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,6 +125,9 @@ pub struct ArmReport {
     pub band: Vec<(f64, f64)>,
     /// Magnitudes of the run with the first seed.
     pub magnitudes: Option<Magnitudes>,
+    /// The line search for the learning rate of the run with the first seed, if it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<RateSearch>,
     /// Folders of the runs at the best learning rate.
     pub runs: Vec<String>,
 }
@@ -298,6 +301,7 @@ pub(super) fn report(name: &str, chosen: &Chosen<'_>, target: Option<f64>) -> Ar
         curve,
         band,
         magnitudes: runs.first().and_then(|r| r.magnitudes.clone()),
+        search: runs.iter().find_map(|r| r.search()),
         runs: runs.iter().map(dir).collect(),
     }
 }

@@ -35,6 +35,7 @@ pub(super) fn figures(analysis: &Analysis) -> Vec<Figure> {
     for (i, group) in analysis.groups.iter().enumerate() {
         out.extend(rates(i, group, &style));
         out.extend(short_rates(i, group, &style));
+        out.extend(search(i, group, &style));
         out.extend(curves(i, group, &style));
         out.extend(group.arms.iter().filter_map(|a| magnitudes(i, group, a, scale)));
     }
@@ -130,6 +131,42 @@ fn short_rates(i: usize, group: &Group, style: &dyn Fn(&String) -> usize) -> Opt
         caption,
         group.arms.iter().map(series).collect(),
     )
+}
+
+/// The line searches behind learning rates that are `auto`: the loss after one step at each rate.
+fn search(i: usize, group: &Group, style: &dyn Fn(&String) -> usize) -> Option<Figure> {
+    let mut series: Vec<Series> = Vec::new();
+    for a in &group.arms {
+        let Some(search) = &a.search else { continue };
+        let rungs = search.ladder.rungs.iter();
+        let points: Vec<(f64, f64)> = rungs.filter_map(|r| Some((r.learning_rate.log10(), r.loss?))).collect();
+        // arms share the search of LoRAM's initial factors
+        if series.iter().all(|s| s.points != points) {
+            let marked = search.optimum.map(f64::log10);
+            let (name, style) = (format!("steps of {}", search.scheme), style(&a.arm));
+            series.push(Series { name, style, points, band: Vec::new(), marked, dots: true });
+        }
+    }
+    let mut ticks: Vec<f64> = series.iter().flat_map(|s| s.points.iter().map(|p| p.0)).collect();
+    ticks.sort_by(f64::total_cmp);
+    ticks.dedup();
+    (ticks.len() > 1).then(|| Figure {
+        group: Some(i),
+        name: format!("{}-search", group.slug()),
+        caption: "Loss on some training records after one step at each learning rate: the line search of `learning_rate: auto`, first \
+                  seed; rings mark the best step. Each arm has the rate that moves the weights as far as the best step does, \
+                  times 1.4."
+            .into(),
+        plot: Plot::Lines(LinePlot {
+            title: "Line search for the learning rate".into(),
+            x_label: "learning rate".into(),
+            y_label: "loss after one step".into(),
+            x: XAxis::LogTicks(ticks),
+            y: YRange::ClipHigh,
+            bars: false,
+            series,
+        }),
+    })
 }
 
 /// A plot over learning rates; `None` if there are fewer than two.

@@ -340,7 +340,7 @@ fn runs_with_other_settings_are_other_arms() {
     assert_eq!(found.repeated, [dir.path().join("z-again")]);
     let a = analyse(&found);
     let g = &a.groups[0];
-    assert_eq!(g.title(), "food on m, r 8");
+    assert_eq!(g.title(), "food on m, r 16");
     let mut arms: Vec<(&str, usize)> = g.arms.iter().map(|a| (a.arm.as_str(), a.seeds.len())).collect();
     arms.sort();
     assert_eq!(arms, [("lora", 1), ("lora (weight_decay 0.1)", 1)]);

@@ -71,7 +71,7 @@ key_table! {
         init_scale_b: f64 = 1.0, if |x| *x > 0.0 && x.is_finite() => "above 0",
             [Init Plan Info InAdapter Factor Rewritable];
         /// Rank of the adapters.
-        r ["lora_r", "lora_rank", "rank"]: usize = 8, if |r| *r > 0 => "at least 1",
+        r ["lora_r", "lora_rank", "rank"]: usize = 16, if |r| *r > 0 => "at least 1",
             [Init Plan Info Common Axis Peft InAdapter];
         /// Numerator of the scaling lora_alpha/r; null: r, for a scaling of 1 (sqrt(r) with use_rslora).
         lora_alpha: Option<f64> = None, if |a| a.is_none_or(|a| a > 0.0) => "above 0",
@@ -125,7 +125,7 @@ key_table! {
         /// Steps over which the learning rate rises from 0; below 1: share of all steps; null: use warmup_ratio.
         warmup_steps: Option<f64> = None, if |x| x.is_none_or(|x| x >= 0.0) => "0 or more";
         /// Number of passes over the data; not used with max_steps.
-        num_train_epochs ["epochs"]: f64 = 3.0, if |x| *x > 0.0 => "above 0", [Common];
+        num_train_epochs ["epochs"]: f64 = 1.0, if |x| *x > 0.0 => "above 0", [Common];
         /// Number of optimiser steps; null: use num_train_epochs.
         max_steps: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Common MinusOne];
         /// Examples (packs, with packing) per forward pass.

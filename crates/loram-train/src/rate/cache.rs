@@ -2,7 +2,7 @@
 
 use super::search::{Job, RateSearch};
 use crate::Result;
-use crate::checkpoint::data_checksum;
+use crate::dataset::data_checksum;
 use crate::device;
 use loram_core::scheme_option;
 use loram_io::adapter::Fingerprint;

@@ -87,6 +87,11 @@ impl Job<'_> {
 }
 
 impl FoundRate {
+    /// A number of the configuration.
+    pub fn given(learning_rate: f64) -> FoundRate {
+        FoundRate { learning_rate, origin: RateOrigin::Given, step_size: None, search: None, from_cache: false }
+    }
+
     /// The rate of a run whose model is ready. `adapters` are those on the model; `None` in full fine-tuning.
     ///
     /// # Errors
@@ -98,13 +103,7 @@ impl FoundRate {
         adapters: Option<&Adaptation>,
         searched: Option<Searched>,
     ) -> Result<FoundRate> {
-        let given = |learning_rate| FoundRate {
-            learning_rate,
-            origin: RateOrigin::Given,
-            step_size: None,
-            search: None,
-            from_cache: false,
-        };
+        let given = FoundRate::given;
         let (search, from_cache) = searched.map_or((None, false), |s| (Some(s.search), s.from_cache));
         match (config.learning_rate, search) {
             (LearningRate::Value(rate), search) => Ok(FoundRate { search, from_cache, ..given(rate) }),

@@ -83,7 +83,7 @@ impl Job<'_> {
         let clock = Instant::now();
         stage(observer, Stage::LearningRate, 0, 1, "gradient");
         let mut model = self.base.model(&LoadOptions { dropout: false, ..self.options.clone() })?;
-        let head = self.base.new_head(&model)?;
+        let head = self.base.new_head(self.config, &model)?;
         let (scheme, sizes) = self.attach(&mut model, observer)?;
         let (learn, judge) = self.records();
         let gradient_records = learn.len();

@@ -128,6 +128,7 @@ fn reading(config: &TrainConfig) -> String {
 mod tests {
     use super::*;
     use crate::observer::LogRecord;
+    use crate::rate::FoundRate;
 
     fn metrics(loss: f64) -> Metrics {
         serde_json::from_value(serde_json::json!({"loss": loss, "tokens": 9, "examples": 3})).unwrap()
@@ -142,6 +143,7 @@ mod tests {
         TrainerState {
             first_metrics: Some(metrics(before)),
             log_history: evaluations.iter().map(record).collect(),
+            rate: Some(FoundRate::given(5e-5)),
             ..TrainerState::default()
         }
     }

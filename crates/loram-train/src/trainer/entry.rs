@@ -7,12 +7,24 @@ use super::stop::StopFlag;
 use crate::Result;
 use crate::base::with_base_model;
 use crate::config::{LearningRate, TrainConfig};
+use crate::groups::Group;
 use crate::observer::{Event, Level, Observer};
 use crate::rate::FoundRate;
 use crate::report::Reporter;
 use crate::run_folder::{Begin, RunFolder, ended_text};
 use crate::summary::Summary;
+use serde::Serialize;
 use std::path::PathBuf;
+
+/// The learning rates that a run would have.
+#[derive(Debug, Clone, Serialize)]
+pub struct RatePlan {
+    /// The peak learning rate and how it was found.
+    #[serde(flatten)]
+    pub rate: FoundRate,
+    /// Groups of parameters with their own peak learning rates.
+    pub groups: Vec<Group>,
+}
 
 /// A run that is ready to begin.
 #[derive(Debug, Clone)]
@@ -52,7 +64,7 @@ impl Trainer {
 
     /// Finds the learning rate that `auto` gives this run, without training: loads the model, and writes nothing but the cache
     /// of searches. With learning rates of A and B in the configuration, their ratio is kept and the rate is that of A.
-    pub fn find_rate(&self, observer: &mut dyn Observer) -> Result<FoundRate> {
+    pub fn find_rate(&self, observer: &mut dyn Observer) -> Result<RatePlan> {
         let mut reporter = Reporter::new(observer);
         let given = with_base_model(&self.config, &mut reporter)?;
         let [a, b] = given.factors_per_rate();
@@ -70,7 +82,8 @@ impl Trainer {
             ..given
         };
         let setup = Setup::new(&config, None, self.rates.as_deref(), &mut reporter)?;
-        Ok(setup.state.rate.expect("a run that is set up has a rate"))
+        let groups = setup.optimizer.groups().to_vec();
+        Ok(RatePlan { rate: setup.state.rate.expect("a run that is set up has a rate"), groups })
     }
 
     /// Trains. The run folder is written as it goes; the same configuration, seed and machine give the same bits. A run that

@@ -13,6 +13,6 @@ mod run;
 mod setup;
 mod stop;
 
-pub use entry::Trainer;
+pub use entry::{RatePlan, Trainer};
 pub use preview::{DataSummary, Preview, PreviewSpan};
 pub use stop::StopFlag;

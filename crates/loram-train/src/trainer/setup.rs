@@ -5,9 +5,9 @@ use super::passes::{Passes, Sizes};
 use crate::adapt::{Adaptation, Calibration, ExportInfo, LoadAdapter, initialize, load};
 use crate::base::{Base, resolve, stage};
 use crate::batching::Order;
-use crate::checkpoint::{self, Inputs, TrainerState, data_checksum, read_state};
+use crate::checkpoint::{self, Inputs, TrainerState, read_state};
 use crate::config::{FinetuningType, LearningRate, Strategy, TrainConfig};
-use crate::dataset::{DataOptions, Dataset, calibration_examples, read_dataset};
+use crate::dataset::{DataOptions, Dataset, calibration_examples, data_checksum, read_dataset};
 use crate::device::{self, Arithmetic};
 use crate::estimate::MemoryEstimate;
 use crate::objective::Objective;
@@ -191,7 +191,7 @@ impl<'c> Setup<'c> {
                 Some(a)
             }
         };
-        let head = base.new_head(&model)?;
+        let head = base.new_head(config, &model)?;
         let rate = match state.rate.take() {
             Some(rate) => rate,
             None => FoundRate::of(config, &base, &model, adaptation.as_ref(), searched)?,

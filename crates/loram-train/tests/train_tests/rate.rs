@@ -24,7 +24,7 @@ fn run(config: TrainConfig) -> Summary {
 
 fn found(more: &str) -> FoundRate {
     let dir = tempfile::tempdir().unwrap();
-    Trainer::new(config(dir.path(), more)).unwrap().find_rate(&mut ()).unwrap()
+    Trainer::new(config(dir.path(), more)).unwrap().find_rate(&mut ()).unwrap().rate
 }
 
 fn weights(out: &Path) -> Vec<u8> {
@@ -74,7 +74,7 @@ fn searches_are_kept_for_repeated_runs() {
     let cache = dir.path().join("cache");
     let find = |more: &str| {
         let trainer = Trainer::new(config(&dir.path().join("run"), more)).unwrap();
-        trainer.with_rate_cache(Some(cache.clone())).find_rate(&mut ()).unwrap()
+        trainer.with_rate_cache(Some(cache.clone())).find_rate(&mut ()).unwrap().rate
     };
     let first = find(RESTAURANTS);
     let again = find(&format!("{RESTAURANTS}lr_scheduler_type: linear\n").replace("max_steps: 6", "max_steps: 9"));
@@ -122,7 +122,7 @@ fn schemes_move_the_weights_alike() {
     let loram = found(RESTAURANTS);
     let size = loram.step_size.unwrap();
     // under Adam, at the same scaling: the smaller the initial factors, the higher the rate
-    let rates = ["pissa", "gaussian", "lora"].map(|scheme| {
+    let rates = ["pissa", "milora", "lora"].map(|scheme| {
         let own = found(&format!("{RESTAURANTS}init: {scheme}\n"));
         assert_eq!(own.step_size, Some(size), "{scheme}");
         // it is the rate of a run that is given that size
@@ -132,7 +132,7 @@ fn schemes_move_the_weights_alike() {
         assert!((given.learning_rate / own.learning_rate - 1.0).abs() < 1e-9, "{scheme}");
         own.learning_rate
     });
-    assert!(loram.learning_rate <= rates[0] * 1.5 && rates[0] < rates[1] && rates[1] < rates[2], "{loram:?} {rates:?}");
+    assert!(loram.learning_rate < rates[0] * 1.5 && rates[0] < rates[1] && rates[1] < rates[2], "{loram:?} {rates:?}");
     // a scaling four times as large has a quarter of the rate, as Adam's steps demand where B₀A₀ leads
     let scaled = found(&format!("{RESTAURANTS}lora_alpha: 16\n"));
     let ratio = loram.learning_rate / scaled.learning_rate;
