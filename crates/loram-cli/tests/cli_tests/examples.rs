@@ -68,7 +68,9 @@ fn the_commands_of_the_readme_run_as_they_are_written() {
     symlink(env!("CARGO_BIN_EXE_loram"), room.path().join("bin/loram")).unwrap();
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
     let part = readme.split("## Your own model and data").nth(1).unwrap();
-    let commands = part.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    // the shortest run, then one with everything around it
+    let blocks = part.split("```sh\n").skip(1).take(2).map(|block| block.split("```").next().unwrap());
+    let commands: &str = &blocks.collect::<String>();
     assert!(commands.contains("loram merge"));
     let path = format!("{}:{}", room.path().join("bin").display(), std::env::var("PATH").unwrap());
     let shell = |commands: &str| {
@@ -80,7 +82,7 @@ fn the_commands_of_the_readme_run_as_they_are_written() {
     };
     let said = shell(commands);
     // what is suggested next can be run as it is, too
-    let next = said.split("\nnext:\n").nth(1).unwrap().lines().next().unwrap().trim();
+    let next = said.split("\nnext:\n").last().unwrap().lines().next().unwrap().trim();
     assert!(next.starts_with("loram generate --adapter runs/mine/adapter --prompt 'name : Aromi"), "{next}");
     shell(next);
 }

@@ -261,7 +261,7 @@ fn runs_are_planned_matched_and_rewritten() {
         assert!(said.contains(key) && said.contains("down_proj") && said.contains("most"), "{said}");
     }
     // a rewritten configuration is one
-    let config = format!("model: {model}\ndata: {DATA}\ninit: lora\nmax_grad_norm: 0\nmax_steps: 3\n");
+    let config = format!("model: {model}\ndata: {DATA}\ninit: lora\nlr: 1e-3\nmax_grad_norm: 0\nmax_steps: 3\n");
     // equal runs round differently in bf16
     let config = config + "compute_dtype: float32\n";
     std::fs::write(dir.join("run.yaml"), config).unwrap();

@@ -82,7 +82,7 @@ impl Job<'_> {
     pub fn search(&self, observer: &mut dyn Observer) -> Result<RateSearch> {
         let clock = Instant::now();
         stage(observer, Stage::LearningRate, 0, 1, "gradient");
-        let mut model = self.base.model(&LoadOptions { dropout: false, ..self.options.clone() })?;
+        let mut model = self.base.model(&LoadOptions { dropout: false, ..*self.options })?;
         let head = self.base.new_head(self.config, &model)?;
         let (scheme, sizes) = self.attach(&mut model, observer)?;
         let (learn, judge) = self.records();

@@ -199,11 +199,15 @@ fn rewritten_configurations_say_only_what_changed() {
     }
     assert!(!text.contains("lr_b") && !text.contains("weight_decay"), "{text}");
     // a change of notation changes nothing else
-    let rs = rewritten(&config("init: pissa\nrank_pattern: {q_proj: 2}\nlora_alpha: 8\n"), &["use_rslora=true"]);
+    let rs = rewritten(
+        &config("init: pissa\nlearning_rate: 1e-4\nrank_pattern: {q_proj: 2}\nlora_alpha: 8\n"),
+        &["use_rslora=true"],
+    );
     assert_eq!((rs.lora_alpha, rs.alpha_pattern["q_proj"]), (Some(4.0), 8.0 / 2.0 * 2f64.sqrt()));
     assert_eq!((rs.lr_a, rs.init_scale_a), (None, 1.0));
     // LoRA+ is a scaling, and A stays as it is
-    let plain = rewritten(&config("init: lora\nloraplus_lr_ratio: 16\n"), &["loraplus_lr_ratio=1"]);
+    let plain =
+        rewritten(&config("init: lora\nlearning_rate: 1e-4\nloraplus_lr_ratio: 16\n"), &["loraplus_lr_ratio=1"]);
     assert_eq!((plain.lr_a, plain.lr_b, plain.loraplus_lr_ratio), (None, None, Some(1.0)));
     assert!((plain.lora_alpha.unwrap() / 64.0 - 1.0).abs() < 1e-12, "16 times the 4 of r");
 }
@@ -211,10 +215,13 @@ fn rewritten_configurations_say_only_what_changed() {
 #[test]
 fn what_cannot_be_rewritten_is_named() {
     let fails = |text: &str, keys: &[&str]| {
-        let e = config(text).rewritten(&Layer::from_settings(keys).unwrap().values).unwrap_err();
+        let text = format!("{text}\nlearning_rate: 1e-4\n");
+        let e = config(&text).rewritten(&Layer::from_settings(keys).unwrap().values).unwrap_err();
         assert_eq!(e.exit_code(), 2);
         e.to_string()
     };
+    let auto = config("init: lora\n").rewritten(&Layer::from_settings(&["lora_alpha=8"]).unwrap().values);
+    assert!(auto.unwrap_err().to_string().contains("learning_rate is auto; equivalent settings follow from a number"));
     assert!(fails("init: lora", &["r=8"]).contains("r: no equivalent setting follows from it"));
     assert!(fails("init: lora", &["lora_alfa=8"]).contains("did you mean `lora_alpha`"));
     assert!(fails("init: lora", &["lora_alpha=many"]).contains("lora_alpha: found \"many\""));
