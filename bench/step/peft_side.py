@@ -1,7 +1,17 @@
-"""The PEFT side of bench/step: the same steps with torch, transformers and peft. Prints a JSON object.
+"""The PyTorch side of bench/step: the same steps with torch, transformers and peft, and with the kernels of Liger or Unsloth
+where the job names them as its `peer`. The last line that it prints is a JSON object.
 
     peft_side.py JOB.json | --gemm THREADS | --gemm-cuda"""
-import json, resource, sys, time
+import json, os, resource, sys, time
+
+with_unsloth = False
+if not sys.argv[1].startswith("--"):
+    with open(sys.argv[1]) as f:
+        job = json.load(f)
+    with_unsloth = job.get("peer") == "unsloth"
+if with_unsloth:  # before everything that it patches
+    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
+    import unsloth
 import torch
 
 if sys.argv[1] == "--gemm-cuda":
@@ -32,8 +42,6 @@ from peft import PeftModel
 
 tf.logging.set_verbosity_error()
 tf.utils.logging.disable_progress_bar()
-with open(sys.argv[1]) as f:
-    job = json.load(f)
 torch.set_num_threads(job["threads"])
 labels = job["num_labels"]
 kind = tf.AutoModelForSequenceClassification if labels else tf.AutoModelForCausalLM
@@ -42,15 +50,35 @@ cuda = job.get("device") == "cuda"
 place = "cuda" if cuda else "cpu"
 bf16 = cuda or job.get("compute_dtype") == "bfloat16"
 dtype = torch.bfloat16 if bf16 else torch.float32
-base = kind.from_pretrained(job["model"], dtype=dtype, attn_implementation="sdpa", **extra).to(place)
+if job.get("peer") == "liger":
+    from liger_kernel.transformers import apply_liger_kernel_to_llama
+
+    # rotary embedding, norms, gated products, and a head that is one with its cross entropy
+    apply_liger_kernel_to_llama()
 # PEFT keeps the adapters in f32 beside a bf16 base; autocast runs them in bf16, as the Trainer's bf16=True does
 auto = torch.autocast(place, dtype=torch.bfloat16, enabled=bf16)
-model = PeftModel.from_pretrained(base, job["adapter"], is_trainable=True)
+if with_unsloth:
+    with open(os.path.join(job["adapter"], "adapter_config.json")) as f:
+        adapter = json.load(f)
+    base, _ = unsloth.FastLanguageModel.from_pretrained(
+        job["model"], max_seq_length=max(len(d) for b in job["batches"] for d in b), dtype=dtype, load_in_4bit=False)
+    model = unsloth.FastLanguageModel.get_peft_model(
+        base, r=adapter["r"], lora_alpha=adapter["lora_alpha"], target_modules=sorted(adapter["target_modules"]), lora_dropout=0,
+        bias="none", use_gradient_checkpointing=job.get("gradient_checkpointing", False))
+    import peft, safetensors.torch
+
+    found = peft.set_peft_model_state_dict(
+        model, safetensors.torch.load_file(os.path.join(job["adapter"], "adapter_model.safetensors")))
+    assert not found.unexpected_keys, found.unexpected_keys
+    unsloth.FastLanguageModel.for_training(model, use_gradient_checkpointing=job.get("gradient_checkpointing", False))
+else:
+    base = kind.from_pretrained(job["model"], dtype=dtype, attn_implementation="sdpa", **extra).to(place)
+    model = PeftModel.from_pretrained(base, job["adapter"], is_trainable=True)
 model.train()
 for m in model.modules():
     if isinstance(m, torch.nn.Dropout):
         m.p = 0.0  # the comparison of losses needs none on either side
-if job.get("gradient_checkpointing"):
+if job.get("gradient_checkpointing") and not with_unsloth:
     model.gradient_checkpointing_enable()
     model.enable_input_require_grads()
 params = [p for p in model.parameters() if p.requires_grad]

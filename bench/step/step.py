@@ -4,12 +4,15 @@ f32 adapters on an NVIDIA GPU.
 
     python3 bench/step/step.py [--shape a,b,c] [--threads 2] [--rounds 3] [--sst2 FILE --minilm FOLDER] [--json FILE]
     python3 bench/step/step.py --magnitude 20 [--shape a] [--rounds 3]
-    python3 bench/step/step.py --device cuda [--shape d,e] [--loram PROGRAM] [--profile]
+    python3 bench/step/step.py --device cuda [--shape d,e] [--loram PROGRAM] [--peer liger,unsloth] [--profile]
     python3 bench/step/step.py --real MODEL --data FILE [--steps 10] [--batch 8] [--rounds 2]
 
 Shapes: a = Llama 512 wide, 8 layers, ffn 1376, vocabulary 8192, 4 x 256 tokens, r 16; b = Qwen2.5-0.5B's shape, 1 x 512
 tokens, r 16; c = MiniLM on 512 sentences of SST-2, batches of 32, a whole epoch (needs --sst2 and --minilm);
-d = Llama-3.2-1B's shape and e = Llama-2-7B's, 4 x 1024 tokens, r 16, for GPUs.
+d = Llama-3.2-1B's shape and e = Llama-2-7B's, 4 x 1024 tokens, r 16, and f = SmolLM2-135M's, 8 x 192 tokens, for GPUs.
+
+--peer NAMES are further sides of --device cuda, each PEFT with other kernels: `liger` (liger-kernel's for Llama) and `unsloth`
+(FastLanguageModel, without gradient checkpointing). `bench/step/peers` brings their wheels to a machine without network.
 
 With --real MODEL --data FILE (a model folder in bf16; lines with `prompt` and `completion`) the records of the file are
 trained in batches, prompts out of the loss, by both sides in f32 and in bf16 in turn, with r 16 on all linear layers.
@@ -35,9 +38,12 @@ LLAMA_1B = dict(vocab_size=128256, hidden_size=2048, intermediate_size=8192, num
                 num_key_value_heads=8, head_dim=64, max_position_embeddings=8192, tie_word_embeddings=True)
 LLAMA_7B = dict(vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32,
                 num_key_value_heads=32, max_position_embeddings=4096, tie_word_embeddings=False)
+SMOL = dict(vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+            num_key_value_heads=3, max_position_embeddings=8192, tie_word_embeddings=True)
 # kind, configuration, documents, tokens in each, steps
 SHAPES = {"a": ("llama", LLAMA, 4, 256, 8), "b": ("qwen2", QWEN, 1, 512, 4),
-          "d": ("llama", LLAMA_1B, 4, 1024, 12), "e": ("llama", LLAMA_7B, 4, 1024, 8)}
+          "d": ("llama", LLAMA_1B, 4, 1024, 12), "e": ("llama", LLAMA_7B, 4, 1024, 8),
+          "f": ("llama", SMOL, 8, 192, 16)}
 
 MAKE = r"""
 import json, sys, torch, transformers as tf
@@ -52,6 +58,11 @@ else:
     with torch.device(how["device"]):
         model = tf.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, how["dtype"]))
     model.save_pretrained(how["model"], max_shard_size="2GB")
+    # Unsloth loads no model without a tokenizer
+    import tokenizers
+    words = {"<s>": 0, "</s>": 1, "<pad>": 2, **{f"w{i}": i for i in range(3, config.vocab_size)}}
+    tf.PreTrainedTokenizerFast(tokenizer_object=tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<pad>")),
+                               bos_token="<s>", eos_token="</s>", pad_token="<pad>").save_pretrained(how["model"])
 peft = get_peft_model(model, LoraConfig(r=how["r"], lora_alpha=2 * how["r"], target_modules="all-linear",
     task_type="SEQ_CLS" if how["kind"] == "minilm" else "CAUSAL_LM", lora_dropout=0.0))
 with torch.no_grad():  # a B of its own size, so that gradients of A are not nothing
@@ -223,6 +234,7 @@ def main():
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--warmup", type=int, default=2, help="steps of a process that do not count (shape c: a whole epoch)")
     p.add_argument("--magnitude", type=int, default=0, metavar="N", help="what measuring magnitudes every N steps costs")
+    p.add_argument("--peer", default="", help="liger, unsloth or both, beside PEFT on --device cuda")
     p.add_argument("--profile", action="store_true", help="where the GPU's time goes in a further run of loram")
     p.add_argument("--real", metavar="MODEL", help="a model folder: steps on --data, in f32 and bf16")
     p.add_argument("--data", metavar="FILE", help="JSON Lines with `prompt` and `completion`")
@@ -234,6 +246,9 @@ def main():
     p.add_argument("--json", help="write all figures here")
     args = p.parse_args()
     cuda = args.device == "cuda"
+    args.peer = [peer for peer in args.peer.split(",") if peer]
+    if set(args.peer) - {"liger", "unsloth"} or args.peer and not cuda:
+        p.error("--peer takes liger and unsloth, with --device cuda")
     if args.profile and not cuda:
         p.error("--profile is for --device cuda; on the CPU use perf")
     if not os.path.exists(args.loram):
@@ -254,9 +269,11 @@ def main():
             if args.magnitude:
                 figures[name] = magnitude(name, path, job, args)
                 continue
-            sides = {"peft": [PYTHON, os.path.join(HERE, "peft_side.py")], "loram": [args.loram]}
-            runs = {"peft": [], "loram": []}
-            peaks = {"peft": [], "loram": []}
+            torch_side = [PYTHON, os.path.join(HERE, "peft_side.py")]
+            sides = {"peft": torch_side, **{peer: torch_side for peer in args.peer}, "loram": [args.loram]}
+            runs = {side: [] for side in sides}
+            peaks = {side: [] for side in sides}
+            failed = set()
             for _ in range(args.rounds):
                 if cuda:  # both sides use the same library
                     gemm = json.loads(run(*sides["peft"], "--gemm-cuda"))["gemm_gflops"]
@@ -264,7 +281,19 @@ def main():
                     if not cuda:
                         gemm = json.loads(run(*command, "--gemm", args.threads))["gemm_gflops"]
                     peaks[side].append(gemm)
-                    runs[side].append(json.loads(run(*command, path)))
+                    with open(path) as f:
+                        written = json.load(f)
+                    with open(path, "w") as f:
+                        json.dump({**written, "peer": side}, f)
+                    try:
+                        runs[side].append(json.loads(run(*command, path).splitlines()[-1]))
+                    except SystemExit as failure:
+                        if side not in args.peer:
+                            raise
+                        print(f"{side} does not run here and is left out: {failure}", file=sys.stderr)
+                        failed.add(side)
+                for side in failed & sides.keys():
+                    del sides[side], runs[side], peaks[side]
             skip = len(job["batches"]) if name == "c" else args.warmup
             figures[name] = report(name, job, runs, peaks, skip)
             if args.profile:
@@ -312,8 +341,9 @@ def profile(name, path, args):
 
 
 def report(name, job, runs, peaks, skip):
-    apart = lambda key: max(abs(a / b - 1) for x, y in zip(runs["loram"], runs["peft"]) for a, b in zip(x[key], y[key]))
-    loss, norm = apart("losses"), apart("grad_norms")
+    others = [side for side in runs if side != "loram"]
+    apart = lambda key, side: max(abs(a / b - 1) for x, y in zip(runs["loram"], runs[side]) for a, b in zip(x[key], y[key]))
+    loss, norm = (max(apart(key, side) for side in others) for key in ("losses", "grad_norms"))
     batches = job["batches"] * job["repeat"]
     work = statistics.mean(flops(job, b) for b in batches[skip:])
     tokens = statistics.mean(sum(map(len, b)) for b in batches[skip:])
@@ -323,15 +353,17 @@ def report(name, job, runs, peaks, skip):
     print(f"\nshape {name}: losses apart by {loss:.1e}, gradient norms by {norm:.1e}; GEMM peak {max(peaks['peft']):.0f} GFLOP/s "
           f"(torch), {max(peaks['loram']):.0f} (loram)")
     print(f"{'':8} {'s/step':>9} {'least':>9} {'tokens/s':>9} {'GFLOP/s':>8} {'of peak':>8} {'peak GPU' if cuda else 'peak RSS':>10}")
-    for side in ("peft", "loram"):
+    for side in runs:
         times = [statistics.mean(r["seconds"][skip:]) if name == "c" else statistics.median(r["seconds"][skip:]) for r in runs[side]]
         memory = "peak_gpu" if cuda else "peak_rss"
         t, rss = statistics.median(times), statistics.median(r[memory] for r in runs[side])
         out[side] = {"seconds": t, "all": times, "memory": rss, "gflops": work / t / 1e9}
         print(f"{side:8} {t:9.4f} {min(times):9.4f} {tokens / t:9.0f} {work / t / 1e9:8.0f} {100 * work / t / 1e9 / peak:7.0f}% {rss / 1e6:8.0f}MB")
-    out["time_ratio"] = out["loram"]["seconds"] / out["peft"]["seconds"]
-    out["memory_ratio"] = out["loram"]["memory"] / out["peft"]["memory"]
-    print(f"loram/peft: time {out['time_ratio']:.2f}, memory {out['memory_ratio']:.2f}", flush=True)
+    for side in others:
+        ratios = {key: out["loram"][key] / out[side][key] for key in ("seconds", "memory")}
+        out[side].update(time_ratio=ratios["seconds"], memory_ratio=ratios["memory"])
+        print(f"loram/{side}: time {ratios['seconds']:.2f} ({1 / ratios['seconds']:.2f} x the tokens), memory {ratios['memory']:.2f}; "
+              f"losses apart by {apart('losses', side):.1e}, gradient norms by {apart('grad_norms', side):.1e}", flush=True)
     # bf16 rounds in other places on both sides
     if loss > (5e-3 if cuda else 1e-4) or norm > (5e-2 if cuda else 1e-3):
         sys.exit(f"shape {name}: the two sides do not compute the same")
