@@ -13,6 +13,8 @@ use crate::tensor::Tensor;
 const TILE: usize = 32;
 /// The same in attention_bf16.cu.
 const ROWS: usize = 64;
+/// Queries of a block there in the forward pass.
+const QUERIES: usize = 128;
 const THREADS: usize = 128;
 
 /// Width with zeros of the heads that tensor cores work on, where they do.
@@ -93,12 +95,9 @@ pub(crate) fn attention(
     let d = shape.head_dim;
     let (name, grid, size) = match on_tensor_cores(q.compute(), d) {
         Some(wide) => {
-            let blocks = (shape.heads, tile_count(lengths, ROWS));
-            (
-                on_heads("heads_forward", wide, shape),
-                Grid { blocks, threads: THREADS, shared: 4 * ROWS * (wide + 8) },
-                ROWS,
-            )
+            let blocks = (shape.heads, tile_count(lengths, QUERIES));
+            let shared = 2 * (2 * ROWS + QUERIES) * (wide + 8);
+            (on_heads("heads_forward", wide, shape), Grid { blocks, threads: THREADS, shared }, QUERIES)
         }
         None => {
             let blocks = (tile_count(lengths, TILE), shape.heads);
@@ -106,7 +105,7 @@ pub(crate) fn attention(
             (named("attention_forward", q), Grid { blocks, threads: THREADS, shared }, TILE)
         }
     };
-    let tiles = layout.query_tiles.get_or_init(|| tiles(lengths, size, false, shape.causal));
+    let tiles = layout.forward_tiles.get_or_init(|| tiles(lengths, size, false, shape.causal));
     launch_shaped!(
         name, grid, shape;
         q.address(), k.address(), v.address(), o.address(), lse.address(), tiles.address()

@@ -166,6 +166,7 @@ impl Drop for Buffer {
 /// model tile sequences alike.
 #[derive(Debug, Default)]
 pub(crate) struct Layout {
+    pub forward_tiles: OnceLock<Buffer>,
     pub query_tiles: OnceLock<Buffer>,
     pub key_tiles: OnceLock<Buffer>,
     pub positions: OnceLock<Buffer>,

@@ -2,9 +2,11 @@
 // and sums never leave registers; keys and values (in the backward pass of keys, queries and gradients) come through
 // shared memory, the next tile while this one is worked on. Nothing is summed in an order that depends on the clock.
 //
-// A block of four warps has 64 queries (or keys) of one head, a warp 16 of them, and lane 4g + t rows g and g + 8, columns
+// In the backward passes a block of four warps has 64 queries (or keys) of one head, a warp 16 of them, and lane 4g + t rows g and g + 8, columns
 // 2t and 2t + 1 of every 8. D is the width of a head with zeros up to 32, 64 or 128.
 #include "attention_tiles.cuh"
+
+#define QUERIES 128  // of a block of the forward pass
 
 struct Yes {
     static constexpr bool value = true;
@@ -29,93 +31,114 @@ __device__ __forceinline__ Place place(const unsigned* tiles) {
     return {(long long)tiles[0], (int)tiles[1], (int)tiles[2]};
 }
 
-// Shared memory: 64 keys and 64 values.
+// A block has 128 queries, a warp 32 of them, two groups of 16: keys and values are loaded out of shared memory once for both.
+// Shared memory: 64 keys, 64 values and the queries.
 template <int D, bool DROPS>
 __device__ void heads_forward(const bf16* q, const bf16* k, const bf16* v, bf16* o, float* lse, const unsigned* tiles, Shape s) {
     SHARED(bf16, kt);
-    bf16* vt = kt + ROWS * (D + 8);
+    bf16 *vt = kt + ROWS * (D + 8), *qt = vt + ROWS * (D + 8);
     const Place p = place(tiles);
     const int d = s.d, n = p.n, head = blockIdx.x, kv_head = head / (s.heads / s.kv_heads);
     const long long qs = (long long)s.heads * d, ks = (long long)s.kv_heads * d;
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    const int lowest = p.first + 16 * warp, query = lowest + g;
+    const int lowest = p.first + 32 * warp, query = lowest + g;
     k += p.start * ks + kv_head * d;
     v += p.start * ks + kv_head * d;
-    const Keys drawn[2] = {mask_keys(s, p.start + query, head), mask_keys(s, p.start + query + 8, head)};
     const float steep = s.scale * LOG2E;
-    const Range seen = keys_of(s, p.first, min(p.first + ROWS, n), n, ROWS);
+    const Range seen = keys_of(s, p.first, min(p.first + QUERIES, n), n, ROWS);
 
-    // queries come through the place of the values
-    copy_rows<D, ROWS>(q + p.start * qs + head * d, qs, p.first, n, d, vt);
+    copy_rows<D, QUERIES>(q + p.start * qs + head * d, qs, p.first, n, d, qt);
     copy_rows<D, ROWS>(k, ks, seen.from, n, d, kt);
     commit_copies();
     wait_for_copies<0>();
     __syncthreads();
-    unsigned queries[D / 16][4];
-#pragma unroll
-    for (int c = 0; c < D / 16; ++c) rows_of<D>(queries[c], vt, 16 * warp, 16 * c);
-    __syncthreads();
 
-    float sums[D / 8][4], top[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
-    clear(sums);
+    float sums[2][D / 8][4], top[2][2], total[2][2];
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+        clear(sums[m]);
+        top[m][0] = top[m][1] = -INFINITY;
+        total[m][0] = total[m][1] = 0.0f;
+    }
     for (int at = seen.from; at < seen.to; at += ROWS) {
         copy_rows<D, ROWS>(v, ks, at, n, d, vt);
         commit_copies();
-        float scores[ROWS / 8][4];
-        clear(scores);
+        // later keys than any query of the warp sees, or no queries
+        const bool idle = lowest >= n || (s.causal && at > lowest + 31);
+        float scores[2][ROWS / 8][4];
+        if (!idle) {
+            clear(scores[0]);
+            clear(scores[1]);
 #pragma unroll
-        for (int c = 0; c < D / 16; ++c) times_rows<D, ROWS>(scores, queries[c], kt, 16 * c);
+            for (int c = 0; c < D / 16; ++c) {
+                unsigned a[2][4];
+                rows_of<D>(a[0], qt, 32 * warp, 16 * c);
+                rows_of<D>(a[1], qt, 32 * warp + 16, 16 * c);
+                times_rows<D, ROWS, 2>(scores, a, kt, 16 * c);
+            }
+        }
         __syncthreads();
         if (at + ROWS < seen.to) copy_rows<D, ROWS>(k, ks, at + ROWS, n, d, kt);
         commit_copies();
-        if (!sees_all(s, lowest, at, ROWS, n)) {
+        if (!idle) {
+            if (!sees_all(s, lowest, at, ROWS, n)) {
 #pragma unroll
-            for (int j = 0; j < ROWS / 8; ++j)
+                for (int m = 0; m < 2; ++m)
 #pragma unroll
-                for (int e = 0; e < 4; ++e) {
-                    const int key = at + 8 * j + 2 * t + e % 2;
-                    if (key >= n || !sees(s, query + e / 2 * 8, key)) scores[j][e] = -INFINITY;
+                    for (int j = 0; j < ROWS / 8; ++j)
+#pragma unroll
+                        for (int e = 0; e < 4; ++e) {
+                            const int key = at + 8 * j + 2 * t + e % 2;
+                            if (key >= n || !sees(s, query + 16 * m + e / 2 * 8, key)) scores[m][j][e] = -INFINITY;
+                        }
+            }
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                const int m = i / 2, r = i % 2;
+                float new_top = top[m][r];
+#pragma unroll
+                for (int j = 0; j < ROWS / 8; ++j)
+                    new_top = larger(larger(scores[m][j][2 * r], scores[m][j][2 * r + 1]), new_top);
+                new_top = lanes_max(new_top);
+                const float base = finite(new_top) * steep, factor = power_of_2(fmaf(top[m][r], steep, -base));
+                top[m][r] = new_top;
+                total[m][r] *= factor;
+                const Keys drawn = DROPS ? mask_keys(s, p.start + query + 8 * i, head) : Keys{0, 0};
+#pragma unroll
+                for (int j = 0; j < ROWS / 8; ++j)
+#pragma unroll
+                    for (int c = 0; c < 2; ++c) {
+                        float& x = scores[m][j][2 * r + c];
+                        x = power_of_2(fmaf(x, steep, -base));
+                        total[m][r] += x;
+                        if (DROPS) x *= mask(s, drawn, at + 8 * j + 2 * t + c);
+                    }
+#pragma unroll
+                for (int j = 0; j < D / 8; ++j) {
+                    sums[m][j][2 * r] *= factor;
+                    sums[m][j][2 * r + 1] *= factor;
                 }
-        }
-#pragma unroll
-        for (int r = 0; r < 2; ++r) {
-            float new_top = top[r];
-#pragma unroll
-            for (int j = 0; j < ROWS / 8; ++j) new_top = larger(larger(scores[j][2 * r], scores[j][2 * r + 1]), new_top);
-            new_top = lanes_max(new_top);
-            const float base = finite(new_top) * steep, factor = power_of_2(fmaf(top[r], steep, -base));
-            top[r] = new_top;
-            total[r] *= factor;
-#pragma unroll
-            for (int j = 0; j < ROWS / 8; ++j)
-#pragma unroll
-                for (int c = 0; c < 2; ++c) {
-                    float& x = scores[j][2 * r + c];
-                    x = power_of_2(fmaf(x, steep, -base));
-                    total[r] += x;
-                    if (DROPS) x *= mask(s, drawn[r], at + 8 * j + 2 * t + c);
-                }
-#pragma unroll
-            for (int j = 0; j < D / 8; ++j) {
-                sums[j][2 * r] *= factor;
-                sums[j][2 * r + 1] *= factor;
             }
         }
         wait_for_copies<1>();
         __syncthreads();
-        times_columns<D, ROWS>(sums, scores, vt);
+        if (!idle) times_columns<D, ROWS, 2>(sums, scores, vt);
         wait_for_copies<0>();
         __syncthreads();
     }
-    float share[2];
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-        const float all = lanes_sum(total[r]);
-        // a query that sees nothing gets 0
-        share[r] = all == 0.0f ? 0.0f : 1.0f / all;
-        if (t == 0 && query + 8 * r < n) lse[(p.start + query + 8 * r) * s.heads + head] = top[r] * s.scale + logf(all);
+    for (int m = 0; m < 2; ++m) {
+        float share[2];
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            const int row = query + 16 * m + 8 * r;
+            const float all = lanes_sum(total[m][r]);
+            // a query that sees nothing gets 0
+            share[r] = all == 0.0f ? 0.0f : 1.0f / all;
+            if (t == 0 && row < n) lse[(p.start + row) * s.heads + head] = top[m][r] * s.scale + logf(all);
+        }
+        write_rows<D>(o + p.start * qs + head * d, qs, query + 16 * m, n, d, sums[m], share);
     }
-    write_rows<D>(o + p.start * qs + head * d, qs, query, n, d, sums, share);
 }
 
 // dq = Σ ds·k with ds = scale·p·(mask·(g·vᵀ) − delta). Shared memory: two steps of keys and values.
@@ -175,6 +198,11 @@ __device__ void heads_backward_q(const bf16* q, const bf16* k, const bf16* v, co
         commit_copies();
         wait_for_copies<1>();
         __syncthreads();
+        // later keys than any query of the warp sees
+        if (s.causal && at > lowest + 15) {
+            __syncthreads();
+            continue;
+        }
         float scores[N / 8][4], dp[N / 8][4];
         clear(scores);
         clear(dp);
@@ -253,6 +281,11 @@ __device__ void heads_backward_kv(const bf16* q, const bf16* k, const bf16* v, c
         commit_copies();
         wait_for_copies<1>();
         __syncthreads();
+        // earlier queries than any that sees a key of the warp
+        if (s.causal && at + N <= p.first + 16 * warp) {
+            __syncthreads();
+            continue;
+        }
         const bf16 *qt = steps + 2 * SIZE * (i % 2), *gt = qt + SIZE;
         const float *tops = statistics + 2 * N * (i % 2), *means = tops + N;
         float scores[N / 8][4], dp[N / 8][4];

@@ -28,35 +28,59 @@ template <int D> __device__ __forceinline__ void rows_of(unsigned (&a)[4], const
     load_matrices<false>(a, tile + (row + lane % 16) * (D + 8) + c + lane / 16 * 8);
 }
 
-// sums (16 × N) += a·tileᵀ, over 16 columns of the tile (N × D) from c on.
-template <int D, int N>
-__device__ __forceinline__ void times_rows(float (&sums)[N / 8][4], const unsigned (&a)[4], const bf16* tile, int c) {
+// sums (M × 16 × N) += a·tileᵀ, over 16 columns of the tile (N × D) from c on. Each part of the tile is loaded once for M groups of 16
+// rows.
+template <int D, int N, int M>
+__device__ __forceinline__ void times_rows(float (&sums)[M][N / 8][4], const unsigned (&a)[M][4], const bf16* tile, int c) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int j = 0; j < N / 16; ++j) {
         unsigned b[4];
         load_matrices<false>(b, tile + (16 * j + lane / 16 * 8 + lane % 8) * (D + 8) + c + lane / 8 % 2 * 8);
-        mma(sums[2 * j], a, b[0], b[1]);
-        mma(sums[2 * j + 1], a, b[2], b[3]);
+#pragma unroll
+        for (int m = 0; m < M; ++m) {
+            mma(sums[m][2 * j], a[m], b[0], b[1]);
+            mma(sums[m][2 * j + 1], a[m], b[2], b[3]);
+        }
     }
 }
 
-// sums (16 × D) += weights (16 × N)·tile (N × D).
-template <int D, int N>
-__device__ __forceinline__ void times_columns(float (&sums)[D / 8][4], const float (&weights)[N / 8][4], const bf16* tile) {
+// sums (M × 16 × D) += weights (M × 16 × N)·tile (N × D).
+template <int D, int N, int M>
+__device__ __forceinline__ void times_columns(float (&sums)[M][D / 8][4], const float (&weights)[M][N / 8][4], const bf16* tile) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int i = 0; i < N / 16; ++i) {
-        const float(&left)[4] = weights[2 * i], (&right)[4] = weights[2 * i + 1];
-        const unsigned a[4] = {pack(left[0], left[1]), pack(left[2], left[3]), pack(right[0], right[1]), pack(right[2], right[3])};
+        unsigned a[M][4];
+#pragma unroll
+        for (int m = 0; m < M; ++m) {
+            const float(&left)[4] = weights[m][2 * i], (&right)[4] = weights[m][2 * i + 1];
+            a[m][0] = pack(left[0], left[1]);
+            a[m][1] = pack(left[2], left[3]);
+            a[m][2] = pack(right[0], right[1]);
+            a[m][3] = pack(right[2], right[3]);
+        }
 #pragma unroll
         for (int j = 0; j < D / 16; ++j) {
             unsigned b[4];
             load_matrices<true>(b, tile + (16 * i + lane % 16) * (D + 8) + 16 * j + lane / 16 * 8);
-            mma(sums[2 * j], a, b[0], b[1]);
-            mma(sums[2 * j + 1], a, b[2], b[3]);
+#pragma unroll
+            for (int m = 0; m < M; ++m) {
+                mma(sums[m][2 * j], a[m], b[0], b[1]);
+                mma(sums[m][2 * j + 1], a[m], b[2], b[3]);
+            }
         }
     }
+}
+
+// The same for one group of rows.
+template <int D, int N>
+__device__ __forceinline__ void times_rows(float (&sums)[N / 8][4], const unsigned (&a)[4], const bf16* tile, int c) {
+    times_rows<D, N, 1>(reinterpret_cast<float(&)[1][N / 8][4]>(sums), reinterpret_cast<const unsigned(&)[1][4]>(a), tile, c);
+}
+template <int D, int N>
+__device__ __forceinline__ void times_columns(float (&sums)[D / 8][4], const float (&weights)[N / 8][4], const bf16* tile) {
+    times_columns<D, N, 1>(reinterpret_cast<float(&)[1][D / 8][4]>(sums), reinterpret_cast<const float(&)[1][N / 8][4]>(weights), tile);
 }
 
 template <int N> __device__ __forceinline__ void clear(float (&sums)[N][4]) {
