@@ -173,11 +173,11 @@ fn elements(c: &mut Criterion) {
     let mut y = zeros(n);
     g.throughput(bytes(3 * n));
     g.bench_function("swiglu", |bench| bench.iter(|| swiglu(&gate, &up, black_box(&mut y))));
-    g.throughput(bytes(5 * n));
+    g.throughput(bytes(6 * n));
     // in place, so that each run needs fresh values: repeated, they would shrink to denormal numbers, which are slow
     g.bench_function("swiglu_backward", |bench| {
-        let fresh = || (gate.clone(), up.clone());
-        let run = |(gate, up): &mut (Vec<f32>, Vec<f32>)| swiglu_backward_inplace(gate, up, &dy);
+        let fresh = || [gate.clone(), up.clone(), dy.clone()];
+        let run = |[gate, up, dy]: &mut [Vec<f32>; 3]| swiglu_backward_inplace(gate, up, dy);
         bench.iter_batched_ref(fresh, run, BatchSize::LargeInput);
     });
     for act in [Act::Gelu, Act::Relu] {

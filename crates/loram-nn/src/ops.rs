@@ -18,10 +18,11 @@ pub(crate) struct NormStats {
     mean: Option<Tensor>,
 }
 
-/// RMS norm (1910.07467), or layer norm (1607.06450) with a bias `b`, over the columns: x (t, d) → (t, d).
-pub(crate) fn norm(x: &Tensor, w: &Tensor, b: Option<&Tensor>, eps: f64) -> (Tensor, NormStats) {
+/// RMS norm (1910.07467), or layer norm (1607.06450) with a bias `b`, over the columns: x (t, d) → (t, d). On a GPU the result can
+/// have `room` further columns, of any value.
+pub(crate) fn norm(x: &Tensor, w: &Tensor, b: Option<&Tensor>, eps: f64, room: usize) -> (Tensor, NormStats) {
     let (rows, cols) = (x.rows(), x.cols());
-    let mut y = Tensor::scratch(x.compute(), rows, cols);
+    let mut y = Tensor::scratch(x.compute(), rows, cols + room);
     let mut rstd = Tensor::scratch(x.compute().exact(), 1, rows);
     let Some(b) = b else {
         typed!(x, T, {
@@ -134,11 +135,13 @@ pub(crate) fn gated(act: Act, gate: &Tensor, up: &Tensor) -> Tensor {
     y
 }
 
-/// Gradient of [`gated`] in place: gate becomes dgate, up becomes dup.
-pub(crate) fn gated_backward(act: Act, gate: &mut Tensor, up: &mut Tensor, dy: &Tensor) {
+/// Gradient of [`gated`] in place: gate becomes dgate, up becomes dup. dy becomes act(gate)·up, which is returned.
+pub(crate) fn gated_backward(act: Act, gate: &mut Tensor, up: &mut Tensor, mut dy: Tensor) -> Tensor {
     typed!(dy, T, {
-        activation::gated_backward_inplace::<T>(act, gate.as_mut_slice(), up.as_mut_slice(), dy.as_slice());
-    }, gpu: cuda::ops::gated_backward(act, gate, up, dy));
+        let (gate, up) = (gate.as_mut_slice::<T>(), up.as_mut_slice());
+        activation::gated_backward_inplace(act, gate, up, dy.as_mut_slice());
+    }, gpu: cuda::ops::gated_backward(act, gate, up, &mut dy));
+    dy
 }
 
 /// The sequences of a pass, one after another.

@@ -96,6 +96,11 @@ impl Params {
         self.narrow.clear();
     }
 
+    #[cfg(gpu)]
+    pub(crate) fn grad(&self, id: ParamId) -> &Tensor {
+        &self.list[id.0].grad
+    }
+
     pub(crate) fn grad_mut(&mut self, id: ParamId) -> &mut Tensor {
         &mut self.list[id.0].grad
     }

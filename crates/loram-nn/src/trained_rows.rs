@@ -99,14 +99,15 @@ impl TrainedRows {
         y.add_columns(&self.ids, &ops::times_t(x, &self.difference(params)));
     }
 
-    /// The backward pass of [`Self::multiply`]: adds to dx (t, m) where it is asked for.
-    pub fn multiply_backward(&self, params: &mut Params, x: &Tensor, dy: &Tensor, dx: Option<&mut Tensor>) {
-        let g = dy.gather_columns(&self.ids);
+    /// The backward pass of [`Self::multiply`]: adds to the gradient of the rows.
+    pub fn add_gradient(&self, params: &mut Params, x: &Tensor, dy: &Tensor) {
         if let Trainable::Param(id) = self.value {
-            ops::add_t_times(params.grad_mut(id), 1.0, &g, x);
+            ops::add_t_times(params.grad_mut(id), 1.0, &dy.gather_columns(&self.ids), x);
         }
-        if let Some(dx) = dx {
-            ops::add_assign(dx, &ops::times(1.0, &g, &self.difference(params)));
-        }
+    }
+
+    /// The backward pass of [`Self::multiply`]: adds to dx (t, m).
+    pub fn add_input_gradient(&self, params: &Params, dy: &Tensor, dx: &mut Tensor) {
+        ops::add_assign(dx, &ops::times(1.0, &dy.gather_columns(&self.ids), &self.difference(params)));
     }
 }

@@ -166,14 +166,36 @@ impl Weight {
         }
     }
 
-    /// The weight on the GPU in the number type of `like`, uploaded when it is first asked for.
+    /// The weight on the GPU in the number type of `like`, uploaded when it is first asked for. It may have room beside it.
     #[cfg(gpu)]
     pub(crate) fn on_gpu(&self, like: &Tensor) -> &Tensor {
-        self.resident.get_or_init(|| {
-            let uploaded = cuda::product::upload_weight(self.stored(), like.compute());
-            self.release();
-            uploaded
-        })
+        self.resident.get_or_init(|| self.upload(like.compute()))
+    }
+
+    #[cfg(gpu)]
+    fn upload(&self, compute: Compute) -> Tensor {
+        let uploaded = cuda::product::upload_weight(self.stored(), compute);
+        self.release();
+        uploaded
+    }
+
+    /// The weight on the GPU with `room` more columns for a layer's adapter. `None` where it is there already with less, and
+    /// where another layer uses it too.
+    #[cfg(gpu)]
+    pub(crate) fn on_gpu_with_room(&self, compute: Compute, room: usize) -> Option<&Tensor> {
+        if Arc::strong_count(&self.resident) > 1 {
+            return None;
+        }
+        let wide = self.resident.get_or_init(|| cuda::low_rank::widen(&self.upload(compute), room));
+        (wide.cols() == self.cols + room).then_some(wide)
+    }
+
+    /// Forgets the copy on the GPU, so that the next one can have room for an adapter, unless another layer uses it too.
+    pub(crate) fn leave_gpu(&mut self) {
+        #[cfg(gpu)]
+        if Arc::strong_count(&self.resident) == 1 {
+            self.resident = cuda::Resident::default();
+        }
     }
 
     /// Rows `range` converted to `T`.

@@ -72,7 +72,7 @@ impl Grid {
     }
 }
 
-/// C (m × n) = beta·C + alpha·op(A)·op(B), row-major without gaps; sums in f32.
+/// C (m × n) = beta·C + alpha·op(A)·op(B), row-major, C without gaps; sums in f32.
 #[derive(Debug)]
 pub(crate) struct Product {
     pub m: usize,
@@ -81,8 +81,11 @@ pub(crate) struct Product {
     pub alpha: f32,
     pub beta: f32,
     pub a: Address,
+    /// Elements from one row of A, as it lies, to the next.
+    pub a_pitch: usize,
     pub a_transposed: bool,
     pub b: Address,
+    pub b_pitch: usize,
     pub b_transposed: bool,
     pub c: Address,
     /// Number type of A and B.

@@ -230,8 +230,6 @@ impl Driver {
             false => cublas::cublasOperation_t::CUBLAS_OP_N,
         };
         // cuBLAS counts by columns: there it is Cᵀ = op(B)ᵀ·op(A)ᵀ
-        let lda = if p.a_transposed { p.m } else { p.k };
-        let ldb = if p.b_transposed { p.k } else { p.n };
         // SAFETY: the operations checked that the matrices lie within their buffers
         unsafe {
             blas::gemm_ex(
@@ -244,10 +242,10 @@ impl Driver {
                 std::ptr::from_ref(&p.alpha).cast(),
                 p.b.0 as *const c_void,
                 kind(p.input),
-                ldb as c_int,
+                p.b_pitch as c_int,
                 p.a.0 as *const c_void,
                 kind(p.input),
-                lda as c_int,
+                p.a_pitch as c_int,
                 std::ptr::from_ref(&p.beta).cast(),
                 p.c.0 as *mut c_void,
                 kind(p.output),

@@ -141,8 +141,8 @@ impl Driver {
     }
 
     pub fn product(&self, p: &Product) -> Result<()> {
-        let a = read(p.input, p.a, p.m * p.k);
-        let b = read(p.input, p.b, p.k * p.n);
+        let a = read_rows(p.input, p.a, p.a_pitch, if p.a_transposed { (p.k, p.m) } else { (p.m, p.k) });
+        let b = read_rows(p.input, p.b, p.b_pitch, if p.b_transposed { (p.n, p.k) } else { (p.k, p.n) });
         let view = |data, rows, cols, transposed| match transposed {
             false => View::new(data, rows, cols),
             true => View::new(data, cols, rows).t(),
@@ -163,6 +163,12 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// The first columns of a matrix whose rows are `pitch` elements apart.
+fn read_rows(compute: Compute, from: Address, pitch: usize, (rows, cols): (usize, usize)) -> Vec<f32> {
+    let whole = read(compute, from, (rows - 1) * pitch + cols);
+    whole.chunks(pitch).flat_map(|row| &row[..cols]).copied().collect()
 }
 
 fn read(compute: Compute, from: Address, len: usize) -> Vec<f32> {

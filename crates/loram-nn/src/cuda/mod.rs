@@ -26,6 +26,8 @@ mod info;
 #[cfg(gpu)]
 pub(crate) mod launch;
 #[cfg(gpu)]
+pub(crate) mod low_rank;
+#[cfg(gpu)]
 pub(crate) mod many;
 #[cfg(gpu)]
 pub(crate) mod memory;

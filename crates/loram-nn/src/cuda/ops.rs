@@ -24,13 +24,13 @@ fn or_null(t: Option<&Tensor>) -> Address {
     t.map_or(Address::NULL, Tensor::address)
 }
 
-/// y, rstd from x (rows, cols).
+/// y, rstd from x (rows, cols); y may be wider.
 pub(crate) fn rms_norm(x: &Tensor, w: &Tensor, eps: f64, y: &mut Tensor, rstd: &mut Tensor) {
-    let (grid, cols) = (Grid::rows_of_eights(x.rows(), x.cols()), x.cols() as i32);
-    launch!(named("rms_norm", x), grid; x.address(), w.address(), eps as f32, y.address(), rstd.address(), cols);
+    let (grid, cols, pitch) = (Grid::rows_of_eights(x.rows(), x.cols()), x.cols() as i32, y.cols() as i32);
+    launch!(named("rms_norm", x), grid; x.address(), w.address(), eps as f32, y.address(), pitch, rstd.address(), cols);
 }
 
-/// y, mean, rstd from x (rows, cols).
+/// y, mean, rstd from x (rows, cols); y may be wider.
 pub(crate) fn layer_norm(
     x: &Tensor,
     w: &Tensor,
@@ -42,7 +42,8 @@ pub(crate) fn layer_norm(
 ) {
     launch!(
         named("layer_norm", x), Grid::rows_of_eights(x.rows(), x.cols());
-        x.address(), w.address(), b.address(), eps as f32, y.address(), mean.address(), rstd.address(), x.cols() as i32
+        x.address(), w.address(), b.address(), eps as f32, y.address(), y.cols() as i32, mean.address(), rstd.address(),
+        x.cols() as i32
     );
 }
 
@@ -114,7 +115,7 @@ pub(crate) fn gated(act: Act, gate: &Tensor, up: &Tensor, y: &mut Tensor) {
     );
 }
 
-pub(crate) fn gated_backward(act: Act, gate: &mut Tensor, up: &mut Tensor, dy: &Tensor) {
+pub(crate) fn gated_backward(act: Act, gate: &mut Tensor, up: &mut Tensor, dy: &mut Tensor) {
     let n = dy.len();
     launch!(
         named("gated_backward", dy), Grid::eights(n);
@@ -164,7 +165,7 @@ pub(crate) fn rope(
     let (from, at) = (x.buffer().at(row * x.cols()), positions.at(row));
     let [cos, sin] = table.map(Tensor::address);
     launch!(
-        named("rope", x), Grid::rows(rows, heads * half);
+        named("rope", x), Grid::rows(rows, heads * half.div_ceil(8));
         from, at, cos, sin, heads as i32, d as i32, half as i32, flag(backward)
     );
 }

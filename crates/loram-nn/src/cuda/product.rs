@@ -15,22 +15,29 @@ use std::sync::{Arc, OnceLock};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Side<'a> {
     tensor: &'a Tensor,
+    columns: usize,
     transposed: bool,
 }
 
 impl<'a> Side<'a> {
     pub fn of(tensor: &'a Tensor) -> Side<'a> {
-        Side { tensor, transposed: false }
+        Side { tensor, columns: tensor.cols(), transposed: false }
     }
 
     pub fn t(tensor: &'a Tensor) -> Side<'a> {
-        Side { tensor, transposed: true }
+        Side { tensor, columns: tensor.cols(), transposed: true }
+    }
+
+    /// The first columns of the tensor, as it lies.
+    pub fn columns(self, columns: usize) -> Side<'a> {
+        assert!(columns <= self.tensor.cols(), "a tensor has {} columns, not {columns}", self.tensor.cols());
+        Side { columns, ..self }
     }
 
     fn shape(&self) -> (usize, usize) {
         match self.transposed {
-            false => (self.tensor.rows(), self.tensor.cols()),
-            true => (self.tensor.cols(), self.tensor.rows()),
+            false => (self.tensor.rows(), self.columns),
+            true => (self.columns, self.tensor.rows()),
         }
     }
 }
@@ -77,8 +84,10 @@ pub(crate) fn product(c: &mut Tensor, accumulate: bool, alpha: f64, a: Side<'_>,
         alpha: alpha as f32,
         beta: f32::from(accumulate),
         a: ta.address(),
+        a_pitch: a.tensor.cols(),
         a_transposed: a.transposed,
         b: tb.address(),
+        b_pitch: b.tensor.cols(),
         b_transposed: b.transposed,
         c: c.address(),
         input,

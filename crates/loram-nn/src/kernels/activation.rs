@@ -232,8 +232,8 @@ pub fn swiglu_backward<T: Real>(gate: &[T], up: &[T], dy: &[T], dgate: &mut [T],
     gated_backward(Act::Silu, gate, up, dy, dgate, dup);
 }
 
-/// [`swiglu_backward`] in place: `gate` becomes dgate, `up` becomes dup.
-pub fn swiglu_backward_inplace<T: Real>(gate: &mut [T], up: &mut [T], dy: &[T]) {
+/// [`swiglu_backward`] in place: `gate` becomes dgate, `up` becomes dup, `dy` becomes the output.
+pub fn swiglu_backward_inplace<T: Real>(gate: &mut [T], up: &mut [T], dy: &mut [T]) {
     gated_backward_inplace(Act::Silu, gate, up, dy);
 }
 
@@ -284,15 +284,15 @@ fn gated_back_run<T: Real, C: Curve>(gate: &[T], up: &[T], dy: &[T], dgate: &mut
     }
 }
 
-/// [`gated_backward`] in place: `gate` becomes dgate, `up` becomes dup.
-pub fn gated_backward_inplace<T: Real>(act: Act, gate: &mut [T], up: &mut [T], dy: &[T]) {
+/// [`gated_backward`] in place: `gate` becomes dgate, `up` becomes dup, `dy` becomes the output.
+pub fn gated_backward_inplace<T: Real>(act: Act, gate: &mut [T], up: &mut [T], dy: &mut [T]) {
     assert_eq!((gate.len(), up.len()), (dy.len(), dy.len()), "gated_backward_inplace");
     with_curve!(act, gated_back_inplace(gate, up, dy));
 }
 
-fn gated_back_inplace<T: Real, C: Curve>(gate: &mut [T], up: &mut [T], dy: &[T]) {
+fn gated_back_inplace<T: Real, C: Curve>(gate: &mut [T], up: &mut [T], dy: &mut [T]) {
     let n = dy.len();
-    for_rows((RowsMut(gate, 1), RowsMut(up, 1), Rows(dy, 1)), n, WORK, |(gate, up, dy), _| {
+    for_rows((RowsMut(gate, 1), RowsMut(up, 1), RowsMut(dy, 1)), n, WORK, |(gate, up, dy), _| {
         simd(
             #[inline(always)]
             || gated_back_run_inplace::<T, C>(gate.0, up.0, dy.0),
@@ -301,10 +301,12 @@ fn gated_back_inplace<T: Real, C: Curve>(gate: &mut [T], up: &mut [T], dy: &[T])
 }
 
 #[inline(always)]
-fn gated_back_run_inplace<T: Real, C: Curve>(gate: &mut [T], up: &mut [T], dy: &[T]) {
-    for ((a, b), &g) in gate.iter_mut().zip(up).zip(dy) {
+fn gated_back_run_inplace<T: Real, C: Curve>(gate: &mut [T], up: &mut [T], dy: &mut [T]) {
+    for ((a, b), g) in gate.iter_mut().zip(up).zip(dy) {
         let (value, slope) = C::both(*a);
-        *a = g * *b * slope;
-        *b = g * value;
+        let (up, dy) = (*b, *g);
+        *a = dy * up * slope;
+        *b = dy * value;
+        *g = value * up;
     }
 }

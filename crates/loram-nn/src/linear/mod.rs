@@ -1,5 +1,12 @@
 //! Linear layers with their LoRA adapters.
 
+mod backward;
+#[cfg(gpu)]
+mod group;
+
+pub(crate) use backward::{Layer, backward_all, backward_inputs, backward_outputs};
+
+use crate::compute::Compute;
 #[cfg(gpu)]
 use crate::cuda::product::{Side, product};
 use crate::dropout::Dropout;
@@ -7,8 +14,8 @@ use crate::kernels::bf16::Kernel;
 use crate::kernels::gemm::{Term, gemm_sum};
 use crate::ops;
 use crate::param::{Params, Trainable, Vector};
-use crate::products::{Low, Operand, add_scaled_t_times, add_t_times, times, times_t};
-use crate::tensor::{Element, Tensor, typed};
+use crate::products::{Low, Operand, times_t};
+use crate::tensor::{Tensor, typed};
 use crate::trained_rows::TrainedRows;
 use crate::weight::Weight;
 
@@ -60,10 +67,13 @@ impl Lora {
 }
 
 /// Activations that the backward pass of a linear layer needs beside its input.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LinearSaved {
     /// dropout(x)·Aᵀ, (t, r).
     h: Option<Tensor>,
+    /// The same on a GPU, where layers with one input compute it together.
+    #[cfg(gpu)]
+    columns: Option<group::Columns>,
 }
 
 impl Linear {
@@ -86,7 +96,7 @@ impl Linear {
         self.forward_onto(params, x, None, step)
     }
 
-    /// Returns `base` + layer(x), or layer(x) alone, (t, n).
+    /// Returns `base` + layer(x), or layer(x) alone, (t, n). `step` seeds the dropout of a training step; `None`: no dropout.
     pub fn forward_onto(
         &self,
         params: &Params,
@@ -94,25 +104,20 @@ impl Linear {
         base: Option<&Tensor>,
         step: Option<u64>,
     ) -> (Tensor, LinearSaved) {
-        let new = || Tensor::scratch(x.tensor().compute(), x.tensor().rows(), self.n);
-        let mut y = base.map_or_else(new, Tensor::copy);
-        let saved = self.forward_into(params, x, &mut y, base.is_some(), step);
-        (y, saved)
+        let [out] = forward_onto([(self, base)], params, x, step);
+        out
     }
 
-    /// y (t, n) = (accumulate ? y : 0) + layer(x). `step` seeds the dropout of a training step; `None`: no dropout.
-    fn forward_into(
+    /// y (t, n) = (accumulate ? y : 0) + x·Wᵀ and the products of the adapter. Returns dropout(x)·Aᵀ.
+    fn products(
         &self,
         params: &Params,
         operand: &Operand<'_>,
         y: &mut Tensor,
         accumulate: bool,
         step: Option<u64>,
-    ) -> LinearSaved {
+    ) -> Option<Tensor> {
         let x = operand.tensor();
-        if let Some(watch) = &params.watch {
-            watch.input(&self.path, x);
-        }
         let kernel = self.kernel(x);
         let mut h = None;
         let mut initial = None;
@@ -140,11 +145,16 @@ impl Linear {
                 }
             }
         }, gpu: {
-            product(y, accumulate, 1.0, Side::of(x), Side::t(self.gpu_weight(params, x)));
+            product(y, accumulate, 1.0, Side::of(x), Side::t(self.gpu_weight(params, x)).columns(self.m));
             for (h, b, s) in [&h, &initial].into_iter().flatten() {
                 product(y, true, *s, Side::of(h), Side::t(b));
             }
         });
+        h.map(|h| h.0)
+    }
+
+    /// Adds to y (t, n) what single trained rows and biases add.
+    fn add_rest(&self, params: &Params, x: &Tensor, y: &mut Tensor) {
         if let Some(rows) = &self.rows {
             rows.multiply(params, x, y);
         }
@@ -156,7 +166,6 @@ impl Linear {
             scaled.scale(lora.scaling);
             ops::add_bias(y, &scaled);
         }
-        LinearSaved { h: h.map(|h| h.0) }
     }
 
     /// Adds to the gradients of this layer's parameters, and to dx (t, m) where asked:
@@ -170,84 +179,17 @@ impl Linear {
         dx: Option<(&mut Tensor, bool)>,
         step: Option<u64>,
     ) {
-        let (x, dy) = (input.tensor(), gradient.tensor());
-        if let Some(watch) = &params.watch {
-            watch.gradient(&self.path, x, dy);
-        }
-        let kernel = self.kernel(dy);
-        let mut dh = None;
-        let mut dh0 = None;
-        if let Some(lora) = &self.lora {
-            let g = times(kernel, lora.scaling, gradient, lora.b.operand(params));
-            if let (Some(id), Some(h)) = (lora.b.param(), &saved.h) {
-                add_scaled_t_times(kernel, params.grad_mut(id), lora.scaling, gradient, h);
-            }
-            if let Some(id) = lora.bias.as_ref().and_then(Vector::param) {
-                let mut sums = Tensor::zeros(dy.compute().exact(), 1, self.n);
-                ops::bias_grad(dy, &mut sums);
-                sums.scale(lora.scaling);
-                ops::add_assign(params.grad_mut(id), &sums);
-            }
-            if let Some(id) = lora.a.param() {
-                match lora.dropout.of(x, step) {
-                    Some(dropped) => add_t_times(kernel, params.grad_mut(id), &g, &Operand::new(&dropped)),
-                    None => add_t_times(kernel, params.grad_mut(id), &g, input),
-                }
-            }
-            dh = Some(g);
-            dh0 = lora.initial.as_ref().map(|(_, b0)| times(kernel, -lora.scaling, gradient, b0));
-        }
-        if let Trainable::Param(id) = self.weight {
-            ops::add_t_times(params.grad_mut(id), 1.0, dy, x);
-        }
-        if let Some(id) = self.bias.as_ref().and_then(Vector::param) {
-            ops::bias_grad(dy, params.grad_mut(id));
-        }
-        let Some((dx, accumulate)) = dx else {
-            if let Some(rows) = &self.rows {
-                rows.multiply_backward(params, x, dy, None);
-            }
-            return;
-        };
-        typed!(
-            dy, T, self.input_gradient::<T>(params, gradient, &dh, &dh0, dx, accumulate, step),
-            gpu: self.gpu_input_gradient(params, dy, &dh, &dh0, dx, accumulate, step)
-        );
-        if let Some(rows) = &self.rows {
-            rows.multiply_backward(params, x, dy, Some(dx));
-        }
+        let layers = [Layer { linear: self, saved, gradient }];
+        let pending = backward_outputs(params, &layers, dx, step);
+        backward_inputs(params, &layers, input, &pending, step);
     }
 
-    /// W in the GPU's memory, where it is used with activations like `x`.
+    /// W in the GPU's memory, where it is used with activations like `x`: (n, m), or wider.
     #[cfg(gpu)]
     fn gpu_weight<'a>(&'a self, params: &'a Params, x: &Tensor) -> &'a Tensor {
         match &self.weight {
             Trainable::Frozen(w) => w.on_gpu(x),
             Trainable::Param(id) => params.value(*id),
-        }
-    }
-
-    #[cfg(gpu)]
-    #[allow(clippy::too_many_arguments)]
-    fn gpu_input_gradient(
-        &self,
-        params: &Params,
-        dy: &Tensor,
-        dh: &Option<Tensor>,
-        dh0: &Option<Tensor>,
-        dx: &mut Tensor,
-        accumulate: bool,
-        step: Option<u64>,
-    ) {
-        product(dx, accumulate, 1.0, Side::of(dy), Side::of(self.gpu_weight(params, dy)));
-        let (Some(lora), Some(dh)) = (&self.lora, dh) else { return };
-        let a = lora.a.operand(params);
-        match lora.dropout.is_on(step) {
-            false => product(dx, true, 1.0, Side::of(dh), Side::of(a)),
-            true => lora.dropout.add(&ops::times(1.0, dh, a), dx, step),
-        }
-        if let (Some(dh0), Some((a0, _))) = (dh0, &lora.initial) {
-            product(dx, true, 1.0, Side::of(dh0), Side::of(a0));
         }
     }
 
@@ -258,44 +200,71 @@ impl Linear {
             Trainable::Param(_) => None,
         }
     }
+}
 
-    #[allow(clippy::too_many_arguments)]
-    fn input_gradient<T: Element>(
-        &self,
-        params: &Params,
-        dy: &Operand<'_>,
-        dh: &Option<Tensor>,
-        dh0: &Option<Tensor>,
-        dx: &mut Tensor,
-        accumulate: bool,
-        step: Option<u64>,
-    ) {
-        let mut low = Vec::new();
-        let mut through_dropout = None;
-        if let (Some(lora), Some(dh)) = (&self.lora, dh) {
-            let a = lora.a.operand(params);
-            let plain = |x, w| Low { scale: 1.0, x, w, transposed: false };
-            match lora.dropout.is_on(step) {
-                false => low.push(plain(dh, a)),
-                true => {
-                    let d = times(self.kernel(dh), 1.0, &Operand::new(dh), a);
-                    through_dropout = Some((d, lora.dropout));
-                }
-            }
-            if let (Some(dh0), Some((a0, _))) = (dh0, &lora.initial) {
-                low.push(plain(dh0, a0));
-            }
-        }
-        match &self.weight {
-            Trainable::Frozen(w) => w.product::<T>(dy, dx, accumulate, &low),
-            Trainable::Param(id) => {
-                let w = Term { alpha: T::ONE, a: dy.tensor().view(), b: params.value(*id).view() };
-                let terms: Vec<_> = std::iter::once(w).chain(low.iter().map(Low::term)).collect();
-                gemm_sum(dx.view_mut(), accumulate, &terms);
-            }
-        }
-        if let Some((d, dropout)) = through_dropout {
-            dropout.add(&d, dx, step);
-        }
+/// Columns that the input of layers should have to spare on a GPU, where their adapters take room beside it: 0 for none.
+pub(crate) fn room(linears: &[&Linear], params: &Params, compute: Compute, step: Option<u64>) -> usize {
+    #[cfg(gpu)]
+    return group::room(linears, params, compute, step);
+    #[cfg(not(gpu))]
+    {
+        let _ = (linears, params, compute, step);
+        0
     }
+}
+
+/// Layers with one input: x (t, m) → (t, n) each. x may be wider by the columns of [`room`], which are overwritten.
+pub(crate) fn forward_all<const N: usize>(
+    linears: [&Linear; N],
+    params: &Params,
+    x: &Operand<'_>,
+    step: Option<u64>,
+) -> [(Tensor, LinearSaved); N] {
+    forward_onto(linears.map(|linear| (linear, None)), params, x, step)
+}
+
+/// [`forward_all`], each output onto a base where it has one.
+fn forward_onto<const N: usize>(
+    linears: [(&Linear, Option<&Tensor>); N],
+    params: &Params,
+    operand: &Operand<'_>,
+    step: Option<u64>,
+) -> [(Tensor, LinearSaved); N] {
+    let x = operand.tensor();
+    #[cfg(gpu)]
+    let mut projected = group::project(&linears.map(|(linear, _)| linear), params, x, step).into_iter();
+    linears.map(|(linear, base)| {
+        if let Some(watch) = &params.watch {
+            watch.input(&linear.path, x);
+        }
+        let new = || Tensor::scratch(x.compute(), x.rows(), linear.n);
+        #[cfg(gpu)]
+        if x.cols() > linear.m {
+            let columns = projected.next().flatten();
+            let w = linear.gpu_weight(params, x);
+            group::place(columns.as_ref(), linear, params, w);
+            let mut y = new();
+            product(&mut y, false, 1.0, Side::of(x), Side::t(w));
+            linear.add_rest(params, x, &mut y);
+            return (y, LinearSaved { h: None, columns });
+        }
+        #[cfg(gpu)]
+        if let Some(columns) = projected.next().flatten() {
+            let mut y = new();
+            columns.multiply(linear, params, base, &mut y);
+            let w = Side::t(linear.gpu_weight(params, x)).columns(linear.m);
+            product(&mut y, true, 1.0, Side::of(x), w);
+            linear.add_rest(params, x, &mut y);
+            return (y, LinearSaved { h: None, columns: Some(columns) });
+        }
+        let mut y = base.map_or_else(new, Tensor::copy);
+        let h = linear.products(params, operand, &mut y, base.is_some(), step);
+        linear.add_rest(params, x, &mut y);
+        let saved = LinearSaved {
+            h,
+            #[cfg(gpu)]
+            columns: None,
+        };
+        (y, saved)
+    })
 }

@@ -148,6 +148,7 @@ impl Model {
             Err(frozen) => Trainable::Frozen(frozen),
         };
         let (a, b, bias) = (place(a), place(b), bias.map(place));
+        weight.leave_gpu();
         *slots.lora = Some(Attached { a, b, scaling: lora.scaling, bias, dropout, initial });
         Ok(())
     }

@@ -70,11 +70,12 @@ fn check<T: Real>(act: Act, n: usize, size: f64) {
     close(&grads[..n], &list(&|i| (dy[i] * up[i]).to_f64() * slope(i)), slope_tol);
     close(&grads[n..], &list(&|i| dy[i].to_f64() * value(i)), tol);
     let inplace = any_threads(|| {
-        let (mut gate, mut up) = (x.clone(), up.clone());
-        gated_backward_inplace(act, &mut gate, &mut up, &dy);
-        [gate, up].concat()
+        let (mut gate, mut up, mut output) = (x.clone(), up.clone(), dy.clone());
+        gated_backward_inplace(act, &mut gate, &mut up, &mut output);
+        [gate, up, output].concat()
     });
-    assert_eq!(inplace, grads);
+    assert_eq!(inplace[..2 * n], grads);
+    close(&inplace[2 * n..], &list(&|i| value(i) * up[i].to_f64()), tol);
 }
 
 proptest! {
@@ -105,8 +106,8 @@ fn swiglu_is_the_gate_with_silu() {
     swiglu_backward(&gate, &up, &dy, &mut a, &mut b);
     gated_backward(Act::Silu, &gate, &up, &dy, &mut c, &mut d);
     assert_eq!((a, b), (c, d));
-    let (mut gate, mut up) = (gate, up);
-    swiglu_backward_inplace(&mut gate, &mut up, &dy);
+    let (mut gate, mut up, mut dy) = (gate, up, dy);
+    swiglu_backward_inplace(&mut gate, &mut up, &mut dy);
     assert_eq!((&gate[..], &up[..]), (&a[..], &b[..]));
 }
 

@@ -71,8 +71,8 @@ template <typename T> __device__ void gated_forward(int act, const T* gate, cons
 }
 BOTH(gated_forward, (int act, const T* gate, const T* up, T* y, long long n), (act, gate, up, y, n))
 
-// gate becomes dgate, up becomes dup
-template <typename T> __device__ void gated_backward(int act, T* gate, T* up, const T* dy, long long n) {
+// gate becomes dgate, up becomes dup, dy becomes the output
+template <typename T> __device__ void gated_backward(int act, T* gate, T* up, T* dy, long long n) {
     const Piece p = piece(n);
     float v[8], u[8], g[8];
     p.load(v, gate);
@@ -81,10 +81,13 @@ template <typename T> __device__ void gated_backward(int act, T* gate, T* up, co
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
         const Curve c = curve(act, v[e]);
-        v[e] = g[e] * u[e] * c.slope;
-        u[e] = g[e] * c.value;
+        const float dy_here = g[e];
+        v[e] = dy_here * u[e] * c.slope;
+        g[e] = c.value * u[e];
+        u[e] = dy_here * c.value;
     }
     p.store(gate, v);
     p.store(up, u);
+    p.store(dy, g);
 }
-BOTH(gated_backward, (int act, T* gate, T* up, const T* dy, long long n), (act, gate, up, dy, n))
+BOTH(gated_backward, (int act, T* gate, T* up, T* dy, long long n), (act, gate, up, dy, n))

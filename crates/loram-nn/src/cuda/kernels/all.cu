@@ -4,6 +4,7 @@
 #include "attention_bf16.cu"
 #include "elementwise.cu"
 #include "loss.cu"
+#include "low_rank.cu"
 #include "many.cu"
 #include "norm.cu"
 #include "optim.cu"

@@ -1,4 +1,4 @@
-// Root-mean-square norm and layer norm: a block for each row. Weights, statistics and their gradients are in f32.
+// Root-mean-square norm and layer norm: a block for each row. Rows of y are `pitch` apart. Weights, statistics and their gradients are in f32.
 #include "portable.cuh"
 
 // Calls f(j, count, whole) for the columns of a thread, at most eight neighbours at a time.
@@ -7,8 +7,8 @@ template <typename F> __device__ __forceinline__ void for_columns(int cols, F f)
 }
 
 template <typename T>
-__device__ void rms_norm(const T* x, const float* w, float eps, T* y, float* rstd, int cols) {
-    const long long at = (long long)blockIdx.x * cols;
+__device__ void rms_norm(const T* x, const float* w, float eps, T* y, int pitch, float* rstd, int cols) {
+    const long long at = (long long)blockIdx.x * cols, to = (long long)blockIdx.x * pitch;
     float sum = 0.0f;
     for_columns(cols, [&](int j, int count, bool whole) {
         float v[8];
@@ -24,14 +24,16 @@ __device__ void rms_norm(const T* x, const float* w, float eps, T* y, float* rst
         load(weight, w + j, count, whole);
 #pragma unroll
         for (int e = 0; e < 8; ++e) v[e] *= r * weight[e];
-        store(y + at + j, v, count, whole);
+        store(y + to + j, v, count, whole);
     });
 }
-BOTH(rms_norm, (const T* x, const float* w, float eps, T* y, float* rstd, int cols), (x, w, eps, y, rstd, cols))
+BOTH(rms_norm, (const T* x, const float* w, float eps, T* y, int pitch, float* rstd, int cols),
+     (x, w, eps, y, pitch, rstd, cols))
 
 template <typename T>
-__device__ void layer_norm(const T* x, const float* w, const float* b, float eps, T* y, float* mean, float* rstd, int cols) {
-    const long long at = (long long)blockIdx.x * cols;
+__device__ void layer_norm(const T* x, const float* w, const float* b, float eps, T* y, int pitch, float* mean, float* rstd,
+                           int cols) {
+    const long long at = (long long)blockIdx.x * cols, to = (long long)blockIdx.x * pitch;
     float sum = 0.0f;
     for_columns(cols, [&](int j, int count, bool whole) {
         float v[8];
@@ -60,11 +62,12 @@ __device__ void layer_norm(const T* x, const float* w, const float* b, float eps
         load(bias, b + j, count, whole);
 #pragma unroll
         for (int e = 0; e < 8; ++e) v[e] = fmaf((v[e] - m) * r, weight[e], bias[e]);
-        store(y + at + j, v, count, whole);
+        store(y + to + j, v, count, whole);
     });
 }
-BOTH(layer_norm, (const T* x, const float* w, const float* b, float eps, T* y, float* mean, float* rstd, int cols),
-     (x, w, b, eps, y, mean, rstd, cols))
+BOTH(layer_norm,
+     (const T* x, const float* w, const float* b, float eps, T* y, int pitch, float* mean, float* rstd, int cols),
+     (x, w, b, eps, y, pitch, mean, rstd, cols))
 
 // dx = (accumulate ? dx : 0) + rstd·(g − mean(g) − x̂·mean(g·x̂)) with g = dy·w and x̂ = (x − m)·rstd; without CENTERED, the
 // root-mean-square norm's, m and mean(g) are 0.

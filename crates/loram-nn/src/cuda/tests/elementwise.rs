@@ -67,7 +67,7 @@ fn activations() {
             let mut slope = dy.copy();
             ops::act_backward(act, &x, &mut slope);
             let (mut dgate, mut dup) = (x.copy(), up.copy());
-            ops::gated_backward(act, &mut dgate, &mut dup, &dy);
+            ops::gated_backward(act, &mut dgate, &mut dup, dy.copy());
             for compute in GPU {
                 let (gx, gup, gdy) = (on(compute, &x), on(compute, &up), on(compute, &dy));
                 let what = format!("{act:?} of {rows}×{cols}");
@@ -77,7 +77,8 @@ fn activations() {
                 ops::act_backward(act, &gx, &mut g);
                 close(&format!("slope of {what}"), compute, &g, &slope);
                 let (mut a, mut b) = (gx, gup);
-                ops::gated_backward(act, &mut a, &mut b, &gdy);
+                let again = ops::gated_backward(act, &mut a, &mut b, gdy);
+                close(&format!("gated {what} in the backward pass"), compute, &again, &ops::gated(act, &x, &up));
                 close(&format!("dgate of {what}"), compute, &a, &dgate);
                 close(&format!("dup of {what}"), compute, &b, &dup);
             }

@@ -1,12 +1,12 @@
 //! Multi-head attention with its projections (1706.03762), over grouped keys and values (2305.13245).
 
 use super::rope::Rope;
-use super::{Norm, NormSaved, Part, PartMut, PartRef, Sublayer, backward_projections};
+use super::{Norm, NormSaved, Part, PartMut, PartRef, Sublayer};
 use crate::compute::Compute;
 use crate::dropout::Dropout;
 use crate::held::Held;
 use crate::kernels::attention::AttnShape;
-use crate::linear::{Linear, LinearSaved};
+use crate::linear::{Linear, LinearSaved, backward_all, forward_all, room};
 use crate::model::pass::Pass;
 use crate::ops;
 use crate::param::Params;
@@ -83,10 +83,8 @@ impl Attention {
 
     fn project(&self, params: &Params, x: &Tensor, pass: &Pass<'_>) -> Projected {
         let d = self.shape.head_dim;
-        let x = Operand::new(x);
-        let (mut q, q_saved) = self.q.forward(params, &x, pass.step);
-        let (mut k, k_saved) = self.k.forward(params, &x, pass.step);
-        let (v, v_saved) = self.v.forward(params, &x, pass.step);
+        let [(mut q, q_saved), (mut k, k_saved), (v, v_saved)] =
+            forward_all([&self.q, &self.k, &self.v], params, &Operand::new(x), pass.step);
         let before_norm = self.qk_norm.as_ref().map(|(q_norm, k_norm)| {
             [(q_norm, &mut q), (k_norm, &mut k)].map(|(norm, x)| {
                 let (rows, cols) = (x.rows(), x.cols());
@@ -133,6 +131,10 @@ impl Sublayer for Attention {
     type Saved = AttentionSaved;
     /// Gradients of queries, keys and values.
     type Projected = ([Tensor; 3], [LinearSaved; 3]);
+
+    fn room(&self, params: &Params, compute: Compute, step: Option<u64>) -> usize {
+        room(&[&self.q, &self.k, &self.v], params, compute, step)
+    }
 
     fn forward(
         &self,
@@ -190,7 +192,7 @@ impl Sublayer for Attention {
         step: Option<u64>,
     ) {
         let ([dq, dk, dv], [q, k, v]) = (gradients, saved);
-        backward_projections(params, [(&self.q, q, dq), (&self.k, k, dk), (&self.v, v, dv)], x, dx, step);
+        backward_all(params, [(&self.q, q, dq), (&self.k, k, dk), (&self.v, v, dv)], x, dx, step);
     }
 
     fn parts(&self) -> Vec<PartRef<'_>> {

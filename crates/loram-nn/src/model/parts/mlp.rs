@@ -1,9 +1,10 @@
 //! Multi-layer perceptrons: gated (2002.05202) and plain.
 
-use super::{Part, PartMut, PartRef, Sublayer, backward_projections};
+use super::{Part, PartMut, PartRef, Sublayer};
+use crate::compute::Compute;
 use crate::held::Held;
 use crate::kernels::activation::Act;
-use crate::linear::{Linear, LinearSaved};
+use crate::linear::{Layer, Linear, LinearSaved, backward_all, backward_inputs, backward_outputs, forward_all, room};
 use crate::model::pass::Pass;
 use crate::ops;
 use crate::param::Params;
@@ -35,11 +36,13 @@ impl Sublayer for GatedMlp {
     /// Gradients of the outputs of `gate` and `up`.
     type Projected = ([Tensor; 2], [LinearSaved; 2]);
 
+    fn room(&self, params: &Params, compute: Compute, step: Option<u64>) -> usize {
+        room(&[&self.gate, &self.up], params, compute, step)
+    }
+
     fn forward(&self, params: &Params, x: Held<'_>, base: Option<&Tensor>, pass: &Pass<'_>) -> (Tensor, GatedSaved) {
-        let input = Operand::new(&x);
-        let (gate, gate_saved) = self.gate.forward(params, &input, pass.step);
-        let (up, up_saved) = self.up.forward(params, &input, pass.step);
-        drop(input);
+        let [(gate, gate_saved), (up, up_saved)] =
+            forward_all([&self.gate, &self.up], params, &Operand::new(&x), pass.step);
         drop(x);
         let h = ops::gated(self.act, &gate, &up);
         let (y, down) = self.down.forward_onto(params, &Operand::new(&h), base, pass.step);
@@ -48,11 +51,12 @@ impl Sublayer for GatedMlp {
 
     fn backward(&self, params: &mut Params, s: GatedSaved, dy: Held<'_>, pass: &Pass<'_>) -> Self::Projected {
         let (mut gate, mut up) = (s.gate, s.up);
-        let h = ops::gated(self.act, &gate, &up);
         let mut dh = Tensor::scratch(dy.compute(), dy.rows(), self.down.m);
-        self.down.backward(params, &Operand::new(&h), &s.down, &Operand::new(&dy), Some((&mut dh, false)), pass.step);
-        drop((h, dy));
-        ops::gated_backward(self.act, &mut gate, &mut up, &dh);
+        let down = [Layer { linear: &self.down, saved: &s.down, gradient: &Operand::new(&dy) }];
+        let pending = backward_outputs(params, &down, Some((&mut dh, false)), pass.step);
+        let h = ops::gated_backward(self.act, &mut gate, &mut up, dh);
+        backward_inputs(params, &down, &Operand::new(&h), &pending, pass.step);
+        drop((h, pending));
         ([gate, up], s.projections)
     }
 
@@ -65,7 +69,7 @@ impl Sublayer for GatedMlp {
         step: Option<u64>,
     ) {
         let ([dgate, dup], [gate, up]) = (gradients, saved);
-        backward_projections(params, [(&self.gate, gate, dgate), (&self.up, up, dup)], x, dx, step);
+        backward_all(params, [(&self.gate, gate, dgate), (&self.up, up, dup)], x, dx, step);
     }
 
     fn parts(&self) -> Vec<PartRef<'_>> {
@@ -100,6 +104,10 @@ impl Sublayer for Mlp {
     /// Gradient of the output of `up`.
     type Projected = (Tensor, LinearSaved);
 
+    fn room(&self, params: &Params, compute: Compute, step: Option<u64>) -> usize {
+        room(&[&self.up], params, compute, step)
+    }
+
     fn forward(&self, params: &Params, x: Held<'_>, base: Option<&Tensor>, pass: &Pass<'_>) -> (Tensor, MlpSaved) {
         let (up, projection) = self.up.forward(params, &Operand::new(&x), pass.step);
         drop(x);
@@ -125,7 +133,7 @@ impl Sublayer for Mlp {
         dx: Option<(&mut Tensor, bool)>,
         step: Option<u64>,
     ) {
-        backward_projections(params, [(&self.up, saved, dup)], x, dx, step);
+        backward_all(params, [(&self.up, saved, dup)], x, dx, step);
     }
 
     fn parts(&self) -> Vec<PartRef<'_>> {

@@ -15,10 +15,10 @@ pub(crate) use norm::{Norm, NormSaved};
 pub(crate) use residual::{Residual, ResidualSaved};
 
 use super::pass::Pass;
+use crate::compute::Compute;
 use crate::held::Held;
-use crate::linear::{Linear, LinearSaved};
+use crate::linear::Linear;
 use crate::param::Params;
-use crate::products::Operand;
 use crate::tensor::Tensor;
 use std::borrow::Borrow;
 
@@ -63,8 +63,11 @@ pub(crate) trait Sublayer: Send + Sync {
     /// Gradients of the outputs of the projections of the input.
     type Projected;
 
-    /// Returns `base` + sublayer(x), or sublayer(x) alone. x and the result are (t, hidden). An owned x is dropped as soon as
-    /// it is not needed.
+    /// Columns that x should have to spare ([`crate::linear::room`]).
+    fn room(&self, params: &Params, compute: Compute, step: Option<u64>) -> usize;
+
+    /// Returns `base` + sublayer(x), or sublayer(x) alone. x and the result are (t, hidden); x may be wider by [`Self::room`]. An
+    /// owned x is dropped as soon as it is not needed.
     fn forward(&self, params: &Params, x: Held<'_>, base: Option<&Tensor>, pass: &Pass<'_>) -> (Tensor, Self::Saved);
 
     /// The backward pass from the output, with gradient `dy`, to the projections of the input.
@@ -85,19 +88,4 @@ pub(crate) trait Sublayer: Send + Sync {
 
     /// [`Self::parts`] to change.
     fn parts_mut(&mut self) -> Vec<PartMut<'_>>;
-}
-
-/// The backward pass of linear layers with one input, each given with what it saved and the gradient of its output.
-fn backward_projections<const N: usize>(
-    params: &mut Params,
-    linears: [(&Linear, LinearSaved, Tensor); N],
-    x: &Tensor,
-    mut dx: Option<(&mut Tensor, bool)>,
-    step: Option<u64>,
-) {
-    let x = Operand::new(x);
-    for (linear, saved, dy) in &linears {
-        let target = dx.as_mut().map(|(dx, accumulate)| (&mut **dx, std::mem::replace(accumulate, true)));
-        linear.backward(params, &x, saved, &Operand::new(dy), target, step);
-    }
 }

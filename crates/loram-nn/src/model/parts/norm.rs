@@ -24,8 +24,13 @@ impl Norm {
 
     /// x (t, d) → (t, d).
     pub fn forward(&self, params: &Params, x: &Tensor) -> (Tensor, NormSaved) {
+        self.forward_with_room(params, x, 0)
+    }
+
+    /// [`Self::forward`] with columns to spare after those of the result, as [`crate::linear::room`] asks for.
+    pub fn forward_with_room(&self, params: &Params, x: &Tensor, room: usize) -> (Tensor, NormSaved) {
         let bias = self.bias.as_ref().map(|b| b.get(params));
-        ops::norm(x, self.weight.get(params), bias, self.eps)
+        ops::norm(x, self.weight.get(params), bias, self.eps, room)
     }
 
     /// dx = (accumulate ? dx : 0) + gradient; adds to the gradients of weight and bias when they are trained.

@@ -46,7 +46,8 @@ impl<S: Sublayer> Residual<S> {
     ) -> (Tensor, ResidualSaved<A>) {
         let (input, pre) = match &self.pre {
             Some(norm) => {
-                let (normalised, saved) = norm.forward(params, &x);
+                let room = self.inner.room(params, x.compute(), step);
+                let (normalised, saved) = norm.forward_with_room(params, &x, room);
                 (Held::Owned(normalised), Some(saved))
             }
             None => (Held::Borrowed(&x), None),
