@@ -3,7 +3,7 @@
 
 #[cfg(gpu)]
 use super::group;
-use super::{Linear, LinearSaved};
+use super::layer::{Layer, Linear, LinearSaved};
 #[cfg(gpu)]
 use crate::cuda::product::{Side, product};
 use crate::kernels::gemm::{Term, gemm_sum};
@@ -11,14 +11,6 @@ use crate::ops;
 use crate::param::{Params, Trainable, Vector};
 use crate::products::{Low, Operand, add_scaled_t_times, add_t_times, times};
 use crate::tensor::{Element, Tensor, typed};
-
-/// A layer in a backward pass.
-pub(crate) struct Layer<'a> {
-    pub linear: &'a Linear,
-    pub saved: &'a LinearSaved,
-    /// Of the loss by its output, (t, n).
-    pub gradient: &'a Operand<'a>,
-}
 
 /// What the first half of a backward pass leaves to the second.
 pub(crate) struct Pending {
@@ -89,6 +81,22 @@ pub(crate) fn backward_inputs(
 }
 
 impl Linear {
+    /// Adds to the gradients of this layer's parameters, and to dx (t, m) where asked:
+    /// dx = (accumulate ? dx : 0) + dy·W + …, never forming an n × m matrix unless W itself is trained.
+    pub fn backward(
+        &self,
+        params: &mut Params,
+        input: &Operand<'_>,
+        saved: &LinearSaved,
+        gradient: &Operand<'_>,
+        dx: Option<(&mut Tensor, bool)>,
+        step: Option<u64>,
+    ) {
+        let layers = [Layer { linear: self, saved, gradient }];
+        let pending = backward_outputs(params, &layers, dx, step);
+        backward_inputs(params, &layers, input, &pending, step);
+    }
+
     /// Returns scaling·dy·B, unless that is computed for a group.
     fn backward_output(
         &self,

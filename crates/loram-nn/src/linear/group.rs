@@ -1,21 +1,13 @@
 //! Adapters of layers that share an input, computed together on a GPU: x is read once for the projections of all, and once for
 //! the gradients of their A; every dy is read once for both of its uses.
 
-use super::{Layer, Linear, Lora};
+use super::layer::{Columns, Layer, Linear, Lora};
 use crate::compute::Compute;
 use crate::cuda::low_rank::{self, FACTORS, Factor, OF_GROUP, OF_LAYER, PIECE, ROOM};
 use crate::param::{Params, Trainable};
 use crate::tensor::Tensor;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// scaling·x·Aᵀ of a layer, and −scaling·x·A₀ᵀ beside it, in a matrix with those of other layers.
-#[derive(Debug)]
-pub(crate) struct Columns {
-    /// (t, Σ r) of all layers with this input.
-    all: Arc<Tensor>,
-    at: Range<usize>,
-}
 
 /// A and A₀, or B and B₀. The initial product is subtracted.
 fn factors<'a>(lora: &'a Lora, params: &'a Params, b: bool) -> impl Iterator<Item = Factor<'a>> {

@@ -50,16 +50,18 @@ fn layer(compute: Compute, (n, m, r): (usize, usize, usize), kind: Kind) -> (Lin
     (linear, params)
 }
 
-/// Layers with one input (t, m), as many as there are outputs: their adapters have ranks `ranks`, those of initial factors the
-/// second number, no adapter where both are 0.
-fn beside(compute: Compute, m: usize, outputs: &[(usize, [usize; 2])], dropout: f64) -> (Vec<Linear>, Params) {
+/// Outputs of a layer with the ranks of its adapter and of the initial factors; no adapter where the first is 0.
+type Ranked = (usize, [usize; 2]);
+
+/// Layers with one input (t, m).
+fn beside(compute: Compute, m: usize, outputs: &[Ranked], dropout: f64) -> (Vec<Linear>, Params) {
     let mut params = Params::default();
     let tensor = |compute, rows, cols, seed| {
         let mut t = Tensor::from_f32(compute, rows, cols, &numbers(rows * cols, seed));
         t.scale(0.125);
         t
     };
-    let layer = |(i, &(n, [r, r0])): (usize, &(usize, [usize; 2]))| {
+    let layer = |(i, &(n, [r, r0])): (usize, &Ranked)| {
         let seed = 10 * i as u64;
         let mut linear = Linear::frozen(format!("layer {i}"), Weight::from_f32(n, m, numbers(n * m, seed)));
         if r > 0 {
@@ -84,7 +86,7 @@ fn beside(compute: Compute, m: usize, outputs: &[(usize, [usize; 2])], dropout: 
 
 #[test]
 fn layers_with_one_input() {
-    let kinds: [(usize, usize, [(usize, [usize; 2]); 3], f64); 6] = [
+    let kinds: [(usize, usize, [Ranked; 3], f64); 6] = [
         (5, 16, [(8, [8, 0]), (16, [8, 0]), (24, [16, 0])], 0.0),
         (150, 136, [(264, [16, 0]), (136, [16, 16]), (8, [8, 8])], 0.0),
         (131, 520, [(16, [48, 0]), (40, [0, 0]), (128, [40, 24])], 0.0),
