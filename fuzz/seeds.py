@@ -44,6 +44,44 @@ for text in read("fixtures/models/*/*.index.json"):
     add("index", text)
 add("index", '{"metadata":{"total_size":8},"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}}')
 
+# GGUF files of a model of one block, with both kinds of tokenizers
+def gguf_text(text: str) -> bytes:
+    return struct.pack("<Q", len(text.encode())) + text.encode()
+
+
+def gguf(entries: list[tuple[str, int, bytes]], tensors: list[tuple[str, list[int], int, int]], data: int) -> bytes:
+    out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(entries))
+    for key, kind, value in entries:
+        out += gguf_text(key) + struct.pack("<I", kind) + value
+    for name, dims, kind, offset in tensors:
+        out += gguf_text(name) + struct.pack("<I", len(dims)) + struct.pack(f"<{len(dims)}Q", *dims) + struct.pack("<IQ", kind, offset)
+    out += bytes(-len(out) % 32)
+    return out + bytes(i % 61 for i in range(data))
+
+
+def gguf_list(kind: int, values: list[bytes]) -> bytes:
+    return struct.pack("<IQ", kind, len(values)) + b"".join(values)
+
+
+for kind in ("gpt2", "llama"):
+    tokens = ["<unk>", "<s>", "</s>", "a", "b", "ab", "▁", "▁a", "<0x0A>", "c"]
+    entries = [("general.architecture", 8, gguf_text("llama")), ("general.alignment", 4, struct.pack("<I", 32)),
+               ("llama.attention.layer_norm_rms_epsilon", 6, struct.pack("<f", 1e-5)), ("llama.rope.freq_base", 6, struct.pack("<f", 1e4)),
+               ("tokenizer.ggml.model", 8, gguf_text(kind)), ("tokenizer.ggml.pre", 8, gguf_text("llama-bpe")),
+               ("tokenizer.ggml.tokens", 9, gguf_list(8, [gguf_text(t) for t in tokens])),
+               ("tokenizer.ggml.scores", 9, gguf_list(6, [struct.pack("<f", -i) for i in range(10)])),
+               ("tokenizer.ggml.token_type", 9, gguf_list(5, [struct.pack("<i", t) for t in (2, 3, 3, 1, 1, 1, 1, 1, 6, 4)])),
+               ("tokenizer.ggml.merges", 9, gguf_list(8, [gguf_text("a b")])), ("tokenizer.ggml.add_bos_token", 7, b"\x01"),
+               ("tokenizer.chat_template", 8, gguf_text("{{ messages[0].content }}"))]
+    entries += [(f"llama.{name}", 4, struct.pack("<I", n)) for name, n in (("block_count", 1), ("context_length", 64),
+                ("embedding_length", 32), ("feed_forward_length", 32), ("attention.head_count", 4), ("attention.head_count_kv", 2))]
+    entries += [(f"tokenizer.ggml.{name}_token_id", 4, struct.pack("<I", i)) for i, name in enumerate(("unknown", "bos", "eos"))]
+    add("gguf", gguf(entries, [("token_embd.weight", [32, 10], 0, 0), ("blk.0.attn_q.weight", [32, 32], 2, 1280),
+                               ("blk.0.ffn_up.weight", [32, 32], 8, 1856), ("blk.0.attn_norm.weight", [32], 30, 2944)], 3008))
+add("gguf", gguf([], [], 0))
+for kind, size in ((10, 84), (11, 110), (12, 144), (13, 176), (14, 210), (3, 160), (6, 176), (7, 192), (1, 512), (28, 2048)):
+    add("gguf", gguf([("general.architecture", 8, gguf_text("qwen2"))], [("a", [256], kind, 0)], size))
+
 # configurations of models, adapters and generation
 for text in read("fixtures/models/*/config.json") + read("assets/*/config.json") + read("assets/*/generation_config.json"):
     add("model_config", text)

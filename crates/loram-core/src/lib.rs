@@ -56,4 +56,7 @@ pub use schemes::{
 pub use similar::similar_name;
 pub use step_size::StepSize;
 pub use targets::{LayerPlan, LinearInfo, check_targets, plan_layers};
-pub use weight::{BFloat16, Float16, Float32, Float64, StoredWeight, Sums, WeightBytes, WeightElement, WeightFormat};
+pub use weight::{
+    BFloat16, Float16, Float32, Float64, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, RowOrder, StoredWeight,
+    Sums, WeightBytes, WeightElement, WeightFormat,
+};

@@ -68,6 +68,14 @@ pub enum Error {
         /// The rule that it breaks.
         problem: crate::checkpoint::HeaderProblem,
     },
+    /// A GGUF file that breaks the format.
+    #[error("{file}: {problem}", file = file.display())]
+    Gguf {
+        /// The GGUF file.
+        file: PathBuf,
+        /// The rule that it breaks.
+        problem: crate::gguf::GgufProblem,
+    },
     /// An index of shards that is malformed or does not fit the shards.
     #[error("{file}: {problem}", file = file.display())]
     Index {

@@ -15,6 +15,7 @@ pub mod family;
 #[doc(hidden)]
 pub mod fault;
 pub mod gain_curves;
+pub mod gguf;
 mod holder;
 pub mod hub;
 pub mod init;

@@ -1,8 +1,8 @@
 //! A model with changed weights, written as a Hugging Face folder: same shards, same order of tensors, same dtypes, all
-//! other files copied. Weights are streamed: one tensor is in memory at a time. Arithmetic is f32, rounded once.
+//! other files copied. A GGUF file becomes such a folder, with its quantised weights in BF16. Weights are streamed: one tensor is in memory at a time. Arithmetic is f32, rounded once.
 
 use crate::atomic::{self, AtomicDir, Output};
-use crate::checkpoint::{DType, INDEX_FILE, SafetensorsWriter, TensorRef, TensorSpec};
+use crate::checkpoint::{DType, INDEX_FILE, SINGLE_FILE, SafetensorsWriter, TensorRef, TensorSpec};
 use crate::config::CONFIG_FILE;
 use crate::family::TensorNames;
 use crate::{Checkpoint, Error, ModelConfig, Result, input};
@@ -79,7 +79,8 @@ pub fn write_merged<'a, E: From<Error>>(
         return Err(Error::NotFound { path: out.path.into(), what }.into());
     }
     let plan = Plan::new(ckpt, cfg, source)?;
-    let others = other_files(ckpt.root())?;
+    let own = ckpt.own_files()?;
+    let others = if ckpt.is_gguf() { Vec::new() } else { other_files(ckpt.root())? };
     let copies: u64 = others.iter().filter_map(|f| fs::metadata(ckpt.root().join(f)).ok()).map(|m| m.len()).sum();
     atomic::ensure_space(out.path, plan.bytes() + copies + (1 << 20))?;
 
@@ -103,8 +104,11 @@ pub fn write_merged<'a, E: From<Error>>(
         let mut source = input::open(&from)?;
         atomic::write_file(dir.path().join(file), |to| std::io::copy(&mut source, to).map(drop))?;
     }
+    for (name, contents) in &own {
+        atomic::write_json(dir.path().join(name), contents)?;
+    }
     if !config_updates.is_empty() || plan.untied {
-        let path = ckpt.root().join(CONFIG_FILE);
+        let path = dir.path().join(CONFIG_FILE);
         let mut config = if path.exists() { crate::config::read_object(&path)? } else { Map::new() };
         if plan.untied {
             config.insert("tie_word_embeddings".into(), json!(false));
@@ -127,6 +131,11 @@ struct Item {
     /// The original.
     from: TensorRef,
     changes: bool,
+}
+
+/// The type in which a tensor is written that does not change: its own, or BF16 for one that safetensors cannot hold.
+fn kept(from: &TensorRef) -> DType {
+    if from.dtype().is_quantised() { DType::BF16 } else { from.dtype() }
 }
 
 /// A tensor that the original does not hold.
@@ -157,12 +166,17 @@ impl Plan {
 
         let mut files: BTreeMap<String, Vec<Item>> = BTreeMap::new();
         for (i, shard) in ckpt.files().iter().enumerate() {
-            let items = files.entry(shard.name.clone()).or_default();
+            let file = if ckpt.is_gguf() { SINGLE_FILE } else { &shard.name };
+            let items = files.entry(file.to_string()).or_default();
             // a shard may repeat a tensor that the index places elsewhere: only the one that counts is written
             for (stored, from) in ckpt.tensors_of(i) {
                 let path = names.path(stored);
                 let changes = targets.remove(&path);
-                let dtype = source.dtype().filter(|_| changes).unwrap_or(from.dtype());
+                // tables that a model computes by itself
+                if ckpt.is_gguf() && stored == from.name() {
+                    continue;
+                }
+                let dtype = source.dtype().filter(|_| changes).unwrap_or(kept(&from));
                 // a tied head that stands for the embedding is written as what it is
                 let name = if names.stands_for_embedding(stored) { path.clone() } else { stored.to_string() };
                 items.push(Item { name, changes, path, dtype, from });
@@ -206,7 +220,7 @@ impl Plan {
         }
         targets.remove(&head);
         let from = ckpt.tensor(&names.stored(&embedding))?;
-        let dtype = dtype.filter(|_| head_changes).unwrap_or(from.dtype());
+        let dtype = dtype.filter(|_| head_changes).unwrap_or(kept(&from));
         let spec = TensorSpec::new(&head, dtype, from.shape());
         self.added.push(Added { name: head, spec, from: Some(from), values: None, changes: head_changes });
         self.untied = true;
@@ -215,7 +229,7 @@ impl Plan {
 
     /// The dtype of the model, for tensors that it gets in addition.
     fn dtype(&self) -> DType {
-        let floats = self.files.values().flatten().map(|i| i.from.dtype()).filter(|d| d.is_float());
+        let floats = self.files.values().flatten().map(|i| i.dtype).filter(|d| d.is_float());
         let mut floats: Vec<DType> = floats.collect();
         floats.sort_by_key(|d| d.name());
         let count = |d: DType| floats.iter().filter(|x| **x == d).count();
@@ -269,7 +283,7 @@ fn write_shard<E: From<Error>>(
             writer.put_f32(&item.name, &values)?;
             report.changed += 1;
         } else {
-            writer.put(&item.name, item.from.bytes())?;
+            copy(&mut writer, &item.name, &item.from)?;
             report.copied += 1;
         }
         item.from.release();
@@ -281,11 +295,19 @@ fn write_shard<E: From<Error>>(
                 change(source, &a.name, from.shape(), &mut values)?;
                 writer.put_f32(&a.name, &values)?;
             }
-            (Some(from), _) => writer.put(&a.name, from.bytes())?,
+            (Some(from), _) => copy(&mut writer, &a.name, from)?,
             (None, values) => writer.put_f32(&a.name, values.as_deref().unwrap_or_default())?,
         }
     }
     Ok(writer.finish()?)
+}
+
+/// Writes a tensor as it is stored, or its values where these are in blocks or in another order.
+fn copy(writer: &mut SafetensorsWriter, name: &str, from: &TensorRef) -> Result<()> {
+    match from.is_plain() {
+        true => writer.put(name, from.bytes()),
+        false => writer.put_f32(name, &from.to_f32()?),
+    }
 }
 
 fn change<E: From<Error>>(

@@ -1,7 +1,8 @@
-//! Tokenizers of Hugging Face folders, through the `tokenizers` crate.
+//! Tokenizers of Hugging Face folders and GGUF files, through the `tokenizers` crate.
 
 use crate::caught::caught;
 use crate::config::CONFIG_FILE;
+use crate::gguf::{GgufFile, TokenizerFiles, is_gguf, tokenizer_files};
 use crate::limits::MAX_TEXT;
 use crate::{Error, Result, input, lfs};
 use serde_json::{Map, Value};
@@ -13,6 +14,8 @@ use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStr
 pub struct TextTokenizer {
     inner: Tokenizer,
     dir: PathBuf,
+    /// The file that errors name.
+    file: PathBuf,
     bos: Option<u32>,
     eos: Option<u32>,
     special: Map<String, Value>,
@@ -39,9 +42,17 @@ impl Encoded {
 
 impl TextTokenizer {
     /// Reads `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and the chat template of a model
-    /// folder. Truncation and padding that `tokenizer.json` may ask for are switched off.
+    /// folder, or the tokenizer in a GGUF file. Truncation and padding that `tokenizer.json` may ask for are switched off.
     pub fn load(dir: impl AsRef<Path>) -> Result<TextTokenizer> {
         let dir = dir.as_ref();
+        if is_gguf(dir) {
+            let TokenizerFiles { tokenizer, settings } = tokenizer_files(&GgufFile::open(dir)?)?;
+            let inner = library(dir, || serde_json::from_value(tokenizer).map_err(Into::into))?;
+            return Ok(TextTokenizer {
+                chat_template: settings.get("chat_template").and_then(Value::as_str).map(str::to_string),
+                ..TextTokenizer::new(dir, dir.to_path_buf(), inner, &settings, Map::new(), &Map::new())
+            });
+        }
         let path = dir.join("tokenizer.json");
         if !path.exists() {
             let slow = ["tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"];
@@ -59,30 +70,38 @@ impl TextTokenizer {
         if lfs::is_pointer(&bytes) {
             return Err(Error::json(&path, lfs::POINTER));
         }
-        let inner = caught(|| {
-            let mut inner = Tokenizer::from_bytes(&bytes)?;
-            inner.with_truncation(None)?;
-            inner.with_padding(None);
-            tokenizers::Result::Ok(inner)
-        })
-        .map_err(|panic| damaged(&path, &panic))?
-        .map_err(|e| Error::json(&path, format!("not a valid tokenizer: {e}")))?;
+        let inner = library(&path, || Tokenizer::from_bytes(&bytes))?;
         let settings = optional_object(&dir.join("tokenizer_config.json"))?;
-        let mut special = optional_object(&dir.join("special_tokens_map.json"))?;
+        let special = optional_object(&dir.join("special_tokens_map.json"))?;
+        let config = optional_object(&dir.join(CONFIG_FILE))?;
+        Ok(TextTokenizer {
+            chat_template: chat_template(dir, &settings)?,
+            ..TextTokenizer::new(dir, path, inner, &settings, special, &config)
+        })
+    }
+
+    /// A tokenizer without a chat template: `special` from `special_tokens_map.json`, `config` from `config.json`.
+    fn new(
+        dir: &Path,
+        file: PathBuf,
+        inner: Tokenizer,
+        settings: &Map<String, Value>,
+        mut special: Map<String, Value>,
+        config: &Map<String, Value>,
+    ) -> TextTokenizer {
         special.extend(
             settings.iter().filter(|(k, v)| k.ends_with("_token") && !v.is_null()).map(|(k, v)| (k.clone(), v.clone())),
         );
-        let config = optional_object(&dir.join(CONFIG_FILE))?;
         let id = |key: &str| {
             let named = special.get(key).and_then(token_text).and_then(|t| inner.token_to_id(t));
             let first = |v: &Value| v.as_u64().or_else(|| v.as_array()?.first()?.as_u64());
             named.or_else(|| config.get(&format!("{key}_id")).and_then(first).and_then(|i| u32::try_from(i).ok()))
         };
         let (bos, eos) = (id("bos_token"), id("eos_token"));
-        Ok(TextTokenizer {
+        TextTokenizer {
             bos,
             eos,
-            chat_template: chat_template(dir, &settings)?,
+            chat_template: None,
             // transformers writes 1e30 for "no limit"
             max_length: settings
                 .get("model_max_length")
@@ -91,11 +110,12 @@ impl TextTokenizer {
                 .map(|n| n as usize),
             special,
             dir: dir.to_path_buf(),
+            file,
             inner,
-        })
+        }
     }
 
-    /// The folder it came from.
+    /// The folder or GGUF file it came from.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -166,10 +186,9 @@ impl TextTokenizer {
 
     /// Runs the library; it panics on some tokenizers that it has read without complaint.
     fn run<T>(&self, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
-        let path = || self.dir.join("tokenizer.json");
         caught(run)
-            .map_err(|panic| damaged(&path(), &panic))?
-            .map_err(|e| Error::json(path(), format!("cannot tokenise: {e}")))
+            .map_err(|panic| damaged(&self.file, &panic))?
+            .map_err(|e| Error::json(&self.file, format!("cannot tokenise: {e}")))
     }
 
     /// The text of ids.
@@ -215,6 +234,19 @@ impl StreamDecoder<'_> {
         let now = self.tokenizer.decode(&self.ids[self.from..], true)?;
         Ok(now.strip_prefix(&before).unwrap_or_default().to_string())
     }
+}
+
+/// A tokenizer as the library reads it from `file`, without truncation and padding.
+fn library(file: &Path, read: impl FnOnce() -> tokenizers::Result<Tokenizer>) -> Result<Tokenizer> {
+    let plain = || {
+        let mut inner = read()?;
+        inner.with_truncation(None)?;
+        inner.with_padding(None);
+        tokenizers::Result::Ok(inner)
+    };
+    caught(plain)
+        .map_err(|panic| damaged(file, &panic))?
+        .map_err(|e| Error::json(file, format!("not a valid tokenizer: {e}")))
 }
 
 /// A token in a configuration: a string, or an object with its `content`.

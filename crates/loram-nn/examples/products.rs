@@ -1,4 +1,5 @@
-//! Products of activations with weights, in GFLOP/s: f32 and every kernel for bf16 of this processor, x·Wᵀ and dy·W.
+//! Products of activations with weights, in GFLOP/s: f32 and every kernel for bf16 of this processor, x·Wᵀ and dy·W; for each kernel
+//! also with weights that are decoded from blocks of a GGUF file, and the time of decoding alone as a share of the product.
 //!
 //!     cargo run --release --example products [-- THREADS [TOKENS [SECONDS]]]
 //!
@@ -6,14 +7,19 @@
 //! hold on a busy machine too. `bench/step/products.py` prints the same of torch.
 
 use half::bf16;
+use loram_core::{Q4_1, Q4K, Q6K, Q8_0, StoredWeight, WeightFormat};
 use loram_nn::kernels::bf16::{Kernel, Matrix, Number, Right, Rounded, product};
 use loram_nn::kernels::gemm::{View, ViewMut, gemm};
+use rayon::prelude::*;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 /// Outputs and inputs of the layers of SmolLM2-135M, of its head, and of a 7B Llama.
 const SHAPES: [(usize, usize); 8] =
     [(576, 576), (192, 576), (1536, 576), (576, 1536), (49152, 576), (4096, 4096), (11008, 4096), (4096, 11008)];
+
+/// Formats of blocks.
+const FORMATS: [&dyn WeightFormat; 4] = [&Q4_1, &Q8_0, &Q4K, &Q6K];
 
 /// Seconds of the fastest call.
 fn fastest(budget: Duration, mut f: impl FnMut()) -> f64 {
@@ -56,6 +62,33 @@ fn main() {
                 product(kernel, ViewMut::new(black_box(&mut dx), t, k), false, &dy, Right::Plain(w), &[]);
             });
             line(kernel.name(), forward, backward);
+            for format in FORMATS.into_iter().filter(|f| k.is_multiple_of(f.block_values())) {
+                let blocks: Vec<u8> = (0..format.bytes_of(n * k)).map(|i| (i * 97 % 89) as u8).collect();
+                let w = StoredWeight::new(format, &blocks, n, k);
+                let forward = fastest(budget, || {
+                    let x = Rounded::new(View::new(&x, t, k));
+                    product(kernel, ViewMut::new(black_box(&mut y), t, n), false, &x, Right::StoredTransposed(w), &[]);
+                });
+                let backward = fastest(budget, || {
+                    let dy = Rounded::new(View::new(&dy, t, n));
+                    product(kernel, ViewMut::new(black_box(&mut dx), t, k), false, &dy, Right::Stored(w), &[]);
+                });
+                line(format.name(), forward, backward);
+                let rows: Vec<usize> = (0..n).step_by(32).collect();
+                let decoding = fastest(budget, || {
+                    rows.par_iter().for_each_init(
+                        || vec![0.0; 32 * 256],
+                        |values, &row| {
+                            for column in (0..k).step_by(256) {
+                                let columns = column..(column + 256).min(k);
+                                let width = columns.len();
+                                w.read_tile(row..(row + 32).min(n), columns, black_box(values), width);
+                            }
+                        },
+                    );
+                });
+                println!("{:>31} decoding takes {:.1} % of x·Wᵀ", "", 100.0 * decoding / forward);
+            }
         }
         let w: Vec<f32> = w.iter().map(|x| x.to_f32()).collect();
         let forward = fastest(budget, || {

@@ -13,18 +13,19 @@ pub enum Products {
     /// In the number type of the activations.
     #[default]
     Exact,
-    /// In bf16 with sums in f32 where the weight is stored in bf16.
+    /// In bf16 with sums in f32 where the weight is stored in bf16 or quantised (see [`rounds`](crate::rounds)).
     Stored(Kernel),
     /// In bf16 with sums in f32, whatever the weights are stored in.
     Rounded(Kernel),
 }
 
 impl Products {
-    /// The kernel for products with a weight, `bf16` telling whether it is stored in bf16; `None`: in the number type of activations.
-    pub fn kernel(self, bf16: bool) -> Option<Kernel> {
+    /// The kernel for products with a weight, `rounds` telling whether it is stored in bf16 or quantised; `None`: in the number type of
+    /// activations.
+    pub fn kernel(self, rounds: bool) -> Option<Kernel> {
         match self {
             Products::Exact => None,
-            Products::Stored(kernel) => bf16.then_some(kernel),
+            Products::Stored(kernel) => rounds.then_some(kernel),
             Products::Rounded(kernel) => Some(kernel),
         }
     }

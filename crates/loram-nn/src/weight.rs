@@ -13,7 +13,7 @@ use crate::kernels::real::f32s;
 use crate::products::{Low, Operand, Products, product};
 use crate::tensor::{Element, Tensor, typed};
 use crate::{Error, Result};
-use loram_core::StoredWeight;
+use loram_core::{BFloat16, RowOrder, StoredWeight, WeightFormat};
 use loram_io::TensorRef;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -52,7 +52,7 @@ impl Weight {
         }
         let stored = t.stored()?;
         let narrow = stored.bytes().len() < stored.len() * size_of::<f32>();
-        let data = match narrow || stored.as_f32().is_some() {
+        let data = match narrow || stored.as_f32().is_some() || stored.order() != RowOrder::Plain {
             true => Data::Mapped(t.clone()),
             false => Data::Values(Arc::new(stored.to_vec())),
         };
@@ -67,7 +67,7 @@ impl Weight {
 
     /// The weight with its products computed in this way.
     pub fn with_products(mut self, products: Products) -> Weight {
-        self.kernel = number(self.stored()).and_then(|n| products.kernel(n == Number::Bf16));
+        self.kernel = products.kernel(rounds(self.stored()));
         self
     }
 
@@ -233,17 +233,22 @@ impl Weight {
         self.kernel.filter(|_| x.compute() == Compute::F32)
     }
 
-    /// The weight as it is stored, where a kernel reads it.
-    fn matrix(&self) -> Matrix<'_> {
+    /// The weight as the right operand of a product in bf16: Wᵀ or W.
+    fn right(&self, transposed: bool) -> Right<'_> {
         let stored = self.stored();
-        let number = number(stored).expect("checked when the kernel was chosen");
-        Matrix::new(stored.bytes(), number, self.rows, self.cols)
+        let matrix = number(stored).map(|number| Matrix::new(stored.bytes(), number, self.rows, self.cols));
+        match (matrix, transposed) {
+            (Some(matrix), true) => Right::Transposed(matrix),
+            (Some(matrix), false) => Right::Plain(matrix),
+            (None, true) => Right::StoredTransposed(stored),
+            (None, false) => Right::Stored(stored),
+        }
     }
 
     /// y (t × rows) = (accumulate ? y : 0) + x·Wᵀ + Σ `low`, x: (t × cols), on the CPU.
     pub(crate) fn product_t<T: Element>(&self, x: &Operand<'_>, y: &mut Tensor, accumulate: bool, low: &[Low<'_>]) {
         if let Some(kernel) = self.kernel_for(x.tensor()) {
-            return product(kernel, y, accumulate, x, Right::Transposed(self.matrix()), low);
+            return product(kernel, y, accumulate, x, self.right(true), low);
         }
         let extra: Vec<_> = low.iter().map(Low::term).collect();
         let x = x.tensor().view::<T>();
@@ -267,7 +272,7 @@ impl Weight {
     /// dx (t × cols) = (accumulate ? dx : 0) + dy·W + Σ `low`, dy: (t × rows), on the CPU.
     pub(crate) fn product<T: Element>(&self, dy: &Operand<'_>, dx: &mut Tensor, accumulate: bool, low: &[Low<'_>]) {
         if let Some(kernel) = self.kernel_for(dy.tensor()) {
-            return product(kernel, dx, accumulate, dy, Right::Plain(self.matrix()), low);
+            return product(kernel, dx, accumulate, dy, self.right(false), low);
         }
         let extra: Vec<_> = low.iter().map(Low::term).collect();
         let dy = dy.tensor().view::<T>();
@@ -307,8 +312,17 @@ impl Weight {
     }
 }
 
-/// The number type of a stored weight, where products in bf16 read it.
+/// Returns whether products with a stored weight are in bf16 by default: one that bf16 holds as it is, or whose integers of a
+/// few bits it holds almost so.
+pub fn rounds(stored: StoredWeight<'_>) -> bool {
+    stored.format().name() == BFloat16.name() || stored.format().block_values() > 1
+}
+
+/// The number type of a stored weight, where products in bf16 read it in place.
 fn number(stored: StoredWeight<'_>) -> Option<Number> {
+    if stored.order() != RowOrder::Plain {
+        return None;
+    }
     match stored.format().name() {
         "BF16" => Some(Number::Bf16),
         "F16" => Some(Number::F16),

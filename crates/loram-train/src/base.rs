@@ -1,4 +1,4 @@
-//! A model folder: its configuration, mapped weights, tokenizer and generation settings.
+//! A model folder or GGUF file: its configuration, mapped weights, tokenizer and generation settings.
 
 use crate::config::TrainConfig;
 use crate::groups::NewHead;
@@ -6,21 +6,21 @@ use crate::observer::{Event, Observer, Stage};
 use crate::{Error, Result};
 use loram_core::LoraConfig;
 use loram_io::adapter::ADAPTER_CONFIG;
-use loram_io::checksum::sha256;
-use loram_io::config::{CONFIG_FILE, GenerationConfig};
+use loram_io::checkpoint::settings_sha256;
+use loram_io::config::GenerationConfig;
 use loram_io::family::TensorNames;
 use loram_io::hub;
 use loram_io::{Adapter, Checkpoint, ModelConfig, TextTokenizer};
 use loram_nn::{LoadOptions, Model};
 use std::path::{Path, PathBuf};
 
-/// A model folder: everything but the weights in memory.
+/// A model folder or GGUF file: everything but the weights in memory.
 pub struct Base {
     /// As the user named it.
     pub name: String,
     /// Revision on the hub.
     pub revision: Option<String>,
-    /// The folder on this machine.
+    /// The folder or file on this machine.
     pub dir: PathBuf,
     /// `config.json`.
     pub config: ModelConfig,
@@ -32,7 +32,7 @@ pub struct Base {
     pub generation: GenerationConfig,
 }
 
-/// A local folder, or a hub id downloaded into the cache.
+/// A local folder or GGUF file, or a hub id downloaded into the cache.
 pub fn resolve(name: &str, revision: Option<&str>, observer: &mut dyn Observer) -> Result<PathBuf> {
     let mut progress = |d: &hub::Download<'_>| {
         observer.event(&Event::Stage {
@@ -63,7 +63,7 @@ pub(crate) fn with_base_model(config: &TrainConfig, observer: &mut dyn Observer)
 }
 
 impl Base {
-    /// Opens a model folder or hub model. Errors: what is missing or not supported, by name.
+    /// Opens a model folder, a GGUF file or a hub model. Errors: what is missing or not supported, by name.
     pub fn open(name: &str, revision: Option<&str>, observer: &mut dyn Observer) -> Result<Base> {
         let dir = resolve(name, revision, observer)?;
         if dir.join(ADAPTER_CONFIG).exists() && !dir.join("config.json").exists() {
@@ -85,8 +85,8 @@ impl Base {
 
     /// Computes, on any thread, the checksum of its weights and `config.json`; with all threads for `true`.
     pub(crate) fn checksum(&self) -> impl FnOnce(bool) -> Result<String> + Send + use<> {
-        let (content, config) = (self.checkpoint.content(), self.dir.join(CONFIG_FILE));
-        move |parallel| Ok(format!("{} {}", content.sha256(parallel)?, sha256(&config)?))
+        let (content, dir) = (self.checkpoint.content(), self.dir.clone());
+        move |parallel| Ok(format!("{} {}", content.sha256(parallel)?, settings_sha256(&dir)?))
     }
 
     /// Longest input: what the model and its tokenizer allow.

@@ -2,9 +2,9 @@
 
 use crate::config::{ComputeDtype, DeviceKind, FinetuningType, TrainConfig};
 use crate::{Error, Result, system};
-use loram_io::{Checkpoint, DType};
+use loram_io::Checkpoint;
 use loram_nn::kernels::bf16::Kernel;
-use loram_nn::{Compute, HeadKind, LoadOptions, Products, cuda};
+use loram_nn::{Compute, HeadKind, LoadOptions, Products, cuda, rounds};
 
 /// The environment variable that chooses the kernel of the CPU: `amx`, `avx512-bf16` or `f32`.
 const KERNEL: &str = "LORAM_CPU_KERNEL";
@@ -69,8 +69,11 @@ impl Arithmetic {
 
     /// The kernel of products with frozen weights of this checkpoint; `None`: in float32, or on a GPU.
     pub fn kernel(self, checkpoint: &Checkpoint) -> Option<Kernel> {
-        let is_bf16 = |name| checkpoint.info(name).is_some_and(|i| i.dtype == DType::BF16 && i.shape.len() == 2);
-        self.products.kernel(checkpoint.names().any(is_bf16))
+        let rounded = |name| {
+            let tensor = checkpoint.tensor(name).ok().filter(|t| t.shape().len() == 2);
+            tensor.is_some_and(|t| t.stored().is_ok_and(rounds))
+        };
+        self.products.kernel(checkpoint.names().any(rounded))
     }
 
     /// The number type of products with frozen weights of this checkpoint: `bfloat16` or `float32`.

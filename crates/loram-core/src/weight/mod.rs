@@ -9,6 +9,8 @@ mod float16;
 mod float32;
 mod float64;
 mod format;
+mod ggml;
+mod order;
 mod stored;
 mod sums;
 
@@ -18,5 +20,7 @@ pub use float16::Float16;
 pub use float32::Float32;
 pub use float64::Float64;
 pub use format::{WeightElement, WeightFormat};
+pub use ggml::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+pub use order::RowOrder;
 pub use stored::StoredWeight;
 pub use sums::Sums;

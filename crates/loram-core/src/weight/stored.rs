@@ -3,6 +3,7 @@
 use super::bytes::WeightBytes;
 use super::float32::Float32;
 use super::format::{WeightElement, WeightFormat};
+use super::order::RowOrder;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -18,7 +19,11 @@ pub struct StoredWeight<'a, B = &'a [u8]> {
     bytes: B,
     rows: usize,
     cols: usize,
+    order: RowOrder,
 }
+
+/// Rows of a tile that are read with one call.
+const TILE_ROWS: usize = 32;
 
 impl<'a, B: WeightBytes> StoredWeight<'a, B> {
     /// A weight of `bytes` in `format`. Panics when they are not those of rows × cols values, each row whole blocks.
@@ -26,7 +31,20 @@ impl<'a, B: WeightBytes> StoredWeight<'a, B> {
         let name = format.name();
         assert!(cols.is_multiple_of(format.block_values()), "rows of {cols} values in blocks of {name}");
         assert_eq!(bytes.len(), format.bytes_of(rows * cols), "bytes of a {rows}×{cols} weight in {name}");
-        StoredWeight { format, bytes, rows, cols }
+        StoredWeight { format, bytes, rows, cols, order: RowOrder::Plain }
+    }
+
+    /// The same weight, whose bytes hold its rows in another order. For formats whose blocks hold all that they need. Panics where the
+    /// number of rows does not go with the order.
+    #[must_use]
+    pub fn with_order(self, order: RowOrder) -> Self {
+        assert!(order.fits(self.rows), "{} rows in the order {order:?}", self.rows);
+        StoredWeight { order, ..self }
+    }
+
+    /// The order in which the bytes hold the rows.
+    pub fn order(&self) -> RowOrder {
+        self.order
     }
 
     /// Output features.
@@ -66,9 +84,41 @@ impl<'a, B: WeightBytes> StoredWeight<'a, B> {
         blocks.into_iter().try_fold((0.0, 0.0), |t, s| s.map(|s: (f64, f64)| (t.0 + s.0, t.1 + s.1)))
     }
 
-    /// Returns the bytes of the values `at`: in place, or as read into `buffer`.
+    /// Returns the bytes of the values `at`, in the order of the rows' numbers: in place, or as read into `buffer`.
     pub(crate) fn fetch<'b>(&'b self, at: Range<usize>, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], B::Error> {
-        self.bytes.fetch(self.format.bytes_of(at.start)..self.format.bytes_of(at.end), buffer)
+        if self.order == RowOrder::Plain {
+            return self.bytes.fetch(self.bytes_at(at), buffer);
+        }
+        let mut piece = Vec::new();
+        buffer.clear();
+        for at in self.pieces(at) {
+            buffer.extend_from_slice(self.bytes.fetch(self.bytes_at(at), &mut piece)?);
+        }
+        Ok(buffer)
+    }
+
+    /// Where the values `at` are stored, piece after piece.
+    fn pieces(&self, at: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<B> {
+        let (order, cols, mut next) = (self.order, self.cols, at.start);
+        std::iter::from_fn(move || {
+            let first = next;
+            if first >= at.end {
+                return None;
+            }
+            if order == RowOrder::Plain {
+                next = at.end;
+                return Some(at.clone());
+            }
+            let row = first / cols;
+            next = at.end.min((row + 1) * cols);
+            let stored = order.place(row) * cols + first % cols;
+            Some(stored..stored + next - first)
+        })
+    }
+
+    /// Bytes of stored values.
+    fn bytes_at(&self, at: Range<usize>) -> Range<usize> {
+        self.format.bytes_of(at.start)..self.format.bytes_of(at.end)
     }
 }
 
@@ -78,20 +128,40 @@ impl<'a> StoredWeight<'a> {
         StoredWeight::new(T::FORMAT, bytemuck::cast_slice(values), rows, cols)
     }
 
-    /// The stored bytes.
+    /// The stored bytes, with the rows in their [`order`](StoredWeight::order).
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
     /// Converts the values `at`, whole blocks, into `out`. Panics when the numbers differ, like a slice.
-    pub fn read(&self, at: Range<usize>, out: &mut [f32]) {
-        let bytes = &self.bytes[self.format.bytes_of(at.start)..self.format.bytes_of(at.end)];
-        self.format.read(at.start, bytes, out);
+    pub fn read(&self, at: Range<usize>, mut out: &mut [f32]) {
+        assert_eq!(at.len(), out.len(), "values and places for them");
+        for at in self.pieces(at) {
+            let piece = out.split_off_mut(..at.len()).expect("as many places as values");
+            self.format.read(at.start, &self.bytes[self.bytes_at(at)], piece);
+        }
     }
 
-    /// The values in place, when they are stored in f32 and their address is aligned.
+    /// Converts `columns`, whole blocks, of `rows` into a matrix with `stride` values from one row to the next. Panics
+    /// where `out` is too short.
+    pub fn read_tile(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f32], stride: usize) {
+        let mut places = out.chunks_mut(stride.max(1));
+        let (mut next, at_once) = (rows.start, if self.order == RowOrder::Plain { TILE_ROWS } else { 1 });
+        while next < rows.end {
+            let n = at_once.min(rows.end - next);
+            let mut places: [&mut [f32]; TILE_ROWS] =
+                std::array::from_fn(|i| if i < n { places.next().unwrap_or_default() } else { &mut [] });
+            let first = self.order.place(next) * self.cols;
+            let bytes = &self.bytes[self.bytes_at(first..first + n * self.cols)];
+            self.format.read_columns(first, bytes, self.cols, columns.clone(), &mut places[..n]);
+            next += n;
+        }
+    }
+
+    /// The values in place, when they are stored in f32 and in order, and their address is aligned.
     pub fn as_f32(&self) -> Option<&'a [f32]> {
-        (self.format.name() == Float32.name()).then(|| bytemuck::try_cast_slice(self.bytes).ok()).flatten()
+        let as_they_are = self.format.name() == Float32.name() && self.order == RowOrder::Plain;
+        as_they_are.then(|| bytemuck::try_cast_slice(self.bytes).ok()).flatten()
     }
 
     /// All values in f32; without a copy where [`as_f32`](StoredWeight::as_f32) has them.
@@ -174,6 +244,42 @@ mod tests {
             assert!(!row(&b).sums().1.is_finite());
         }
         assert!(row(&[f32::MAX; 100]).sums().1.is_finite());
+    }
+
+    #[test]
+    fn rows_in_another_order_are_read_by_their_numbers() {
+        let (rows, cols, head_dim) = (24, 70, 6);
+        let order = RowOrder::Interleaved { head_dim };
+        let x = values(rows * cols);
+        // numpy: reshape(h, 2, d/2, m).swapaxes(1, 2)
+        let mut stored = Vec::new();
+        for head in 0..rows / head_dim {
+            for j in 0..head_dim / 2 {
+                for half in 0..2 {
+                    let row = head * head_dim + half * head_dim / 2 + j;
+                    stored.extend_from_slice(&x[row * cols..(row + 1) * cols]);
+                }
+            }
+        }
+        let (plain, other) = (StoredWeight::of(&x, rows, cols), StoredWeight::of(&stored, rows, cols));
+        let other = other.with_order(order);
+        assert!(other.as_f32().is_none());
+        assert_eq!(other.to_vec(), x);
+        assert_eq!(other.sums(), plain.sums(), "the same bits");
+        for at in [0..0, 5..6, 65..75, 3..700, 139..141, 0..rows * cols] {
+            let mut out = vec![0.0; at.len()];
+            other.read(at.clone(), &mut out);
+            assert_eq!(out, x[at.clone()]);
+            let (mut one, mut two) = (Vec::new(), Vec::new());
+            assert_eq!(other.fetch(at.clone(), &mut one), plain.fetch(at, &mut two));
+        }
+        for (w, rows, columns) in [(&plain, 0..24, 3..64), (&other, 5..18, 0..70), (&other, 3..4, 8..9)] {
+            let (mut out, stride) = (vec![f32::NAN; rows.len() * 80], 80);
+            w.read_tile(rows.clone(), columns.clone(), &mut out, stride);
+            for (out, row) in out.chunks(stride).zip(rows) {
+                assert_eq!(out[..columns.len()], x[row * cols..][columns.clone()]);
+            }
+        }
     }
 
     #[test]

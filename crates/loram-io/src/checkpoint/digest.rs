@@ -3,9 +3,12 @@
 use super::folder::Checkpoint;
 use super::tensor::TensorRef;
 use crate::Result;
-use crate::checksum::hex;
+use crate::checksum::{hex, sha256};
+use crate::config::CONFIG_FILE;
+use crate::gguf::{GgufFile, is_gguf};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+use std::path::Path;
 
 /// Bytes that are read at a time.
 const PIECE: usize = 1 << 20;
@@ -17,6 +20,15 @@ impl Checkpoint {
     /// Its content, for a checksum.
     pub fn content(&self) -> Content {
         Content(self.files().iter().flat_map(|f| f.tensors()).collect())
+    }
+}
+
+/// The checksum of what is beside the weights in a model: that of `config.json`, or of a GGUF file's header. Errors: the file
+/// cannot be read.
+pub fn settings_sha256(model: &Path) -> Result<String> {
+    match is_gguf(model) {
+        true => Ok(hex(Sha256::digest(GgufFile::open(model)?.head()))),
+        false => sha256(&model.join(CONFIG_FILE)),
     }
 }
 

@@ -1,12 +1,12 @@
-//! Element types of the safetensors format.
+//! Element types of the safetensors format, and the block types of GGUF.
 
 use half::{bf16, f16};
-use loram_core::{WeightElement, WeightFormat};
+use loram_core::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, WeightElement, WeightFormat};
 use std::fmt;
 
-/// Element type of a stored tensor, as safetensors 0.8 names them.
+/// Element type of a stored tensor, as safetensors 0.8 and ggml name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
+#[allow(missing_docs, non_camel_case_types)]
 pub enum DType {
     F64,
     F32,
@@ -30,9 +30,19 @@ pub enum DType {
     F6E2M3,
     F6E3M2,
     F4,
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q8_0,
+    Q2K,
+    Q3K,
+    Q4K,
+    Q5K,
+    Q6K,
 }
 
-/// Name in the file, type, number of elements that are stored together, bytes that they take.
+/// Name in the file, type, number of elements that are stored together, bytes that they take; of safetensors.
 const TABLE: [(&str, DType, usize, usize); 22] = [
     ("F64", DType::F64, 1, 8),
     ("F32", DType::F32, 1, 4),
@@ -58,13 +68,27 @@ const TABLE: [(&str, DType, usize, usize); 22] = [
     ("F4", DType::F4, 2, 1),
 ];
 
+/// The same of ggml's blocks, which only GGUF files have.
+const BLOCKS: [(&str, DType, usize, usize); 10] = [
+    ("Q4_0", DType::Q4_0, 32, 18),
+    ("Q4_1", DType::Q4_1, 32, 20),
+    ("Q5_0", DType::Q5_0, 32, 22),
+    ("Q5_1", DType::Q5_1, 32, 24),
+    ("Q8_0", DType::Q8_0, 32, 34),
+    ("Q2_K", DType::Q2K, 256, 84),
+    ("Q3_K", DType::Q3K, 256, 110),
+    ("Q4_K", DType::Q4K, 256, 144),
+    ("Q5_K", DType::Q5K, 256, 176),
+    ("Q6_K", DType::Q6K, 256, 210),
+];
+
 impl DType {
     /// The type that a safetensors header names, or `None` for an unknown name.
     pub fn from_name(name: &str) -> Option<DType> {
         TABLE.iter().find(|t| t.0 == name).map(|t| t.1)
     }
 
-    /// The name in a safetensors header, e.g. `BF16`.
+    /// The name in a file, e.g. `BF16`.
     pub fn name(self) -> &'static str {
         self.row().0
     }
@@ -76,6 +100,16 @@ impl DType {
             DType::F32 => f32::FORMAT,
             DType::F16 => f16::FORMAT,
             DType::BF16 => bf16::FORMAT,
+            DType::Q4_0 => &Q4_0,
+            DType::Q4_1 => &Q4_1,
+            DType::Q5_0 => &Q5_0,
+            DType::Q5_1 => &Q5_1,
+            DType::Q8_0 => &Q8_0,
+            DType::Q2K => &Q2K,
+            DType::Q3K => &Q3K,
+            DType::Q4K => &Q4K,
+            DType::Q5K => &Q5K,
+            DType::Q6K => &Q6K,
             _ => return None,
         })
     }
@@ -83,6 +117,16 @@ impl DType {
     /// True for the types that have a [`format`](DType::format).
     pub fn is_float(self) -> bool {
         self.format().is_some()
+    }
+
+    /// Number of elements that are stored together.
+    pub(crate) fn block_values(self) -> usize {
+        self.row().2
+    }
+
+    /// True for the block types of GGUF, which are read but not written to safetensors.
+    pub fn is_quantised(self) -> bool {
+        BLOCKS.iter().any(|t| t.1 == self)
     }
 
     /// Bits per element, rounded up.
@@ -100,7 +144,7 @@ impl DType {
     }
 
     fn row(self) -> &'static (&'static str, DType, usize, usize) {
-        TABLE.iter().find(|t| t.1 == self).expect("every type is in the table")
+        TABLE.iter().chain(&BLOCKS).find(|t| t.1 == self).expect("every type is in the table")
     }
 }
 
@@ -116,8 +160,9 @@ mod tests {
 
     #[test]
     fn formats_are_those_of_the_table() {
-        for (name, dtype, elements, bytes) in TABLE {
-            assert_eq!(DType::from_name(name), Some(dtype));
+        for (name, dtype, elements, bytes) in TABLE.into_iter().chain(BLOCKS) {
+            assert_eq!(DType::from_name(name), Some(dtype).filter(|d| !d.is_quantised()));
+            assert_eq!(dtype.name(), name);
             if let Some(format) = dtype.format() {
                 assert_eq!((format.name(), format.block_values(), format.block_bytes()), (name, elements, bytes));
             }

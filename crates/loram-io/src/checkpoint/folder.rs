@@ -6,8 +6,9 @@ use super::packed::{Packed, Packing, packings};
 use super::shard::Shard;
 use super::tensor::TensorRef;
 use super::wrappers::{self, Unwrapped, unwrap_names};
+use crate::gguf::{GgufFile, folder_files, is_gguf, names};
 use crate::{Error, Result};
-use loram_core::WeightFormat;
+use loram_core::{RowOrder, WeightFormat};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,10 +26,14 @@ pub struct Checkpoint {
     sharded: bool,
     /// Tensors that are packed, by name, with the dimensions of the weight.
     packed: BTreeMap<String, (Arc<TensorInfo>, Arc<dyn WeightFormat>)>,
+    /// Tensors whose rows are stored in another order, by name.
+    orders: BTreeMap<String, RowOrder>,
+    gguf: bool,
 }
 
 impl Checkpoint {
-    /// Opens a model folder: `model.safetensors` if there is one, else the shards of `model.safetensors.index.json`. Tensors
+    /// Opens a model folder: `model.safetensors` if there is one, else the shards of `model.safetensors.index.json`; or a GGUF file,
+    /// whose tensors get the names that they have in a folder. Tensors
     /// are called as in a model that nothing wraps (`_orig_mod.`, `module.` and `base_model.model.` go, with a note).
     ///
     /// Errors name the file and the rule it breaks; pickled checkpoints are never opened.
@@ -36,6 +41,9 @@ impl Checkpoint {
         let dir = dir.as_ref();
         if !dir.exists() {
             return Err(Error::NotFound { path: dir.into(), what: "no such model folder".into() });
+        }
+        if is_gguf(dir) {
+            return Checkpoint::open_gguf(dir);
         }
         if dir.is_file() {
             return if dir.extension().is_some_and(|e| e == "safetensors") {
@@ -62,7 +70,44 @@ impl Checkpoint {
         let root = path.parent().unwrap_or(Path::new(".")).to_path_buf();
         let shard = Shard::open(path.to_path_buf(), name)?;
         let by_name = shard.tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), (0, i))).collect();
-        Ok(Checkpoint { root, shards: vec![shard], by_name, sharded: false, packed: BTreeMap::new() })
+        Ok(Checkpoint {
+            root,
+            shards: vec![shard],
+            by_name,
+            sharded: false,
+            packed: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            gguf: false,
+        })
+    }
+
+    fn open_gguf(path: &Path) -> Result<Checkpoint> {
+        let file = GgufFile::open(path)?;
+        let names = names(&file)?;
+        let (mut by_name, mut orders) = (BTreeMap::new(), BTreeMap::new());
+        for (i, t) in file.header.tensors.iter().enumerate() {
+            let name = names.path(&t.name).unwrap_or_else(|| t.name.clone());
+            let order = names.order(&t.name);
+            if !order.fits(t.shape[0]) {
+                let what = format!("{} rows are not whole heads ({order:?}): the file is damaged", t.shape[0]);
+                return Err(Error::Tensor { name: t.name.clone(), what });
+            }
+            if order != RowOrder::Plain {
+                orders.insert(name.clone(), order);
+            }
+            by_name.insert(name, (0, i));
+        }
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let shards = vec![Shard::of_gguf(file, name)];
+        Ok(Checkpoint {
+            root: path.into(),
+            shards,
+            by_name,
+            sharded: false,
+            packed: BTreeMap::new(),
+            orders,
+            gguf: true,
+        })
     }
 
     fn open_sharded(dir: &Path, index: &Path) -> Result<Checkpoint> {
@@ -103,7 +148,15 @@ impl Checkpoint {
         if let Some((tensor, file)) = map.iter().find(|(tensor, _)| !by_name.contains_key(*tensor)) {
             return Err(problem(IndexProblem::MissingTensor { tensor: tensor.clone(), file: file.clone() }));
         }
-        Ok(Checkpoint { root: dir.to_path_buf(), shards, by_name, sharded: true, packed: BTreeMap::new() })
+        Ok(Checkpoint {
+            root: dir.to_path_buf(),
+            shards,
+            by_name,
+            sharded: true,
+            packed: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            gguf: false,
+        })
     }
 
     /// The same checkpoint with names that wrappers have left nothing in. An error for two tensors of one name.
@@ -163,9 +216,14 @@ impl Checkpoint {
         own.into_iter().map(|(i, name)| (name, self.packed_or(name, shard, i))).collect()
     }
 
-    /// The model folder.
+    /// The model folder, or the GGUF file.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// True for a GGUF file.
+    pub fn is_gguf(&self) -> bool {
+        self.gguf
     }
 
     /// True when the folder has an index and shards.
@@ -186,6 +244,11 @@ impl Checkpoint {
     /// True when there is no tensor at all.
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
+    }
+
+    /// The files of its folder beside the weights, for one that has no folder: those that a GGUF file stands for.
+    pub(crate) fn own_files(&self) -> Result<Vec<(&'static str, serde_json::Value)>> {
+        if self.gguf { folder_files(&self.root) } else { Ok(Vec::new()) }
     }
 
     /// True when a tensor of this name is there.
@@ -213,13 +276,14 @@ impl Checkpoint {
 
     /// Tensor `i` of a shard, as the weight that it holds.
     fn packed_or(&self, name: &str, shard: &Shard, i: usize) -> TensorRef {
-        match self.packed.get(name) {
+        let tensor = match self.packed.get(name) {
             Some((info, format)) => TensorRef { format: Some(format.clone()), ..shard.tensor(info) },
             None => shard.tensor(&shard.tensors[i]),
-        }
+        };
+        TensorRef { order: self.orders.get(name).copied().unwrap_or_default(), ..tensor }
     }
 
-    /// The safetensors files, in alphabetical order.
+    /// Its files, in alphabetical order.
     pub fn files(&self) -> &[Shard] {
         &self.shards
     }
@@ -253,7 +317,7 @@ fn no_safetensors(dir: &Path) -> String {
         );
     }
     if let Some(gguf) = find(&[".gguf"]) {
-        return format!("holds `{gguf}` but no safetensors: GGUF files are not read here, take the original model");
+        return format!("holds `{gguf}` but no safetensors: give the GGUF file itself, {}", dir.join(gguf).display());
     }
     if let Some(other) = find(&[".safetensors"]) {
         return format!("holds `{other}`, but neither `{SINGLE_FILE}` nor `{INDEX_FILE}`: the index is missing");

@@ -1,4 +1,4 @@
-//! Weights of a model folder, memory-mapped: `model.safetensors`, or shards with `model.safetensors.index.json`.
+//! Weights of a model folder, memory-mapped: `model.safetensors`, shards with `model.safetensors.index.json`, or a GGUF file.
 
 mod digest;
 mod dtype;
@@ -12,13 +12,15 @@ mod tensor;
 pub(crate) mod wrappers;
 mod writer;
 
-pub use digest::Content;
+pub use digest::{Content, settings_sha256};
 pub use dtype::DType;
 pub use folder::{Checkpoint, SINGLE_FILE};
 pub use header::{Header, HeaderProblem, MAX_HEADER, TensorInfo, parse_header};
 pub use index::{INDEX_FILE, IndexProblem, parse_index};
+pub(crate) use mapped::Mapped;
 pub use mapped::report_lost_files;
 pub use packed::{Packed, Packing, packings};
 pub use shard::Shard;
+pub(crate) use tensor::OpenFile;
 pub use tensor::{FileBytes, TensorRef};
 pub use writer::{SafetensorsWriter, TensorSpec, pt_metadata, write_safetensors};

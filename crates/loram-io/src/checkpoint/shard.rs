@@ -1,9 +1,11 @@
-//! One memory-mapped safetensors file of a checkpoint.
+//! One memory-mapped file of a checkpoint.
 
 use super::header::{HeaderProblem, TensorInfo, parse_header};
 use super::mapped::Mapped;
 use super::tensor::{OpenFile, TensorRef};
+use crate::gguf::GgufFile;
 use crate::{Error, Result};
+use loram_core::RowOrder;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,14 +13,14 @@ use std::sync::Arc;
 #[cfg(target_endian = "big")]
 compile_error!("safetensors files are little-endian and read in place: big-endian machines are not supported");
 
-/// One safetensors file of a checkpoint.
+/// One file of a checkpoint.
 #[derive(Debug)]
 pub struct Shard {
     /// Its path.
     pub path: PathBuf,
     /// Its name relative to the model folder, e.g. `model-00001-of-00003.safetensors`.
     pub name: String,
-    /// `__metadata__` of its header.
+    /// `__metadata__` of a safetensors header.
     pub metadata: BTreeMap<String, String>,
     /// Its tensors in the order of their bytes.
     pub tensors: Vec<Arc<TensorInfo>>,
@@ -41,8 +43,20 @@ impl Shard {
         Ok(Shard { path, name, metadata: header.metadata, tensors, map: Arc::new(map), file })
     }
 
+    /// The tensors of a GGUF file.
+    pub(super) fn of_gguf(gguf: GgufFile, name: String) -> Shard {
+        let tensors = gguf.header.tensors.into_iter().map(Arc::new).collect();
+        Shard { path: gguf.path, name, metadata: BTreeMap::new(), tensors, map: gguf.map, file: gguf.file }
+    }
+
     pub(super) fn tensor(&self, info: &Arc<TensorInfo>) -> TensorRef {
-        TensorRef { map: self.map.clone(), file: self.file.clone(), info: info.clone(), format: None }
+        TensorRef {
+            map: self.map.clone(),
+            file: self.file.clone(),
+            info: info.clone(),
+            format: None,
+            order: RowOrder::Plain,
+        }
     }
 
     /// Its tensors in the order of their bytes.

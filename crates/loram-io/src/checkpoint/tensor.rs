@@ -4,7 +4,7 @@ use super::dtype::DType;
 use super::header::TensorInfo;
 use super::mapped::Mapped;
 use crate::{Error, Result};
-use loram_core::{StoredWeight, WeightBytes, WeightFormat};
+use loram_core::{RowOrder, StoredWeight, WeightBytes, WeightFormat};
 use rayon::prelude::*;
 use std::fs::File;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// Elements checked by one task: large enough to hide the cost of a task, small enough to stay in the cache.
 const CHUNK: usize = 1 << 16;
 
-/// A tensor in a mapped safetensors file: no copy is made until it is converted. Cheap to clone.
+/// A tensor in a mapped file: no copy is made until it is converted. Cheap to clone.
 ///
 /// The mapping is read-only; another program that truncates the file meanwhile ends ours, with a
 /// message after [`report_lost_files`](super::report_lost_files).
@@ -25,6 +25,8 @@ pub struct TensorRef {
     pub(crate) info: Arc<TensorInfo>,
     /// The format of a packed weight; that of the element type for `None`.
     pub(super) format: Option<Arc<dyn WeightFormat>>,
+    /// The order in which its rows are stored.
+    pub(super) order: RowOrder,
 }
 
 /// An open file, from which any thread may read anywhere.
@@ -106,9 +108,14 @@ impl TensorRef {
         self.len() == 0
     }
 
-    /// The stored bytes, little-endian, row-major. Their address may be misaligned for the element type.
+    /// The stored bytes, little-endian, row-major, with the rows in the order of the file. Their address may be misaligned for the element type.
     pub fn bytes(&self) -> &[u8] {
         &self.map[self.info.start..self.info.start + self.info.bytes]
+    }
+
+    /// True where the bytes are those of the elements in their order: neither in blocks nor with rows in another order.
+    pub fn is_plain(&self) -> bool {
+        self.order == RowOrder::Plain && !self.dtype().is_quantised()
     }
 
     /// `(rows, cols)` of a 2-D tensor; an error that names the tensor and its shape otherwise.
@@ -132,12 +139,15 @@ impl TensorRef {
 
     fn weight<B: WeightBytes>(&self, bytes: B) -> Result<StoredWeight<'_, B>> {
         let format = self.format()?;
-        let cols = self.shape().last().copied().unwrap_or(1);
+        // the values of a vector in another order are rows
+        let vector = self.order != RowOrder::Plain && self.shape().len() == 1;
+        let cols = if vector { 1 } else { self.shape().last().copied().unwrap_or(1) };
         if !cols.is_multiple_of(format.block_values()) {
             let what = format!("rows of {cols} elements are not whole blocks of {}", format.block_values());
             return Err(self.error(format!("{what}, as {} needs: the file is damaged", self.dtype())));
         }
-        Ok(StoredWeight::new(format, bytes, self.len().checked_div(cols).unwrap_or(0), cols))
+        let rows = self.len().checked_div(cols).unwrap_or(0);
+        Ok(StoredWeight::new(format, bytes, rows, cols).with_order(self.order))
     }
 
     /// All elements in f32 (row-major), converted in parallel. F64 is rounded; integer types are an error.
@@ -217,7 +227,7 @@ impl TensorRef {
         }
         self.dtype().format().ok_or_else(|| {
             self.error(format!(
-                "dtype {} holds no plain floating-point weights; F32, F16, BF16 and F64 are supported: use the unquantised checkpoint",
+                "dtype {} holds no plain floating-point weights; F32, F16, BF16, F64 and the block types of GGUF are supported: use the unquantised checkpoint",
                 self.dtype()
             ))
         })

@@ -17,10 +17,6 @@ pub(crate) fn not_a_model(path: &Path) -> Error {
 fn of_file(path: &Path) -> String {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match path.extension().and_then(|e| e.to_str()) {
-        Some("gguf") => {
-            "is a GGUF file: give the folder of the model that it was made from, with config.json and safetensors"
-                .into()
-        }
         Some("bin" | "pt" | "pth" | "ckpt") => {
             "is a pickled file, which can run code and is never loaded: give a folder with safetensors".into()
         }
@@ -46,8 +42,8 @@ fn of_folder(path: &Path) -> String {
     let gguf = std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.file_name());
     if let Some(file) = gguf.into_iter().find(|n| n.to_string_lossy().ends_with(".gguf")) {
         return format!(
-            "holds {} and no {CONFIG_FILE}: give the folder of the model that it was made from",
-            file.to_string_lossy()
+            "no {CONFIG_FILE}: not a model folder; it holds a GGUF file: give {}",
+            path.join(file).display()
         );
     }
     format!("no {CONFIG_FILE}: not a model folder")
@@ -79,8 +75,7 @@ mod tests {
             ("run", "is a run folder, not a model: its adapter is"),
             ("full", "the trained model is"),
             ("run/adapter", "is an adapter, not a model"),
-            ("gguf", "holds m.gguf and no config.json"),
-            ("gguf/m.gguf", "is a GGUF file"),
+            ("gguf", "holds a GGUF file: give "),
             ("m/model.safetensors", "is a file of a model: give its folder"),
         ] {
             let e = not_a_model(&path(name)).to_string();

@@ -37,6 +37,21 @@ pub(super) static MODULES: DecoderModules = DecoderModules {
     classifier: "score",
 };
 
+/// Parts of a block in GGUF files, and the modules that they are.
+pub(super) const GGUF_MODULES: &[(&str, &str)] = &[
+    ("attn_norm", "input_layernorm"),
+    ("attn_q", "self_attn.q_proj"),
+    ("attn_k", "self_attn.k_proj"),
+    ("attn_v", "self_attn.v_proj"),
+    ("attn_output", "self_attn.o_proj"),
+    ("attn_q_norm", "self_attn.q_norm"),
+    ("attn_k_norm", "self_attn.k_norm"),
+    ("ffn_norm", "post_attention_layernorm"),
+    ("ffn_gate", "mlp.gate_proj"),
+    ("ffn_up", "mlp.up_proj"),
+    ("ffn_down", "mlp.down_proj"),
+];
+
 /// Where the families' defaults differ (class defaults of transformers 5.23).
 pub(super) struct Defaults {
     /// `max_position_embeddings`.

@@ -14,6 +14,7 @@ pub(super) static FAMILY: Family = Family {
         ..NAMES
     },
     read: Some(read),
+    gguf: None,
 };
 
 static OF_DISTILBERT: EncoderModules = EncoderModules {

@@ -16,7 +16,7 @@ const NAMES: FamilyNames = FamilyNames {
     conv1d: CONV1D,
 };
 
-pub(super) static FAMILY: Family = Family { names: NAMES, read: None };
+pub(super) static FAMILY: Family = Family { names: NAMES, read: None, gguf: None };
 
 pub(super) static OPENAI_GPT: Family = Family {
     names: FamilyNames {
@@ -27,7 +27,8 @@ pub(super) static OPENAI_GPT: Family = Family {
         ..NAMES
     },
     read: None,
+    gguf: None,
 };
 
 pub(super) static IMAGEGPT: Family =
-    Family { names: FamilyNames { model_type: "imagegpt", class_stem: "ImageGPT", ..NAMES }, read: None };
+    Family { names: FamilyNames { model_type: "imagegpt", class_stem: "ImageGPT", ..NAMES }, read: None, gguf: None };

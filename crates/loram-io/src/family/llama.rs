@@ -1,13 +1,16 @@
 //! Llama.
 
-use super::decoder::{self, DEFAULTS, NAMES};
-use super::description::Family;
+use super::decoder::{self, DEFAULTS, GGUF_MODULES, NAMES};
+use super::description::{Family, GgufFamily};
 use super::windows;
 use crate::Result;
 use crate::config::{DecoderConfig, FamilyNames, Fields, ModelConfig};
 
-pub(super) static FAMILY: Family =
-    Family { names: FamilyNames { model_type: "llama", class_stem: "Llama", ..NAMES }, read: Some(read) };
+pub(super) static FAMILY: Family = Family {
+    names: FamilyNames { model_type: "llama", class_stem: "Llama", ..NAMES },
+    read: Some(read),
+    gguf: Some(GgufFamily { architecture: "llama", interleaved: true, modules: GGUF_MODULES }),
+};
 
 fn read(f: &Fields<'_>) -> Result<ModelConfig> {
     let config = decoder::read(f, &FAMILY.names, &DEFAULTS)?;

@@ -6,8 +6,11 @@ use super::windows;
 use crate::Result;
 use crate::config::{DecoderConfig, FamilyNames, Fields, LayerKind, ModelConfig};
 
-pub(super) static FAMILY: Family =
-    Family { names: FamilyNames { model_type: "mistral", class_stem: "Mistral", ..NAMES }, read: Some(read) };
+pub(super) static FAMILY: Family = Family {
+    names: FamilyNames { model_type: "mistral", class_stem: "Mistral", ..NAMES },
+    read: Some(read),
+    gguf: None,
+};
 
 fn read(f: &Fields<'_>) -> Result<ModelConfig> {
     let defaults = Defaults { max_positions: 131_072, kv_heads: Some(8), ..DEFAULTS };

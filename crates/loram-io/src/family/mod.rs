@@ -18,6 +18,8 @@ mod tensor_names;
 mod unknown;
 mod windows;
 
+pub(crate) use description::GgufFamily;
+pub(crate) use registry::of_gguf;
 pub use registry::supported;
 pub use tensor_names::TensorNames;
 pub(crate) use unknown::is_output;

@@ -1,13 +1,16 @@
 //! Qwen3: norms of the query and key heads.
 
-use super::decoder::{self, DEFAULTS, Defaults, NAMES};
-use super::description::Family;
+use super::decoder::{self, DEFAULTS, Defaults, GGUF_MODULES, NAMES};
+use super::description::{Family, GgufFamily};
 use super::windows;
 use crate::Result;
 use crate::config::{DecoderConfig, FamilyNames, Fields, ModelConfig};
 
-pub(super) static FAMILY: Family =
-    Family { names: FamilyNames { model_type: "qwen3", class_stem: "Qwen3", ..NAMES }, read: Some(read) };
+pub(super) static FAMILY: Family = Family {
+    names: FamilyNames { model_type: "qwen3", class_stem: "Qwen3", ..NAMES },
+    read: Some(read),
+    gguf: Some(GgufFamily { architecture: "qwen3", interleaved: false, modules: GGUF_MODULES }),
+};
 
 fn read(f: &Fields<'_>) -> Result<ModelConfig> {
     let defaults =

@@ -1,9 +1,10 @@
 //! The list of families, and `config.json` read by the one that it names.
 
-use super::description::Family;
+use super::description::{Family, GgufFamily};
 use super::{bert, distilbert, gpt2, llama, mistral, qwen2, qwen3, roberta, smollm3};
 use crate::Result;
-use crate::config::{CONFIG_FILE, Fields, ModelConfig, not_a_model, read_object};
+use crate::config::{CONFIG_FILE, FamilyNames, Fields, ModelConfig, not_a_model, read_object};
+use crate::gguf::{self, GgufFile, is_gguf};
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -28,6 +29,13 @@ pub(super) fn find(model_type: &str) -> Option<&'static Family> {
     FAMILIES.into_iter().find(|f| f.names.model_type == model_type)
 }
 
+/// The family of an architecture in GGUF files; without one, a list of those that there are.
+pub(crate) fn of_gguf(architecture: &str) -> std::result::Result<(&'static FamilyNames, &'static GgufFamily), String> {
+    let known = || FAMILIES.into_iter().filter_map(|f| Some((&f.names, f.gguf.as_ref()?)));
+    let list = || known().map(|(_, gguf)| gguf.architecture).collect::<Vec<_>>().join(", ");
+    known().find(|(_, gguf)| gguf.architecture == architecture).ok_or_else(list)
+}
+
 /// The `model_type`s of the families that run here.
 pub fn supported() -> impl Iterator<Item = &'static str> {
     FAMILIES.iter().filter(|f| f.read.is_some()).map(|f| f.names.model_type)
@@ -38,9 +46,12 @@ fn list_supported() -> String {
 }
 
 impl ModelConfig {
-    /// Reads `config.json` of a model folder. Errors name the field; an unsupported `model_type` is named together with
+    /// Reads `config.json` of a model folder, or the metadata of a GGUF file. Errors name the field; an unsupported `model_type` is named together with
     /// the supported ones.
     pub fn load(dir: impl AsRef<Path>) -> Result<ModelConfig> {
+        if is_gguf(&dir) {
+            return ModelConfig::parse(gguf::config(&GgufFile::open(dir.as_ref())?)?, dir.as_ref());
+        }
         let path = dir.as_ref().join(CONFIG_FILE);
         if !path.exists() {
             return Err(not_a_model(dir.as_ref()));
@@ -51,6 +62,9 @@ impl ModelConfig {
     /// As [`ModelConfig::load`], for what needs the weights only: `None` for an architecture that does not run here, and for
     /// a folder without `config.json`.
     pub fn load_known(dir: impl AsRef<Path>) -> Result<Option<ModelConfig>> {
+        if is_gguf(&dir) {
+            return ModelConfig::load(dir).map(Some);
+        }
         let path = dir.as_ref().join(CONFIG_FILE);
         if !path.exists() {
             return Ok(None);

@@ -8,11 +8,13 @@ use crate::config::{ClassifierModules, EncoderModules, FamilyNames, Fields, Mode
 pub(super) static FAMILY: Family = Family {
     names: FamilyNames { model_type: "roberta", class_stem: "Roberta", backbone: "roberta.", ..NAMES },
     read: Some(|f| read(f, &FAMILY.names)),
+    gguf: None,
 };
 
 pub(super) static XLM: Family = Family {
     names: FamilyNames { model_type: "xlm-roberta", class_stem: "XLMRoberta", backbone: "roberta.", ..NAMES },
     read: Some(|f| read(f, &XLM.names)),
+    gguf: None,
 };
 
 static OF_ROBERTA: EncoderModules = EncoderModules {

@@ -1,13 +1,16 @@
 //! SmolLM3: some blocks without rotary embedding.
 
-use super::decoder::{self, DEFAULTS, Defaults, NAMES};
-use super::description::Family;
+use super::decoder::{self, DEFAULTS, Defaults, GGUF_MODULES, NAMES};
+use super::description::{Family, GgufFamily};
 use super::windows;
 use crate::Result;
 use crate::config::{DecoderConfig, FamilyNames, Fields, LayerKind, ModelConfig};
 
-pub(super) static FAMILY: Family =
-    Family { names: FamilyNames { model_type: "smollm3", class_stem: "SmolLM3", ..NAMES }, read: Some(read) };
+pub(super) static FAMILY: Family = Family {
+    names: FamilyNames { model_type: "smollm3", class_stem: "SmolLM3", ..NAMES },
+    read: Some(read),
+    gguf: Some(GgufFamily { architecture: "smollm3", interleaved: true, modules: GGUF_MODULES }),
+};
 
 const DEFAULTS_3B: Defaults = Defaults {
     max_positions: 32_768,

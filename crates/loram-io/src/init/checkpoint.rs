@@ -70,6 +70,9 @@ pub fn init_to<'a>(
         let what = format!("`{}` leaves the base model as it is: there is no residual to write", options.scheme);
         return Err(Error::Usage(what));
     }
+    if residual.is_some() {
+        residual::refuse_quantised(ckpt)?;
+    }
     let out = out.into();
     out.check()?;
     let job = Job::new(ckpt, cfg, options, base)?;

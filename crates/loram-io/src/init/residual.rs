@@ -25,11 +25,29 @@ pub struct Residual<'a> {
     pub dtype: Option<DType>,
 }
 
+/// An error for a base with quantised weights: its residual would have to be quantised again, and be another model.
+pub(super) fn refuse_quantised(ckpt: &Checkpoint) -> Result<()> {
+    match ckpt.names().filter_map(|name| ckpt.info(name)).find(|t| t.dtype.is_quantised()) {
+        None => Ok(()),
+        Some(t) => {
+            let what = format!(
+                "{}: the weights are quantised (`{}` is {}), and so would W − s·B₀A₀ have to be, which changes the model: train \
+                 with the initial product as a branch (`loram train` does), or take the scheme `loram`",
+                ckpt.root().display(),
+                t.name,
+                t.dtype
+            );
+            Err(Error::Usage(what))
+        }
+    }
+}
+
 /// Writes the residual checkpoint of an adapter that is in native form in the folder `dir`, and makes it there a plain one
 /// of that base.
 ///
 /// Errors: no adapter there, or one that leaves its base as it is; the disk.
 pub fn write_residual(ckpt: &Checkpoint, cfg: Option<&ModelConfig>, dir: &Path, how: Residual<'_>) -> Result<()> {
+    refuse_quantised(ckpt)?;
     let mut adapter = Adapter::read(dir)?;
     if adapter.form() != AdapterForm::Native {
         let what = "this initialisation does not change the base model: there is no residual to write";

@@ -6,6 +6,7 @@ mod checkpoint;
 mod config;
 mod fake_hub;
 mod gains;
+mod gguf;
 mod hostile;
 mod hub;
 mod hub_faults;

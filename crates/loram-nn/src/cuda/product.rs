@@ -8,7 +8,7 @@ use super::profile::span;
 use crate::compute::Compute;
 use crate::held::Held;
 use crate::tensor::Tensor;
-use loram_core::{BFloat16, Float32, StoredWeight, WeightFormat};
+use loram_core::{BFloat16, Float32, RowOrder, StoredWeight, WeightFormat};
 use std::sync::{Arc, OnceLock};
 
 /// A matrix in a product, as it lies or transposed.
@@ -100,7 +100,7 @@ pub(crate) fn product(c: &mut Tensor, accumulate: bool, alpha: f64, a: Side<'_>,
 pub(crate) fn upload_weight(w: StoredWeight<'_>, compute: Compute) -> Tensor {
     let out = Tensor::scratch(compute, w.rows(), w.cols());
     let as_stored = if compute == Compute::CudaBf16 { BFloat16.name() } else { Float32.name() };
-    if w.format().name() == as_stored {
+    if w.format().name() == as_stored && w.order() == RowOrder::Plain {
         out.buffer().upload(w.bytes());
         return out;
     }

@@ -265,6 +265,15 @@ impl Model {
             let what = format!("A has {} values and B {}, which fit no rank of an ({n}, {m}) weight", a.len(), b.len());
             return Err(Error::Layer { path: path.to_string(), what });
         }
+        let format = weight.stored().format();
+        if format.block_values() > 1 {
+            let what = format!(
+                "its weight is quantised ({}), and so would W − s·B₀A₀ have to be: leave `base` at auto, which subtracts the initial \
+                 product as a branch, or take the scheme `loram`, whose initial factors need no memory",
+                format.name()
+            );
+            return Err(Error::Layer { path: path.to_string(), what });
+        }
         if tied {
             tracing::info!(
                 "head and embedding share a weight: the initial product of {path} is subtracted from a copy"

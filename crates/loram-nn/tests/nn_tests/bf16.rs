@@ -1,8 +1,9 @@
 //! A model whose products with frozen weights are computed in bf16, against the same model in f32.
 
 use loram_core::Factors;
+use loram_io::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
 use loram_io::testing::{repo_root, tiny_llama};
-use loram_io::{Checkpoint, ModelConfig};
+use loram_io::{Checkpoint, DType, ModelConfig};
 use loram_nn::kernels::bf16::Kernel;
 use loram_nn::{Batch, CrossEntropy, HeadKind, IGNORE, LoadOptions, Lora, Loss, Model, Products};
 use std::path::Path;
@@ -43,10 +44,13 @@ fn norm(x: impl Iterator<Item = f64>) -> f64 {
 #[test]
 fn losses_and_gradients_are_those_of_f32_within_rounding() {
     let f32_model = repo_root().join("fixtures/models/llama");
+    let gguf = repo_root().join("fixtures/models/gguf-llama.gguf");
     for kernel in Kernel::ALL.into_iter().filter(|k| k.available()) {
-        for (dir, products) in
-            [(tiny_llama(), Products::Stored(kernel)), (f32_model.clone(), Products::Rounded(kernel))]
-        {
+        for (dir, products) in [
+            (tiny_llama(), Products::Stored(kernel)),
+            (f32_model.clone(), Products::Rounded(kernel)),
+            (gguf.clone(), Products::Stored(kernel)),
+        ] {
             let (loss, exact) = step(&dir, Products::Exact);
             let (rounded_loss, rounded) = step(&dir, products);
             let apart = (rounded_loss / loss - 1.0).abs();
@@ -82,5 +86,37 @@ fn any_number_of_threads_gives_the_same_bits() {
         };
         let one = on(1);
         assert!(one == on(2) && one == on(3), "{}", kernel.name());
+    }
+}
+
+/// A folder with the values of a GGUF file in F32.
+fn unpacked(gguf: &Path, dir: &Path) {
+    let (ckpt, config) = (Checkpoint::open(gguf).unwrap(), ModelConfig::load(gguf).unwrap());
+    std::fs::write(dir.join("config.json"), serde_json::to_string(config.raw()).unwrap()).unwrap();
+    let tensors = ckpt.names().map(|n| {
+        let t = ckpt.tensor(n).unwrap();
+        (TensorSpec::new(n, DType::F32, t.shape()), t.to_f32().unwrap().into())
+    });
+    write_safetensors(dir.join("model.safetensors"), &pt_metadata(), tensors.collect()).unwrap();
+}
+
+/// Weights that stay packed give the loss and gradients of their values, in bf16 with the same bits.
+#[test]
+fn packed_weights_train_as_their_values() {
+    for name in ["gguf-llama", "gguf-llama-plain", "gguf-llama3", "gguf-qwen2", "gguf-qwen3"] {
+        let gguf = repo_root().join(format!("fixtures/models/{name}.gguf"));
+        let dir = tempfile::tempdir().unwrap();
+        unpacked(&gguf, dir.path());
+        let (packed, values) = (step(&gguf, Products::Exact), step(dir.path(), Products::Exact));
+        assert!((packed.0 / values.0 - 1.0).abs() < 1e-6, "{name}: {} instead of {}", packed.0, values.0);
+        for ((param, found), (_, want)) in packed.1.iter().zip(&values.1) {
+            let off = norm(want.iter().zip(found).map(|(x, y)| x - y)) / norm(want.iter().copied());
+            assert!(off < 1e-5, "{name}: the gradient of {param} is off by {off:e}");
+        }
+        for kernel in Kernel::ALL.into_iter().filter(|k| k.available()) {
+            let (packed, values) =
+                (step(&gguf, Products::Rounded(kernel)), step(dir.path(), Products::Rounded(kernel)));
+            assert!(packed == values, "{name}, {}", kernel.name());
+        }
     }
 }

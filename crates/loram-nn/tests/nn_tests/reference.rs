@@ -102,7 +102,8 @@ impl Reference {
     }
 
     fn model(&self, name: &str, compute: Compute, gradient_checkpointing: bool) -> Model {
-        let dir = fixtures().join("models").join(name);
+        let folder = fixtures().join("models").join(name);
+        let dir = if folder.exists() { folder } else { folder.with_extension("gguf") };
         let ckpt = Checkpoint::open(&dir).unwrap();
         let cfg = ModelConfig::load(&dir).unwrap();
         let options = LoadOptions { compute, gradient_checkpointing, ..LoadOptions::new(self.head()) };
@@ -170,6 +171,11 @@ macro_rules! families {
     ($($test:ident $name:literal)*) => { $(#[test] fn $test() { check($name) })* };
 }
 families! {
+    gguf_of_all_block_types "gguf-llama"
+    gguf_with_plain_types "gguf-llama-plain"
+    gguf_with_frequency_factors "gguf-llama3"
+    gguf_with_biases "gguf-qwen2"
+    gguf_with_norms_of_heads "gguf-qwen3"
     llama "llama"
     llama_untied_with_biases "llama-untied"
     llama_sharded_bf16 "llama-sharded"

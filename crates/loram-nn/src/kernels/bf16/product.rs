@@ -7,9 +7,10 @@ use super::rounded::Rounded;
 use super::{BLOCK, Kernel, Line, Panels, SIDE, Tile};
 #[cfg(target_arch = "x86_64")]
 use super::{amx, avx512, pack};
-use crate::kernels::gemm::{ViewMut, gemm_sum};
-use crate::kernels::par::{Shared, for_units};
+use crate::kernels::gemm::{View, ViewMut, gemm_sum};
+use crate::kernels::par::{Shared, for_units, with_scratch};
 use crate::pool::Buffer;
+use loram_core::StoredWeight;
 use std::ops::Range;
 
 /// Packed bytes of a right operand at a time: those of a large one do not stay in the caches of the cores until they are used.
@@ -20,6 +21,9 @@ const PANELS: usize = 64;
 
 /// Blocks of the inner index between two visits to an output: two panels of so many blocks stay near a core.
 const DEPTH: usize = 18;
+
+/// Blocks of the inner index that a thread packs at a time, at most, where it packs several panels together.
+const INNER: usize = 8;
 
 /// Panels of rows and of columns that a thread takes at a time, at most.
 const UNIT: (usize, usize) = (16, 8);
@@ -33,7 +37,14 @@ pub enum Right<'a> {
     Transposed(Matrix<'a>),
     /// A matrix that was packed as a left operand (k × n).
     Rounded(&'a Rounded),
+    /// W (k × n), rounded from what its format decodes to.
+    Stored(StoredWeight<'a>),
+    /// Wᵀ, for W (n × k).
+    StoredTransposed(StoredWeight<'a>),
 }
+
+/// Columns of a weight that are decoded at a time: whole blocks of every format, and with 32 rows small enough for the first cache.
+const DECODED: usize = 256;
 
 impl Right<'_> {
     /// Inner indices and columns.
@@ -42,6 +53,55 @@ impl Right<'_> {
             Right::Plain(w) => (w.rows, w.cols),
             Right::Transposed(w) => (w.cols, w.rows),
             Right::Rounded(x) => (x.rows, x.cols),
+            Right::Stored(w) => (w.rows(), w.cols()),
+            Right::StoredTransposed(w) => (w.cols(), w.rows()),
+        }
+    }
+
+    /// Columns of a weight that are decoded at a time.
+    fn decoded(w: &StoredWeight<'_>) -> usize {
+        DECODED.max(w.format().block_values())
+    }
+
+    /// Panels that are packed together, and blocks of the inner index that a piece must be a multiple of.
+    fn grain(&self) -> (usize, usize) {
+        match self {
+            Right::Stored(w) => (Right::decoded(w) / SIDE, 1),
+            Right::StoredTransposed(w) => (1, Right::decoded(w) / SIDE),
+            _ => (1, 1),
+        }
+    }
+
+    /// Packs up to [`grain`](Right::grain) panels, each `deep` blocks behind the one before.
+    ///
+    /// # Safety
+    /// A kernel is available, the numbers exist, `columns` and `inner` begin at multiples of the grain, and `out` has room for the
+    /// panels.
+    unsafe fn pack(&self, columns: Range<usize>, inner: Range<usize>, out: *mut u8, deep: usize) {
+        match self {
+            Right::Stored(w) => with_scratch(SIDE * Right::decoded(w), |values| {
+                for (block, row) in inner.clone().step_by(SIDE).enumerate() {
+                    let rows = row..(row + SIDE).min(inner.end);
+                    let tile = tile(w, rows.clone(), columns.clone(), values);
+                    for (panel, column) in (0..columns.len()).step_by(SIDE).enumerate() {
+                        let columns = column..(column + SIDE).min(columns.len());
+                        let at = out.wrapping_add((panel * deep + block) * BLOCK);
+                        // SAFETY: the caller's promise
+                        unsafe { pack::columns(&tile, columns, 0..rows.len(), at) };
+                    }
+                }
+            }),
+            Right::StoredTransposed(w) => with_scratch(SIDE * Right::decoded(w), |values| {
+                for column in inner.clone().step_by(Right::decoded(w)) {
+                    let part = column..(column + Right::decoded(w)).min(inner.end);
+                    let tile = tile(w, columns.clone(), part.clone(), values);
+                    let at = out.wrapping_add((column - inner.start) / SIDE * BLOCK);
+                    // SAFETY: the caller's promise
+                    unsafe { pack::transposed(&tile, 0..columns.len(), 0..part.len(), at) };
+                }
+            }),
+            // SAFETY: the caller's promise
+            _ => unsafe { self.pack_one(columns, inner, out) },
         }
     }
 
@@ -49,7 +109,7 @@ impl Right<'_> {
     ///
     /// # Safety
     /// A kernel is available, the numbers exist, `columns` and `inner` begin at multiples of 32, and `out` has room for the panel.
-    unsafe fn pack(&self, columns: Range<usize>, inner: Range<usize>, out: *mut u8) {
+    unsafe fn pack_one(&self, columns: Range<usize>, inner: Range<usize>, out: *mut u8) {
         // SAFETY: the caller's promise
         unsafe {
             match self {
@@ -60,9 +120,17 @@ impl Right<'_> {
                         pack::columns_of_block(x.block(block, columns.start / SIDE), out.add(i * BLOCK));
                     }
                 }
+                Right::Stored(_) | Right::StoredTransposed(_) => unreachable!("decoded by `pack`"),
             }
         }
     }
+}
+
+/// A tile of a weight as a matrix in f32.
+fn tile<'v>(w: &StoredWeight<'_>, rows: Range<usize>, columns: Range<usize>, values: &'v mut [f32]) -> Matrix<'v> {
+    let (height, width) = (rows.len(), columns.len());
+    w.read_tile(rows, columns, values, width);
+    Matrix::of(View::new(&values[..height * width], height, width), 1.0)
 }
 
 /// A product X·W of a sum.
@@ -110,7 +178,8 @@ pub fn product(
     let (panels, blocks) = (n.div_ceil(SIDE), inner.div_ceil(SIDE));
     let extra = Extra::new(t, n, extra);
     let wide = panels.min(PANELS);
-    let deep = (PACKED / (wide * BLOCK)).next_multiple_of(DEPTH).min(blocks);
+    let (together, whole) = w.grain();
+    let deep = (PACKED / (wide * BLOCK)).next_multiple_of(if whole > 1 { whole } else { DEPTH }).min(blocks);
     let mut memory = lines(wide * deep);
     let work = Work { kernel, ldc: c.rs, t, n, x, extra };
     let out = Shared::new(c.data);
@@ -119,11 +188,15 @@ pub fn product(
         for start in (0..blocks).step_by(deep) {
             let deep = deep.min(blocks - start);
             let packed = Shared::new(&mut memory);
-            for_units(wide, 2, |j| {
-                let columns = (first + j) * SIDE..((first + j + 1) * SIDE).min(n);
-                let inner = start * SIDE..((start + deep) * SIDE).min(inner);
-                // SAFETY: panels do not overlap, the numbers exist, and the processor has the instructions
-                unsafe { w.pack(columns, inner, packed.ptr(j * deep * BLOCK / size_of::<Line>()).cast()) };
+            // panels that are packed together are cut along the inner index instead
+            let (across, down) = (wide.div_ceil(together), if together > 1 { deep.div_ceil(INNER) } else { 1 });
+            for_units(across * down, if together > 1 { 1 } else { 2 }, |i| {
+                let (j, piece) = (i / down * together, i % down * deep / down..(i % down + 1) * deep / down);
+                let columns = (first + j) * SIDE..((first + (j + together).min(wide)) * SIDE).min(n);
+                let inner = (start + piece.start) * SIDE..((start + piece.end) * SIDE).min(inner);
+                let at = (j * deep + piece.start) * BLOCK / size_of::<Line>();
+                // SAFETY: pieces of panels do not overlap, the numbers exist, and the processor has the instructions
+                unsafe { w.pack(columns, inner, packed.ptr(at).cast(), deep) };
             });
             let packed = Packed { at: &memory, first, start, deep };
             // an output's arithmetic does not depend on its unit
@@ -171,7 +244,7 @@ impl Extra {
             for_units(columns, 16, |j| {
                 let columns = j * SIDE..((j + 1) * SIDE).min(n);
                 // SAFETY: panels do not overlap, the numbers exist, and a kernel is available
-                unsafe { e.w.pack(columns, 0..e.x.cols, place(&out[1], j)) };
+                unsafe { e.w.pack_one(columns, 0..e.x.cols, place(&out[1], j)) };
             });
             before += own;
         }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::kernels::gemm::{View, ViewMut};
 use half::{bf16, f16};
+use loram_core::{Q4_1, Q4K, Q6K, RowOrder, StoredWeight, WeightFormat};
 
 /// Small integers, whose products and sums are exact in f32.
 fn integers(len: usize, seed: u32) -> Vec<f32> {
@@ -171,5 +172,51 @@ fn numbers_beyond_bf16_and_nan_stay_so() {
         }
         x[7] = f32::NAN;
         assert!(product_of(kernel, &x, &w, (1, 1, 40), true)[0].is_nan(), "{kernel:?}");
+    }
+}
+
+/// Blocks of random integers, with small numbers in half precision `halves` bytes into each.
+fn blocks(format: &dyn WeightFormat, values: usize, halves: &[usize]) -> Vec<u8> {
+    let mut bytes: Vec<u8> =
+        (0..format.bytes_of(values) as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 21) as u8).collect();
+    for (i, block) in bytes.chunks_exact_mut(format.block_bytes()).enumerate() {
+        for &at in halves {
+            block[at..at + 2].copy_from_slice(&f16::from_f32(0.01 + (i % 7) as f32 * 0.003).to_le_bytes());
+        }
+    }
+    bytes
+}
+
+/// A weight that is decoded on the way into the panels gives the bits of its values stored plainly.
+#[test]
+fn decoded_weights_are_multiplied_as_their_values_are() {
+    let formats: [(&dyn WeightFormat, &[usize]); 3] = [(&Q4_1, &[0, 2]), (&Q4K, &[0, 2]), (&Q6K, &[208])];
+    for kernel in kernels() {
+        for (format, halves) in formats {
+            let block = format.block_values();
+            // columns of the weight in blocks; the last one has more inner indices than are packed at a time
+            for (t, rows, cols) in
+                [(3, 32, block), (33, 70, 5 * block), (2, 40, 5120), (5, 2100, block), (1, 1300, 2304)]
+            {
+                let bytes = blocks(format, rows * cols, halves);
+                for order in [RowOrder::Plain, RowOrder::Interleaved { head_dim: 2 }] {
+                    let w = StoredWeight::new(format, &bytes, rows, cols).with_order(order);
+                    let values = w.to_vec();
+                    let plain = Matrix::of(View::new(&values, rows, cols), 1.0);
+                    for (n, k, pair) in [
+                        (rows, cols, [Right::StoredTransposed(w), Right::Transposed(plain)]),
+                        (cols, rows, [Right::Stored(w), Right::Plain(plain)]),
+                    ] {
+                        let x = Rounded::new(View::new(&integers(t * k, 3), t, k));
+                        let [found, want] = pair.map(|right| {
+                            let mut c = vec![f32::NAN; t * n];
+                            product(kernel, ViewMut::new(&mut c, t, n), false, &x, right, &[]);
+                            c
+                        });
+                        assert!(found == want, "{kernel:?} {} ({t}, {n}, {k}) {order:?}", format.name());
+                    }
+                }
+            }
+        }
     }
 }

@@ -1,0 +1,75 @@
+//! 4 bits with a scale for 32 values, and with a smallest value.
+
+use super::half;
+use crate::weight::format::WeightFormat;
+
+/// `Q4_0`: d·(q − 8).
+#[derive(Debug, Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct Q4_0;
+
+/// `Q4_1`: d·q + m.
+#[derive(Debug, Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct Q4_1;
+
+/// Calls `of` with the integers of 16 bytes: low halves are the first 16 values, high halves the others.
+#[inline(always)]
+fn nibbles(codes: &[u8; 16], out: &mut [f32; 32], of: impl Fn(u8) -> f32) {
+    for (i, code) in codes.iter().enumerate() {
+        out[i] = of(code & 15);
+    }
+    for (i, code) in codes.iter().enumerate() {
+        out[16 + i] = of(code >> 4);
+    }
+}
+
+impl WeightFormat for Q4_0 {
+    fn name(&self) -> &'static str {
+        "Q4_0"
+    }
+
+    #[inline(always)]
+    fn block_values(&self) -> usize {
+        32
+    }
+
+    #[inline(always)]
+    fn block_bytes(&self) -> usize {
+        18
+    }
+
+    #[inline(always)]
+    fn decode(&self, _: usize, bytes: &[u8], out: &mut [f32]) {
+        for (block, out) in bytes.as_chunks::<18>().0.iter().zip(out.as_chunks_mut::<32>().0) {
+            let d = half(block, 0);
+            let codes = block[2..].first_chunk().expect("16 bytes");
+            nibbles(codes, out, |q| d * (f32::from(q) - 8.0));
+        }
+    }
+}
+
+impl WeightFormat for Q4_1 {
+    fn name(&self) -> &'static str {
+        "Q4_1"
+    }
+
+    #[inline(always)]
+    fn block_values(&self) -> usize {
+        32
+    }
+
+    #[inline(always)]
+    fn block_bytes(&self) -> usize {
+        20
+    }
+
+    #[inline(always)]
+    fn decode(&self, _: usize, bytes: &[u8], out: &mut [f32]) {
+        for (block, out) in bytes.as_chunks::<20>().0.iter().zip(out.as_chunks_mut::<32>().0) {
+            let (d, m) = (half(block, 0), half(block, 2));
+            let codes = block[4..].first_chunk().expect("16 bytes");
+            nibbles(codes, out, |q| d * f32::from(q) + m);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! 5 bits with a scale for 32 values, and with a smallest value. The fifth bits lie together.
+
+use super::half;
+use crate::weight::format::WeightFormat;
+
+/// `Q5_0`: d·(q − 16).
+#[derive(Debug, Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct Q5_0;
+
+/// `Q5_1`: d·q + m.
+#[derive(Debug, Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct Q5_1;
+
+/// Calls `of` with the integers of 4 bytes of fifth bits and 16 of low bits.
+#[inline(always)]
+fn integers(codes: &[u8; 20], out: &mut [f32; 32], of: impl Fn(u32) -> f32) {
+    let (high, low) = codes.split_first_chunk().expect("20 bytes");
+    let high = u32::from_le_bytes(*high);
+    let low: &[u8; 16] = low.first_chunk().expect("16 bytes");
+    for (i, code) in low.iter().enumerate() {
+        out[i] = of(u32::from(code & 15) | (high >> i & 1) << 4);
+    }
+    for (i, code) in low.iter().enumerate() {
+        out[16 + i] = of(u32::from(code >> 4) | (high >> (16 + i) & 1) << 4);
+    }
+}
+
+impl WeightFormat for Q5_0 {
+    fn name(&self) -> &'static str {
+        "Q5_0"
+    }
+
+    #[inline(always)]
+    fn block_values(&self) -> usize {
+        32
+    }
+
+    #[inline(always)]
+    fn block_bytes(&self) -> usize {
+        22
+    }
+
+    #[inline(always)]
+    fn decode(&self, _: usize, bytes: &[u8], out: &mut [f32]) {
+        for (block, out) in bytes.as_chunks::<22>().0.iter().zip(out.as_chunks_mut::<32>().0) {
+            let d = half(block, 0);
+            integers(block[2..].first_chunk().expect("20 bytes"), out, |q| d * (q as f32 - 16.0));
+        }
+    }
+}
+
+impl WeightFormat for Q5_1 {
+    fn name(&self) -> &'static str {
+        "Q5_1"
+    }
+
+    #[inline(always)]
+    fn block_values(&self) -> usize {
+        32
+    }
+
+    #[inline(always)]
+    fn block_bytes(&self) -> usize {
+        24
+    }
+
+    #[inline(always)]
+    fn decode(&self, _: usize, bytes: &[u8], out: &mut [f32]) {
+        for (block, out) in bytes.as_chunks::<24>().0.iter().zip(out.as_chunks_mut::<32>().0) {
+            let (d, m) = (half(block, 0), half(block, 2));
+            integers(block[4..].first_chunk().expect("20 bytes"), out, |q| d * q as f32 + m);
+        }
+    }
+}

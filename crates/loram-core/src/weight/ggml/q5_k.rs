@@ -1,0 +1,47 @@
+//! 5 bits in groups of 32 with a scale and a minimum of 6 bits each, eight groups to a block.
+
+use super::grouped::scales_and_minima;
+use super::half;
+use crate::weight::format::WeightFormat;
+
+/// `Q5_K`: (d·s)·q − (dmin·m), with s and m of the group.
+#[derive(Debug, Clone, Copy)]
+pub struct Q5K;
+
+impl WeightFormat for Q5K {
+    fn name(&self) -> &'static str {
+        "Q5_K"
+    }
+
+    #[inline(always)]
+    fn block_values(&self) -> usize {
+        256
+    }
+
+    #[inline(always)]
+    fn block_bytes(&self) -> usize {
+        176
+    }
+
+    #[inline(always)]
+    fn decode(&self, _: usize, bytes: &[u8], out: &mut [f32]) {
+        for (block, out) in bytes.as_chunks::<176>().0.iter().zip(out.as_chunks_mut::<256>().0) {
+            let (d, dmin) = (half(block, 0), half(block, 2));
+            let (scales, minima) = scales_and_minima(block[4..].first_chunk().expect("12 bytes"));
+            let fifth: &[u8; 32] = block[16..].first_chunk().expect("32 bytes");
+            let codes = block[48..].as_chunks::<32>().0;
+            for (i, (codes, out)) in codes.iter().zip(out.as_chunks_mut::<64>().0).enumerate() {
+                let group = |g: usize| (d * f32::from(scales[g]), dmin * f32::from(minima[g]));
+                let (low, high) = out.split_at_mut(32);
+                let (scale, minimum) = group(2 * i);
+                for (o, (q, h)) in low.iter_mut().zip(codes.iter().zip(fifth)) {
+                    *o = scale * f32::from(q & 15 | (h >> (2 * i) & 1) << 4) - minimum;
+                }
+                let (scale, minimum) = group(2 * i + 1);
+                for (o, (q, h)) in high.iter_mut().zip(codes.iter().zip(fifth)) {
+                    *o = scale * f32::from(q >> 4 | (h >> (2 * i + 1) & 1) << 4) - minimum;
+                }
+            }
+        }
+    }
+}
