@@ -13,7 +13,7 @@ use std::path::PathBuf;
 #[group(skip)]
 #[command(group = clap::ArgGroup::new("source").required(true).multiple(true))]
 pub struct ModelArgs {
-    /// Model folder or hub id [default: the base model that the adapter names]
+    /// Model folder, GGUF file or hub id [default: the base model that the adapter names]
     #[arg(long, group = "source", value_name = "DIR|HUB_ID", visible_alias = "model-name-or-path")]
     pub model: Option<String>,
     /// Adapter folder or hub id

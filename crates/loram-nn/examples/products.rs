@@ -64,7 +64,7 @@ fn main() {
             line(kernel.name(), forward, backward);
             for format in FORMATS.into_iter().filter(|f| k.is_multiple_of(f.block_values())) {
                 let blocks: Vec<u8> = (0..format.bytes_of(n * k)).map(|i| (i * 97 % 89) as u8).collect();
-                let w = StoredWeight::new(format, &blocks, n, k);
+                let w = StoredWeight::new(format, &blocks[..], n, k);
                 let forward = fastest(budget, || {
                     let x = Rounded::new(View::new(&x, t, k));
                     product(kernel, ViewMut::new(black_box(&mut y), t, n), false, &x, Right::StoredTransposed(w), &[]);

@@ -32,7 +32,7 @@ pub struct Session {
 /// A model and an adapter to open.
 #[derive(Debug, Clone, Default)]
 pub struct SessionOptions {
-    /// Model folder or hub id; empty: the base that the adapter names.
+    /// Model folder, GGUF file or hub id; empty: the base that the adapter names.
     pub model: String,
     /// Revision on the hub.
     pub revision: Option<String>,

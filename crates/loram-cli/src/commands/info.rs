@@ -21,7 +21,7 @@ use std::path::Path;
 /// Arguments of `loram info`.
 #[derive(Debug, Args)]
 pub struct InfoArgs {
-    /// Folder or hub id of a model or an adapter
+    /// Folder or hub id of a model or an adapter, or a GGUF file of a model
     #[arg(value_name = "MODEL_OR_ADAPTER")]
     pub path: String,
     /// Branch, tag or commit on the hub

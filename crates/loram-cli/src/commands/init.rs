@@ -24,7 +24,7 @@ use std::path::PathBuf;
 /// Arguments of `loram init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// Model folder or hub id; any architecture with safetensors weights
+    /// Model folder or hub id, of any architecture with safetensors weights; or a GGUF file
     #[arg(value_name = "MODEL", required_unless_present_any = ["from_recipe", "base_model"])]
     pub model: Option<String>,
     /// The same, as a flag

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 /// Arguments of `loram merge`.
 #[derive(Debug, Args)]
 pub struct MergeArgs {
-    /// Model folder or hub id [default: the base model that the adapter names]
+    /// Model folder, GGUF file or hub id [default: the base model that the adapter names]
     #[arg(long, value_name = "DIR|HUB_ID", alias = "model-name-or-path")]
     pub model: Option<String>,
     /// Adapter folder or hub id

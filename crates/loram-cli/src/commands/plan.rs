@@ -25,7 +25,7 @@ const ASSUMED: &str = ", since none is given (--data FILE finds one)";
 /// Arguments of `loram plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Model folder or hub id, or a configuration file (which names its model)
+    /// Model folder, GGUF file or hub id, or a configuration file (which names its model)
     #[arg(value_name = "MODEL|CONFIG.yaml", required_unless_present = "model_name_or_path")]
     pub what: Option<String>,
     /// Print an equivalent configuration in which this key has another value: ΔW stays the same at every step. Reads no
@@ -87,7 +87,7 @@ pub fn run(args: &PlanArgs, matches: &ArgMatches, console: &Console) -> Result<(
     }
     let name = config.model_name_or_path.clone();
     if name.is_empty() {
-        return Err(Error::Usage("model_name_or_path is missing: give a model folder or a hub id (--model)".into()));
+        return Err(Error::Usage("model_name_or_path is missing: give a model folder, a GGUF file or a hub id (--model)".into()));
     }
     let found = match args.search || keys::given(matches, "train_data") {
         true => Some(search(&config, console)?),

@@ -4,6 +4,7 @@ mod compare;
 mod examples;
 mod families;
 mod foreign;
+mod gguf;
 mod memory;
 mod mistakes;
 mod reliability;

@@ -13,9 +13,9 @@ use std::path::PathBuf;
 
 key_table! {
     "Model" {
-        /// Model folder, or id on the Hugging Face hub.
+        /// Model folder, GGUF file, or id on the Hugging Face hub.
         model_name_or_path ["model"]: String = String::new(),
-            as "DIR|HUB_ID", [Plan Common AliasFlag Resumable Input];
+            as "DIR|FILE|HUB_ID", [Plan Common AliasFlag Resumable Input];
         /// Branch, tag or commit of a hub model.
         revision: Option<String> = None, [Plan Resumable Arm];
         /// Adapter to train further, in place of a new one.

@@ -200,7 +200,7 @@ fn decoded_weights_are_multiplied_as_their_values_are() {
             {
                 let bytes = blocks(format, rows * cols, halves);
                 for order in [RowOrder::Plain, RowOrder::Interleaved { head_dim: 2 }] {
-                    let w = StoredWeight::new(format, &bytes, rows, cols).with_order(order);
+                    let w = StoredWeight::new(format, &bytes[..], rows, cols).with_order(order);
                     let values = w.to_vec();
                     let plain = Matrix::of(View::new(&values, rows, cols), 1.0);
                     for (n, k, pair) in [
