@@ -4,6 +4,7 @@ use crate::commands::compare::CompareArgs;
 use crate::commands::convert::ConvertArgs;
 use crate::commands::docs::DocsPage;
 use crate::commands::eval::EvalArgs;
+use crate::commands::export::ExportArgs;
 use crate::commands::generate::GenerateArgs;
 use crate::commands::info::InfoArgs;
 use crate::commands::init::InitArgs;
@@ -13,7 +14,7 @@ use crate::commands::report::ReportArgs;
 use crate::commands::train::TrainArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::commands::{
-    compare, convert, docs, eval, generate, info, init, merge, plan, report, schemes, train, verify,
+    compare, convert, docs, eval, export, generate, info, init, merge, plan, report, schemes, train, verify,
 };
 use crate::console::Console;
 use crate::error::Result;
@@ -71,6 +72,8 @@ pub enum Verb {
     Merge(MergeArgs),
     /// Convert an adapter to its plain form, which any PEFT program loads, or to a smaller rank
     Convert(ConvertArgs),
+    /// Write an adapter, or the merged model, as a GGUF file for llama.cpp, Ollama and LM Studio
+    Export(ExportArgs),
     /// Train a grid of runs over schemes, learning rates, ranks, seeds, models and tasks; resume it at any time
     Compare(CompareArgs),
     /// Write tables, plots and conclusions from run folders, as HTML, Markdown, CSV or JSON
@@ -121,6 +124,7 @@ impl Cli {
             Verb::Generate(args) => generate::run(&args, own, console),
             Verb::Merge(args) => merge::run(&args, console),
             Verb::Convert(args) => convert::run(&args, console),
+            Verb::Export(args) => export::run(&args, console),
             Verb::Compare(args) => return compare::run(&args, self.common.threads, console),
             Verb::Report(args) => return report::run(&args, console),
             Verb::Info(args) => info::run(&args, own, console),

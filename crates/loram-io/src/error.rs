@@ -74,7 +74,7 @@ pub enum Error {
         /// The GGUF file.
         file: PathBuf,
         /// The rule that it breaks.
-        problem: crate::gguf::GgufProblem,
+        problem: Box<crate::gguf::GgufProblem>,
     },
     /// An index of shards that is malformed or does not fit the shards.
     #[error("{file}: {problem}", file = file.display())]

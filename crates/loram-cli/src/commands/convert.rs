@@ -8,6 +8,7 @@ use crate::table::{Side, table};
 use clap::{Args, ValueEnum};
 use loram_io::adapter::{Adapter, AdapterForm, BaseWeights};
 use loram_io::atomic::Output;
+use loram_io::gguf::{is_gguf, read_lora};
 use loram_io::inspect::adapter_facts;
 use serde_json::json;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 /// Arguments of `loram convert`.
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
-    /// Adapter folder or hub id
+    /// Adapter folder or hub id, or a GGUF file of an adapter (with --model)
     #[arg(value_name = "ADAPTER")]
     pub adapter: String,
     /// Output folder
@@ -34,7 +35,7 @@ pub struct ConvertArgs {
     /// Truncate every layer to this rank by SVD and print the error
     #[arg(long, value_name = "N")]
     pub rank: Option<usize>,
-    /// Base model, needed for schemes that read its weights
+    /// Base model, needed for schemes that read its weights and for GGUF adapters
     #[arg(long, value_name = "DIR|HUB_ID")]
     pub model: Option<String>,
 }
@@ -48,10 +49,24 @@ pub enum Form {
     Native,
 }
 
+/// The adapter in a folder, or in a GGUF file, whose names are those of its base model's.
+fn read(args: &ConvertArgs, console: &Console) -> Result<Adapter> {
+    let from = folder(&args.adapter, None, console)?;
+    if !is_gguf(&from) {
+        return Ok(Adapter::read(from)?);
+    }
+    let Some(name) = &args.model else {
+        let what = format!("{}: a GGUF adapter does not name its base model: give it with --model", args.adapter);
+        return Err(Error::Usage(what));
+    };
+    let (config, checkpoint) = open(name, None, console)?;
+    Ok(Adapter { base_model: Some(name.clone()), ..read_lora(&from, &checkpoint, &config)? })
+}
+
 pub fn run(args: &ConvertArgs, console: &Console) -> Result<()> {
     let output = Output::new(&args.output, args.overwrite);
     output.check()?;
-    let adapter = Adapter::read(folder(&args.adapter, None, console)?)?;
+    let adapter = read(args, console)?;
     let native = adapter.form() == AdapterForm::Native;
     if args.to == Form::Native && (args.rank.is_some() || args.fold_scaling) {
         return Err(Error::Usage("--rank and --fold-scaling write plain adapters: remove --to native".into()));

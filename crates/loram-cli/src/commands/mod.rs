@@ -4,6 +4,7 @@ pub mod compare;
 pub mod convert;
 pub mod docs;
 pub mod eval;
+pub mod export;
 pub mod generate;
 pub mod info;
 pub mod init;

@@ -87,7 +87,9 @@ pub fn run(args: &PlanArgs, matches: &ArgMatches, console: &Console) -> Result<(
     }
     let name = config.model_name_or_path.clone();
     if name.is_empty() {
-        return Err(Error::Usage("model_name_or_path is missing: give a model folder, a GGUF file or a hub id (--model)".into()));
+        return Err(Error::Usage(
+            "model_name_or_path is missing: give a model folder, a GGUF file or a hub id (--model)".into(),
+        ));
     }
     let found = match args.search || keys::given(matches, "train_data") {
         true => Some(search(&config, console)?),

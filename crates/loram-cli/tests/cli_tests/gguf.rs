@@ -42,14 +42,28 @@ fn from_a_file_to_a_merged_model() {
     let room = room();
     let (dir, base) = (room.path(), model("gguf-llama"));
     let found = json(dir, &["info", &base]);
-    assert_eq!((found["model"]["family"].as_str(), found["model"]["tokenizer"]["bos"].as_str()), (Some("llama"), Some("<s>")));
+    assert_eq!(
+        (found["model"]["family"].as_str(), found["model"]["tokenizer"]["bos"].as_str()),
+        (Some("llama"), Some("<s>"))
+    );
     let types: Vec<&String> = found["model"]["dtypes"].as_object().unwrap().keys().collect();
     assert_eq!(types.len(), 9, "eight types of blocks, and norms in F32: {types:?}");
     let size = fs::metadata(&base).unwrap().len();
     assert!(found["memory"]["weights"].as_u64().unwrap() < size, "packed");
     assert_eq!(json(dir, &["plan", &base])["layers"].as_array().unwrap().len(), 14);
 
-    let set = ["--data", "data.jsonl", "--eval-data", "data.jsonl", "--max-steps", "8", "--r", "4", "--learning-rate", "3e-4"];
+    let set = [
+        "--data",
+        "data.jsonl",
+        "--eval-data",
+        "data.jsonl",
+        "--max-steps",
+        "8",
+        "--r",
+        "4",
+        "--learning-rate",
+        "3e-4",
+    ];
     for scheme in ["loram", "pissa"] {
         let run = format!("run-{scheme}");
         let summary = json(dir, &[&["train", "--model", &base, "-o", &run, "--init", scheme], &set[..]].concat());
@@ -92,7 +106,21 @@ fn an_initialisation_is_that_of_the_file() {
 fn residuals_of_quantised_weights_are_refused() {
     let room = room();
     let (dir, base) = (room.path(), model("gguf-llama"));
-    let train = ["train", "--model", &base, "--data", "data.jsonl", "-o", "run", "--max-steps", "1", "--r", "4", "--init", "pissa"];
+    let train = [
+        "train",
+        "--model",
+        &base,
+        "--data",
+        "data.jsonl",
+        "-o",
+        "run",
+        "--max-steps",
+        "1",
+        "--r",
+        "4",
+        "--init",
+        "pissa",
+    ];
     refused(dir, &[&train[..], &["--set", "base=residual"]].concat(), &["is quantised", "branch", "`loram`"]);
     refused(
         dir,

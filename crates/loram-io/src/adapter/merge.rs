@@ -27,30 +27,44 @@ pub fn merge_adapter<'a>(
     out: impl Into<Output<'a>>,
     options: MergeOptions,
 ) -> Result<MergeReport> {
-    let names = TensorNames::find(ckpt, config)?;
-    if let Some(base) = adapter.recipe.as_ref().and_then(|r| r.base.as_ref()).filter(|_| !options.any_base) {
-        base.verify(ckpt, Some(&names))?;
-    }
-    let adapter = &adapter.clone().fitted(ckpt, &names);
-    adapter.check_copies(ckpt, &names)?;
-    if let Some(path) = adapter.biases.keys().find(|path| !ckpt.contains(&names.stored(&format!("{path}.bias")))) {
-        let what = "its adapter has a bias (lora_bias) and the layer has none: it cannot be merged, in PEFT neither";
-        return Err(Error::Tensor { name: format!("{path}.bias"), what: what.into() });
-    }
+    let adapter = &adapter.checked_for(ckpt, config, options)?;
     let entries = match adapter.head_outputs(config) {
         Some(outputs) => head_entries(config, &head_labels(adapter, config, outputs)),
         None => Map::new(),
     };
+    write_merged(ckpt, Some(config), out, &entries, &mut merge_source(ckpt, config, adapter)?)
+}
+
+impl Adapter {
+    /// The adapter for the model `ckpt`, into whose weights it is to be merged. Errors: another model than its base (by its
+    /// fingerprint), an adapted head whose own weight differs, a bias of B where the layer has none.
+    pub fn checked_for(&self, ckpt: &Checkpoint, config: &ModelConfig, options: MergeOptions) -> Result<Adapter> {
+        let names = TensorNames::find(ckpt, config)?;
+        if let Some(base) = self.recipe.as_ref().and_then(|r| r.base.as_ref()).filter(|_| !options.any_base) {
+            base.verify(ckpt, Some(&names))?;
+        }
+        let adapter = self.clone().fitted(ckpt, &names);
+        adapter.check_copies(ckpt, &names)?;
+        if let Some(path) = adapter.biases.keys().find(|path| !ckpt.contains(&names.stored(&format!("{path}.bias")))) {
+            let what =
+                "its adapter has a bias (lora_bias) and the layer has none: it cannot be merged, in PEFT neither";
+            return Err(Error::Tensor { name: format!("{path}.bias"), what: what.into() });
+        }
+        Ok(adapter)
+    }
+}
+
+/// The change that an adapter makes to the model `ckpt`.
+pub(crate) fn merge_source<'a>(
+    ckpt: &Checkpoint,
+    config: &ModelConfig,
+    adapter: &'a Adapter,
+) -> Result<AdapterMerge<'a>> {
+    let names = TensorNames::find(ckpt, config)?;
     let shares_head = names.shares_head(ckpt, config)?;
     let head = config.tied_weights().filter(|_| shares_head);
     let stored_head = head.as_ref().is_some_and(|_| names.has_head(ckpt));
-    write_merged(
-        ckpt,
-        Some(config),
-        out,
-        &entries,
-        &mut AdapterMerge { head, stored_head, ..AdapterMerge::new(adapter)? },
-    )
+    Ok(AdapterMerge { head, stored_head, ..AdapterMerge::new(adapter)? })
 }
 
 /// Names of a head's outputs: those of the recipe, those of the model where their number fits, else numbers. A single

@@ -15,6 +15,7 @@ pub use convert::{BaseWeights, TruncatedLayer, Truncation};
 pub use folder::INIT_FACTORS;
 pub(crate) use folder::{commit as commit_folder, create as create_folder};
 pub use in_memory::Adapter;
+pub(crate) use merge::merge_source;
 pub use merge::{AdapterMerge, MergeOptions, merge_adapter};
 pub use recipe::{AdapterForm, Fingerprint, RECIPE_FILE, Recipe};
 pub(crate) use tensors::FactorFile;

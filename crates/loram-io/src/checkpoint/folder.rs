@@ -84,30 +84,35 @@ impl Checkpoint {
     fn open_gguf(path: &Path) -> Result<Checkpoint> {
         let file = GgufFile::open(path)?;
         let names = names(&file)?;
-        let (mut by_name, mut orders) = (BTreeMap::new(), BTreeMap::new());
-        for (i, t) in file.header.tensors.iter().enumerate() {
-            let name = names.path(&t.name).unwrap_or_else(|| t.name.clone());
+        let mut orders = BTreeMap::new();
+        for t in &file.header.tensors {
             let order = names.order(&t.name);
             if !order.fits(t.shape[0]) {
                 let what = format!("{} rows are not whole heads ({order:?}): the file is damaged", t.shape[0]);
                 return Err(Error::Tensor { name: t.name.clone(), what });
             }
-            if order != RowOrder::Plain {
-                orders.insert(name.clone(), order);
+            if let Some(path) = names.path(&t.name).filter(|_| order != RowOrder::Plain) {
+                orders.insert(path, order);
             }
-            by_name.insert(name, (0, i));
         }
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let shards = vec![Shard::of_gguf(file, name)];
-        Ok(Checkpoint {
-            root: path.into(),
+        Ok(Checkpoint { orders, ..Checkpoint::of_gguf(file, |name| names.path(name)) })
+    }
+
+    /// The tensors of a GGUF file, called as `path` says or as in the file.
+    pub(crate) fn of_gguf(file: GgufFile, path: impl Fn(&str) -> Option<String>) -> Checkpoint {
+        let (root, name) = (file.path.clone(), file.path.file_name().map(|n| n.to_string_lossy().into_owned()));
+        let named = |t: &TensorInfo| path(&t.name).unwrap_or_else(|| t.name.clone());
+        let by_name = file.header.tensors.iter().enumerate().map(|(i, t)| (named(t), (0, i))).collect();
+        let shards = vec![Shard::of_gguf(file, name.unwrap_or_default())];
+        Checkpoint {
+            root,
             shards,
             by_name,
             sharded: false,
             packed: BTreeMap::new(),
-            orders,
+            orders: BTreeMap::new(),
             gguf: true,
-        })
+        }
     }
 
     fn open_sharded(dir: &Path, index: &Path) -> Result<Checkpoint> {

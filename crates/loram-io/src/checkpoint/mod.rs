@@ -23,4 +23,5 @@ pub use packed::{Packed, Packing, packings};
 pub use shard::Shard;
 pub(crate) use tensor::OpenFile;
 pub use tensor::{FileBytes, TensorRef};
+pub(crate) use writer::f32_to_bytes;
 pub use writer::{SafetensorsWriter, TensorSpec, pt_metadata, write_safetensors};

@@ -1,7 +1,7 @@
 //! Mistral: a sliding window in every block.
 
-use super::decoder::{self, DEFAULTS, Defaults, NAMES};
-use super::description::Family;
+use super::decoder::{self, DEFAULTS, Defaults, GGUF_MODULES, NAMES};
+use super::description::{Family, GgufFamily};
 use super::windows;
 use crate::Result;
 use crate::config::{DecoderConfig, FamilyNames, Fields, LayerKind, ModelConfig};
@@ -9,7 +9,7 @@ use crate::config::{DecoderConfig, FamilyNames, Fields, LayerKind, ModelConfig};
 pub(super) static FAMILY: Family = Family {
     names: FamilyNames { model_type: "mistral", class_stem: "Mistral", ..NAMES },
     read: Some(read),
-    gguf: None,
+    gguf: Some(GgufFamily { architecture: "llama", interleaved: true, modules: GGUF_MODULES }),
 };
 
 fn read(f: &Fields<'_>) -> Result<ModelConfig> {

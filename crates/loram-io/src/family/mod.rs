@@ -8,6 +8,7 @@ mod distilbert;
 mod encoder;
 mod gpt2;
 mod llama;
+mod load;
 mod mistral;
 mod qwen2;
 mod qwen3;
@@ -19,7 +20,7 @@ mod unknown;
 mod windows;
 
 pub(crate) use description::GgufFamily;
-pub(crate) use registry::of_gguf;
 pub use registry::supported;
+pub(crate) use registry::{gguf_of, of_gguf};
 pub use tensor_names::TensorNames;
 pub(crate) use unknown::is_output;

@@ -3,8 +3,7 @@
 use super::description::{Family, GgufFamily};
 use super::{bert, distilbert, gpt2, llama, mistral, qwen2, qwen3, roberta, smollm3};
 use crate::Result;
-use crate::config::{CONFIG_FILE, FamilyNames, Fields, ModelConfig, not_a_model, read_object};
-use crate::gguf::{self, GgufFile, is_gguf};
+use crate::config::{FamilyNames, Fields, ModelConfig};
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -32,8 +31,17 @@ pub(super) fn find(model_type: &str) -> Option<&'static Family> {
 /// The family of an architecture in GGUF files; without one, a list of those that there are.
 pub(crate) fn of_gguf(architecture: &str) -> std::result::Result<(&'static FamilyNames, &'static GgufFamily), String> {
     let known = || FAMILIES.into_iter().filter_map(|f| Some((&f.names, f.gguf.as_ref()?)));
-    let list = || known().map(|(_, gguf)| gguf.architecture).collect::<Vec<_>>().join(", ");
+    let list = || {
+        let mut all: Vec<&str> = known().map(|(_, gguf)| gguf.architecture).collect();
+        all.dedup();
+        all.join(", ")
+    };
     known().find(|(_, gguf)| gguf.architecture == architecture).ok_or_else(list)
+}
+
+/// The form in GGUF files of the family of a `model_type`.
+pub(crate) fn gguf_of(model_type: &str) -> Option<(&'static FamilyNames, &'static GgufFamily)> {
+    find(model_type).and_then(|f| Some((&f.names, f.gguf.as_ref()?)))
 }
 
 /// The `model_type`s of the families that run here.
@@ -46,34 +54,6 @@ fn list_supported() -> String {
 }
 
 impl ModelConfig {
-    /// Reads `config.json` of a model folder, or the metadata of a GGUF file. Errors name the field; an unsupported `model_type` is named together with
-    /// the supported ones.
-    pub fn load(dir: impl AsRef<Path>) -> Result<ModelConfig> {
-        if is_gguf(&dir) {
-            return ModelConfig::parse(gguf::config(&GgufFile::open(dir.as_ref())?)?, dir.as_ref());
-        }
-        let path = dir.as_ref().join(CONFIG_FILE);
-        if !path.exists() {
-            return Err(not_a_model(dir.as_ref()));
-        }
-        ModelConfig::parse(read_object(&path)?, &path)
-    }
-
-    /// As [`ModelConfig::load`], for what needs the weights only: `None` for an architecture that does not run here, and for
-    /// a folder without `config.json`.
-    pub fn load_known(dir: impl AsRef<Path>) -> Result<Option<ModelConfig>> {
-        if is_gguf(&dir) {
-            return ModelConfig::load(dir).map(Some);
-        }
-        let path = dir.as_ref().join(CONFIG_FILE);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let raw = read_object(&path)?;
-        let family = raw.get("model_type").and_then(Value::as_str).and_then(find);
-        family.and_then(|f| f.read).map(|_| ModelConfig::parse(raw, &path)).transpose()
-    }
-
     /// The configuration in a JSON object; `path` is used in errors.
     pub fn parse(raw: Map<String, Value>, path: &Path) -> Result<ModelConfig> {
         let f = Fields { map: &raw, path, prefix: "" };

@@ -1,6 +1,6 @@
 //! Byte-level BPE (`gpt2`): tokens in GPT-2's alphabet of bytes, merges in order, and a named way to cut a text before.
 
-use super::tokenizer::{Parts, Vocabulary};
+use super::vocabulary::{Parts, Vocabulary};
 use crate::Result;
 use serde_json::{Value, json};
 

@@ -141,7 +141,8 @@ fn llama3(file: &GgufFile, architecture: &str, head_dim: usize) -> Result<Value>
         let smooth = (ORIGINAL_MAX / wavelength - LOW_FREQ_FACTOR) / (HIGH_FREQ_FACTOR - LOW_FREQ_FACTOR);
         1.0 / ((1.0 - smooth) / factor + smooth)
     };
-    if let Some(i) = (0..found.len()).find(|&i| !((found[i] / expected(i) - 1.0).abs() < 1e-4)) {
+    let differs = |i: &usize| (found[*i] / expected(*i) - 1.0).abs() >= 1e-4 || !found[*i].is_finite();
+    if let Some(i) = (0..found.len()).find(differs) {
         let what = format!(
             "factor {} of frequency {i} is not that of Llama 3.1's scaling ({}): other frequency factors are not supported",
             found[i],

@@ -37,7 +37,8 @@ impl GgufFile {
             return Err(Error::Checkpoint { path: path.into(), what: "is empty: not a GGUF file".into() });
         }
         let map = Mapped::open(&file, path)?;
-        let header = parse_gguf(&map).map_err(|problem| Error::Gguf { file: path.into(), problem })?;
+        let header =
+            parse_gguf(&map).map_err(|problem| Error::Gguf { file: path.into(), problem: Box::new(problem) })?;
         let file = Arc::new(OpenFile { path: path.into(), file });
         Ok(GgufFile { path: path.into(), header, map: Arc::new(map), file })
     }
@@ -130,7 +131,7 @@ impl GgufFile {
                 let text = String::from_utf8_lossy(&self.map[at.clone()]).chars().take(60).collect::<String>();
                 format!("{text:?}")
             }
-            Value::List(list) => format!("a list of {}", list.len()),
+            Value::List(list) => format!("a list of {}", list.count()),
         }
     }
 }

@@ -102,6 +102,8 @@ pub struct List {
 pub struct GgufHeader {
     /// The metadata.
     pub metadata: BTreeMap<String, Value>,
+    /// Keys in the order of the file, with the bytes of kind and value.
+    pub entries: Vec<(String, Range<usize>)>,
     /// Tensors in the order of their bytes in the file.
     pub tensors: Vec<TensorInfo>,
     /// Where the bytes of the tensors begin.
@@ -165,9 +167,12 @@ pub fn parse_gguf(file: &[u8]) -> Result<GgufHeader> {
         return Err(GgufProblem::TooMany { what: "metadata entries", found: entries, most: MAX_ENTRIES });
     }
     let mut metadata = BTreeMap::new();
+    let mut places = Vec::new();
     for _ in 0..entries {
         let key = r.name("a key of the metadata", MAX_KEY)?;
+        let start = r.at;
         let value = r.value(&key)?;
+        places.push((key.clone(), start..r.at));
         if metadata.insert(key.clone(), value).is_some() {
             return Err(GgufProblem::DuplicateKey { key });
         }
@@ -194,7 +199,7 @@ pub fn parse_gguf(file: &[u8]) -> Result<GgufHeader> {
         let (first, second) = (two[0].name.clone(), two[1].name.clone());
         return Err(GgufProblem::Overlap { first, second });
     }
-    Ok(GgufHeader { metadata, tensors, data_start })
+    Ok(GgufHeader { metadata, entries: places, tensors, data_start })
 }
 
 /// A tensor as the file describes it.
@@ -331,7 +336,7 @@ impl<'a> Reader<'a> {
 
 impl List {
     /// Number of values.
-    pub fn len(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.count
     }
 

@@ -1,8 +1,8 @@
 //! Names of tensors in GGUF files and module paths, and the order of rows.
 
 use super::file::GgufFile;
-use crate::config::FamilyNames;
-use crate::family::{GgufFamily, of_gguf};
+use crate::config::{FamilyNames, ModelConfig};
+use crate::family::{GgufFamily, gguf_of, of_gguf};
 use crate::limits::MAX_SIDE;
 use crate::{Error, Result};
 use loram_core::RowOrder;
@@ -74,6 +74,15 @@ pub(super) fn head_dim(file: &GgufFile, architecture: &str) -> Result<usize> {
 }
 
 impl Names {
+    /// The names that files of a model have, from its configuration. Errors: a family that GGUF files do not have, or not here.
+    pub fn of_config(config: &ModelConfig) -> Result<Names> {
+        let found = gguf_of(config.family());
+        match (found, config) {
+            (Some((classes, family)), ModelConfig::Decoder(c)) => Ok(Names { family, classes, head_dim: c.head_dim }),
+            _ => Err(Error::Usage(format!("`{}` has no form as a GGUF file here", config.family()))),
+        }
+    }
+
     /// The name in the task model of a tensor; `None` for one that it does not have.
     pub fn path(&self, tensor: &str) -> Option<String> {
         let (module, kind) = tensor.rsplit_once('.')?;
@@ -85,6 +94,18 @@ impl Names {
         }
         let (_, path) = TOP.iter().find(|m| m.0 == module)?;
         Some(format!("{path}.{kind}"))
+    }
+
+    /// The name of a tensor of the task model in a file; `None` for one that files do not have.
+    pub fn tensor(&self, path: &str) -> Option<String> {
+        let (module, kind) = path.rsplit_once('.')?;
+        if let Some(rest) = module.strip_prefix("model.layers.") {
+            let (block, path) = rest.split_once('.')?;
+            let (part, _) = self.family.modules.iter().find(|m| m.1 == path)?;
+            return Some(format!("blk.{block}.{part}.{kind}"));
+        }
+        let (name, _) = TOP.iter().find(|m| m.1 == module)?;
+        Some(format!("{name}.{kind}"))
     }
 
     /// The order of the rows of a tensor, by its name in the file.

@@ -1,7 +1,7 @@
 //! SentencePiece's BPE (`llama`): tokens with scores. Two neighbours that make a token are joined, the one with the highest
 //! score first, which is what merges in the order of the scores do.
 
-use super::tokenizer::{CONTROL, Parts, Vocabulary};
+use super::vocabulary::{CONTROL, Parts, Vocabulary};
 use crate::Result;
 use serde_json::{Value, json};
 use std::collections::HashMap;

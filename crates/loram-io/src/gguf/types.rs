@@ -65,3 +65,8 @@ pub(super) fn stored(number: u32) -> Stored {
         },
     }
 }
+
+/// The number of a type; `None` for one that GGUF does not have.
+pub(super) fn number(dtype: DType) -> Option<u32> {
+    TYPES.iter().find(|t| t.1 == dtype).map(|t| t.0)
+}

@@ -7,6 +7,7 @@ mod config;
 mod fake_hub;
 mod gains;
 mod gguf;
+mod gguf_export;
 mod hostile;
 mod hub;
 mod hub_faults;
