@@ -47,7 +47,7 @@ fn from_a_file_to_a_merged_model() {
         (Some("llama"), Some("<s>"))
     );
     let types: Vec<&String> = found["model"]["dtypes"].as_object().unwrap().keys().collect();
-    assert_eq!(types.len(), 9, "eight types of blocks, and norms in F32: {types:?}");
+    assert_eq!(types.len(), 10, "nine types of blocks, and norms in F32: {types:?}");
     let size = fs::metadata(&base).unwrap().len();
     assert!(found["memory"]["weights"].as_u64().unwrap() < size, "packed");
     assert_eq!(json(dir, &["plan", &base])["layers"].as_array().unwrap().len(), 14);

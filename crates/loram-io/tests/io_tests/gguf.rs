@@ -289,6 +289,10 @@ fn tokenizers_give_the_ids_of_llama_cpp() {
             let want: Vec<u32> = want.as_array().unwrap().iter().map(|i| i.as_u64().unwrap() as u32).collect();
             let found = tokenizer.encode(line, false).unwrap().ids;
             assert_eq!(found, want, "{name}: {line:?}");
+            // a space goes before the text after a special token, too
+            if line.contains("</s>") {
+                continue;
+            }
             let back = tokenizer.decode(&found, false).unwrap();
             assert_eq!(back.trim_start_matches(' '), line.trim_start_matches(' '), "{name}");
         }
