@@ -124,7 +124,7 @@ fn models() {
     room.file("run/adapter/adapter_config.json", "{}").file("model.gguf", "GGUF");
     fs::rename(room.path("run"), room.path("a-run")).unwrap();
     with("a-run", &["is a run folder", "a-run/adapter"]);
-    with("model.gguf", &["model.gguf", "GGUF"]);
+    with("model.gguf", &["model.gguf", "truncated file"]);
     with("cut/model.safetensors", &["give its folder", "cut"]);
 }
 
