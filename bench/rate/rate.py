@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import page
 
@@ -101,7 +102,7 @@ def train(args, group, arm, steps, seed, keys):
         ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "LORAM_CACHE": f"{args.output}/cache"})
         if not done.exists():
             if "not finite" not in ended.stderr and "NaN" not in ended.stderr and "diverged" not in ended.stderr:
-                sys.exit(f"{name}: exit code {ended.returncode}\n{ended.stderr[-3000:]}")
+                raise SystemExit(f"{name}: exit code {ended.returncode}\n{ended.stderr[-3000:]}")
             folder.mkdir(parents=True, exist_ok=True)
             failed.write_text(json.dumps({"error": ended.stderr.strip().splitlines()[-1]}))
             print(f"{name}: diverged", flush=True)
@@ -136,7 +137,7 @@ def measure(args, group, steps):
             })  # fmt: skip
         return statistics.fmean(scores)
 
-    for arm in ARMS:
+    def arm_runs(arm):
         runs(arm, "auto", {"learning_rate": "auto"})
         own = [r["learning_rate"] for r in rows if r["arm"] == arm and r["kind"] == "auto" and not isinstance(r["learning_rate"], str)]
         middle = round(4 * statistics.fmean(map(math.log10, own))) if own else -12
@@ -156,9 +157,16 @@ def measure(args, group, steps):
                 at(best + 1)
             else:
                 break
-    for name, keys in fixed(group["hidden"]).items():
-        runs("lora", name, keys)
-    return rows
+
+    def fixed_runs(_):
+        for name, keys in fixed(group["hidden"]).items():
+            runs("lora", name, keys)
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        # a failed run ends the script here
+        list(pool.map(lambda job: job[0](job[1]), [*((arm_runs, arm) for arm in ARMS), (fixed_runs, None)]))
+    # the order of the arms, whichever was ready first
+    return sorted(rows, key=lambda r: (ARMS.index(r["arm"]), r["kind"], float(r["learning_rate"]), r["seed"]))
 
 
 def main():
@@ -170,6 +178,7 @@ def main():
     parser.add_argument("--ranks", default="4,64")
     parser.add_argument("--steps", default="100,600")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="arms of a group that run side by side")
     parser.add_argument("--threads", type=int, default=0, help="threads of a run; 0: all")
     parser.add_argument("--program", default=str(ROOT / "target" / "release" / "loram"))
     parser.add_argument("--data", default=str(ROOT / ".." / "shared" / "data"))

@@ -155,7 +155,9 @@ fn text(
     args: &PlanArgs,
     assumed: bool,
 ) -> String {
-    let rate = if p.lr_a == p.lr_b { format!("{:e}", p.lr_a) } else { format!("A {:e}, B {:e}", p.lr_a, p.lr_b) };
+    // rates that were found have more digits than they are worth
+    let e = |x: f64| format!("{:e}", format!("{x:.3e}").parse().unwrap_or(x));
+    let rate = if p.lr_a == p.lr_b { e(p.lr_a) } else { format!("A {}, B {}", e(p.lr_a), e(p.lr_b)) };
     let mut text = facts(&[
         ("model", format!("{name}, {}", several(p.layers.len() as u64, "layer"))),
         ("run", format!("{}, {} at learning rate {rate}{}", p.scheme, p.optimizer, if assumed { ASSUMED } else { "" })),

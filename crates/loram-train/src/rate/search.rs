@@ -28,6 +28,8 @@ const LEARN: (usize, usize) = (4, 64);
 const JUDGE: (usize, usize) = (2, 32);
 /// Fewest records of either where the data have them.
 const FEWEST: usize = 16;
+/// Steps of a new head alone, before the search: a gradient through a head at random tells nothing of the adapters.
+const HEAD_STEPS: usize = 16;
 
 /// A line search and its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +66,16 @@ pub(crate) struct Job<'a> {
     pub max_tokens: Option<usize>,
 }
 
+/// Training records of a search.
+struct Records {
+    /// For the gradient.
+    learn: Vec<Example>,
+    /// For the losses, apart from those.
+    judge: Vec<Example>,
+    /// For the steps of a new head, all but those that are judged by.
+    head: Vec<Example>,
+}
+
 /// A model with trainable adapters, or weights, for the search alone.
 struct Trial<'a> {
     job: &'a Job<'a>,
@@ -84,8 +96,11 @@ impl Job<'_> {
         stage(observer, Stage::LearningRate, 0, 1, "gradient");
         let mut model = self.base.model(&LoadOptions { dropout: false, ..*self.options })?;
         let head = self.base.new_head(self.config, &model)?;
+        let Records { learn, judge, head: of_head } = self.records(head.is_some());
+        if let Some(head) = &head {
+            self.teach(&mut model, head, &of_head)?;
+        }
         let (scheme, sizes) = self.attach(&mut model, observer)?;
-        let (learn, judge) = self.records();
         let gradient_records = learn.len();
         self.gradient(&mut model, &learn)?;
         let start = model.params().iter().map(|p| Ok(p.value.values()?)).collect::<Result<_>>()?;
@@ -154,8 +169,21 @@ impl Job<'_> {
         Ok(("loram".into(), of(&adapters, model)?))
     }
 
-    /// Training records for the gradient and, apart from them, for the losses, chosen by the seed.
-    fn records(&self) -> (Vec<Example>, Vec<Example>) {
+    /// Trains a new head alone, at its own rate; it then stays as it is.
+    fn teach(&self, model: &mut Model, head: &NewHead, records: &[Example]) -> Result<()> {
+        for module in &head.modules {
+            model.add_module_to_save(module)?;
+        }
+        let mut optimizer = Optimizer::with_head(&self.config.at(0.0), Some(head), model.params().iter())?;
+        for batch in records.chunks(self.config.per_device_train_batch_size) {
+            self.gradient(model, batch)?;
+            optimizer.step(model.params_mut().iter_mut(), 1.0)?;
+        }
+        Ok(model.params_mut().zero_grads()?)
+    }
+
+    /// Training records, chosen by the seed.
+    fn records(&self, with_head: bool) -> Records {
         let c = self.config;
         let step = c.per_device_train_batch_size.saturating_mul(c.gradient_accumulation_steps);
         let wanted = |(steps, most): (usize, usize)| step.saturating_mul(steps).clamp(FEWEST, most);
@@ -166,15 +194,17 @@ impl Job<'_> {
         let order = permutation(all, c.data_seed.unwrap_or(c.seed), usize::MAX);
         let take = |indices: &[usize]| indices.iter().map(|&i| self.examples[i].clone()).collect::<Vec<_>>();
         let (learn, rest) = order.split_at(learn);
-        match judge {
-            // one or two records: nothing else is there to judge by
-            0 => (take(learn), take(learn)),
-            _ => (take(learn), take(&rest[..judge])),
-        }
+        // one or two records: nothing else is there to judge by
+        let judged = if judge == 0 { learn } else { &rest[..judge] };
+        let others = [learn, &rest[judge..]].concat();
+        let steps = HEAD_STEPS.saturating_mul(c.per_device_train_batch_size);
+        let head: Vec<usize> = others.into_iter().cycle().take(if with_head { steps } else { 0 }).collect();
+        Records { learn: take(learn), judge: take(judged), head: take(&head) }
     }
 
-    /// Sums the gradient of the records' mean loss, and clips it as the run would.
+    /// Computes the gradient of the records' mean loss, and clips it as the run would.
     fn gradient(&self, model: &mut Model, learn: &[Example]) -> Result<()> {
+        model.params_mut().zero_grads()?;
         let units: usize = learn.iter().map(Example::units).sum();
         let all: Vec<usize> = (0..learn.len()).collect();
         for batch in all.chunks(self.config.per_device_train_batch_size) {
@@ -205,10 +235,13 @@ impl Job<'_> {
 }
 
 impl Trial<'_> {
-    /// The loss on the judging records after one step at this rate; the parameters are then as before. A head takes its
-    /// own step at any rate.
+    /// The loss on the judging records after one step at this rate; the parameters are then as before. A new head, which has
+    /// had steps of its own, takes no part.
     fn loss_after(&mut self, learning_rate: f64) -> Result<f64> {
-        let config = self.job.config.at(learning_rate);
+        let mut config = self.job.config.at(learning_rate);
+        if self.head.is_some() {
+            config.head_learning_rate = Some(0.0);
+        }
         let mut optimizer = Optimizer::with_head(&config, self.head.as_ref(), self.model.params().iter())?;
         optimizer.step(self.model.params_mut().iter_mut(), 1.0)?;
         let loss = self.loss();

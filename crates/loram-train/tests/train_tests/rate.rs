@@ -208,6 +208,8 @@ fn a_new_head_has_a_rate_of_its_own() {
     let more = |rate: &str| format!("data: {}\nmax_steps: 4\nwarmup_steps: 1\n{rate}", data.display());
     let out = dir.path().join("auto");
     let summary = run(config(&out, &more("")));
+    // the head learns alone first: through a head at random no step of the adapters would help
+    assert!(environment(&out).search.unwrap().optimum.is_some());
     let logged = &lines(&out)[1]["learning_rates"];
     let (head, a) = (logged["head"].as_f64().unwrap(), logged["lora_A"].as_f64().unwrap());
     // 128 wide: 3e-2·384/128
