@@ -19,6 +19,8 @@ from ._state import BRANCH, CHANGED, starts
 
 #: The best peak rate of a run over the rate of the best single step.
 FACTOR = 1.4
+#: The largest share of the weights' norm that a first step may move.
+LARGEST = 0.06
 #: Step size of the first rung.
 FIRST = 2e-3
 #: Records of the gradient and of the losses, in batches and at most, and the fewest where the data have them.
@@ -64,7 +66,8 @@ def find_learning_rate(
 
     One gradient on some records, then one step of the optimiser at each rate of a ladder, a third of a decade apart, and the
     loss on other records after it. The steps are those of LoRAM's initial factors, whatever the adapter's own are; the rate
-    is the one at which the adapter's own first steps move the weights as far. Call it after `loram.initialize`, if that is
+    is the one at which the adapter's own first steps move the weights as far. Fully trained modules take the same steps: train a
+    classifier's new head alone for a few steps before, as the program does. Call it after `loram.initialize`, if that is
     called, and before training.
 
     Args:
@@ -118,8 +121,7 @@ def find_learning_rate(
     safe = [rate for rate, loss in rungs if loss < before]
     rate = first if best is None else FACTOR * best
     rate = min(rate, max(safe)) if safe else rate
-    if optimizer == "sgd":
-        rate *= 1.0 - momentum
+    rate = min(rate, sizes.rate(LARGEST)) if optimizer == "adamw" else rate * (1.0 - momentum)
     size = sizes.at(rate)
     return FoundRate(own.rate(size), size if optimizer == "adamw" else None, best, before, rungs)
 

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
 /// Changes with the algorithm.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The environment variable that names the cache folder; empty: no cache.
 const FOLDER: &str = "LORAM_CACHE";

@@ -8,7 +8,8 @@
 //! 4. At each rung take one step of the run's own optimiser from the start, and measure the loss on other training records.
 //! 5. Stop when the loss has risen twice in a row; descend where the first rung is the best.
 //! 6. η₁ is the vertex of the parabola through the best rung and its neighbours, in ln η.
-//! 7. A run of `loram` has the peak rate 1.4·η₁, but no more than the highest rung that lowers the loss.
+//! 7. A run of `loram` has the peak rate 1.4·η₁ (0.5·η₁ with a new head), but no more than the highest rung that lowers the loss,
+//!    and none whose step moves more than 6 % of the norm.
 //! 8. D is the share of the weights' norm that its first step moves ([`StepSize`]).
 //! 9. A run of another scheme has the rate at which its D is the same.
 //!

@@ -21,6 +21,10 @@ use std::time::Instant;
 
 /// The best peak rate of a run over the rate of the best single step.
 pub(super) const FACTOR: f64 = 1.4;
+/// The same where a new head is trained, which shakes the gradients of the adapters for as long as it learns.
+const FACTOR_WITH_HEAD: f64 = 0.5;
+/// The largest share of the weights' norm that a first step may move: far from its data a model gains by larger ones, once.
+const LARGEST: f64 = 0.06;
 /// Step size of the first rung: most runs' best lies within half a decade of it.
 const FIRST: f64 = 2e-3;
 /// Records of the gradient and of the losses, in batches of the run, and at most.
@@ -120,7 +124,9 @@ impl Job<'_> {
         })?;
         stage(observer, Stage::LearningRate, done, done, "");
         let optimum = ladder.optimum();
-        let learning_rate = self.choose(&ladder, optimum, first);
+        let factor = if trial.head.is_some() { FACTOR_WITH_HEAD } else { FACTOR };
+        let best = optimum.map_or(first, |x| factor * x);
+        let learning_rate = self.choose(best, &ladder, &sizes);
         let step_sizes = ladder.rungs.iter().map(|r: &Rung| sizes.at(r.learning_rate)).collect();
         Ok(RateSearch {
             scheme,
@@ -135,12 +141,11 @@ impl Job<'_> {
         })
     }
 
-    /// The peak rate for a run. Momentum adds up 1/(1 − μ) steps of SGD, of which the search sees one.
-    fn choose(&self, ladder: &Ladder, optimum: Option<f64>, first: f64) -> f64 {
-        let best = optimum.map_or(first, |x| FACTOR * x);
+    /// The peak rate for a run, within its bounds. Momentum adds up 1/(1 − μ) steps of SGD, of which the search sees one.
+    fn choose(&self, best: f64, ladder: &Ladder, sizes: &StepSize) -> f64 {
         let rate = ladder.highest_safe().map_or(best, |highest| best.min(highest));
         match self.config.optim {
-            OptimKind::AdamW => rate,
+            OptimKind::AdamW => sizes.rate(LARGEST).map_or(rate, |largest| rate.min(largest)),
             OptimKind::Sgd => rate * (1.0 - self.config.momentum),
         }
     }

@@ -54,7 +54,10 @@ fn a_run_without_a_rate_finds_one_and_trains_as_if_it_had_been_given() {
         (RateOrigin::Search, auto.learning_rate, "loram")
     );
     let optimum = search.optimum.unwrap();
-    assert!((rate.learning_rate / optimum - 1.4).abs() < 1e-9 && rate.learning_rate > 1e-4 && rate.learning_rate < 0.1);
+    // 1.4 times the best step, within 6 % of the weights' norm
+    let (factor, size) = (rate.learning_rate / optimum, rate.step_size.unwrap());
+    assert!((factor - 1.4).abs() < 1e-9 || (factor < 1.4 && (size / 0.06 - 1.0).abs() < 1e-6), "{factor} {size}");
+    assert!(rate.learning_rate > 1e-4 && rate.learning_rate < 0.1);
     assert!(search.gradient_records == 16 && search.loss_records == 16 && search.seconds > 0.0);
     assert!(auto.last_loss < lines(&at("auto"))[0]["loss"].as_f64().unwrap());
     // the search leaves no trace on the model
@@ -65,7 +68,7 @@ fn a_run_without_a_rate_finds_one_and_trains_as_if_it_had_been_given() {
     // the same for any number of threads, and another for another seed's records
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     assert_eq!(pool.install(|| found(RESTAURANTS)).learning_rate, rate.learning_rate);
-    assert_ne!(found(&format!("{RESTAURANTS}seed: 3\n")).learning_rate, rate.learning_rate);
+    assert_ne!(found(&format!("{RESTAURANTS}seed: 3\n")).search.unwrap().ladder, search.ladder);
 }
 
 #[test]
