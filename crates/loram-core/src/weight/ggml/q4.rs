@@ -1,6 +1,6 @@
 //! 4 bits with a scale for 32 values, and with a smallest value.
 
-use super::half;
+use super::{half, one_block};
 use crate::weight::format::WeightFormat;
 
 /// `Q4_0`: d·(q − 8).
@@ -16,11 +16,13 @@ pub struct Q4_1;
 /// Calls `of` with the integers of 16 bytes: low halves are the first 16 values, high halves the others.
 #[inline(always)]
 fn nibbles(codes: &[u8; 16], out: &mut [f32; 32], of: impl Fn(u8) -> f32) {
-    for (i, code) in codes.iter().enumerate() {
-        out[i] = of(code & 15);
+    let codes = one_block(codes);
+    let (low, high) = out.split_at_mut(16);
+    for (o, code) in low.iter_mut().zip(codes) {
+        *o = of(code & 15);
     }
-    for (i, code) in codes.iter().enumerate() {
-        out[16 + i] = of(code >> 4);
+    for (o, code) in high.iter_mut().zip(codes) {
+        *o = of(code >> 4);
     }
 }
 

@@ -1,7 +1,7 @@
 //! 4 bits in groups of 32 with a scale and a minimum of 6 bits each, eight groups to a block.
 
 use super::grouped::scales_and_minima;
-use super::half;
+use super::{half, one_block};
 use crate::weight::format::WeightFormat;
 
 /// `Q4_K`: (d·s)·q − (dmin·m), with s and m of the group.
@@ -31,6 +31,7 @@ impl WeightFormat for Q4K {
             let codes = block[16..].as_chunks::<32>().0;
             // a byte holds a value of one group and a value of the next
             for (i, (codes, out)) in codes.iter().zip(out.as_chunks_mut::<64>().0).enumerate() {
+                let codes = one_block(codes);
                 let group = |g: usize| (d * f32::from(scales[g]), dmin * f32::from(minima[g]));
                 let (low, high) = out.split_at_mut(32);
                 let (scale, minimum) = group(2 * i);

@@ -1,6 +1,6 @@
 //! 5 bits with a scale for 32 values, and with a smallest value. The fifth bits lie together.
 
-use super::half;
+use super::{half, one_block};
 use crate::weight::format::WeightFormat;
 
 /// `Q5_0`: d·(q − 16).
@@ -18,12 +18,13 @@ pub struct Q5_1;
 fn integers(codes: &[u8; 20], out: &mut [f32; 32], of: impl Fn(u32) -> f32) {
     let (high, low) = codes.split_first_chunk().expect("20 bytes");
     let high = u32::from_le_bytes(*high);
-    let low: &[u8; 16] = low.first_chunk().expect("16 bytes");
-    for (i, code) in low.iter().enumerate() {
-        out[i] = of(u32::from(code & 15) | (high >> i & 1) << 4);
+    let codes = one_block::<16>(low.first_chunk().expect("16 bytes"));
+    let (low, upper) = out.split_at_mut(16);
+    for (i, (o, code)) in low.iter_mut().zip(codes).enumerate() {
+        *o = of(u32::from(code & 15) | (high >> i & 1) << 4);
     }
-    for (i, code) in low.iter().enumerate() {
-        out[16 + i] = of(u32::from(code >> 4) | (high >> (16 + i) & 1) << 4);
+    for (i, (o, code)) in upper.iter_mut().zip(codes).enumerate() {
+        *o = of(u32::from(code >> 4) | (high >> (16 + i) & 1) << 4);
     }
 }
 
