@@ -32,18 +32,20 @@ unsafe fn rows<const H: usize>(t: Tile, first: usize) {
                 *acc = [0, 1].map(|v| _mm512_loadu_ps(output(r, v)));
             }
         }
-        let blocks = [t.main, t.extra].map(|p| (0..p.blocks).map(move |i| (p.a.add(i * BLOCK), p.b.add(i * BLOCK))));
-        for (a, b) in blocks.into_iter().flatten() {
-            let a = a.add(first * 64);
-            for p in 0..PAIRS {
-                let column = |v: usize| -> __m512bh {
-                    std::mem::transmute(_mm512_load_si512(b.add(v * BLOCK / 2 + p * 64).cast()))
-                };
-                let b = [column(0), column(1)];
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    let pair = _mm512_set1_epi32(a.add(r * 64 + p * 4).cast::<i32>().read());
-                    let pair: __m512bh = std::mem::transmute(pair);
-                    *acc = [_mm512_dpbf16_ps(acc[0], pair, b[0]), _mm512_dpbf16_ps(acc[1], pair, b[1])];
+        // plain loops: an iterator over both panels is a call for each block, around which all sums go through memory
+        for panels in [t.main, t.extra] {
+            for i in 0..panels.blocks {
+                let (a, b) = (panels.a.add(i * BLOCK + first * 64), panels.b.add(i * BLOCK));
+                for p in 0..PAIRS {
+                    let column = |v: usize| -> __m512bh {
+                        std::mem::transmute(_mm512_load_si512(b.add(v * BLOCK / 2 + p * 64).cast()))
+                    };
+                    let b = [column(0), column(1)];
+                    for (r, acc) in acc.iter_mut().enumerate() {
+                        let pair = _mm512_set1_epi32(a.add(r * 64 + p * 4).cast::<i32>().read());
+                        let pair: __m512bh = std::mem::transmute(pair);
+                        *acc = [_mm512_dpbf16_ps(acc[0], pair, b[0]), _mm512_dpbf16_ps(acc[1], pair, b[1])];
+                    }
                 }
             }
         }
