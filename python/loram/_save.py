@@ -10,6 +10,7 @@ import torch
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
+from . import _loram
 from ._files import CONFIG_FILE, WEIGHTS_FILE, replace_file, replace_json
 from ._layers import PREFIX, adapter_of, unwrap
 from ._state import RECIPE_FILE, UNTOUCHED, AdapterStart, start_of
@@ -52,7 +53,7 @@ def save(
     native = start.mode != UNTOUCHED and not plain
     if start.mode != UNTOUCHED and plain:
         _to_plain(tensors, start)
-        _double(config)
+        _plain_settings(config)
     # without aliases, which safetensors cannot store
     tensors = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     settings = config.to_dict()
@@ -81,10 +82,15 @@ def _to_plain(tensors: dict[str, torch.Tensor], start: AdapterStart) -> None:
         tensors[key_b] = torch.cat([b, -b0.to(b.dtype)], dim=1)
 
 
-def _double(config: Any) -> None:
-    """Twice the rank at the same scaling."""
-    factor = 2**0.5 if config.use_rslora else 2
-    config.r *= 2
-    config.lora_alpha *= factor
-    config.rank_pattern = {k: 2 * r for k, r in (config.rank_pattern or {}).items()}
-    config.alpha_pattern = {k: factor * alpha for k, alpha in (config.alpha_pattern or {}).items()}
+def _plain_settings(config: Any) -> None:
+    """The settings of the plain form. Patterns keep their order, in which PEFT matches them."""
+    ranks, alphas = config.rank_pattern or {}, config.alpha_pattern or {}
+    config.r, alpha, r, by_pattern = _loram.plain_settings(config.r, config.lora_alpha, ranks, alphas, config.use_rslora)
+    config.lora_alpha = _number(alpha)
+    config.rank_pattern = {k: r[k] for k in ranks}
+    config.alpha_pattern = {k: _number(by_pattern[k]) for k in alphas}
+
+
+def _number(x: float) -> float | int:
+    """An integer where it is one, as PEFT's files have it."""
+    return int(x) if x.is_integer() else x

@@ -6,12 +6,14 @@
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
 use loram_core::{
-    Error, Factors, Initialization, LayerInput, LayerPlan, LayerRecipe, SchemeOptions, SchemeSpec, StoredWeight, growth,
+    Error, Factors, Initialization, LayerInput, LayerPlan, LayerRecipe, LoraConfig, SchemeOptions, SchemeSpec,
+    StoredWeight, growth,
 };
 use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use std::collections::BTreeMap;
 
 fn refused(e: Error) -> PyErr {
     PyValueError::new_err(e.to_string())
@@ -180,6 +182,19 @@ fn from_recipe<'py>(py: Python<'py>, recipe: &str) -> PyResult<Option<(Matrix<'p
     py.detach(|| loram_core::from_recipe(&recipe)).map(|f| matrices(py, f)).transpose()
 }
 
+/// (r, lora_alpha, rank_pattern, alpha_pattern) of the plain form of an adapter with these settings.
+#[pyfunction]
+fn plain_settings(
+    r: usize,
+    lora_alpha: f64,
+    rank_pattern: BTreeMap<String, usize>,
+    alpha_pattern: BTreeMap<String, f64>,
+    use_rslora: bool,
+) -> (usize, f64, BTreeMap<String, usize>, BTreeMap<String, f64>) {
+    let plain = LoraConfig { r, lora_alpha, rank_pattern, alpha_pattern, use_rslora, ..LoraConfig::default() }.plain();
+    (plain.r, plain.lora_alpha, plain.rank_pattern, plain.alpha_pattern)
+}
+
 /// Facts about every scheme, the default first.
 #[pyfunction]
 fn schemes(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
@@ -265,6 +280,7 @@ fn _loram(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add_class::<Scheme>()?;
     m.add_function(wrap_pyfunction!(from_recipe, m)?)?;
+    m.add_function(wrap_pyfunction!(plain_settings, m)?)?;
     m.add_function(wrap_pyfunction!(schemes, m)?)?;
     m.add_function(wrap_pyfunction!(sums, m)?)?;
     m.add_function(wrap_pyfunction!(singular_values, m)?)?;

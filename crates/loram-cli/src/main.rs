@@ -1,5 +1,6 @@
 //! The program `loram`: arguments, configuration layers, progress and messages. The work is done by the library crates.
 
+mod allocator;
 mod cli;
 mod commands;
 mod console;
@@ -17,9 +18,8 @@ use clap::FromArgMatches;
 use console::Console;
 use error::{Error, Result};
 
-// keeps freed pages: returning and clearing them took a sixth of a training step
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 fn main() {
     signals::end_on_closed_pipe();

@@ -98,7 +98,7 @@ impl TokenIndices {
     pub fn of(&self, path: &str, embedding: &str) -> Option<&[u32]> {
         let ids = match self {
             TokenIndices::Embedding(ids) => (path == embedding).then_some(ids),
-            TokenIndices::Modules(map) => map.iter().find(|(name, _)| ends_with(path, name)).map(|(_, ids)| ids),
+            TokenIndices::Modules(map) => map.iter().find(|(name, _)| module_ends_with(path, name)).map(|(_, ids)| ids),
         };
         ids.filter(|ids| !ids.is_empty()).map(Vec::as_slice)
     }
@@ -108,14 +108,14 @@ impl TokenIndices {
         match self {
             TokenIndices::Embedding(_) => Vec::new(),
             TokenIndices::Modules(map) => {
-                map.keys().filter(|name| !paths.iter().any(|p| ends_with(p, name))).map(String::as_str).collect()
+                map.keys().filter(|name| !paths.iter().any(|p| module_ends_with(p, name))).map(String::as_str).collect()
             }
         }
     }
 }
 
-/// Whether a module path is `name` or ends with `.name`.
-fn ends_with(path: &str, name: &str) -> bool {
+/// True if a module path is `name` or ends with `.name`, as PEFT finds the modules of `modules_to_save`.
+pub fn module_ends_with(path: &str, name: &str) -> bool {
     path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 

@@ -36,7 +36,7 @@ mod targets;
 mod weight;
 
 pub use basis::{Basis, sines};
-pub use config::{LoraConfig, OneOrMany, TargetModules, TokenIndices, unsupported_keys};
+pub use config::{LoraConfig, OneOrMany, TargetModules, TokenIndices, module_ends_with, unsupported_keys};
 pub use convert::add_product;
 pub use error::{Error, Result};
 pub use factors::Factors;

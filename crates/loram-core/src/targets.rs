@@ -1,7 +1,7 @@
 //! From a configuration to the layers that get an adapter, by PEFT's rules (`peft/tuners/tuners_utils.py`,
 //! `check_target_module_exists`).
 
-use crate::config::{LoraConfig, OneOrMany, TargetModules};
+use crate::config::{LoraConfig, OneOrMany, TargetModules, module_ends_with};
 use crate::patterns::{Patterns, compile, is_match};
 use crate::similar::similar_name;
 use crate::{Error, Result};
@@ -215,7 +215,7 @@ impl<'a> Rules<'a> {
 }
 
 fn named(names: &[String], path: &str) -> bool {
-    names.iter().any(|n| path == n || path.strip_suffix(n.as_str()).is_some_and(|rest| rest.ends_with('.')))
+    names.iter().any(|n| module_ends_with(path, n))
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub mod limits;
 mod linear;
 pub mod lock;
 pub mod manifest;
+pub mod memory_budget;
 pub mod merge;
 mod norms;
 pub mod plan;

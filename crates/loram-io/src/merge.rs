@@ -5,7 +5,7 @@ use crate::atomic::{self, AtomicDir, Output};
 use crate::checkpoint::{DType, INDEX_FILE, SINGLE_FILE, SafetensorsWriter, TensorRef, TensorSpec};
 use crate::config::CONFIG_FILE;
 use crate::family::TensorNames;
-use crate::{Checkpoint, Error, ModelConfig, Result, input};
+use crate::{Checkpoint, Error, ModelConfig, Result, input, manifest};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -116,6 +116,7 @@ pub fn write_merged<'a, E: From<Error>>(
         config.extend(config_updates.clone());
         atomic::write_json(dir.path().join(CONFIG_FILE), &config)?;
     }
+    manifest::write(dir.path())?;
     dir.commit()?;
     Ok(report)
 }

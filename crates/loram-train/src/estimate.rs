@@ -1,8 +1,9 @@
 //! Estimates the memory of a run from configurations alone.
 
 use crate::config::{BaseMode, FinetuningType, MemoryCheck, OptimKind, TrainConfig};
-use crate::{Error, Result, device};
-use loram_core::{check_targets, plan_layers};
+use crate::device::{self, Arithmetic};
+use crate::{Error, Result};
+use loram_core::{check_targets, module_ends_with, plan_layers};
 use loram_io::family::TensorNames;
 use loram_io::{Checkpoint, ModelConfig, target_modules};
 use loram_nn::Compute;
@@ -102,9 +103,17 @@ pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, to
         if config.adapter_name_or_path.is_none() {
             check_targets(&lora, &targets)?;
         }
+        let embedding = model.names().embedding_path();
+        for t in &targets {
+            // whole modules, and single rows of embeddings and heads
+            let saved = lora.modules_to_save.iter().flatten().any(|name| module_ends_with(&t.path, name));
+            let tokens = lora.trainable_token_indices.as_ref().and_then(|tokens| tokens.of(&t.path, &embedding));
+            let rows = if saved { t.n } else { tokens.map_or(0, <[u32]>::len) };
+            e.trainable_parameters += (rows * t.m) as u64;
+        }
         for plan in plan_layers(&lora, &targets)? {
             let factors = ((plan.n + plan.m) * plan.r) as u64;
-            e.trainable_parameters += factors;
+            e.trainable_parameters += factors + if lora.lora_bias { plan.n as u64 } else { 0 };
             starts += if basis { factors } else { 0 };
             // an f32 residual takes the place of an f32 weight, whose mapped pages then go; of a 16-bit one it takes twice
             let info = ckpt.info(&names.stored(&format!("{}.weight", plan.path)));
@@ -133,6 +142,11 @@ pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, to
         let chunk = if compute.on_gpu() { 1u64 << 26 } else { 1 << 24 };
         let rows = (chunk / s.vocab.max(1)).clamp(16, 4096).min(t);
         e.logits = width * rows * (s.vocab + 2 * s.hidden);
+    }
+    if Arithmetic::of(config)?.kernel(ckpt).is_some() {
+        // operands of products in bf16: a block's input and gated product with the gradients of both, and a chunk of logits
+        e.activations = e.activations.saturating_add(t.saturating_mul(2 * (2 * s.hidden + 3 * s.intermediate)));
+        e.logits += e.logits / 2;
     }
     e.program = 96 << 20;
     let others = e.weights + e.trained + e.optimizer + e.logits + e.program;

@@ -110,7 +110,9 @@ impl<'a> Reporter<'a> {
     /// A sample text, for TensorBoard's text page too.
     pub fn sample(&mut self, step: usize, sample: crate::observer::Sample) -> Result<()> {
         if let Some(tb) = self.folder.as_mut().and_then(|f| f.tensorboard.as_mut()) {
-            let text = format!("**{}**\n\n{}", sample.prompt, sample.text);
+            // indented lines: Markdown and HTML in them are shown as they are
+            let verbatim = |text: &str| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
+            let text = format!("Prompt\n\n{}\nText\n\n{}", verbatim(&sample.prompt), verbatim(&sample.text));
             tb.text(step, &format!("sample/{}", sample.when), &text)?;
         }
         self.event(&Event::Sample(sample));

@@ -88,7 +88,7 @@ pub fn run(args: &GenerateArgs, matches: &ArgMatches, console: &Console) -> Resu
     }
     let prompts = match args.prompt.is_empty() {
         false => args.prompt.clone(),
-        true => vec![read_stdin()?],
+        true => vec![read_stdin(console)?],
     };
     let mut all = Vec::new();
     for prompt in &prompts {
@@ -138,10 +138,10 @@ fn json_object(text: &str) -> std::result::Result<Map<String, Value>, String> {
         .map_err(|e| format!("expected a JSON object such as {{\"enable_thinking\": false}}: {e}"))
 }
 
-fn read_stdin() -> Result<String> {
+fn read_stdin(console: &Console) -> Result<String> {
     let mut text = String::new();
     if std::io::stdin().is_terminal() {
-        eprintln!("no --prompt given: type a text, then Ctrl-D");
+        console.say("no --prompt given: type a text, then Ctrl-D");
     }
     std::io::stdin()
         .read_to_string(&mut text)

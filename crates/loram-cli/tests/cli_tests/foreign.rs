@@ -1,4 +1,4 @@
-//! Text of others on the terminal: control characters are shown, wherever they come from.
+//! Text and templates of others: control characters are shown, wherever they come from, and no template fills the memory.
 
 use loram_io::testing::tiny_llama;
 use std::fs;
@@ -59,4 +59,21 @@ fn escape_sequences_are_shown_and_not_sent() {
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
     let example = value["example"].as_array().unwrap().iter().map(|s| s["text"].as_str().unwrap()).collect::<String>();
     assert!(example.contains("\u{1b}]0;PWNED"), "{example:?}");
+}
+
+#[test]
+fn a_template_that_fills_the_memory_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let bomb =
+        "{% set n = namespace(l=[1]) %}{% for i in range(40) %}{% set n.l = n.l + n.l %}{% endfor %}{{ n.l | length }}";
+    fs::write(dir.path().join("bomb.jinja"), bomb).unwrap();
+    let chat = r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}"#;
+    fs::write(dir.path().join("a.jsonl"), format!("{chat}\n")).unwrap();
+    let model = tiny_llama().display().to_string();
+    let args = ["train", "--model", &model, "--data", "a.jsonl", "-o", "run", "--chat-template", "bomb.jinja"];
+    let run = assert_cmd::Command::cargo_bin("loram").unwrap().current_dir(dir.path()).args(args).output().unwrap();
+    let err = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(run.status.code(), Some(2), "{err}");
+    assert!(err.contains("error: chat template: it takes too m"), "{err}");
+    assert!(!dir.path().join("run").exists());
 }

@@ -3,6 +3,7 @@
 use super::json::tojson;
 use super::message::{ASSISTANT, Message, roles};
 use crate::caught::caught;
+use crate::memory_budget::within;
 use crate::tokenizer::TextTokenizer;
 use crate::{Error, Result, input};
 use minijinja::syntax::SyntaxConfig;
@@ -23,6 +24,12 @@ const FUEL_PER_BYTE: u64 = 2_000;
 /// Longest rendered chat in bytes, for any chat and for each byte of its messages.
 const OUTPUT: usize = 4 << 20;
 const OUTPUT_PER_BYTE: usize = 64;
+/// Memory in bytes that rendering may take, for any chat and for each byte of its messages. The engine does not count
+/// sums of lists: doubling one 33 times would fill any memory.
+const MEMORY: usize = 512 << 20;
+const MEMORY_PER_BYTE: usize = 4096;
+const TOO_MUCH_MEMORY: &str = "chat template: it takes too much memory: it loops, or builds lists that are too long. Give another \
+                               template (--chat-template)";
 
 /// Characters that a marked template writes around the assistant's text. Unicode reserves them for internal use; a chat
 /// that holds them is refused.
@@ -138,10 +145,11 @@ impl ChatTemplate {
         env.set_fuel(Some(FUEL + FUEL_PER_BYTE * bytes as u64));
         let mut out = Limited { bytes: Vec::new(), limit: OUTPUT + OUTPUT_PER_BYTE * bytes };
         // the engine is a library and the template a stranger's: a panic there is an error of the template
-        let done = caught(|| {
+        let render = || {
             let template = env.get_template("chat").expect("added when compiled");
             template.render_captured_to(variables, &mut out).map(|_| ()).map_err(|e| failure(&e))
-        });
+        };
+        let done = caught(|| within(MEMORY + MEMORY_PER_BYTE * bytes, TOO_MUCH_MEMORY, render));
         let fail = |why: String| Error::Usage(format!("{why} (roles in this chat: {})", roles(&messages)));
         match done {
             Ok(Ok(())) => {}

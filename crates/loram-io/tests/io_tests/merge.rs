@@ -1,7 +1,7 @@
 //! Merged model folders: what is copied, what changes, and that nothing half-written stays.
 
 use loram_io::merge::{MergeSource, write_merged};
-use loram_io::{Checkpoint, DType, ModelConfig, Result};
+use loram_io::{Checkpoint, DType, ModelConfig, Result, manifest};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -53,6 +53,7 @@ fn only_the_targets_change() {
         serde_json::from_slice(&std::fs::read(d.join("model.safetensors.index.json")).unwrap()).unwrap()
     };
     assert_eq!(index(&dir), index(&base));
+    assert!(matches!(manifest::state(&dir), manifest::State::Whole(n) if n >= 4));
 }
 
 #[test]
@@ -107,7 +108,9 @@ fn other_files_are_copied_and_weights_of_other_kinds_are_not() {
     let mut names: Vec<_> =
         std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["1_Pooling", "chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json"]);
+    let all =
+        ["1_Pooling", "chat_template.jinja", "config.json", "manifest.json", "model.safetensors", "tokenizer.json"];
+    assert_eq!(names, all);
     assert!(!std::fs::metadata(dir.join("tokenizer.json")).unwrap().permissions().readonly());
     let original = std::fs::read(base.join("config.json")).unwrap();
     assert_eq!(std::fs::read(dir.join("config.json")).unwrap(), original, "an unchanged config keeps its bytes");

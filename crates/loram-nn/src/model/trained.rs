@@ -5,6 +5,7 @@ use super::parts::Part;
 use super::transformer::{Model, parts_mut};
 use crate::param::{Param, ParamKind, Trainable};
 use crate::{Error, Result, cuda};
+use loram_core::module_ends_with;
 
 impl Model {
     /// Fully trains the modules of one entry of PEFT's `modules_to_save` beside the adapters: every linear layer, norm and
@@ -14,7 +15,7 @@ impl Model {
     pub fn add_module_to_save(&mut self, name: &str) -> Result<Vec<String>> {
         let matches = |path: &str| {
             let ends = path.match_indices('.').map(|(i, _)| &path[..i]).chain([path]);
-            ends.into_iter().any(|p| p == name || p.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')))
+            ends.into_iter().any(|p| module_ends_with(p, name))
         };
         let parts = parts_mut(&mut self.backbone, &mut self.head);
         let paths: Vec<String> = parts.map(|p| p.path().to_string()).filter(|p| matches(p)).collect();
