@@ -4,18 +4,21 @@
 use loram_io::memory_budget::changed;
 use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout};
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub struct Allocator;
 
+/// Set when a budget is exceeded, so that ending the program is not counted.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
 fn count(bytes: isize) {
-    if let Some(message) = changed(bytes) {
-        // formatting or unwinding may allocate
-        for part in ["error: ", message, "\n"] {
-            // SAFETY: a valid buffer; the descriptor may be closed, which is an error that nobody needs
-            unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
-        }
-        // SAFETY: ends the process
-        unsafe { libc::_exit(2) };
+    if let Some(message) = changed(bytes)
+        && !ENDING.swap(true, Ordering::Relaxed)
+    {
+        // unwinding out of an allocation is not allowed
+        let _ = ["error: ", message, "\n"].map(|part| std::io::stderr().write_all(part.as_bytes()));
+        std::process::exit(2);
     }
 }
 
