@@ -78,8 +78,15 @@ pub(super) fn x(p: &LinePlot) -> Scale {
     match &p.x {
         XAxis::Linear => Scale { ticks: steps(&range), range, kind: Kind::Values },
         XAxis::LogTicks(data) => {
-            let every = data.len().div_ceil(MOST_TICKS).max(1);
-            Scale { ticks: data.iter().copied().step_by(every).collect(), range, kind: Kind::Given }
+            // values of different arms may be close together: their labels would overlap
+            let apart = (high - low) / MOST_TICKS as f64;
+            let mut ticks: Vec<f64> = Vec::new();
+            for &value in data {
+                if ticks.last().is_none_or(|last| value - last >= apart) {
+                    ticks.push(value);
+                }
+            }
+            Scale { ticks, range, kind: Kind::Given }
         }
     }
 }
@@ -174,6 +181,15 @@ mod tests {
         assert!((scale.range.end - 12f64.log10()).abs() < 0.1, "{:?}", scale.range);
         // outliers by learning rate do not flatten the rest
         assert!(y(&curves(&[&[1.0, 1.1, 1.2, 90.0]], YRange::ClipHigh)).range.end < 2.0);
+    }
+
+    #[test]
+    fn labels_of_values_that_lie_close_together_are_left_out() {
+        let mut p = curves(&[&[1.0, 2.0, 3.0, 4.0]], YRange::Curves);
+        p.x = XAxis::LogTicks(vec![0.0, 0.1, 1.0, 1.1, 2.0, 2.2, 3.0]);
+        assert_eq!(x(&p).ticks, [0.0, 1.0, 2.0, 3.0]);
+        p.x = XAxis::LogTicks(vec![0.0, 0.6, 1.2, 1.8, 2.4, 3.0]);
+        assert_eq!(x(&p).ticks.len(), 6);
     }
 
     #[test]
