@@ -15,9 +15,9 @@ pub struct Schedule {
 
 impl Schedule {
     /// The schedule of a run of `total` steps. A warm-up ratio is rounded up, a number of warm-up steps is rounded down
-    /// (`TrainingArguments.get_warmup_steps`).
+    /// (`TrainingArguments.get_warmup_steps`), but a ratio never covers the whole run: its only step would have the rate 0.
     pub fn new(config: &TrainConfig, total: usize) -> Schedule {
-        let share = |x: f64| (total as f64 * x).ceil() as usize;
+        let share = |x: f64| ((total as f64 * x).ceil() as usize).min(total.saturating_sub(1));
         let warmup = match config.warmup_steps {
             Some(n) if n >= 1.0 => n as usize,
             Some(x) => share(x),
@@ -87,6 +87,7 @@ mod tests {
             Schedule::new(&c, total).warmup
         };
         assert_eq!(warmup(None, 0.03, 101), 4);
+        assert_eq!((warmup(None, 0.03, 1), warmup(None, 0.03, 2), warmup(Some(0.5), 0.0, 1)), (0, 1, 0));
         assert_eq!(warmup(Some(0.1), 0.5, 25), 3);
         assert_eq!(warmup(Some(7.0), 0.5, 25), 7);
         assert_eq!(warmup(None, 0.0, 25), 0);
