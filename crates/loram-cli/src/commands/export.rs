@@ -102,7 +102,7 @@ pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
     console.result(|| format!("{out}: {text}\n\nnext: {next}\n"), &json)
 }
 
-/// What Ollama makes a model from.
+/// The Modelfile from which `ollama create` makes a model.
 fn modelfile(merged: bool, base: &Checkpoint) -> Result<String> {
     if merged {
         return Ok("FROM ./model.gguf\n".into());

@@ -16,7 +16,7 @@ use std::path::Path;
 const FILE_TYPE: &str = "general.file_type";
 const FILE_TYPES: [(DType, u32); 4] = [(DType::F32, 0), (DType::F16, 1), (DType::Q8_0, 7), (DType::BF16, 32)];
 
-/// What was written.
+/// The counts of a merged file that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MergedGguf {
     /// Tensors that were changed.

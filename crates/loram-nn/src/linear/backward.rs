@@ -12,7 +12,7 @@ use crate::param::{Params, Trainable, Vector};
 use crate::products::{Low, Operand, add_scaled_t_times, add_t_times, times};
 use crate::tensor::{Element, Tensor, typed};
 
-/// What the first half of a backward pass leaves to the second.
+/// The results of the first half of a backward pass that the second half needs.
 pub(crate) struct Pending {
     /// scaling·dy·B of each layer, (t, r).
     dh: Vec<Option<Tensor>>,

@@ -46,7 +46,7 @@ struct Entry {
     search: RateSearch,
 }
 
-/// What the result of a search follows from, as a checksum; `None` where it is not kept: for an adapter that is trained
+/// The checksum of everything that the result of a search depends on; `None` where it is not kept: for an adapter that is trained
 /// further.
 pub(super) fn key(job: &Job<'_>) -> Result<Option<String>> {
     let (c, base) = (job.config, job.base);

@@ -4,6 +4,25 @@
 //! Blocks of 32 values have a scale in half precision, those with `_1` also a smallest value. Blocks of 256 (`K`) are cut into groups of
 //! 16 or 32, whose scales are integers themselves.
 
+/// Name, values and bytes of a block, in the implementation of [`WeightFormat`](super::WeightFormat).
+macro_rules! block_format {
+    ($name:literal, $values:literal, $bytes:literal) => {
+        fn name(&self) -> &'static str {
+            $name
+        }
+
+        #[inline(always)]
+        fn block_values(&self) -> usize {
+            $values
+        }
+
+        #[inline(always)]
+        fn block_bytes(&self) -> usize {
+            $bytes
+        }
+    };
+}
+
 mod grouped;
 mod q2_k;
 mod q3_k;

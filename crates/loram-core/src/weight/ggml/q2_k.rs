@@ -8,19 +8,7 @@ use crate::weight::format::WeightFormat;
 pub struct Q2K;
 
 impl WeightFormat for Q2K {
-    fn name(&self) -> &'static str {
-        "Q2_K"
-    }
-
-    #[inline(always)]
-    fn block_values(&self) -> usize {
-        256
-    }
-
-    #[inline(always)]
-    fn block_bytes(&self) -> usize {
-        84
-    }
+    block_format!("Q2_K", 256, 84);
 
     #[inline(always)]
     fn decode(&self, _: usize, bytes: &[u8], out: &mut [f32]) {

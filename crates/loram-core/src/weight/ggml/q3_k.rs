@@ -8,19 +8,7 @@ use crate::weight::format::WeightFormat;
 pub struct Q3K;
 
 impl WeightFormat for Q3K {
-    fn name(&self) -> &'static str {
-        "Q3_K"
-    }
-
-    #[inline(always)]
-    fn block_values(&self) -> usize {
-        256
-    }
-
-    #[inline(always)]
-    fn block_bytes(&self) -> usize {
-        110
-    }
+    block_format!("Q3_K", 256, 110);
 
     #[inline(always)]
     fn decode(&self, _: usize, bytes: &[u8], out: &mut [f32]) {

@@ -27,19 +27,7 @@ fn nibbles(codes: &[u8; 16], out: &mut [f32; 32], of: impl Fn(u8) -> f32) {
 }
 
 impl WeightFormat for Q4_0 {
-    fn name(&self) -> &'static str {
-        "Q4_0"
-    }
-
-    #[inline(always)]
-    fn block_values(&self) -> usize {
-        32
-    }
-
-    #[inline(always)]
-    fn block_bytes(&self) -> usize {
-        18
-    }
+    block_format!("Q4_0", 32, 18);
 
     #[inline(always)]
     fn decode(&self, _: usize, bytes: &[u8], out: &mut [f32]) {
@@ -52,19 +40,7 @@ impl WeightFormat for Q4_0 {
 }
 
 impl WeightFormat for Q4_1 {
-    fn name(&self) -> &'static str {
-        "Q4_1"
-    }
-
-    #[inline(always)]
-    fn block_values(&self) -> usize {
-        32
-    }
-
-    #[inline(always)]
-    fn block_bytes(&self) -> usize {
-        20
-    }
+    block_format!("Q4_1", 32, 20);
 
     #[inline(always)]
     fn decode(&self, _: usize, bytes: &[u8], out: &mut [f32]) {

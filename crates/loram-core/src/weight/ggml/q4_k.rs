@@ -9,19 +9,7 @@ use crate::weight::format::WeightFormat;
 pub struct Q4K;
 
 impl WeightFormat for Q4K {
-    fn name(&self) -> &'static str {
-        "Q4_K"
-    }
-
-    #[inline(always)]
-    fn block_values(&self) -> usize {
-        256
-    }
-
-    #[inline(always)]
-    fn block_bytes(&self) -> usize {
-        144
-    }
+    block_format!("Q4_K", 256, 144);
 
     #[inline(always)]
     fn decode(&self, _: usize, bytes: &[u8], out: &mut [f32]) {

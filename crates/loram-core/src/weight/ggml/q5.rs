@@ -29,19 +29,7 @@ fn integers(codes: &[u8; 20], out: &mut [f32; 32], of: impl Fn(u32) -> f32) {
 }
 
 impl WeightFormat for Q5_0 {
-    fn name(&self) -> &'static str {
-        "Q5_0"
-    }
-
-    #[inline(always)]
-    fn block_values(&self) -> usize {
-        32
-    }
-
-    #[inline(always)]
-    fn block_bytes(&self) -> usize {
-        22
-    }
+    block_format!("Q5_0", 32, 22);
 
     #[inline(always)]
     fn decode(&self, _: usize, bytes: &[u8], out: &mut [f32]) {
@@ -53,19 +41,7 @@ impl WeightFormat for Q5_0 {
 }
 
 impl WeightFormat for Q5_1 {
-    fn name(&self) -> &'static str {
-        "Q5_1"
-    }
-
-    #[inline(always)]
-    fn block_values(&self) -> usize {
-        32
-    }
-
-    #[inline(always)]
-    fn block_bytes(&self) -> usize {
-        24
-    }
+    block_format!("Q5_1", 32, 24);
 
     #[inline(always)]
     fn decode(&self, _: usize, bytes: &[u8], out: &mut [f32]) {

@@ -9,19 +9,7 @@ use crate::weight::format::WeightFormat;
 pub struct Q5K;
 
 impl WeightFormat for Q5K {
-    fn name(&self) -> &'static str {
-        "Q5_K"
-    }
-
-    #[inline(always)]
-    fn block_values(&self) -> usize {
-        256
-    }
-
-    #[inline(always)]
-    fn block_bytes(&self) -> usize {
-        176
-    }
+    block_format!("Q5_K", 256, 176);
 
     #[inline(always)]
     fn decode(&self, _: usize, bytes: &[u8], out: &mut [f32]) {

@@ -8,19 +8,7 @@ use crate::weight::format::WeightFormat;
 pub struct Q6K;
 
 impl WeightFormat for Q6K {
-    fn name(&self) -> &'static str {
-        "Q6_K"
-    }
-
-    #[inline(always)]
-    fn block_values(&self) -> usize {
-        256
-    }
-
-    #[inline(always)]
-    fn block_bytes(&self) -> usize {
-        210
-    }
+    block_format!("Q6_K", 256, 210);
 
     #[inline(always)]
     fn decode(&self, _: usize, bytes: &[u8], out: &mut [f32]) {

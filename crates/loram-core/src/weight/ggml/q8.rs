@@ -25,19 +25,7 @@ impl Q8_0 {
 }
 
 impl WeightFormat for Q8_0 {
-    fn name(&self) -> &'static str {
-        "Q8_0"
-    }
-
-    #[inline(always)]
-    fn block_values(&self) -> usize {
-        32
-    }
-
-    #[inline(always)]
-    fn block_bytes(&self) -> usize {
-        34
-    }
+    block_format!("Q8_0", 32, 34);
 
     #[inline(always)]
     fn decode(&self, _: usize, bytes: &[u8], out: &mut [f32]) {
