@@ -12,7 +12,7 @@ without the mapped files) is looked at every 2 ms.
 
 train: on the same checkpoint, each round runs `loram init` with LoRAM and then `loram train`, from the start of the process
 until the run folder has its config.yaml: data, model and adapters are then ready, and the first step follows. The run is
-stopped there. The ratio of both is printed. Tokenizer and data are those of assets/tiny-llama-en and of `demo:restaurants`.
+stopped there. It is given a learning rate: a search for one would take several steps. The ratio of both is printed. Tokenizer and data are those of assets/tiny-llama-en and of `demo:restaurants`.
 
 layers: for each shape, a matrix in f32; each round runs PEFT, then loram, each in a process of its own. Both make A, B and the
 residual weight. Slow decompositions of large shapes run once (--slow-rounds).
@@ -144,7 +144,7 @@ def train(args, scratch):
         "loram init": lambda: watched(LORAM, "init", folder, *common, "-o", adapter)[0],
         "loram train, start-up": lambda: start_up(
             [LORAM, "train", "--model", folder, "--data", "demo:restaurants?n=8", *common, "--max-steps", 1,
-             "--set", "memory_check=off", "--output", out],
+             "--learning-rate", "1e-4", "--set", "memory_check=off", "--output", out],
             os.path.join(out, "config.yaml"),
         ),
     }

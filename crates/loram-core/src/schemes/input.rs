@@ -60,6 +60,15 @@ impl<'a> LayerInput<'a> {
 }
 
 impl LayerInput<'_> {
+    /// ‖W‖_F, where the sums of the weight are known.
+    pub(super) fn norm(&self) -> Option<f64> {
+        match &self.weight {
+            Given::Sums((_, squares)) => Some(squares.sqrt()),
+            Given::Sketch(sketch) => Some(sketch.sums.1.sqrt()),
+            Given::Shape | Given::Wrong(..) | Given::Values(_) => None,
+        }
+    }
+
     /// The same for the weight (rows, width) of an embedding, whose adapter some schemes initialise otherwise.
     #[must_use]
     pub fn of_embedding(self, embedding: bool) -> Self {

@@ -32,6 +32,8 @@ pub struct Initialization {
     pub train_b: bool,
     /// How it was made.
     pub recipe: LayerRecipe,
+    /// ‖W‖_F, where it was known or one pass over the weight has shown it.
+    pub weight_norm: Option<f64>,
 }
 
 /// Initialises the adapter of one layer from its weight, or whatever else is known of it ([`LayerInput`]). A weight in 16
@@ -84,6 +86,7 @@ pub fn initialize<'a>(
         train_b: f.train_b,
         factors: f.of(&plan),
         recipe,
+        weight_norm: layer.norm(),
     })
 }
 

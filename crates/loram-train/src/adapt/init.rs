@@ -54,13 +54,13 @@ pub fn initialize(
     let mut layers = BTreeMap::new();
     for (plan, LayerInit { init, digest, .. }) in plans.iter().zip(initial) {
         let plan = record.add(plan, &init);
-        let Initialization { factors, scaling, train_a, train_b, changes_base, .. } = init;
+        let Initialization { factors, scaling, train_a, train_b, changes_base, weight_norm, .. } = init;
         let bias = lora_bias.then(|| vec![0.0; factors.n]);
         let initial = changes_base.then(|| factors.clone());
         // β gives A₀ and B₀ of LoRAM again
         let stored = if init.recipe.beta.is_none() { initial.clone() } else { None };
         attach(model, &plan.path, Lora { factors, scaling, bias, dropout, train_a, train_b, initial }, base)?;
-        layers.insert(plan.path.clone(), AdaptedLayer { plan, changes_base, stored, digest });
+        layers.insert(plan.path.clone(), AdaptedLayer { plan, changes_base, stored, digest, weight_norm });
     }
     if ties {
         model.tie_head(dropout)?;

@@ -103,7 +103,7 @@ pub fn load(
         let (train_a, train_b) = (how.train, how.train);
         let lora = Lora { factors: factors.clone(), scaling, bias, dropout, train_a, train_b, initial };
         attach(model, &path, lora, how.base)?;
-        layers.insert(path, AdaptedLayer { plan, changes_base: native, stored, digest: None });
+        layers.insert(path, AdaptedLayer { plan, changes_base: native, stored, digest: None, weight_norm: None });
     }
     let tokens = adapter.config.trainable_token_indices.as_ref();
     if tokens::ties_head(adapter.config.ensure_weight_tying && shares, tokens, model.embedding_path()) {

@@ -42,6 +42,8 @@ pub struct AdaptedLayer {
     stored: Option<Factors>,
     /// The fingerprint entry of its weight, where the initialisation has read that from a file.
     digest: Option<String>,
+    /// ‖W‖_F, where the initialisation has seen it.
+    pub(crate) weight_norm: Option<f64>,
 }
 
 impl Adaptation {

@@ -11,10 +11,13 @@ use loram_nn::Model;
 
 /// D(η) of the adapters that are on the model, by the factors that they have now. Heads that begin at random do not count.
 pub(super) fn of_adapters(config: &TrainConfig, base: &Base, model: &Model, adapters: &Adaptation) -> Result<StepSize> {
-    let norms = frobenius_norms(&base.checkpoint, &base.config, adapters.layers.values().map(|l| &l.plan))?;
+    // a pass over the weights only for those whose norm the initialisation has not seen
+    let unknown = || adapters.layers.values().filter(|l| l.weight_norm.is_none());
+    let mut norms = frobenius_norms(&base.checkpoint, &base.config, unknown().map(|l| &l.plan))?.into_iter();
     let [a, b] = config.factors_per_rate();
     let mut out = StepSize::new();
-    for ((path, layer), norm) in adapters.layers.iter().zip(norms) {
+    for (path, layer) in &adapters.layers {
+        let norm = layer.weight_norm.or_else(|| norms.next().flatten());
         let (Some(norm), Some(factors)) = (norm, model.factors(path)?) else { continue };
         let trains = |factor: &str| model.params().get(&format!("{path}.{factor}.weight")).is_some();
         let trained = [trains("lora_A"), trains("lora_B")];
