@@ -34,15 +34,7 @@ pub struct Base {
 
 /// A local folder or GGUF file, or a hub id downloaded into the cache.
 pub fn resolve(name: &str, revision: Option<&str>, observer: &mut dyn Observer) -> Result<PathBuf> {
-    let mut progress = |d: &hub::Download<'_>| {
-        observer.event(&Event::Stage {
-            stage: Stage::Download,
-            done: d.done,
-            total: d.total,
-            detail: d.file.to_string(),
-        });
-    };
-    Ok(hub::resolve(name, revision, &mut progress)?)
+    Ok(hub::resolve(name, revision, &mut |d| stage(observer, Stage::Download, d.done, d.total, d.file))?)
 }
 
 /// The configuration with the base model that its adapter names, if it names none itself. Errors: an adapter that names no

@@ -3,6 +3,7 @@
 mod adapter;
 mod chat;
 mod checkpoint;
+mod columns;
 mod config;
 mod fake_hub;
 mod gains;
@@ -10,6 +11,7 @@ mod gguf;
 mod gguf_export;
 mod hostile;
 mod hub;
+mod hub_datasets;
 mod hub_faults;
 mod init;
 mod linear;

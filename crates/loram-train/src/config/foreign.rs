@@ -100,7 +100,7 @@ pub(super) static FOREIGN: &[Foreign] = &[
     of(FACTORY, "export_dir", Nothing("`loram merge` writes the merged model")),
     // TRL, transformers
     of(TRL, "dataset_name", Key("train_data")),
-    of(TRL, "dataset_config", Nothing("data are files (train_data)")),
+    of(TRL, "dataset_config", Nothing("it is part of the data set's name: train_data: owner/name:config:split")),
     of(TRL, "dataset_train_split", Key("train_data")),
     of(TRL, "dataset_test_split", Key("eval_data")),
     of(TRL, "do_train", Nothing("`loram train` always trains")),

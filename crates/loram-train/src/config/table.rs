@@ -22,7 +22,7 @@ key_table! {
         adapter_name_or_path ["adapter"]: Option<String> = None, as "DIR|HUB_ID", [AliasFlag Plan];
     }
     "Data" {
-        /// Training data: files (.jsonl, .json, .txt, also .gz), or a generated set such as demo:restaurants.
+        /// Training data: files (.jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt), a data set of the hub (owner/name:split), or a generated one such as demo:restaurants.
         train_data ["data", "dataset", "train_file"]: Vec<String> = Vec::new(),
             as "FILE", [Common AliasFlag Resumable Input Plan];
         /// Evaluation data, in the same forms.
