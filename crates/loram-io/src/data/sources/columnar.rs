@@ -3,7 +3,7 @@
 //! Rows become JSON objects. Columns of bytes (images, audio) are left out. Classes that `datasets` stores as numbers get their
 //! names, which it keeps in the schema.
 
-use super::{Placed, RawRecord, damaged};
+use super::raw::{Placed, RawRecord, damaged};
 use crate::caught::caught;
 use crate::error::human_bytes;
 use crate::limits::{MAX_DATA, MAX_LINE, MAX_UNPACKED_RATIO, UNPACKED_ALWAYS};

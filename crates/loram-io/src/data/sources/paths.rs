@@ -1,7 +1,8 @@
 //! Data paths as they are given: files, patterns of files, folders, data sets of the hub, generated sources; and what is said of
 //! paths that hold no data.
 
-use super::{ENDINGS, KINDS, demo, folder};
+use super::kinds::{ENDINGS, KINDS};
+use super::{demo, folder};
 use crate::hub::{self, Download};
 use crate::{Error, Result};
 use std::path::Path;

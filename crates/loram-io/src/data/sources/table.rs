@@ -4,7 +4,7 @@
 //! are texts.
 
 use super::file::read_text;
-use super::{Placed, RawRecord, damaged};
+use super::raw::{Placed, RawRecord, damaged};
 use crate::Result;
 use csv::{ByteRecord, ReaderBuilder, StringRecord};
 use serde_json::{Map, Number, Value};
