@@ -37,4 +37,4 @@ pub use param::{Param, ParamKind, Params};
 pub use pool::{MemoryUse, memory_use, reset_memory_peak};
 pub use products::Products;
 pub use tensor::{Element, Tensor};
-pub use weight::{Weight, rounds};
+pub use weight::{Weight, packed_bytes, rounds};

@@ -10,7 +10,7 @@ use loram_io::checkpoint::settings_sha256;
 use loram_io::config::GenerationConfig;
 use loram_io::family::TensorNames;
 use loram_io::hub;
-use loram_io::{Adapter, Checkpoint, ModelConfig, TextTokenizer};
+use loram_io::{Adapter, Checkpoint, LoadIn4Bit, ModelConfig, TextTokenizer};
 use loram_nn::{LoadOptions, Model};
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,29 @@ pub struct Base {
     pub tokenizer: TextTokenizer,
     /// `generation_config.json`.
     pub generation: GenerationConfig,
+}
+
+/// The weights of the base under an adapter that is evaluated.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum BaseWeights {
+    /// As they were when the adapter was trained.
+    #[default]
+    OfAdapter,
+    /// As they are stored.
+    AsStored,
+    /// Quantised while they are read.
+    FourBit(LoadIn4Bit),
+}
+
+impl BaseWeights {
+    /// How the base is quantised while it is read, if it is.
+    pub fn four_bit<'a>(&'a self, adapter: Option<&'a Adapter>) -> Option<&'a LoadIn4Bit> {
+        match self {
+            BaseWeights::OfAdapter => adapter.and_then(Adapter::loaded_in_4bit),
+            BaseWeights::AsStored => None,
+            BaseWeights::FourBit(four_bit) => Some(four_bit),
+        }
+    }
 }
 
 /// A local folder or GGUF file, or a hub id downloaded into the cache.
@@ -55,8 +78,14 @@ pub(crate) fn with_base_model(config: &TrainConfig, observer: &mut dyn Observer)
 }
 
 impl Base {
-    /// Opens a model folder, a GGUF file or a hub model. Errors: what is missing or not supported, by name.
-    pub fn open(name: &str, revision: Option<&str>, observer: &mut dyn Observer) -> Result<Base> {
+    /// Opens a model folder, a GGUF file or a hub model, and quantises its weights if that is asked for. Errors: what is missing or
+    /// not supported, by name.
+    pub fn open(
+        name: &str,
+        revision: Option<&str>,
+        four_bit: Option<&LoadIn4Bit>,
+        observer: &mut dyn Observer,
+    ) -> Result<Base> {
         let dir = resolve(name, revision, observer)?;
         if dir.join(ADAPTER_CONFIG).exists() && !dir.join("config.json").exists() {
             return Err(Error::Config(format!(
@@ -64,8 +93,14 @@ impl Base {
             )));
         }
         let config = ModelConfig::load(&dir)?;
+        let mut checkpoint = Checkpoint::open(&dir)?;
+        if let Some(four_bit) = four_bit {
+            stage(observer, Stage::Quantization, 0, 1, name);
+            checkpoint = four_bit.apply(checkpoint, &config)?;
+            stage(observer, Stage::Quantization, 1, 1, name);
+        }
         Ok(Base {
-            checkpoint: Checkpoint::open(&dir)?,
+            checkpoint,
             tokenizer: TextTokenizer::load(&dir)?,
             generation: GenerationConfig::load(&dir, &config)?,
             config,

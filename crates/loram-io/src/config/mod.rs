@@ -10,6 +10,7 @@ mod head;
 mod model;
 mod modules;
 mod not_a_model;
+mod quantisation;
 mod rope;
 
 pub use activation::Activation;
@@ -22,5 +23,6 @@ pub use head::{CheckpointHead, HeadLabels, ProblemType};
 pub use model::{ModelConfig, head_entries};
 pub use modules::{ClassifierModules, DecoderModules, EncoderModules, FamilyNames, HeadLayer, HeadLayout, Pooling};
 pub(crate) use not_a_model::not_a_model;
+pub(crate) use quantisation::{AwqSettings, GptqSettings, Quantisation};
 pub(crate) use rope::{PartialRotary, parse as parse_rope};
 pub use rope::{RopeConfig, RopeScaling};

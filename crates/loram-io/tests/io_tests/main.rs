@@ -20,4 +20,5 @@ mod packed;
 mod parsers;
 mod peft;
 mod plan;
+mod quantised;
 mod text;

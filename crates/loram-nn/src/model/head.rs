@@ -113,7 +113,7 @@ impl Head {
         if layout.pooling == Pooling::All {
             return Ok(Head::Lm(match tied.map(|table| &table.weight) {
                 Some(Trainable::Frozen(weight)) => Linear::frozen(out.path.to_string(), weight.clone()),
-                _ => l.linear(out.path.to_string(), out.n, out.m, out.bias)?,
+                _ => l.linear(out.path.to_string(), out.n, out.m, out.bias)?.whole_on_gpu(),
             }));
         }
         let linear = |layer: &HeadLayer| load_or_new(l, layer, seed, layout.init_std);

@@ -135,7 +135,7 @@ impl<'a> Loader<'a> {
     /// `padding` is the id whose row gets no gradient.
     pub fn table(&self, path: String, rows: usize, cols: usize, padding: Option<u32>) -> Result<Embedding> {
         let weight = self.weight(&path, rows, cols)?;
-        Ok(Embedding::new(path, Trainable::Frozen(weight), padding))
+        Ok(Embedding::new(path, Trainable::Frozen(weight.whole_on_gpu()), padding))
     }
 
     pub fn rms_norm(&self, path: String, len: usize, eps: f64) -> Result<Norm> {
