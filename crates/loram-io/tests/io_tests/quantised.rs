@@ -114,8 +114,11 @@ fn weights_are_quantised_to_the_bits_of_bitsandbytes() {
     }
 }
 
+/// Type, shape and bytes of a tensor.
+type Stored = (DType, Vec<usize>, Vec<u8>);
+
 /// The tensors of a folder as they are stored, by name.
-fn stored(dir: &Path) -> BTreeMap<String, (DType, Vec<usize>, Vec<u8>)> {
+fn stored(dir: &Path) -> BTreeMap<String, Stored> {
     let file = Checkpoint::open_file(dir.join("model.safetensors")).unwrap();
     let tensor = |name: &str| {
         let t = file.tensor(name).unwrap();
@@ -124,7 +127,7 @@ fn stored(dir: &Path) -> BTreeMap<String, (DType, Vec<usize>, Vec<u8>)> {
     file.names().map(tensor).collect()
 }
 
-fn write(dir: &Path, tensors: &BTreeMap<String, (DType, Vec<usize>, Vec<u8>)>) {
+fn write(dir: &Path, tensors: &BTreeMap<String, Stored>) {
     let specs = tensors.iter().map(|(name, (dtype, shape, _))| TensorSpec::new(name, *dtype, shape)).collect();
     let mut writer = SafetensorsWriter::create(dir.join("model.safetensors"), &pt_metadata(), specs).unwrap();
     tensors.iter().for_each(|(name, t)| writer.put(name, &t.2).unwrap());
@@ -149,7 +152,7 @@ fn a_folder_of_transformers_is_read_as_it_is() {
 }
 
 /// The error of opening a copy of a fixture that was changed.
-fn error(name: &str, change: impl FnOnce(&mut BTreeMap<String, (DType, Vec<usize>, Vec<u8>)>, &mut Value)) -> String {
+fn error(name: &str, change: impl FnOnce(&mut BTreeMap<String, Stored>, &mut Value)) -> String {
     let (from, dir) = (fixture(name), tempfile::tempdir().unwrap());
     let mut tensors = stored(&from);
     let mut config: Value = serde_json::from_str(&std::fs::read_to_string(from.join("config.json")).unwrap()).unwrap();
@@ -226,7 +229,7 @@ fn every_damage_of_a_4_bit_weight_has_its_error() {
 #[test]
 fn every_damage_of_other_quantised_weights_has_its_error() {
     let q = |table: &str| format!("{Q}.{table}");
-    let changed = |name: &str, table: &str, change: &dyn Fn(&mut (DType, Vec<usize>, Vec<u8>))| {
+    let changed = |name: &str, table: &str, change: &dyn Fn(&mut Stored)| {
         error(name, |t, _| change(t.get_mut(&q(table)).unwrap()))
     };
     let without = |name: &str, table: &str| {
@@ -234,7 +237,7 @@ fn every_damage_of_other_quantised_weights_has_its_error() {
             t.remove(&q(table)).unwrap();
         })
     };
-    let short = |t: &mut (DType, Vec<usize>, Vec<u8>)| {
+    let short = |t: &mut Stored| {
         let row = t.2.len() / t.1[0];
         t.2.truncate(t.2.len() - row);
         t.1[0] -= 1;

@@ -11,12 +11,12 @@ pub(super) trait Tables {
 pub(super) fn decode(tables: &impl Tables, first: usize, codes: &[u8], out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     {
-        // SAFETY: the processor has the instructions
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+            // SAFETY: the processor has the instructions
             return unsafe { x86::decode_512(tables, first, codes, out) };
         }
-        // SAFETY: as above
         if is_x86_feature_detected!("avx2") {
+            // SAFETY: as above
             return unsafe { x86::decode_256(tables, first, codes, out) };
         }
     }

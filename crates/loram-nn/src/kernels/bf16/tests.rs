@@ -230,9 +230,9 @@ fn decoded_weights_are_multiplied_as_their_values_are() {
 #[test]
 fn float8_is_multiplied_as_its_values_are() {
     for kernel in kernels() {
-        let shapes: [(usize, (usize, usize), (usize, usize)); 3] =
-            [(3, (70, 300), (32, 48)), (5, (64, 512), (64, 512)), (2, (33, 1000), (1, 1000))];
-        for (t, (rows, cols), block) in shapes {
+        for (t, rows, cols, block) in
+            [(3, 70usize, 300usize, (32, 48)), (5, 64, 512, (64, 512)), (2, 33, 1000, (1, 1000))]
+        {
             let scales = (0..rows.div_ceil(block.0) * cols.div_ceil(block.1)).map(|i| 0.5 + (i % 5) as f32 * 0.125);
             let format = ScaledFloat8::new((rows, cols), block, scales.collect(), ValueType::F32);
             // no NaN
