@@ -60,13 +60,18 @@ pub fn resolve(name: &str, revision: Option<&str>, observer: &mut dyn Observer) 
     Ok(hub::resolve(name, revision, &mut |d| stage(observer, Stage::Download, d.done, d.total, d.file))?)
 }
 
-/// The configuration with the base model that its adapter names, if it names none itself. Errors: an adapter that names no
-/// base model either.
+/// The configuration with what the adapter that is trained further says of its base: how the weights were quantised, and, if the
+/// configuration names no model itself, which model it is. Errors: an adapter that names no base model either.
 pub(crate) fn with_base_model(config: &TrainConfig, observer: &mut dyn Observer) -> Result<TrainConfig> {
     let mut config = config.clone();
-    let adapter = config.adapter_name_or_path.clone().filter(|_| config.model_name_or_path.is_empty());
-    if let Some(name) = adapter {
-        let adapter = Adapter::read(resolve(&name, None, observer)?)?;
+    let Some(name) = config.adapter_name_or_path.clone() else { return Ok(config) };
+    let adapter = Adapter::read(resolve(&name, None, observer)?)?;
+    if !config.origins.contains_key("load_in_4bit")
+        && let Some(four_bit) = adapter.loaded_in_4bit()
+    {
+        config.set_four_bit(four_bit);
+    }
+    if config.model_name_or_path.is_empty() {
         config.model_name_or_path = adapter.base_model.ok_or_else(|| {
             Error::Config(format!(
                 "model_name_or_path is missing, and the adapter {name} does not name its base model: give it (--model)"

@@ -6,7 +6,7 @@ use super::memory::Buffer;
 use crate::compute::Compute;
 use crate::tensor::Tensor;
 use crate::weight::PACKED_BLOCKS;
-use loram_core::{RowOrder, StoredWeight, ValueType, WeightFormat};
+use loram_core::{RowOrder, StoredWeight, ValueType};
 
 /// A weight (rows, cols) in its stored format, in the GPU's memory.
 #[derive(Debug)]

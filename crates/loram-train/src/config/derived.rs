@@ -34,6 +34,17 @@ impl TrainConfig {
         })
     }
 
+    /// Quantises the base in this way while it is read.
+    pub(crate) fn set_four_bit(&mut self, four_bit: &LoadIn4Bit) {
+        self.load_in_4bit = true;
+        self.bnb_4bit_quant_type = match four_bit.bnb_4bit_quant_type {
+            FourBitName::Nf4 => FourBitKind::Nf4,
+            FourBitName::Fp4 => FourBitKind::Fp4,
+        };
+        self.bnb_4bit_use_double_quant = four_bit.bnb_4bit_use_double_quant;
+        self.llm_int8_skip_modules.clone_from(&four_bit.llm_int8_skip_modules);
+    }
+
     /// What an evaluation is to do about the quantisation that an adapter remembers: the keys override it where they are given.
     pub fn base_weights(&self) -> BaseWeights {
         match (self.four_bit(), self.origins.contains_key("load_in_4bit")) {
