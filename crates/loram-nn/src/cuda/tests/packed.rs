@@ -60,7 +60,7 @@ fn blocks_of_ggml() {
 fn four_bits_with_scales() {
     for kind in [FourBitType::Nf4, FourBitType::Fp4] {
         for values in [ValueType::F32, ValueType::F16, ValueType::BF16] {
-            for (rows, cols, block) in [(7, 10, 64), (5, 64, 32), (1, 2, 64), (33, 96, 64)] {
+            for (rows, cols, block) in [(7usize, 10usize, 64), (5, 64, 32), (1, 2, 64), (33, 96, 64)] {
                 let scales = (0..(rows * cols).div_ceil(block)).map(|i| 0.013 * 0.1f32.powi(i as i32 % 9));
                 let scales: Vec<u8> = scales.flat_map(f32::to_le_bytes).collect();
                 let format = FourBit::new(kind, block, values, BlockScales::F32(Arc::new(scales)));
