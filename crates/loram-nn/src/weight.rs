@@ -16,6 +16,8 @@ use crate::kernels::embedding::gather_stored;
 use crate::kernels::gemm::{Term, View, ViewMut, gemm_sum};
 use crate::kernels::par::{RowsMut, for_rows};
 use crate::kernels::real::f32s;
+#[cfg(gpu)]
+use crate::packed::packed_bytes;
 use crate::products::{Low, Operand, Products, product};
 use crate::tensor::{Element, Tensor, typed};
 use crate::{Error, Result};
@@ -357,20 +359,6 @@ impl Weight {
             f(rows.clone(), View::new(scratch.as_slice(), rows.len(), self.cols));
             start = rows.end;
         }
-    }
-}
-
-/// Formats whose blocks hold all that a GPU needs to unpack them: ggml's.
-pub(crate) const PACKED_BLOCKS: [&str; 10] =
-    ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"];
-
-/// Bytes that a stored weight takes on a GPU where it stays packed there, and is unpacked for each product; `None` for one that is
-/// decoded once.
-pub fn packed_bytes(stored: StoredWeight<'_>) -> Option<usize> {
-    match stored.format().four_bit() {
-        // 16 levels, and scales in f32
-        Some(format) => Some(stored.bytes().len() + 4 * (16 + stored.len().div_ceil(format.block()))),
-        None => PACKED_BLOCKS.contains(&stored.format().name()).then(|| stored.bytes().len()),
     }
 }
 

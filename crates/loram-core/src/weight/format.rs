@@ -1,6 +1,6 @@
 //! How the bytes of a weight become values.
 
-use super::codes::FourBit;
+use super::codes::FourBitParts;
 use super::sums::{PIECE, Sums, prefetch};
 use std::fmt::Debug;
 use std::ops::Range;
@@ -28,8 +28,8 @@ pub trait WeightFormat: Debug + Send + Sync {
         self.block_values() > 1
     }
 
-    /// The weight itself where it is in NF4 or FP4, for a decoder elsewhere.
-    fn four_bit(&self) -> Option<&FourBit> {
+    /// The parts of a weight in NF4 or FP4, for a decoder elsewhere.
+    fn four_bit(&self) -> Option<FourBitParts<'_>> {
         None
     }
 

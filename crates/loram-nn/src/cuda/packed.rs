@@ -4,8 +4,8 @@ use super::call::Grid;
 use super::launch::launch;
 use super::memory::Buffer;
 use crate::compute::Compute;
+use crate::packed::PACKED_BLOCKS;
 use crate::tensor::Tensor;
-use crate::weight::PACKED_BLOCKS;
 use loram_core::{RowOrder, StoredWeight, ValueType};
 
 /// A weight (rows, cols) in its stored format, in the GPU's memory.
@@ -30,11 +30,11 @@ impl Packed {
     pub fn upload(w: StoredWeight<'_>) -> Packed {
         let kind = match w.format().four_bit() {
             Some(four_bit) => {
-                let scales = four_bit.scales(0..w.len().div_ceil(four_bit.block()));
-                let tables: Vec<f32> = four_bit.kind().levels().iter().copied().chain(scales).collect();
+                let scales = (0..w.len().div_ceil(four_bit.block)).map(|block| four_bit.scales.get(block));
+                let tables: Vec<f32> = four_bit.kind.levels().iter().copied().chain(scales).collect();
                 let buffer = Buffer::new(Compute::CudaF32, tables.len());
                 buffer.upload(bytemuck::cast_slice(&tables));
-                Kind::FourBit { tables: buffer, block: four_bit.block(), values: four_bit.values() }
+                Kind::FourBit { tables: buffer, block: four_bit.block, values: four_bit.values }
             }
             None => {
                 let name =

@@ -1,7 +1,7 @@
 //! Integers of 4 or 8 bits in groups along a row, each with a scale and a zero: what GPTQ and AWQ checkpoints hold.
 
-use super::ValueType;
 use super::lookup::{self, Tables};
+use super::value_type::ValueType;
 use crate::weight::format::WeightFormat;
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! Quantisation to NF4 and FP4, with the bits of bitsandbytes (0.50, on the CPU).
 
-use super::FourBitType;
+use super::levels::FourBitType;
 use super::nested::dynamic_map;
 use std::sync::LazyLock;
 

@@ -4,9 +4,9 @@
 use super::super::dtype::DType;
 use super::super::header::TensorInfo;
 use super::super::tensor::TensorRef;
+use super::packing::{Packed, Packing};
 use super::repacked::Codes;
 use super::tables::{check_len, error, table};
-use super::{Packed, Packing};
 use crate::Result;
 use crate::config::AwqSettings;
 use loram_core::ValueType;

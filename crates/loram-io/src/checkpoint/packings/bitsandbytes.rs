@@ -5,8 +5,8 @@
 use super::super::dtype::DType;
 use super::super::header::TensorInfo;
 use super::super::tensor::TensorRef;
+use super::packing::{Packed, Packing};
 use super::tables::{check_len, error, floats, shared, table};
-use super::{Packed, Packing};
 use crate::Result;
 use loram_core::{BlockScales, FourBit, FourBitType, ValueType};
 use serde::Deserialize;

@@ -4,8 +4,8 @@
 use super::super::dtype::DType;
 use super::super::header::TensorInfo;
 use super::super::tensor::TensorRef;
+use super::packing::{Packed, Packing};
 use super::tables::error;
-use super::{Packed, Packing};
 use crate::Result;
 use loram_core::{ScaledFloat8, ValueType};
 use std::sync::Arc;

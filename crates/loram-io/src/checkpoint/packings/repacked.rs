@@ -1,7 +1,7 @@
 //! Weights whose codes are stored down the columns: they are written again along the rows, once, when the checkpoint is opened.
 
 use super::super::dtype::DType;
-use super::Packed;
+use super::packing::Packed;
 use loram_core::{GroupTables, Grouped, ValueType};
 use rayon::prelude::*;
 use std::sync::Arc;

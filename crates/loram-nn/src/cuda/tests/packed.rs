@@ -1,6 +1,6 @@
 use crate::compute::Compute;
 use crate::cuda::packed::Packed;
-use crate::weight::{PACKED_BLOCKS, packed_bytes};
+use crate::packed::{PACKED_BLOCKS, packed_bytes};
 use half::{bf16, f16};
 use loram_core::{
     BlockScales, FourBit, FourBitType, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, RowOrder, StoredWeight,
