@@ -61,7 +61,16 @@ fn attention_is_the_composition() -> Result<()> {
     let scores = (heads(&q)?.matmul(&heads(&k)?.t()?)? * 0.5)?.broadcast_add(&mask)?;
     let plain = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&heads(&v)?)?;
     let plain = plain.transpose(0, 1)?.contiguous()?.reshape((t, h * d))?;
-    let shape = AttnShape { heads: h, kv_heads: h, head_dim: d, scale: 0.5, causal: true, window: None, dropout: None };
+    let shape = AttnShape {
+        heads: h,
+        kv_heads: h,
+        head_dim: d,
+        scale: 0.5,
+        cap: None,
+        causal: true,
+        window: None,
+        dropout: None,
+    };
     same(&weigh(&attention(&q, &k, &v, &[t], shape)?)?, &weigh(&plain)?, &[&q, &k, &v])
 }
 

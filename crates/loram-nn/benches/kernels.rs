@@ -84,8 +84,16 @@ fn products(c: &mut Criterion) {
 
 fn attentions(c: &mut Criterion) {
     let mut g = c.benchmark_group("attention");
-    let plain =
-        AttnShape { heads: 8, kv_heads: 8, head_dim: 64, scale: 0.125, causal: true, window: None, dropout: None };
+    let plain = AttnShape {
+        heads: 8,
+        kv_heads: 8,
+        head_dim: 64,
+        scale: 0.125,
+        cap: None,
+        causal: true,
+        window: None,
+        dropout: None,
+    };
     let dropout = Some(AttnDropout { p: 0.1, seed: 1 });
     let cases = [
         ("causal 4×256", vec![256; 4], plain),
@@ -135,8 +143,15 @@ fn rows(c: &mut Criterion) {
         bench.iter(|| layer_norm_backward(&x, &w, &mean, &rstd, &dy, black_box(&mut y), false, None, T, WIDTH));
     });
     let rope = RopeParams {
-        config: RopeConfig { theta: 1e4, scaling: RopeScaling::None, partial_rotary_factor: 1.0 },
+        config: RopeConfig {
+            theta: 1e4,
+            scaling: RopeScaling::None,
+            partial_rotary_factor: 1.0,
+            interleaved: false,
+            query_growth: None,
+        },
         head_dim: 64,
+        queries: true,
     };
     let table = RopeTable::<f32>::new(&rope, T);
     let positions: Vec<u32> = (0..T as u32).collect();

@@ -16,9 +16,6 @@ pub(crate) struct Dropout {
 }
 
 impl Dropout {
-    /// No dropout.
-    pub const NONE: Dropout = Dropout { p: 0.0, place: 0 };
-
     /// For the input of adapter number `index`.
     pub fn adapter(p: f64, index: u64) -> Dropout {
         Dropout { p, place: index }

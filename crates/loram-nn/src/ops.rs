@@ -10,6 +10,7 @@ use crate::kernels::attention::{self, AttnShape};
 use crate::kernels::gemm::gemm;
 use crate::kernels::{elementwise, embedding, norm};
 use crate::tensor::{Tensor, typed};
+use std::ops::Range;
 
 /// Statistics of a norm for each row: 1/σ, and the mean for layer norm.
 #[derive(Debug)]
@@ -224,6 +225,37 @@ pub(crate) fn attention_cached(q: &Tensor, k: &Tensor, v: &Tensor, shape: &AttnS
         gpu: cuda::attention::attention_cached([q, k, v], &mut o, shape)
     );
     o
+}
+
+/// Neighbouring columns of x (t, n), as a matrix of their own.
+pub(crate) fn columns(x: &Tensor, at: Range<usize>) -> Tensor {
+    let mut out = Tensor::scratch(x.compute(), x.rows(), at.len());
+    copy_columns(x, at.start, &mut out, 0, at.len());
+    out
+}
+
+/// The columns of all, one after another: (t, Σ n).
+pub(crate) fn side_by_side(all: &[Tensor]) -> Tensor {
+    let first = all.first().expect("a matrix");
+    let mut out = Tensor::scratch(first.compute(), first.rows(), all.iter().map(Tensor::cols).sum());
+    let mut at = 0;
+    for x in all {
+        copy_columns(x, 0, &mut out, at, x.cols());
+        at += x.cols();
+    }
+    out
+}
+
+/// Columns of y from `to` on ← `width` columns of x from `from` on.
+fn copy_columns(x: &Tensor, from: usize, y: &mut Tensor, to: usize, width: usize) {
+    let (x_cols, y_cols) = (x.cols(), y.cols());
+    if width == 0 {
+        return;
+    }
+    typed!(x, T, {
+        let rows = x.as_slice::<T>().chunks_exact(x_cols).zip(y.as_mut_slice::<T>().chunks_exact_mut(y_cols));
+        rows.for_each(|(x, y)| y[to..to + width].copy_from_slice(&x[from..from + width]));
+    }, gpu: cuda::rows::copy_columns(x, from, y, to, width));
 }
 
 /// a·bᵀ as a new tensor.

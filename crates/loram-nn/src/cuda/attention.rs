@@ -18,8 +18,9 @@ const QUERIES: usize = 128;
 const THREADS: usize = 128;
 
 /// Width with zeros of the heads that tensor cores work on, where they do.
-fn on_tensor_cores(compute: Compute, d: usize) -> Option<usize> {
-    match compute == Compute::CudaBf16 && d > 0 && d.is_multiple_of(8) {
+fn on_tensor_cores(compute: Compute, shape: &AttnShape) -> Option<usize> {
+    let d = shape.head_dim;
+    match compute == Compute::CudaBf16 && d > 0 && d.is_multiple_of(8) && shape.cap.is_none() {
         true => [32, 64, 128].into_iter().find(|&wide| d <= wide),
         false => None,
     }
@@ -77,7 +78,8 @@ macro_rules! launch_shaped {
         let (p, seed) = s.dropout.map_or((0.0, 0), |d| (d.p, d.seed));
         launch!(
             $name, $grid;
-            $($argument),+, s.heads as i32, s.kv_heads as i32, s.head_dim as i32, s.scale as f32, i32::from(s.causal),
+            $($argument),+, s.heads as i32, s.kv_heads as i32, s.head_dim as i32, s.scale as f32, s.cap.unwrap_or(0.0) as f32,
+            i32::from(s.causal),
             s.window.map_or(-1, |w| w.min(i32::MAX as usize / 2) as i32), keep(p), threshold(p), seed
         );
     }};
@@ -93,7 +95,7 @@ pub(crate) fn attention(
     shape: &AttnShape,
 ) {
     let d = shape.head_dim;
-    let (name, grid, size) = match on_tensor_cores(q.compute(), d) {
+    let (name, grid, size) = match on_tensor_cores(q.compute(), shape) {
         Some(wide) => {
             let blocks = (shape.heads, tile_count(lengths, QUERIES));
             let shared = 2 * (2 * ROWS + QUERIES) * (wide + 8);
@@ -126,7 +128,7 @@ pub(crate) fn attention_backward(
     let delta = Tensor::scratch(Compute::CudaF32, q.rows(), shape.heads);
     let warps = Grid { blocks: ((rows * 32).div_ceil(256), 1), threads: 256, shared: 0 };
     launch!(named("attention_delta", o), warps; o.address(), d_o.address(), delta.address(), d as i32, rows as i64);
-    let (names, grids, size) = match on_tensor_cores(q.compute(), d) {
+    let (names, grids, size) = match on_tensor_cores(q.compute(), shape) {
         Some(wide) => {
             let count = tile_count(lengths, ROWS);
             let (row, step) = (2 * (wide + 8), step(wide));

@@ -34,8 +34,6 @@ pub(crate) mod memory;
 #[cfg(gpu)]
 pub(crate) mod ops;
 #[cfg(gpu)]
-pub(crate) mod packed;
-#[cfg(gpu)]
 pub(crate) mod product;
 #[cfg(gpu)]
 pub(crate) mod profile;

@@ -152,6 +152,7 @@ pub(super) fn keep(p: f64) -> f32 {
 }
 
 /// Rotates rows of x from `row` on in place, a position for each; cos and sin are (positions, half).
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn rope(
     x: &Tensor,
     row: usize,
@@ -159,6 +160,7 @@ pub(crate) fn rope(
     rows: usize,
     d: usize,
     table: [&Tensor; 2],
+    interleaved: bool,
     backward: bool,
 ) {
     let (half, heads) = (table[0].cols(), x.cols() / d);
@@ -166,7 +168,7 @@ pub(crate) fn rope(
     let [cos, sin] = table.map(Tensor::address);
     launch!(
         named("rope", x), Grid::rows(rows, heads * half.div_ceil(8));
-        from, at, cos, sin, heads as i32, d as i32, half as i32, flag(backward)
+        from, at, cos, sin, heads as i32, d as i32, half as i32, flag(interleaved), flag(backward)
     );
 }
 

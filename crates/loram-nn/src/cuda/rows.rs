@@ -36,6 +36,15 @@ pub(crate) fn add_columns(y: &mut Tensor, index: &[u32], x: &Tensor) {
     columns("add_columns", y, index, x);
 }
 
+/// Columns of y from `to` on ← `width` columns of x from `from` on.
+pub(crate) fn copy_columns(x: &Tensor, from: usize, y: &mut Tensor, to: usize, width: usize) {
+    assert!(from + width <= x.cols() && to + width <= y.cols(), "columns beyond the matrix");
+    launch!(
+        named("copy_columns", x), Grid::rows(x.rows(), width);
+        x.address(), x.cols() as i32, from as i32, y.address(), y.cols() as i32, to as i32, width as i32
+    );
+}
+
 /// One of the two kernels between a wide matrix and the columns `index` of it.
 fn columns(name: &str, wide: &Tensor, index: &[u32], narrow: &Tensor) {
     assert!(index.iter().all(|&i| (i as usize) < wide.cols()), "columns beyond the matrix");

@@ -1,5 +1,5 @@
-//! Rotary position embedding (arXiv:2104.09864) in the half-split layout of Hugging Face ("rotate_half"), with the
-//! frequency scalings of transformers' `modeling_rope_utils`.
+//! Rotary position embedding (arXiv:2104.09864) in the half-split layout of Hugging Face ("rotate_half") or of neighbouring
+//! pairs (GLM), with the frequency scalings of transformers' `modeling_rope_utils`.
 
 use loram_io::config::{RopeConfig, RopeScaling};
 use std::f64::consts::PI;
@@ -11,12 +11,16 @@ use super::{
 };
 
 /// The parameters of a rotary table.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RopeParams {
     /// Base and scaling of the frequencies, and the share of a head that is rotated.
     pub config: RopeConfig,
     /// Size of a head.
     pub head_dim: usize,
+    /// For queries, which [`QueryGrowth`] may lengthen; else for keys.
+    ///
+    /// [`QueryGrowth`]: loram_io::config::QueryGrowth
+    pub queries: bool,
 }
 
 impl RopeParams {
@@ -33,15 +37,15 @@ impl RopeParams {
             (0..dim / 2).map(|i| base.powf(f64::from((2 * i) as f32 / dim as f32)) as f32).collect()
         };
         let plain = || powers(self.config.theta).into_iter().map(|p| 1.0 / p).collect::<Vec<f32>>();
-        match self.config.scaling {
+        match &self.config.scaling {
             RopeScaling::None => (plain(), 1.0),
-            RopeScaling::Linear { factor } => (plain().into_iter().map(|f| f / factor as f32).collect(), 1.0),
-            RopeScaling::Dynamic { factor, original_max } => {
+            &RopeScaling::Linear { factor } => (plain().into_iter().map(|f| f / factor as f32).collect(), 1.0),
+            &RopeScaling::Dynamic { factor, original_max } => {
                 let stretch = factor * len.max(original_max) as f64 / original_max as f64 - (factor - 1.0);
                 let base = self.config.theta * stretch.powf(dim as f64 / (dim as f64 - 2.0));
                 (powers(base).into_iter().map(|p| 1.0 / p).collect(), 1.0)
             }
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max } => {
+            &RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max } => {
                 let old = original_max as f64;
                 let scaled = |f: f32| {
                     let wavelength = 2.0 * PI / f64::from(f);
@@ -56,7 +60,7 @@ impl RopeParams {
                 };
                 (plain().into_iter().map(scaled).collect(), 1.0)
             }
-            RopeScaling::Yarn { factor, original_max, beta_fast, beta_slow, truncate, .. } => {
+            &RopeScaling::Yarn { factor, original_max, beta_fast, beta_slow, truncate, .. } => {
                 // dimension at which so many rotations fit into the original context
                 let dimension = |rotations: f64| {
                     dim as f64 * (original_max as f64 / (rotations * 2.0 * PI)).ln() / (2.0 * self.config.theta.ln())
@@ -74,6 +78,11 @@ impl RopeParams {
                     (ramp / (factor * f64::from(p)) + (1.0 - ramp) / f64::from(p)) as f32
                 });
                 (mixed.collect(), self.config.scaling.attention_factor())
+            }
+            RopeScaling::Long { short, long, original_max, .. } => {
+                let factors = if len > *original_max { long } else { short };
+                let stretched = powers(self.config.theta).into_iter().zip(factors).map(|(p, f)| 1.0 / (*f as f32 * p));
+                (stretched.collect(), self.config.scaling.attention_factor())
             }
         }
     }
@@ -105,29 +114,37 @@ impl<T: Real> RopeTable<T> {
         let (frequencies, factor) = params.frequencies(len);
         let half = rot_dim / 2;
         let (mut cos, mut sin) = (Vec::with_capacity(len * half), Vec::with_capacity(len * half));
+        let growth = params.config.query_growth.filter(|_| params.queries);
         for position in 0..len {
+            let factor = growth.map_or(factor, |g| factor * (1.0 + g.beta * ((position / g.length) as f64).ln_1p()));
             for &f in &frequencies {
                 let angle = f64::from(position as f32 * f);
                 cos.push(T::from_f64(angle.cos() * factor));
                 sin.push(T::from_f64(angle.sin() * factor));
             }
         }
-        RopeTable { cos, sin, rot_dim, positions: len, params: *params }
+        RopeTable { cos, sin, rot_dim, positions: len, params: params.clone() }
     }
 
-    /// True when this table serves sequences of `len` tokens: it has the positions, and the frequencies (which in the
-    /// dynamic kind depend on the length) are those of that length.
+    /// True when this table serves sequences of `len` tokens: it has the positions, and the frequencies (which in some
+    /// kinds of scaling depend on the length) are those of that length.
     pub fn serves(&self, len: usize) -> bool {
         len <= self.positions
             && match self.params.config.scaling {
                 RopeScaling::Dynamic { original_max, .. } => len.max(original_max) == self.positions.max(original_max),
+                RopeScaling::Long { original_max, .. } => (len > original_max) == (self.positions > original_max),
                 _ => true,
             }
+    }
+
+    /// True when pairs are neighbours, not the two halves of what is rotated.
+    pub fn interleaved(&self) -> bool {
+        self.params.config.interleaved
     }
 }
 
 /// Rotate `x` (tokens × heads·head_dim) in place: (x₁, x₂) → (x₁·cos − x₂·sin, x₂·cos + x₁·sin) for the two halves of
-/// the rotated part of each head, at the position of each token.
+/// the rotated part of each head, or for its neighbouring pairs, at the position of each token.
 ///
 /// # Errors
 /// A position that the table does not have (nothing is changed then).
@@ -173,6 +190,7 @@ fn rotate<T: Real, const BACK: bool>(
     if half == 0 || heads == 0 {
         return Ok(());
     }
+    let interleaved = table.interleaved();
     for_rows((RowsMut(x, width), Rows(positions, 1)), positions.len(), width, |(x, positions), _| {
         simd(
             #[inline(always)]
@@ -181,6 +199,10 @@ fn rotate<T: Real, const BACK: bool>(
                     let at = p as usize * half;
                     let (cos, sin) = (&table.cos[at..at + half], &table.sin[at..at + half]);
                     for head in token.chunks_exact_mut(head_dim) {
+                        if interleaved {
+                            turn_pairs::<T, BACK>(&mut head[..2 * half], cos, sin);
+                            continue;
+                        }
                         let (first, rest) = head.split_at_mut(half);
                         turn::<T, BACK>(first, &mut rest[..half], cos, sin);
                     }
@@ -196,5 +218,14 @@ fn turn<T: Real, const BACK: bool>(a: &mut [T], b: &mut [T], cos: &[T], sin: &[T
     for (((a, b), &c), &s) in a.iter_mut().zip(b).zip(cos).zip(sin) {
         let s = if BACK { -s } else { s };
         (*a, *b) = (a.mul_add(c, -(*b * s)), b.mul_add(c, *a * s));
+    }
+}
+
+#[inline(always)]
+fn turn_pairs<T: Real, const BACK: bool>(x: &mut [T], cos: &[T], sin: &[T]) {
+    for ((pair, &c), &s) in x.chunks_exact_mut(2).zip(cos).zip(sin) {
+        let s = if BACK { -s } else { s };
+        let (a, b) = (pair[0], pair[1]);
+        (pair[0], pair[1]) = (a.mul_add(c, -(b * s)), b.mul_add(c, a * s));
     }
 }

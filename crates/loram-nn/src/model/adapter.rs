@@ -230,6 +230,7 @@ impl Model {
         let Some(path) = self.tied_head else { return Ok(()) };
         let embedding = self.backbone.tokens();
         let Head::Lm(head) = &mut self.head else { return Ok(()) };
+        let head = &mut head.linear;
         if head.lora.is_some() || head.rows.is_some() {
             let what = "has an adapter of its own, but is to share that of the embedding (ensure_weight_tying)".into();
             return Err(Error::Layer { path: path.into(), what });

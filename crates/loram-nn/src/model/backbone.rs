@@ -34,6 +34,11 @@ pub(crate) trait Backbone: Send + Sync {
     /// The norm over the blocks.
     fn final_norm(&self) -> Option<&Norm>;
 
+    /// Tokens beyond which keys are rotated in another way, those before too (LongRoPE).
+    fn turning_point(&self) -> Option<usize> {
+        None
+    }
+
     /// The parts below the blocks.
     fn embedding_parts(&self) -> Vec<PartRef<'_>>;
 

@@ -13,15 +13,22 @@ use crate::tensor::Tensor;
 /// The backbone of a decoder.
 pub(crate) struct Decoder {
     pub embed: Embedding,
+    /// Factor on the embeddings.
+    pub embedding_scale: f64,
     pub blocks: Vec<Box<dyn Block>>,
     pub norm: Norm,
+    /// [`Backbone::turning_point`].
+    pub turning_point: Option<usize>,
     pub compute: Compute,
 }
 
 impl Backbone for Decoder {
     fn embed(&self, params: &Params, batch: &Batch, _: &Pass<'_>) -> Result<(Tensor, Option<(Tensor, NormSaved)>)> {
-        let mut x = Tensor::scratch(self.compute, batch.tokens.len(), self.norm.weight.get(params).cols());
+        let mut x = Tensor::scratch(self.compute, batch.tokens.len(), self.norm.width(params));
         self.embed.forward(params, &batch.tokens, &mut x, false)?;
+        if self.embedding_scale != 1.0 {
+            x.scale(self.embedding_scale);
+        }
         Ok((x, None))
     }
 
@@ -30,9 +37,12 @@ impl Backbone for Decoder {
         params: &mut Params,
         batch: &Batch,
         _: Option<(Tensor, NormSaved)>,
-        dx: Tensor,
+        mut dx: Tensor,
         _: &Pass<'_>,
     ) -> Result<()> {
+        if self.embedding_scale != 1.0 {
+            dx.scale(self.embedding_scale);
+        }
         self.embed.backward(params, &batch.tokens, &dx)
     }
 
@@ -46,6 +56,10 @@ impl Backbone for Decoder {
 
     fn final_norm(&self) -> Option<&Norm> {
         Some(&self.norm)
+    }
+
+    fn turning_point(&self) -> Option<usize> {
+        self.turning_point
     }
 
     fn embedding_parts(&self) -> Vec<PartRef<'_>> {

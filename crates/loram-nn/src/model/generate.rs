@@ -1,22 +1,22 @@
 //! Generation token by token, with a cache of keys and values.
 
-use super::head::Head;
+use super::head::{Head, LmHead};
 use super::parts::KvCache;
 use super::pass::Pass;
 use super::transformer::Model;
 use crate::batch::Batch;
 use crate::kernels::OutOfRange;
-use crate::linear::Linear;
-use crate::products::Operand;
 use crate::{Error, Result, cuda};
 
 /// A sequence that is being generated, with keys and values of all tokens so far.
 pub struct Generator<'a> {
     model: &'a Model,
     /// `lm_head`.
-    head: &'a Linear,
+    head: &'a LmHead,
     cache: Vec<KvCache>,
     tokens: Vec<u32>,
+    /// The cache is that of a sequence beyond the turning point of the rotary embedding.
+    turned: bool,
 }
 
 impl Model {
@@ -26,7 +26,7 @@ impl Model {
             return Err(Error::Task("this model classifies texts, it does not write them".into()));
         };
         let cache = cuda::catch(|| Ok(self.backbone.blocks().iter().map(|b| b.cache(self.options.compute)).collect()))?;
-        Ok(Generator { model: self, head, cache, tokens: Vec::new() })
+        Ok(Generator { model: self, head, cache, tokens: Vec::new(), turned: false })
     }
 }
 
@@ -42,11 +42,18 @@ impl Generator<'_> {
         if tokens.is_empty() {
             return Err(Error::Batch("a generator is fed at least one token".into()));
         }
-        if let Some(index) = tokens.iter().position(|&t| t as usize >= head.n) {
+        if let Some(index) = tokens.iter().position(|&t| t as usize >= head.linear.n) {
             let value = i64::from(tokens[index]);
-            return Err(OutOfRange { what: "token id", index, value, limit: head.n }.into());
+            return Err(OutOfRange { what: "token id", index, value, limit: head.linear.n }.into());
         }
         let past = self.tokens.len();
+        let turned = model.backbone.turning_point().is_some_and(|at| past + tokens.len() > at);
+        if turned != std::mem::replace(&mut self.turned, turned) && past > 0 {
+            // what the cache holds was rotated in the other way, and is computed again, as in transformers
+            let all = [&self.tokens, tokens].concat();
+            self.truncate(0);
+            return self.feed(&all);
+        }
         let positions: Vec<u32> = (past..past + tokens.len()).map(|p| p as u32).collect();
         let batch = Batch { tokens: tokens.to_vec(), lengths: vec![tokens.len()], ..Batch::default() };
         let pass = Pass { past, ..Pass::new(&batch.lengths, &positions, None) };
@@ -58,7 +65,7 @@ impl Generator<'_> {
             }
             self.tokens.extend_from_slice(tokens);
             let last = backbone.finish(params, x).gather_rows(&[tokens.len() - 1]);
-            Ok(head.forward(params, &Operand::new(&last), None).0.to_f32_vec())
+            Ok(head.logits(params, &last).to_f32_vec())
         })
     }
 

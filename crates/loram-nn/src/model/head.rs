@@ -28,10 +28,18 @@ const GPU_LOGITS: usize = 1 << 26;
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a model has one")]
 pub(crate) enum Head {
-    /// `lm_head`.
-    Lm(Linear),
+    /// Next-token prediction.
+    Lm(LmHead),
     /// Reads one token of each sequence.
     Pooled(Pooled),
+}
+
+/// `lm_head`, whose outputs x become c·tanh(scale·x/c) with a soft cap c.
+#[derive(Debug)]
+pub(crate) struct LmHead {
+    pub linear: Linear,
+    scale: f64,
+    cap: Option<f64>,
 }
 
 /// An optional layer with activation, then the output layer.
@@ -111,10 +119,11 @@ impl Head {
     ) -> Result<Head> {
         let out = &layout.out;
         if layout.pooling == Pooling::All {
-            return Ok(Head::Lm(match tied.map(|table| &table.weight) {
+            let linear = match tied.map(|table| &table.weight) {
                 Some(Trainable::Frozen(weight)) => Linear::frozen(out.path.to_string(), weight.clone()),
-                _ => l.linear(out.path.to_string(), out.n, out.m, out.bias)?.whole_on_gpu(),
-            }));
+                _ => l.linear(out.path.to_string(), out.n, out.m, out.bias)?,
+            };
+            return Ok(Head::Lm(LmHead { linear, scale: layout.scale, cap: layout.cap }));
         }
         let linear = |layer: &HeadLayer| load_or_new(l, layer, seed, layout.init_std);
         // beyond the places of the blocks and of the embeddings
@@ -134,14 +143,14 @@ impl Head {
 
     pub fn linears(&self) -> Vec<&Linear> {
         match self {
-            Head::Lm(l) => vec![l],
+            Head::Lm(l) => vec![&l.linear],
             Head::Pooled(p) => p.first.iter().map(|f| &f.0).chain([&p.out]).collect(),
         }
     }
 
     pub fn parts_mut(&mut self) -> Vec<PartMut<'_>> {
         match self {
-            Head::Lm(l) => vec![Part::Linear(l)],
+            Head::Lm(l) => vec![Part::Linear(&mut l.linear)],
             Head::Pooled(p) => p.first.iter_mut().map(|f| &mut f.0).chain([&mut p.out]).map(Part::Linear).collect(),
         }
     }
@@ -157,7 +166,7 @@ impl Head {
         how: &Backward,
     ) -> Result<Option<Tensor>> {
         match self {
-            Head::Lm(linear) => lm_loss(linear, params, hidden, batch, loss, how),
+            Head::Lm(head) => head.loss(params, hidden, batch, loss, how),
             Head::Pooled(head) => head.loss(params, hidden, batch, loss, how),
         }
     }
@@ -166,8 +175,8 @@ impl Head {
     /// language model.
     pub fn evaluate(&self, params: &Params, hidden: &Tensor, batch: &Batch, loss: &mut dyn Loss) -> Result<Vec<f32>> {
         match self {
-            Head::Lm(linear) => {
-                lm_values(linear, params, hidden, &counted_chunks(linear, batch, loss, hidden.compute())?, None, loss)?;
+            Head::Lm(head) => {
+                head.values(params, hidden, &head.counted_chunks(batch, loss, hidden.compute())?, None, loss)?;
                 Ok(Vec::new())
             }
             Head::Pooled(head) => {
@@ -182,66 +191,101 @@ impl Head {
     /// (t, vocab) for a language model, (sequences, outputs) otherwise.
     pub fn logits(&self, params: &Params, hidden: &Tensor, batch: &Batch) -> Result<Tensor> {
         match self {
-            Head::Lm(linear) => Ok(linear.forward(params, &Operand::new(hidden), None).0),
+            Head::Lm(head) => Ok(head.logits(params, hidden)),
             Head::Pooled(head) => Ok(head.forward(params, head.pick(hidden, batch)?, None).0),
         }
     }
 }
 
-/// Rows that count, in chunks small enough for their logits.
-fn counted_chunks(head: &Linear, batch: &Batch, loss: &dyn Loss, compute: Compute) -> Result<Vec<Vec<usize>>> {
-    let (found, expected) = (loss.rows(), batch.tokens.len());
-    if found != expected {
-        let what = format!("a language model needs a label for every token: found {found}, expected {expected}");
-        return Err(Error::Batch(what));
+impl LmHead {
+    /// Logits (t, vocab) of final hidden states (t, hidden).
+    pub fn logits(&self, params: &Params, hidden: &Tensor) -> Tensor {
+        self.finish(self.linear.forward(params, &Operand::new(hidden), None).0).0
     }
-    let counted: Vec<usize> = (0..expected).filter(|&i| loss.counts(i)).collect();
-    let logits = if compute.on_gpu() { GPU_LOGITS } else { LOGITS };
-    Ok(counted.chunks((logits / head.n).clamp(16, 4096)).map(<[usize]>::to_vec).collect())
-}
 
-/// Shows all logits to the loss, chunk by chunk, without gradients.
-fn lm_values(
-    head: &Linear,
-    params: &Params,
-    hidden: &Tensor,
-    chunks: &[Vec<usize>],
-    step: Option<u64>,
-    loss: &mut dyn Loss,
-) -> Result<()> {
-    for rows in chunks {
-        let mut logits = head.forward(params, &Operand::new(&hidden.gather_rows(rows)), step).0;
-        loss.chunk(&mut logits, rows, 1.0, false)?;
+    /// Scales and caps the outputs of the layer. With a cap, returns its argument too, for the backward pass.
+    fn finish(&self, mut logits: Tensor) -> (Tensor, Option<Tensor>) {
+        let Some(cap) = self.cap else {
+            if self.scale != 1.0 {
+                logits.scale(self.scale);
+            }
+            return (logits, None);
+        };
+        logits.scale(self.scale / cap);
+        let mut capped = ops::act(Act::Tanh, &logits);
+        capped.scale(cap);
+        (capped, Some(logits))
     }
-    Ok(())
-}
 
-/// Loss over the rows that count: logits and their gradients chunk by chunk.
-fn lm_loss(
-    head: &Linear,
-    params: &mut Params,
-    hidden: &Tensor,
-    batch: &Batch,
-    loss: &mut dyn Loss,
-    how: &Backward,
-) -> Result<Option<Tensor>> {
-    let mut d_hidden = how.through.then(|| Tensor::zeros(hidden.compute(), hidden.rows(), hidden.cols()));
-    let step = Some(how.step);
-    let chunks = counted_chunks(head, batch, loss, hidden.compute())?;
-    if loss.needs_all_rows() {
-        lm_values(head, params, hidden, &chunks, step, loss)?;
-    }
-    for rows in &chunks {
-        let x = hidden.gather_rows(rows);
-        let (mut logits, saved) = head.forward(params, &Operand::new(&x), step);
-        loss.chunk(&mut logits, rows, how.scale, true)?;
-        let mut dx = how.through.then(|| Tensor::scratch(x.compute(), x.rows(), x.cols()));
-        head.backward(params, &Operand::new(&x), &saved, &Operand::new(&logits), dx.as_mut().map(|t| (t, false)), step);
-        if let (Some(d), Some(dx)) = (&mut d_hidden, &dx) {
-            d.add_rows(rows, dx);
+    /// The gradient of the layer's outputs out of that of the logits.
+    fn finish_backward(&self, mut gradient: Tensor, argument: Option<Tensor>) -> Tensor {
+        if let Some(x) = argument {
+            ops::act_backward(Act::Tanh, &x, &mut gradient);
         }
+        if self.scale != 1.0 {
+            gradient.scale(self.scale);
+        }
+        gradient
     }
-    Ok(d_hidden)
+
+    /// Rows that count, in chunks small enough for their logits.
+    fn counted_chunks(&self, batch: &Batch, loss: &dyn Loss, compute: Compute) -> Result<Vec<Vec<usize>>> {
+        let (found, expected) = (loss.rows(), batch.tokens.len());
+        if found != expected {
+            let what = format!("a language model needs a label for every token: found {found}, expected {expected}");
+            return Err(Error::Batch(what));
+        }
+        let counted: Vec<usize> = (0..expected).filter(|&i| loss.counts(i)).collect();
+        let logits = if compute.on_gpu() { GPU_LOGITS } else { LOGITS };
+        Ok(counted.chunks((logits / self.linear.n).clamp(16, 4096)).map(<[usize]>::to_vec).collect())
+    }
+
+    /// Shows all logits to the loss, chunk by chunk, without gradients.
+    fn values(
+        &self,
+        params: &Params,
+        hidden: &Tensor,
+        chunks: &[Vec<usize>],
+        step: Option<u64>,
+        loss: &mut dyn Loss,
+    ) -> Result<()> {
+        for rows in chunks {
+            let outputs = self.linear.forward(params, &Operand::new(&hidden.gather_rows(rows)), step).0;
+            loss.chunk(&mut self.finish(outputs).0, rows, 1.0, false)?;
+        }
+        Ok(())
+    }
+
+    /// Loss over the rows that count: logits and their gradients chunk by chunk.
+    fn loss(
+        &self,
+        params: &mut Params,
+        hidden: &Tensor,
+        batch: &Batch,
+        loss: &mut dyn Loss,
+        how: &Backward,
+    ) -> Result<Option<Tensor>> {
+        let mut d_hidden = how.through.then(|| Tensor::zeros(hidden.compute(), hidden.rows(), hidden.cols()));
+        let step = Some(how.step);
+        let chunks = self.counted_chunks(batch, loss, hidden.compute())?;
+        if loss.needs_all_rows() {
+            self.values(params, hidden, &chunks, step, loss)?;
+        }
+        for rows in &chunks {
+            let x = hidden.gather_rows(rows);
+            let (outputs, saved) = self.linear.forward(params, &Operand::new(&x), step);
+            let (mut logits, argument) = self.finish(outputs);
+            loss.chunk(&mut logits, rows, how.scale, true)?;
+            let gradient = self.finish_backward(logits, argument);
+            let mut dx = how.through.then(|| Tensor::scratch(x.compute(), x.rows(), x.cols()));
+            let target = dx.as_mut().map(|t| (t, false));
+            self.linear.backward(params, &Operand::new(&x), &saved, &Operand::new(&gradient), target, step);
+            if let (Some(d), Some(dx)) = (&mut d_hidden, &dx) {
+                d.add_rows(rows, dx);
+            }
+        }
+        Ok(d_hidden)
+    }
 }
 
 impl Pooled {

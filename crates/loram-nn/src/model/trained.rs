@@ -33,7 +33,7 @@ impl Model {
         if self.tied_head.is_some()
             && let (Trainable::Param(id), Head::Lm(head)) = (&self.backbone.tokens().weight, &mut self.head)
         {
-            head.weight = Trainable::Param(*id);
+            head.linear.weight = Trainable::Param(*id);
         }
         Ok(())
     }

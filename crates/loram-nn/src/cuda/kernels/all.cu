@@ -8,6 +8,5 @@
 #include "many.cu"
 #include "norm.cu"
 #include "optim.cu"
-#include "packed.cu"
 #include "rope.cu"
 #include "rows.cu"

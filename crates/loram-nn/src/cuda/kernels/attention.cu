@@ -1,6 +1,6 @@
 // Scaled dot-product attention over concatenated sequences, tiled so that no length × length matrix ever
 // exists (arXiv:2205.14135, 2307.08691): grouped key heads, causal or not, sliding windows, dropout on the weights.
-// For numbers in f32 and heads of any width; attention_bf16.cu has the usual ones on tensor cores.
+// For numbers in f32, heads of any width and soft-capped scores; attention_bf16.cu has the usual ones on tensor cores.
 //
 // A block works on one tile of queries (or keys) of one head. Tiles and sums lie in shared memory, rows of a tile one
 // group of elements apart.
@@ -78,7 +78,7 @@ __device__ void attention_forward(const T* q, const T* k, const T* v, T* o, floa
         float new_top = top;
         for (int j = part; j < TILE; j += GROUP) {
             float* x = scores + row * PITCH + j;
-            *x = at + j < n && sees(s, query, at + j) ? *x * s.scale : -INFINITY;
+            *x = at + j < n && sees(s, query, at + j) ? score_of(s, *x) : -INFINITY;
             new_top = larger(*x, new_top);
         }
         new_top = row_max(new_top);
@@ -148,9 +148,10 @@ __device__ void score_gradients(const Tiles<T>& t, const float* lse, const float
     for (int j = threadIdx.x % GROUP; j < TILE; j += GROUP) {
         const int key = key_tile + j;
         const bool seen = inside && key < n && sees(s, query, key);
-        const float p = seen ? expf(t.scores[row * PITCH + j] * s.scale - top) : 0.0f, kept = mask(s, keys, key);
+        const float score = score_of(s, t.scores[row * PITCH + j]), p = seen ? expf(score - top) : 0.0f;
+        const float kept = mask(s, keys, key), slope = s.scale * slope_of(s, score);
         put(t.p + row * (TILE + 8) + j, p * kept);
-        put(t.ds + row * (TILE + 8) + j, p * (t.dp[row * PITCH + j] * kept - mean) * s.scale);
+        put(t.ds + row * (TILE + 8) + j, p * (t.dp[row * PITCH + j] * kept - mean) * slope);
     }
     __syncthreads();
 }
@@ -250,7 +251,7 @@ __device__ void attention_cached(const T* q, const T* k, const T* v, T* o, int q
         if (key < seen.to && sees(s, position, key)) {
             score = 0.0f;
             for (int c = 0; c < d; ++c) score = fmaf(query[c], wide(k[key * ks + kv_head * d + c]), score);
-            score *= s.scale;
+            score = score_of(s, score);
         }
         const float new_top = larger(block_max(score), top), factor = expf(top - finite(new_top));
         const float p = expf(score - finite(new_top));

@@ -6,7 +6,7 @@
 
 struct Shape {
     int heads, kv_heads, d;
-    float scale;
+    float scale, cap;    // cap 0: scores are not capped
     int causal, window;  // window −1: none
     float keep;
     unsigned threshold;  // 0: nothing is dropped
@@ -14,10 +14,10 @@ struct Shape {
 };
 
 #define SHAPE_PARAMETERS                                                                                           \
-    int heads, int kv_heads, int d, float scale, int causal, int window, float keep, unsigned threshold,           \
+    int heads, int kv_heads, int d, float scale, float cap, int causal, int window, float keep, unsigned threshold, \
         unsigned long long seed
 #define SHAPE                                                                  \
-    Shape { heads, kv_heads, d, scale, causal, window, keep, threshold, seed }
+    Shape { heads, kv_heads, d, scale, cap, causal, window, keep, threshold, seed }
 
 struct Range {
     int from, to;
@@ -56,6 +56,18 @@ __device__ __forceinline__ float mask(const Shape& s, Keys row, int key) {
 
 __device__ __forceinline__ Keys mask_keys(const Shape& s, long long query, int head) {
     return draw_keys(s.seed, (unsigned long long)(query * s.heads + head));
+}
+
+// A score, soft-capped where the shape says so.
+__device__ __forceinline__ float score_of(const Shape& s, float product) {
+    const float x = product * s.scale;
+    return s.cap > 0.0f ? s.cap * tanhf(x / s.cap) : x;
+}
+
+// The derivative of a score by the scaled product.
+__device__ __forceinline__ float slope_of(const Shape& s, float score) {
+    const float t = score / s.cap;
+    return s.cap > 0.0f ? (1.0f - t) * (1.0f + t) : 1.0f;
 }
 
 __device__ __forceinline__ float finite(float top) { return top == -INFINITY ? 0.0f : top; }

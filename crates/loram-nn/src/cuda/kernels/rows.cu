@@ -40,6 +40,14 @@ template <typename T> __device__ void add_columns(T* y, const unsigned* ids, con
 }
 BOTH(add_columns, (T* y, const unsigned* ids, const T* x, int cols, int k), (y, ids, x, cols, k))
 
+// `width` columns of x (rows, x_cols) from `from` on into those of y (rows, y_cols) from `to` on.
+template <typename T> __device__ void copy_columns(const T* x, int x_cols, int from, T* y, int y_cols, int to, int width) {
+    const long long source = (long long)blockIdx.x * x_cols + from, target = (long long)blockIdx.x * y_cols + to;
+    for (int j = threadIdx.x; j < width; j += blockDim.x) y[target + j] = x[source + j];
+}
+BOTH(copy_columns, (const T* x, int x_cols, int from, T* y, int y_cols, int to, int width),
+     (x, x_cols, from, y, y_cols, to, width))
+
 // dtable[ids[i]] += row i of dy, rows in order, a thread for each column: numbers may come twice.
 template <typename T> __device__ void scatter_add(const T* dy, const unsigned* ids, float* dtable, int n, int cols) {
     const long long col = element();

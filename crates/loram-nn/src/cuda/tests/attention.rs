@@ -4,8 +4,8 @@ use crate::ops::{self, Sequences};
 use crate::tensor::Tensor;
 
 /// Heads, key heads and their size.
-const HEADS: [(usize, usize, usize); 7] =
-    [(1, 1, 1), (3, 1, 8), (4, 2, 16), (2, 2, 24), (2, 1, 64), (2, 1, 80), (1, 1, 136)];
+const HEADS: [(usize, usize, usize); 8] =
+    [(1, 1, 1), (3, 1, 8), (4, 2, 16), (2, 2, 24), (2, 1, 64), (2, 1, 80), (1, 1, 136), (1, 1, 256)];
 
 fn shapes((heads, kv_heads, head_dim): (usize, usize, usize)) -> Vec<AttnShape> {
     let plain = AttnShape {
@@ -13,6 +13,7 @@ fn shapes((heads, kv_heads, head_dim): (usize, usize, usize)) -> Vec<AttnShape> 
         kv_heads,
         head_dim,
         scale: 1.0 / (head_dim as f64).sqrt(),
+        cap: None,
         causal: true,
         window: None,
         dropout: None,
@@ -24,6 +25,8 @@ fn shapes((heads, kv_heads, head_dim): (usize, usize, usize)) -> Vec<AttnShape> 
         AttnShape { window: Some(1), ..plain },
         AttnShape { window: Some(35), ..plain },
         AttnShape { window: Some(9), causal: false, ..plain },
+        AttnShape { cap: Some(1.5), ..plain },
+        AttnShape { cap: Some(0.7), window: Some(35), dropout, ..plain },
         AttnShape { dropout, ..plain },
         AttnShape { dropout, causal: false, ..plain },
     ]

@@ -19,7 +19,7 @@ fn norm(compute: Compute, cols: usize, layer: bool) -> (Norm, Params) {
         let value = Tensor::from_f32(compute.exact(), 1, cols, random(1, cols, seed).f32s());
         Trainable::Param(params.add(Param::new(format!("{seed}"), ParamKind::Saved, &[cols], value)))
     };
-    let norm = Norm { path: "norm".into(), weight: vector(1), bias: layer.then(|| vector(2)), eps: 1e-5 };
+    let norm = Norm { path: "norm".into(), weight: vector(1), bias: layer.then(|| vector(2)), eps: 1e-5, offset: None };
     (norm, params)
 }
 
@@ -129,15 +129,23 @@ fn dropout_is_that_of_the_cpu() {
 
 #[test]
 fn rotary_embedding() {
-    for (lengths, heads, d, share) in
-        [(vec![1], 1, 2, 1.0), (vec![3, 0, 7], 3, 6, 1.0), (vec![33, 1], 2, 64, 1.0), (vec![9, 4], 2, 16, 0.25)]
+    let shapes =
+        [(vec![1], 1, 2, 1.0), (vec![3, 0, 7], 3, 6, 1.0), (vec![33, 1], 2, 64, 1.0), (vec![9, 4], 2, 16, 0.25)];
+    for ((lengths, heads, d, share), interleaved) in shapes.iter().flat_map(|s| [(s.clone(), false), (s.clone(), true)])
     {
         let rows = lengths.iter().sum();
         let positions: Vec<u32> = lengths.iter().flat_map(|&n: &usize| 0..n as u32).collect();
         let sequences = Sequences::new(&lengths, &positions);
         let params = RopeParams {
-            config: RopeConfig { theta: 1e4, scaling: RopeScaling::None, partial_rotary_factor: share },
+            config: RopeConfig {
+                theta: 1e4,
+                scaling: RopeScaling::None,
+                partial_rotary_factor: share,
+                interleaved,
+                query_growth: None,
+            },
             head_dim: d,
+            queries: true,
         };
         let x = random(rows, heads * d, 1);
         for backward in [false, true] {

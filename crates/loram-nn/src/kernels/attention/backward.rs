@@ -16,7 +16,7 @@ use super::{AttnShape, BK, BQ, blocks, forward::finite, sequences, transpose};
 /// Gradients of [`super::attention`]: `dq`, `dk`, `dv` are overwritten. `o` and `lse` are outputs of the forward pass, `d_o`
 /// is the gradient of o. With P = exp(scale·q·kᵀ − lse) and δ = Σ d_o·o per query:
 /// dv = Pᵀ·d_o, dS = scale·P∘(d_o·vᵀ − δ), dq = dS·k, dk = dSᵀ·q. With a dropout mask M (0 or 1/(1 − p)), dv = (M∘P)ᵀ·d_o and
-/// dS = scale·P∘(M∘(d_o·vᵀ) − δ).
+/// dS = scale·P∘(M∘(d_o·vᵀ) − δ). With soft-capped scores s, dS has the slope 1 − (s/cap)² as a further factor.
 #[allow(clippy::too_many_arguments)]
 pub fn attention_backward<T: Real>(
     q: &[T],
@@ -215,9 +215,13 @@ impl<T: Real> WithSimd for Run<'_, '_, T> {
                         product(simd, scores(k, qt, pp));
                         product(simd, scores(v, gt, dsp));
                         let (p, ds) = (&mut p[..m * BQ], &mut ds[..m * BQ]);
+                        shape.soft_cap(p);
                         shape.mask(p, keys.clone(), queries.clone());
                         if let Some(mask) = &mask {
                             mask.apply(ds, keys.start);
+                        }
+                        if let Some(cap) = shape.cap {
+                            steepen(p, ds, &delta[..width], T::from_f64(1.0 / cap));
                         }
                         soften(p, ds, &lse[..width], &delta[..width], scale);
                         if let Some(mask) = &mask {
@@ -247,6 +251,18 @@ impl<T: Real> WithSimd for Run<'_, '_, T> {
                     started = true;
                 }
             }
+        }
+    }
+}
+
+/// `ds` (d_o·vᵀ) becomes δ + (ds − δ)·slope, with the slope of the soft cap at the scores `p`; [`soften`] subtracts δ again.
+#[inline(always)]
+fn steepen<T: Real>(p: &[T], ds: &mut [T], delta: &[T], inverse: T) {
+    for (p, ds) in p.chunks_exact(BQ).zip(ds.chunks_exact_mut(BQ)) {
+        for ((p, ds), &delta) in p.iter().zip(ds).zip(delta) {
+            // a masked score, −∞, has no slope
+            let t = (*p * inverse).max_of(-T::ONE);
+            *ds = (*ds - delta).mul_add((T::ONE - t) * (T::ONE + t), delta);
         }
     }
 }

@@ -66,6 +66,7 @@ pub fn attention_cached<T: Real>(q: &[T], k_cache: &[T], v_cache: &[T], o: &mut 
                     for (s, j) in scores.iter_mut().zip(seen.clone()) {
                         *s = dot(q, &k_cache[j * kw + start..j * kw + start + d]) * T::from_f64(shape.scale);
                     }
+                    shape.soft_cap(scores);
                     let top = max(scores);
                     let total = exp_sum(scores, top);
                     o.fill(T::ZERO);

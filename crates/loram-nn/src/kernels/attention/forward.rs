@@ -10,7 +10,7 @@ use super::super::{
 use super::dropout::TileMask;
 use super::{AttnShape, BK, BQ, blocks, sequences, transpose};
 
-/// o (T × heads·d) = softmax(scale·q·kᵀ + mask)·v for every head and sequence; `lse` (T × heads) gets the logarithm of the
+/// o (T × heads·d) = softmax(cap(scale·q·kᵀ) + mask)·v for every head and sequence; `lse` (T × heads) gets the logarithm of the
 /// softmax's denominators, which the backward pass needs. q: T × heads·d, k and v: T × kv_heads·d, where T = Σ `lengths`.
 pub fn attention<T: Real>(q: &[T], k: &[T], v: &[T], o: &mut [T], lse: &mut [T], lengths: &[usize], shape: &AttnShape) {
     let tokens: usize = lengths.iter().sum();
@@ -124,6 +124,7 @@ impl<T: Real> WithSimd for Run<'_, '_, T> {
                     accumulate: false,
                 };
                 product(simd, scores);
+                b.shape.soft_cap(&mut tile[..m * BQ]);
                 b.shape.mask(&mut tile[..m * BQ], keys, at.clone());
                 soften(&mut tile[..m * BQ], top, total, factor, width);
                 if let Some(mask) = &b.mask {

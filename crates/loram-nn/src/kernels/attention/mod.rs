@@ -33,6 +33,8 @@ pub struct AttnShape {
     pub head_dim: usize,
     /// Factor on the scores (usually 1/√head_dim).
     pub scale: f64,
+    /// Scores x become cap·tanh(x/cap) before the mask (Gemma 2).
+    pub cap: Option<f64>,
     /// Query i sees key j only if j ≤ i.
     pub causal: bool,
     /// Causal: key j is visible to query i only if i − j < window (Mistral). Otherwise only if |i − j| ≤ window.
@@ -94,6 +96,16 @@ impl AttnShape {
         };
         let high = high.min(n);
         low.min(high)..high
+    }
+
+    /// Soft-caps the scores of a tile.
+    #[inline(always)]
+    fn soft_cap<T: Real>(&self, tile: &mut [T]) {
+        let Some(cap) = self.cap else { return };
+        let (cap, inverse) = (T::from_f64(cap), T::from_f64(1.0 / cap));
+        for x in tile {
+            *x = (*x * inverse).tanh() * cap;
+        }
     }
 
     /// Set the scores of what may not be seen to −∞: a tile of keys `keys` × queries at positions `queries`.

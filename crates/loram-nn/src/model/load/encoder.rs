@@ -5,7 +5,7 @@ use crate::Result;
 use crate::kernels::attention::AttnShape;
 use crate::model::block::SequentialBlock;
 use crate::model::encoder::Encoder;
-use crate::model::parts::{Attention, Mlp, Residual};
+use crate::model::parts::{Attention, Mlp, Projections, Residual};
 use crate::model::stack::Block;
 use loram_io::EncoderConfig;
 
@@ -20,9 +20,7 @@ impl Loader<'_> {
             let square = |name: &str| self.linear(at(name), hidden, hidden, true);
             let norm = |name: &str| self.layer_norm(at(name), hidden, eps).map(Some);
             let attention = Attention {
-                q: square(names.q)?,
-                k: square(names.k)?,
-                v: square(names.v)?,
+                qkv: Projections::Apart([square(names.q)?, square(names.k)?, square(names.v)?]),
                 o: square(names.o)?,
                 qk_norm: None,
                 rope: None,
@@ -31,6 +29,7 @@ impl Loader<'_> {
                     kv_heads: cfg.num_heads,
                     head_dim: cfg.head_dim(),
                     scale: 1.0 / (cfg.head_dim() as f64).sqrt(),
+                    cap: None,
                     causal: false,
                     window: None,
                     dropout: None,
@@ -47,12 +46,16 @@ impl Loader<'_> {
                 attention: Residual {
                     pre: None,
                     inner: attention,
+                    out: None,
+                    scale: 1.0,
                     dropout: self.dropout(attention_dropout, i, 1),
                     post: norm(names.attention_norm)?,
                 },
                 mlp: Residual {
                     pre: None,
                     inner: mlp,
+                    out: None,
+                    scale: 1.0,
                     dropout: self.dropout(cfg.hidden_dropout, i, 2),
                     post: norm(names.output_norm)?,
                 },

@@ -4,11 +4,12 @@ mod decoder;
 mod encoder;
 
 use super::options::LoadOptions;
-use super::parts::{Embedding, Norm};
+use super::parts::{Embedding, Norm, Offset};
 use crate::compute::Compute;
 use crate::dropout::Dropout;
 use crate::kernels::activation::Act;
 use crate::linear::Linear;
+use crate::ops;
 use crate::param::{Trainable, Vector};
 use crate::products::Products;
 use crate::tensor::Tensor;
@@ -135,16 +136,27 @@ impl<'a> Loader<'a> {
     /// `padding` is the id whose row gets no gradient.
     pub fn table(&self, path: String, rows: usize, cols: usize, padding: Option<u32>) -> Result<Embedding> {
         let weight = self.weight(&path, rows, cols)?;
-        Ok(Embedding::new(path, Trainable::Frozen(weight.whole_on_gpu()), padding))
+        Ok(Embedding::new(path, Trainable::Frozen(weight), padding))
     }
 
-    pub fn rms_norm(&self, path: String, len: usize, eps: f64) -> Result<Norm> {
-        Ok(Norm { weight: self.vector(&format!("{path}.weight"), len)?, bias: None, path, eps })
+    /// `<path>.weight` (len), which is stored minus `offset`.
+    pub fn rms_norm(&self, path: String, len: usize, eps: f64, offset: f64) -> Result<Norm> {
+        let weight = self.vector(&format!("{path}.weight"), len)?;
+        let offset = match &weight {
+            Trainable::Frozen(stored) if offset != 0.0 => {
+                let constant = Tensor::from_f32(self.compute.exact(), 1, len, &vec![offset as f32; len]);
+                let mut frozen = stored.copy();
+                ops::add_assign(&mut frozen, &constant);
+                Some(Offset { constant, frozen })
+            }
+            _ => None,
+        };
+        Ok(Norm { path, weight, bias: None, eps, offset })
     }
 
     pub fn layer_norm(&self, path: String, len: usize, eps: f64) -> Result<Norm> {
         let weight = self.vector(&format!("{path}.weight"), len)?;
         let bias = Some(self.vector(&format!("{path}.bias"), len)?);
-        Ok(Norm { path, weight, bias, eps })
+        Ok(Norm { path, weight, bias, eps, offset: None })
     }
 }

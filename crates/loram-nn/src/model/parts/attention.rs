@@ -1,34 +1,30 @@
 //! Multi-head attention with its projections (1706.03762), over grouped keys and values (2305.13245).
 
-use super::rope::Rope;
+use super::projections::{Projections, ProjectionsSaved};
+use super::rope::Rotary;
 use super::{Norm, NormSaved, Part, PartMut, PartRef, Sublayer};
 use crate::compute::Compute;
 use crate::dropout::Dropout;
 use crate::held::Held;
 use crate::kernels::attention::AttnShape;
-use crate::linear::{Linear, LinearSaved, backward_all, forward_all, room};
+use crate::linear::{Linear, LinearSaved};
 use crate::model::pass::Pass;
 use crate::ops;
 use crate::param::Params;
 use crate::products::Operand;
 use crate::tensor::Tensor;
-use std::sync::Arc;
 
 /// Attention from the hidden states to the hidden states.
 #[derive(Debug)]
 pub(crate) struct Attention {
-    /// (heads·d, hidden).
-    pub q: Linear,
-    /// (kv_heads·d, hidden).
-    pub k: Linear,
-    /// (kv_heads·d, hidden).
-    pub v: Linear,
+    /// Queries (heads·d, hidden), keys and values (kv_heads·d, hidden).
+    pub qkv: Projections<3>,
     /// (hidden, heads·d).
     pub o: Linear,
-    /// Norms of every query head and every key head (Qwen3).
+    /// Norms of every query head and every key head (Qwen3), or of all heads together (OLMo 2): as wide as they are.
     pub qk_norm: Option<(Norm, Norm)>,
     /// Rotary embedding of queries and keys; `None` for absolute positions, or no positions at all (some layers of SmolLM3).
-    pub rope: Option<Arc<Rope>>,
+    pub rope: Option<Rotary>,
     /// Heads, scale and mask. Its dropout comes from `dropout`.
     pub shape: AttnShape,
     /// On the attention weights.
@@ -52,7 +48,7 @@ struct Projected {
     v: Tensor,
     /// Queries and keys before their norms, and the norms' statistics.
     before_norm: Option<[(Tensor, NormSaved); 2]>,
-    saved: [LinearSaved; 3],
+    saved: ProjectionsSaved<3>,
 }
 
 /// Keys and values of one attention for all tokens so far, (tokens, kv_heads·d) each.
@@ -83,29 +79,26 @@ impl Attention {
 
     fn project(&self, params: &Params, x: &Tensor, pass: &Pass<'_>) -> Projected {
         let d = self.shape.head_dim;
-        let [(mut q, q_saved), (mut k, k_saved), (v, v_saved)] =
-            forward_all([&self.q, &self.k, &self.v], params, &Operand::new(x), pass.step);
+        let ([mut q, mut k, v], saved) = self.qkv.forward(params, &Operand::new(x), pass.step);
         let before_norm = self.qk_norm.as_ref().map(|(q_norm, k_norm)| {
             [(q_norm, &mut q), (k_norm, &mut k)].map(|(norm, x)| {
                 let (rows, cols) = (x.rows(), x.cols());
-                let heads = take_heads(x, d);
+                let heads = take_heads(x, norm.width(params));
                 let (y, saved) = norm.forward(params, &heads);
                 *x = y.reshape(rows, cols);
                 (heads, saved)
             })
         });
         if let Some(rope) = &self.rope {
-            let rotary = rope.tables(pass);
-            rotary.rotate(&mut q, pass, d, false);
-            rotary.rotate(&mut k, pass, d, false);
+            rope.rotate(&mut q, &mut k, pass, d, false);
         }
-        Projected { q, k, v, before_norm, saved: [q_saved, k_saved, v_saved] }
+        Projected { q, k, v, before_norm, saved }
     }
 
     /// An empty cache for [`Self::continue_with`].
     pub fn cache(&self, compute: Compute) -> KvCache {
-        let empty = |l: &Linear| Tensor::scratch(compute, 0, l.n);
-        KvCache { k: empty(&self.k), v: empty(&self.v) }
+        let empty = |i| Tensor::scratch(compute, 0, self.qkv.width(i));
+        KvCache { k: empty(1), v: empty(2) }
     }
 
     /// Returns `base` + attention(x), or attention(x) alone, for tokens that continue what the cache holds. Their keys and
@@ -130,10 +123,10 @@ impl Attention {
 impl Sublayer for Attention {
     type Saved = AttentionSaved;
     /// Gradients of queries, keys and values.
-    type Projected = ([Tensor; 3], [LinearSaved; 3]);
+    type Projected = ([Tensor; 3], ProjectionsSaved<3>);
 
     fn room(&self, params: &Params, compute: Compute, step: Option<u64>) -> usize {
-        room(&[&self.q, &self.k, &self.v], params, compute, step)
+        self.qkv.room(params, compute, step)
     }
 
     fn forward(
@@ -167,15 +160,13 @@ impl Sublayer for Attention {
         let [mut dq, mut dk, dv] = ops::attention_backward([&q, &k, &v], (&s.o, &s.lse), &d_o, &pass.sequences, &shape);
         drop((d_o, q, k, v, s.o, s.lse));
         if let Some(rope) = &self.rope {
-            let rotary = rope.tables(pass);
-            rotary.rotate(&mut dq, pass, d, true);
-            rotary.rotate(&mut dk, pass, d, true);
+            rope.rotate(&mut dq, &mut dk, pass, d, true);
         }
         if let (Some((q_norm, k_norm)), Some(before)) = (&self.qk_norm, before_norm) {
             for ((norm, g), (x, saved)) in [(q_norm, &mut dq), (k_norm, &mut dk)].into_iter().zip(&before) {
                 let (rows, cols) = (g.rows(), g.cols());
-                let dy = take_heads(g, d);
-                let mut dx = Tensor::scratch(x.compute(), x.rows(), d);
+                let dy = take_heads(g, x.cols());
+                let mut dx = Tensor::scratch(x.compute(), x.rows(), x.cols());
                 norm.backward(params, x, saved, &dy, &mut dx, false);
                 *g = dx.reshape(rows, cols);
             }
@@ -191,17 +182,16 @@ impl Sublayer for Attention {
         dx: Option<(&mut Tensor, bool)>,
         step: Option<u64>,
     ) {
-        let ([dq, dk, dv], [q, k, v]) = (gradients, saved);
-        backward_all(params, [(&self.q, q, dq), (&self.k, k, dk), (&self.v, v, dv)], x, dx, step);
+        self.qkv.backward(params, saved, gradients, x, dx, step);
     }
 
     fn parts(&self) -> Vec<PartRef<'_>> {
         let norms = self.qk_norm.iter().flat_map(|(q, k)| [Part::Norm(q), Part::Norm(k)]);
-        [&self.q, &self.k, &self.v, &self.o].map(Part::Linear).into_iter().chain(norms).collect()
+        self.qkv.parts().into_iter().chain([Part::Linear(&self.o)]).chain(norms).collect()
     }
 
     fn parts_mut(&mut self) -> Vec<PartMut<'_>> {
         let norms = self.qk_norm.iter_mut().flat_map(|(q, k)| [Part::Norm(q), Part::Norm(k)]);
-        [&mut self.q, &mut self.k, &mut self.v, &mut self.o].map(Part::Linear).into_iter().chain(norms).collect()
+        self.qkv.parts_mut().into_iter().chain([Part::Linear(&mut self.o)]).chain(norms).collect()
     }
 }

@@ -1,10 +1,11 @@
 //! Multi-layer perceptrons: gated (2002.05202) and plain.
 
+use super::projections::{Projections, ProjectionsSaved};
 use super::{Part, PartMut, PartRef, Sublayer};
 use crate::compute::Compute;
 use crate::held::Held;
 use crate::kernels::activation::Act;
-use crate::linear::{Layer, Linear, LinearSaved, backward_all, backward_inputs, backward_outputs, forward_all, room};
+use crate::linear::{Layer, Linear, LinearSaved, backward_all, backward_inputs, backward_outputs, room};
 use crate::model::pass::Pass;
 use crate::ops;
 use crate::param::Params;
@@ -14,10 +15,8 @@ use crate::tensor::Tensor;
 /// down(act(gate(x))·up(x)).
 #[derive(Debug)]
 pub(crate) struct GatedMlp {
-    /// (inner, hidden).
-    pub gate: Linear,
-    /// (inner, hidden).
-    pub up: Linear,
+    /// Both (inner, hidden).
+    pub gate_up: Projections<2>,
     /// (hidden, inner).
     pub down: Linear,
     pub act: Act,
@@ -27,26 +26,25 @@ pub(crate) struct GatedMlp {
 pub(crate) struct GatedSaved {
     gate: Tensor,
     up: Tensor,
-    projections: [LinearSaved; 2],
+    projections: ProjectionsSaved<2>,
     down: LinearSaved,
 }
 
 impl Sublayer for GatedMlp {
     type Saved = GatedSaved;
     /// Gradients of the outputs of `gate` and `up`.
-    type Projected = ([Tensor; 2], [LinearSaved; 2]);
+    type Projected = ([Tensor; 2], ProjectionsSaved<2>);
 
     fn room(&self, params: &Params, compute: Compute, step: Option<u64>) -> usize {
-        room(&[&self.gate, &self.up], params, compute, step)
+        self.gate_up.room(params, compute, step)
     }
 
     fn forward(&self, params: &Params, x: Held<'_>, base: Option<&Tensor>, pass: &Pass<'_>) -> (Tensor, GatedSaved) {
-        let [(gate, gate_saved), (up, up_saved)] =
-            forward_all([&self.gate, &self.up], params, &Operand::new(&x), pass.step);
+        let ([gate, up], projections) = self.gate_up.forward(params, &Operand::new(&x), pass.step);
         drop(x);
         let h = ops::gated(self.act, &gate, &up);
         let (y, down) = self.down.forward_onto(params, &Operand::new(&h), base, pass.step);
-        (y, GatedSaved { gate, up, projections: [gate_saved, up_saved], down })
+        (y, GatedSaved { gate, up, projections, down })
     }
 
     fn backward(&self, params: &mut Params, s: GatedSaved, dy: Held<'_>, pass: &Pass<'_>) -> Self::Projected {
@@ -68,16 +66,15 @@ impl Sublayer for GatedMlp {
         dx: Option<(&mut Tensor, bool)>,
         step: Option<u64>,
     ) {
-        let ([dgate, dup], [gate, up]) = (gradients, saved);
-        backward_all(params, [(&self.gate, gate, dgate), (&self.up, up, dup)], x, dx, step);
+        self.gate_up.backward(params, saved, gradients, x, dx, step);
     }
 
     fn parts(&self) -> Vec<PartRef<'_>> {
-        [&self.gate, &self.up, &self.down].map(Part::Linear).into()
+        self.gate_up.parts().into_iter().chain([Part::Linear(&self.down)]).collect()
     }
 
     fn parts_mut(&mut self) -> Vec<PartMut<'_>> {
-        [&mut self.gate, &mut self.up, &mut self.down].map(Part::Linear).into()
+        self.gate_up.parts_mut().into_iter().chain([Part::Linear(&mut self.down)]).collect()
     }
 }
 

@@ -5,13 +5,15 @@ mod attention;
 mod embedding;
 mod mlp;
 mod norm;
+mod projections;
 mod residual;
 pub(crate) mod rope;
 
 pub(crate) use attention::{Attention, KvCache};
 pub(crate) use embedding::Embedding;
 pub(crate) use mlp::{GatedMlp, Mlp};
-pub(crate) use norm::{Norm, NormSaved};
+pub(crate) use norm::{Norm, NormSaved, Offset};
+pub(crate) use projections::Projections;
 pub(crate) use residual::{Residual, ResidualSaved};
 
 use super::pass::Pass;

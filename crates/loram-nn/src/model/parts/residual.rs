@@ -4,16 +4,22 @@ use super::{Attention, KvCache, Norm, NormSaved, Part, PartMut, PartRef, Sublaye
 use crate::dropout::Dropout;
 use crate::held::Held;
 use crate::model::pass::Pass;
+use crate::ops;
 use crate::param::Params;
 use crate::tensor::Tensor;
 
-/// post(x + dropout(inner(pre(x)))): pre-norm (2002.04745) has `pre` alone, post-norm (1706.03762) `post` alone.
+/// post(x + dropout(scale·out(inner(pre(x))))): pre-norm (2002.04745) has `pre` alone, post-norm (1706.03762) `post` alone, a
+/// sandwich (2105.13290) `pre` and `out`.
 #[derive(Debug)]
 pub(crate) struct Residual<S> {
     /// Norm of the input of `inner`, beside the stream.
     pub pre: Option<Norm>,
     pub inner: S,
-    /// On the output of `inner`.
+    /// Norm of the output of `inner`, beside the stream.
+    pub out: Option<Norm>,
+    /// Factor on what is added to the stream.
+    pub scale: f64,
+    /// On what is added to the stream.
     pub dropout: Dropout,
     /// Norm of the sum, in the stream.
     pub post: Option<Norm>,
@@ -24,6 +30,8 @@ pub(crate) struct ResidualSaved<S> {
     x: Tensor,
     pre: Option<NormSaved>,
     inner: S,
+    /// The output of `inner` before its norm.
+    out: Option<(Tensor, NormSaved)>,
     /// The sum before its norm.
     post: Option<(Tensor, NormSaved)>,
 }
@@ -52,22 +60,68 @@ impl<S: Sublayer> Residual<S> {
             }
             None => (Held::Borrowed(&x), None),
         };
-        let (sum, inner) = match self.dropout.is_on(step) {
-            false => inner(input, Some(&x)),
+        let plain = self.out.is_none() && self.scale == 1.0 && !self.dropout.is_on(step);
+        let (sum, inner, out) = match plain {
             true => {
+                let (sum, saved) = inner(input, Some(&x));
+                (sum, saved, None)
+            }
+            false => {
                 let (y, saved) = inner(input, None);
-                let mut sum = x.copy();
-                self.dropout.add(&y, &mut sum, step);
-                (sum, saved)
+                let (sum, out) = self.add(params, y, &x, step);
+                (sum, saved, out)
             }
         };
         match &self.post {
-            None => (sum, ResidualSaved { x, pre, inner, post: None }),
+            None => (sum, ResidualSaved { x, pre, inner, out, post: None }),
             Some(norm) => {
                 let (y, saved) = norm.forward(params, &sum);
-                (y, ResidualSaved { x, pre, inner, post: Some((sum, saved)) })
+                (y, ResidualSaved { x, pre, inner, out, post: Some((sum, saved)) })
             }
         }
+    }
+
+    /// Returns x + dropout(scale·out(y)), and y with the statistics of its norm where it has one.
+    fn add(&self, params: &Params, y: Tensor, x: &Tensor, step: Option<u64>) -> (Tensor, Option<(Tensor, NormSaved)>) {
+        let (mut branch, out) = match &self.out {
+            None => (y, None),
+            Some(norm) => {
+                let (normalised, saved) = norm.forward(params, &y);
+                (normalised, Some((y, saved)))
+            }
+        };
+        if self.scale != 1.0 {
+            branch.scale(self.scale);
+        }
+        if self.dropout.is_on(step) {
+            let mut sum = x.copy();
+            self.dropout.add(&branch, &mut sum, step);
+            return (sum, out);
+        }
+        ops::add_assign(&mut branch, x);
+        (branch, out)
+    }
+
+    /// The gradient of the output of `inner` out of that of the sum.
+    fn through<'a>(
+        &self,
+        params: &mut Params,
+        d: &'a Tensor,
+        out: Option<(Tensor, NormSaved)>,
+        step: Option<u64>,
+    ) -> Held<'a> {
+        let mut branch = self.dropout.of(d, step).map_or(Held::Borrowed(d), Held::Owned);
+        if self.scale != 1.0 {
+            let mut scaled = branch.into_owned();
+            scaled.scale(self.scale);
+            branch = Held::Owned(scaled);
+        }
+        if let (Some(norm), Some((y, saved))) = (&self.out, out) {
+            let mut dy = Tensor::scratch(d.compute(), d.rows(), d.cols());
+            norm.backward(params, &y, &saved, &branch, &mut dy, false);
+            branch = Held::Owned(dy);
+        }
+        branch
     }
 
     /// x (t, hidden) → (t, hidden).
@@ -85,7 +139,7 @@ impl<S: Sublayer> Residual<S> {
         pass: &Pass<'_>,
     ) -> Option<Tensor> {
         let step = pass.step;
-        let ResidualSaved { x, pre, inner, post } = saved;
+        let ResidualSaved { x, pre, inner, out, post } = saved;
         // the gradient of the sum, to which that of the inner input is added
         let mut d = match (&self.post, post) {
             (Some(norm), Some((sum, saved))) => {
@@ -96,7 +150,7 @@ impl<S: Sublayer> Residual<S> {
             }
             _ => dy,
         };
-        let d_inner = self.dropout.of(&d, step).map_or(Held::Borrowed(&d), Held::Owned);
+        let d_inner = self.through(params, &d, out, step);
         let projected = self.inner.backward(params, inner, d_inner, pass);
         match (&self.pre, pre) {
             (Some(norm), Some(saved)) => {
@@ -115,15 +169,17 @@ impl<S: Sublayer> Residual<S> {
         need_dx.then_some(d)
     }
 
-    /// The parts of `inner` with the norm after it, and the norm before it, which models list after all layers of a block.
+    /// The parts of `inner` with the norms after it, and the norm before it, which models list after all layers of a block.
     pub fn parts(&self) -> (Vec<PartRef<'_>>, Option<PartRef<'_>>) {
-        let parts = self.inner.parts().into_iter().chain(self.post.as_ref().map(Part::Norm)).collect();
+        let after = self.out.iter().chain(&self.post).map(Part::Norm);
+        let parts = self.inner.parts().into_iter().chain(after).collect();
         (parts, self.pre.as_ref().map(Part::Norm))
     }
 
     /// [`Self::parts`] to change.
     pub fn parts_mut(&mut self) -> (Vec<PartMut<'_>>, Option<PartMut<'_>>) {
-        let parts = self.inner.parts_mut().into_iter().chain(self.post.as_mut().map(Part::Norm)).collect();
+        let after = self.out.iter_mut().chain(&mut self.post).map(Part::Norm);
+        let parts = self.inner.parts_mut().into_iter().chain(after).collect();
         (parts, self.pre.as_mut().map(Part::Norm))
     }
 }

@@ -20,6 +20,21 @@ pub(crate) struct Rope {
     cache: Mutex<Cache>,
 }
 
+/// The rotary embeddings of queries and of keys: mostly one.
+#[derive(Debug, Clone)]
+pub(crate) struct Rotary {
+    pub queries: Arc<Rope>,
+    pub keys: Arc<Rope>,
+}
+
+impl Rotary {
+    /// Rotates queries (t, heads·d) and keys (t, kv_heads·d) in place; with `backward`, applies the transposed map.
+    pub fn rotate(&self, q: &mut Tensor, k: &mut Tensor, pass: &Pass<'_>, d: usize, backward: bool) {
+        self.queries.tables(pass).rotate(q, pass, d, backward);
+        self.keys.tables(pass).rotate(k, pass, d, backward);
+    }
+}
+
 #[derive(Debug, Default)]
 struct Cache {
     tables: Vec<Arc<RopeTable>>,
@@ -59,11 +74,13 @@ impl Rope {
         if let Some(table) = tables.iter().find(|t| t.serves(len)) {
             return table.clone();
         }
-        // dynamic scaling has a table for each length: only the latest few stay
+        // dynamic scaling has a table for each length, longrope two: only the latest few stay
         tables.truncate(3);
+        let whole = len.next_power_of_two().max(128);
         let size = match self.params.config.scaling {
             RopeScaling::Dynamic { original_max, .. } => len.max(original_max),
-            _ => len.next_power_of_two().max(128),
+            RopeScaling::Long { original_max, .. } if len <= original_max => whole.min(original_max),
+            _ => whole,
         };
         let table = Arc::new(RopeTable::new(self.compute, &self.params, size));
         tables.insert(0, table.clone());
@@ -134,7 +151,7 @@ impl RopeTable {
             RopeTable::Cuda(t, [cos, sin]) => {
                 assert!(positions.iter().all(|&p| (p as usize) < t.positions), "positions beyond the table");
                 let all = sequences.layout.positions.get_or_init(|| cuda::Buffer::of_numbers(sequences.positions));
-                cuda::ops::rope(x, rows.start, all, rows.len(), d, [cos, sin], backward);
+                cuda::ops::rope(x, rows.start, all, rows.len(), d, [cos, sin], t.interleaved(), backward);
                 Ok(())
             }
         };
