@@ -156,7 +156,7 @@ pub(crate) fn refuse_other_targets(ckpt: &Checkpoint, names: &TensorNames, lora:
 /// Orders paths as a reader expects: numbers by value, attention before the MLP, heads last.
 fn model_order(a: &str, b: &str) -> Ordering {
     fn rank(part: &str) -> usize {
-        const ORDER: [&str; 22] = [
+        const ORDER: [&str; 26] = [
             "self_attn",
             "attention",
             "self",
@@ -169,6 +169,7 @@ fn model_order(a: &str, b: &str) -> Ordering {
             "v_proj",
             "value",
             "v_lin",
+            "qkv_proj",
             "o_proj",
             "out_lin",
             "mlp",
@@ -176,8 +177,11 @@ fn model_order(a: &str, b: &str) -> Ordering {
             "gate_proj",
             "lin1",
             "up_proj",
+            "gate_up_proj",
+            "input_linear",
             "lin2",
             "down_proj",
+            "output_linear",
             "output",
         ];
         ORDER.iter().position(|p| *p == part).unwrap_or(ORDER.len())

@@ -16,6 +16,8 @@ pub enum DocsPage {
     Schemes,
     /// `docs/commands.md`
     Commands,
+    /// `docs/models.md`
+    Models,
 }
 
 /// `command` is the whole command line, whose help texts are a page.
@@ -24,6 +26,7 @@ pub fn run(page: DocsPage, command: Command, console: &Console) -> Result<()> {
         DocsPage::Configuration => configuration(),
         DocsPage::Schemes => schemes(),
         DocsPage::Commands => commands(command),
+        DocsPage::Models => models(),
     };
     console.result(|| text.clone(), &json!({ "markdown": text }))
 }
@@ -105,6 +108,19 @@ fn schemes() -> String {
             The gains of `loram`, the data-driven schemes and `loftq`, calibration data and costs: \
             [initialisation](initialisation.md).\n";
     out
+}
+
+fn models() -> String {
+    let mut table = String::from(
+        "| `model_type` | models | language model | classification, regression | GGUF | compared with |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for f in loram_io::family::families() {
+        let gguf = f.gguf.map_or("–".to_string(), |name| format!("`{name}`"));
+        let (writes, about, checked) = (if f.writes { "yes" } else { "–" }, cell(f.about), cell(f.checked));
+        let _ = writeln!(table, "| `{}` | {about} | {writes} | yes | {gguf} | {checked} |", f.model_type);
+    }
+    include_str!("models.md").replace("{families}\n", &table)
 }
 
 fn commands(mut command: Command) -> String {

@@ -8,7 +8,7 @@ use super::tensors::{self, ADAPTER_WEIGHTS};
 use crate::atomic::{self, AtomicDir, Output};
 use crate::checkpoint::{TensorSpec, pt_metadata, write_safetensors};
 use crate::config::read_object;
-use crate::{Checkpoint, DType, Error, Result, manifest};
+use crate::{Checkpoint, DType, Error, Result, family, manifest};
 use loram_core::{Factors, LoraConfig, TargetModules};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
@@ -135,8 +135,11 @@ impl Adapter {
             return Err(Error::json(ADAPTER_CONFIG, "the configuration is not a JSON object"));
         };
         if self.config.target_modules == TargetModules::AllLinear {
-            // PEFT resolves the shorthand before it saves; the last parts of the names give the same layers
-            let names: BTreeSet<&str> = self.layers.keys().filter_map(|p| p.rsplit('.').next()).collect();
+            // PEFT resolves the shorthand before it saves; the last parts of the names give the same layers, but in a checkpoint
+            // with other towers, whose layers have the same
+            let last = |path: &str| path.rsplit_once('.').map_or(0, |(parent, _)| parent.len() + 1);
+            let start = |path: &str| if family::is_in_tower(path) { 0 } else { last(path) };
+            let names: BTreeSet<&str> = self.layers.keys().map(|path| &path[start(path)..]).collect();
             set.insert("target_modules".into(), json!(names));
         }
         let modules = saved_modules(&self.config, self.task_type.as_deref());

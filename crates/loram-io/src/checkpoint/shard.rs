@@ -55,8 +55,8 @@ impl Shard {
             file: self.file.clone(),
             info: info.clone(),
             format: None,
-            memory: None,
             order: RowOrder::Plain,
+            shift: 0.0,
         }
     }
 

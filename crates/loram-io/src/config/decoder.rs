@@ -3,10 +3,11 @@
 use super::activation::Activation;
 use super::head::{CheckpointHead, HeadLabels};
 use super::modules::{DecoderModules, FamilyNames, HeadLayer, HeadLayout, Pooling};
-use super::rope::{RopeConfig, RopeScaling};
+use super::rope::RopeConfig;
 use serde_json::{Map, Value};
 
-/// A decoder-only language model: pre-norm blocks with rotary attention and a gated MLP.
+/// A decoder-only language model: blocks of rotary attention and a gated MLP. The norms of a block are those that
+/// [`DecoderModules`] names.
 #[derive(Debug, Clone)]
 pub struct DecoderConfig {
     /// Names of the family.
@@ -29,24 +30,42 @@ pub struct DecoderConfig {
     pub head_dim: usize,
     /// ε of the RMS norms.
     pub rms_norm_eps: f64,
-    /// Rotary embedding.
-    pub rope: RopeConfig,
-    /// Longest sequence the model is made for, in tokens.
+    /// The weights of the RMS norms are stored minus this: 1 in Gemma, else 0.
+    pub norm_offset: f64,
+    /// Rotary embeddings, that of the full attention first; [`LayerKind::rope`] chooses one.
+    pub ropes: Vec<RopeConfig>,
+    /// `max_position_embeddings`.
     pub max_position_embeddings: usize,
+    /// Longest sequence the model is made for, in tokens.
+    pub max_length: usize,
     /// Bias of q_proj, k_proj, v_proj.
     pub qkv_bias: bool,
     /// Bias of o_proj.
     pub o_bias: bool,
     /// Bias of gate_proj, up_proj, down_proj.
     pub mlp_bias: bool,
-    /// RMS norm of each query and key head (Qwen3).
-    pub qk_norm: bool,
+    /// RMS norms of queries and keys.
+    pub qk_norm: QkNorm,
+    /// Factor on the embeddings.
+    pub embedding_scale: f64,
+    /// Factor on the attention scores.
+    pub attention_scale: f64,
+    /// Factor on what attention and MLP add to the stream.
+    pub residual_scale: f64,
+    /// Factor on the outputs of the next-token head.
+    pub logit_scale: f64,
+    /// Attention scores x become c·tanh(x/c) (Gemma 2).
+    pub attention_cap: Option<f64>,
+    /// Outputs x of the next-token head become c·tanh(x/c).
+    pub logit_cap: Option<f64>,
     /// lm_head shares the embedding's weight.
     pub tie_word_embeddings: bool,
     /// Activation of the gate.
     pub hidden_act: Activation,
     /// Dropout on the attention weights in training.
     pub attention_dropout: f64,
+    /// Dropout on what attention and MLP add to the stream in training.
+    pub residual_dropout: f64,
     /// Settings that differ between blocks; one entry per block.
     pub layers: Vec<LayerKind>,
     /// First token, if the family has one.
@@ -64,17 +83,6 @@ pub struct DecoderConfig {
 }
 
 impl DecoderConfig {
-    /// Longest input in tokens. Configs with `linear` or `dynamic` scaling name the length of pre-training; the others
-    /// name the extended one.
-    pub fn max_length(&self) -> usize {
-        match self.rope.scaling {
-            RopeScaling::Linear { factor } | RopeScaling::Dynamic { factor, .. } => {
-                (self.max_position_embeddings as f64 * factor.max(1.0)) as usize
-            }
-            _ => self.max_position_embeddings,
-        }
-    }
-
     /// The head for next-token prediction (`outputs` is `None`), or for classification or regression with so many outputs.
     pub fn head_layout(&self, outputs: Option<usize>) -> HeadLayout {
         let last = Pooling::Last { padding: self.pad_token_id };
@@ -84,7 +92,11 @@ impl DecoderConfig {
         };
         let out = HeadLayer { path, module: path, n, m: self.hidden_size, bias: false, output: true };
         let init_std = super::head::init_std(&self.raw);
-        HeadLayout { pooling, input_dropout: 0.0, first: None, dropout: 0.0, out, init_std }
+        let (scale, cap) = match pooling {
+            Pooling::All => (self.logit_scale, self.logit_cap),
+            _ => (1.0, None),
+        };
+        HeadLayout { pooling, input_dropout: 0.0, first: None, dropout: 0.0, out, scale, cap, init_std }
     }
 }
 
@@ -93,6 +105,18 @@ impl DecoderConfig {
 pub struct LayerKind {
     /// A token sees this many tokens including itself; `None`: all before it.
     pub sliding_window: Option<usize>,
-    /// False for blocks without position information (SmolLM3's NoPE layers).
-    pub rope: bool,
+    /// Number of its rotary embedding among [`DecoderConfig::ropes`]; `None` for blocks without position information
+    /// (SmolLM3's NoPE layers).
+    pub rope: Option<usize>,
+}
+
+/// RMS norms of queries and keys before the rotary embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QkNorm {
+    /// None.
+    None,
+    /// Of each head, with one weight for all (Qwen3).
+    Heads,
+    /// Of all heads together (OLMo 2).
+    Whole,
 }

@@ -80,6 +80,8 @@ impl EncoderConfig {
             first: Some((dense, head.activation)),
             dropout: self.classifier_dropout,
             out: HeadLayer { path: head.out, module: head.out_module, n: outputs, m: h, bias: true, output: true },
+            scale: 1.0,
+            cap: None,
             init_std: super::head::init_std(&self.raw),
         }
     }

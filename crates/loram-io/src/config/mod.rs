@@ -10,19 +10,19 @@ mod head;
 mod model;
 mod modules;
 mod not_a_model;
-mod quantisation;
 mod rope;
 
 pub use activation::Activation;
-pub use decoder::{DecoderConfig, LayerKind};
+pub use decoder::{DecoderConfig, LayerKind, QkNorm};
 pub use encoder::EncoderConfig;
 pub use fields::CONFIG_FILE;
 pub(crate) use fields::{Fields, read_object};
 pub use generation::GenerationConfig;
 pub use head::{CheckpointHead, HeadLabels, ProblemType};
 pub use model::{ModelConfig, head_entries};
-pub use modules::{ClassifierModules, DecoderModules, EncoderModules, FamilyNames, HeadLayer, HeadLayout, Pooling};
+pub use modules::{
+    ClassifierModules, DecoderModules, EncoderModules, FamilyNames, HeadLayer, HeadLayout, Pooling, Projections,
+};
 pub(crate) use not_a_model::not_a_model;
-pub(crate) use quantisation::{AwqSettings, GptqSettings, Quantisation};
-pub(crate) use rope::{PartialRotary, parse as parse_rope};
-pub use rope::{RopeConfig, RopeScaling};
+pub(crate) use rope::{PartialRotary, RopeDefaults, parse as parse_rope, parse_by_type as parse_ropes_by_type};
+pub use rope::{QueryGrowth, RopeConfig, RopeScaling};

@@ -48,7 +48,7 @@ impl ModelConfig {
     /// Longest input in tokens that the model is made for.
     pub fn max_length(&self) -> usize {
         match self {
-            ModelConfig::Decoder(c) => c.max_length(),
+            ModelConfig::Decoder(c) => c.max_length,
             ModelConfig::Encoder(c) => c.max_length(),
         }
     }

@@ -17,6 +17,8 @@ pub struct FamilyNames {
     pub parts: &'static [&'static str],
     /// The next-token head. Where the checkpoint does not have it, its weight is that of the token embedding.
     pub lm_head: Option<&'static str>,
+    /// The prefix of the backbone and the next-token head in files of older versions, where these have others.
+    pub old_names: Option<(&'static str, &'static str)>,
     /// Last parts of the layers whose weight is stored as (inputs, outputs): GPT-2's `Conv1D`.
     pub conv1d: &'static [&'static str],
 }
@@ -39,32 +41,39 @@ impl FamilyNames {
 pub struct DecoderModules {
     /// The list of blocks.
     pub blocks: &'static str,
-    /// Norm before the attention.
-    pub input_norm: &'static str,
-    /// Query projection.
-    pub q: &'static str,
-    /// Key projection.
-    pub k: &'static str,
-    /// Value projection.
-    pub v: &'static str,
+    /// Norm before the attention, where it has one.
+    pub input_norm: Option<&'static str>,
+    /// Projections of queries, keys and values.
+    pub qkv: Projections<3>,
     /// Output projection of the attention.
     pub o: &'static str,
-    /// Norm of the query heads, where [`qk_norm`](super::DecoderConfig::qk_norm) is set.
+    /// Norm of the queries, where [`qk_norm`](super::DecoderConfig::qk_norm) is set.
     pub q_norm: &'static str,
-    /// Norm of the key heads.
+    /// Norm of the keys.
     pub k_norm: &'static str,
-    /// Norm before the MLP.
-    pub mlp_norm: &'static str,
-    /// Projection that the activation gates with.
-    pub gate: &'static str,
-    /// Projection that is gated.
-    pub up: &'static str,
+    /// Norm of the attention's output, before it joins the stream, where it has one.
+    pub attention_out_norm: Option<&'static str>,
+    /// Norm before the MLP, where it has one.
+    pub mlp_norm: Option<&'static str>,
+    /// Projections that the activation gates with, and that are gated.
+    pub gate_up: Projections<2>,
+    /// Norm of the MLP's output, before it joins the stream, where it has one.
+    pub mlp_out_norm: Option<&'static str>,
     /// Output projection of the MLP.
     pub down: &'static str,
     /// Norm after the last block.
     pub final_norm: &'static str,
     /// The output layer for sequence classification; not within the backbone.
     pub classifier: &'static str,
+}
+
+/// Projections of one input.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Projections<const N: usize> {
+    /// A layer for each.
+    Apart([&'static str; N]),
+    /// One layer with the rows of all, one after another.
+    Fused(&'static str),
 }
 
 /// Module names of an encoder, those of a block within the block, all others within the backbone.
@@ -161,6 +170,10 @@ pub struct HeadLayout {
     pub dropout: f64,
     /// The output layer.
     pub out: HeadLayer,
+    /// Factor on the outputs.
+    pub scale: f64,
+    /// Outputs x become c·tanh(x/c).
+    pub cap: Option<f64>,
     /// Standard deviation of weights that the checkpoint does not have (`initializer_range`).
     pub init_std: f64,
 }

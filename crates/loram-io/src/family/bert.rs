@@ -8,7 +8,8 @@ use crate::config::{ClassifierModules, EncoderModules, FamilyNames, Fields, Mode
 pub(super) static FAMILY: Family = Family {
     names: FamilyNames { model_type: "bert", class_stem: "Bert", backbone: "bert.", ..NAMES },
     read: Some(read),
-    gguf: None,
+    about: "BERT, MiniLM and other BERT checkpoints",
+    ..Family::NEW
 };
 
 /// The pooler is a part of the backbone, which PEFT adapts; a head that trains it saves it by its path.

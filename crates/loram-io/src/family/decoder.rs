@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::config::{
     Activation, CheckpointHead, DecoderConfig, DecoderModules, FamilyNames, Fields, HeadLabels, LayerKind,
-    PartialRotary, parse_rope,
+    PartialRotary, Projections, QkNorm, RopeConfig, RopeDefaults, RopeScaling, parse_rope,
 };
 use crate::limits::MAX_SIDE;
 use serde_json::Value;
@@ -16,22 +16,22 @@ pub(super) const NAMES: FamilyNames = FamilyNames {
     embedding: "embed_tokens",
     parts: &["embed_tokens.", "layers.", "norm."],
     lm_head: Some("lm_head"),
+    old_names: None,
     conv1d: &[],
 };
 
 /// Modules that all families have in common.
-pub(super) static MODULES: DecoderModules = DecoderModules {
+pub(super) const MODULES: DecoderModules = DecoderModules {
     blocks: "layers",
-    input_norm: "input_layernorm",
-    q: "self_attn.q_proj",
-    k: "self_attn.k_proj",
-    v: "self_attn.v_proj",
+    input_norm: Some("input_layernorm"),
+    qkv: Projections::Apart(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
     o: "self_attn.o_proj",
     q_norm: "self_attn.q_norm",
     k_norm: "self_attn.k_norm",
-    mlp_norm: "post_attention_layernorm",
-    gate: "mlp.gate_proj",
-    up: "mlp.up_proj",
+    attention_out_norm: None,
+    mlp_norm: Some("post_attention_layernorm"),
+    gate_up: Projections::Apart(["mlp.gate_proj", "mlp.up_proj"]),
+    mlp_out_norm: None,
     down: "mlp.down_proj",
     final_norm: "norm",
     classifier: "score",
@@ -52,6 +52,9 @@ pub(super) const GGUF_MODULES: &[(&str, &str)] = &[
     ("ffn_down", "mlp.down_proj"),
 ];
 
+/// Those of families without modules of their own.
+static PLAIN: DecoderModules = MODULES;
+
 /// Where the families' defaults differ (class defaults of transformers 5.23).
 pub(super) struct Defaults {
     /// `max_position_embeddings`.
@@ -62,6 +65,11 @@ pub(super) struct Defaults {
     pub head_dim: Option<usize>,
     /// `rope_theta`.
     pub theta: f64,
+    /// `rms_norm_eps`.
+    pub eps: f64,
+    /// The field that names the activation, and its value.
+    pub act_key: &'static str,
+    pub act: &'static str,
     /// Treatment of `partial_rotary_factor`.
     pub partial_rotary: PartialRotary,
     /// `tie_word_embeddings`.
@@ -80,6 +88,9 @@ pub(super) const DEFAULTS: Defaults = Defaults {
     kv_heads: None,
     head_dim: None,
     theta: 10_000.0,
+    eps: 1e-6,
+    act_key: "hidden_act",
+    act: "silu",
     partial_rotary: PartialRotary::Ignored,
     tied: false,
     bos: Some(1),
@@ -123,10 +134,20 @@ pub(super) fn read(f: &Fields<'_>, names: &'static FamilyNames, defaults: &Defau
         return Err(f.error("head_dim", format!("rotary embedding needs an even width of heads, found {head_dim}")));
     }
     let max_position_embeddings = f.usize("max_position_embeddings", defaults.max_positions)?;
-    let act = f.opt_str("hidden_act")?.unwrap_or("silu");
+    let rope = RopeDefaults { theta: defaults.theta, partial_rotary: defaults.partial_rotary };
+    let act = f.opt_str(defaults.act_key)?.unwrap_or(defaults.act);
+    let rope = parse_rope(f, &rope, max_position_embeddings)?;
+    check_rope(f, &rope, head_dim)?;
+    // these two kinds name the length of pre-training, the others the extended one
+    let max_length = match rope.scaling {
+        RopeScaling::Linear { factor } | RopeScaling::Dynamic { factor, .. } => {
+            (max_position_embeddings as f64 * factor.max(1.0)) as usize
+        }
+        _ => max_position_embeddings,
+    };
     Ok(DecoderConfig {
         names,
-        modules: &MODULES,
+        modules: &PLAIN,
         vocab_size: f.dim("vocab_size")?,
         hidden_size,
         intermediate_size: f.dim("intermediate_size")?,
@@ -134,17 +155,26 @@ pub(super) fn read(f: &Fields<'_>, names: &'static FamilyNames, defaults: &Defau
         num_heads,
         num_kv_heads,
         head_dim,
-        rms_norm_eps: f.f64("rms_norm_eps", 1e-6)?,
-        rope: parse_rope(f, defaults.theta, max_position_embeddings, defaults.partial_rotary)?,
+        rms_norm_eps: f.f64("rms_norm_eps", defaults.eps)?,
+        norm_offset: 0.0,
+        ropes: vec![rope],
         max_position_embeddings,
+        max_length,
         qkv_bias: false,
         o_bias: false,
         mlp_bias: false,
-        qk_norm: false,
+        qk_norm: QkNorm::None,
+        embedding_scale: 1.0,
+        attention_scale: 1.0 / (head_dim as f64).sqrt(),
+        residual_scale: 1.0,
+        logit_scale: 1.0,
+        attention_cap: None,
+        logit_cap: None,
         tie_word_embeddings: f.bool("tie_word_embeddings", defaults.tied)?,
-        hidden_act: Activation::parse(act).ok_or_else(|| Activation::unsupported(f, "hidden_act", act))?,
+        hidden_act: Activation::parse(act).ok_or_else(|| Activation::unsupported(f, defaults.act_key, act))?,
         attention_dropout: f.f64("attention_dropout", 0.0)?,
-        layers: vec![LayerKind { sliding_window: None, rope: true }; num_layers],
+        residual_dropout: 0.0,
+        layers: vec![LayerKind { sliding_window: None, rope: Some(0) }; num_layers],
         bos_token_id: f.token("bos_token_id", defaults.bos)?,
         eos_token_ids: f.tokens("eos_token_id", defaults.eos)?,
         pad_token_id: f.token("pad_token_id", defaults.pad)?,
@@ -152,4 +182,40 @@ pub(super) fn read(f: &Fields<'_>, names: &'static FamilyNames, defaults: &Defau
         labels: HeadLabels::parse(f)?,
         raw: f.map.clone(),
     })
+}
+
+/// An error for a rotary embedding that does not go with the width of the heads.
+pub(super) fn check_rope(f: &Fields<'_>, rope: &RopeConfig, head_dim: usize) -> Result<()> {
+    let rotated = (head_dim as f64 * rope.partial_rotary_factor) as usize;
+    if rotated == 0 || rotated % 2 == 1 {
+        let what = format!("rotates {rotated} of {head_dim} elements of a head: expected an even number");
+        return Err(f.error("partial_rotary_factor", what));
+    }
+    if let RopeScaling::Long { short, long, .. } = &rope.scaling {
+        for (name, list) in [("short_factor", short), ("long_factor", long)] {
+            if list.len() != rotated / 2 {
+                return Err(f.error(name, format!("expected {} factors, found {}", rotated / 2, list.len())));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A value at which outputs or scores are capped; null means none.
+pub(super) fn cap(f: &Fields<'_>, field: &str, default: Option<f64>) -> Result<Option<f64>> {
+    let cap = if f.map.contains_key(field) { f.opt_f64(field)? } else { default };
+    match cap {
+        Some(c) if !(c.is_finite() && c > 0.0) => {
+            Err(f.error(field, format!("must be positive, or null for none, found {c}")))
+        }
+        cap => Ok(cap),
+    }
+}
+
+/// A factor that must be positive.
+pub(super) fn factor(f: &Fields<'_>, field: &str, default: f64) -> Result<f64> {
+    match f.f64(field, default)? {
+        x if x.is_finite() && x > 0.0 => Ok(x),
+        x => Err(f.error(field, format!("must be positive, found {x}"))),
+    }
 }

@@ -14,7 +14,8 @@ pub(super) static FAMILY: Family = Family {
         ..NAMES
     },
     read: Some(read),
-    gguf: None,
+    about: "DistilBERT",
+    ..Family::NEW
 };
 
 static OF_DISTILBERT: EncoderModules = EncoderModules {

@@ -13,6 +13,7 @@ pub(super) const NAMES: FamilyNames = FamilyNames {
     embedding: "embeddings.word_embeddings",
     parts: &["embeddings.", "encoder.", "pooler."],
     lm_head: None,
+    old_names: None,
     conv1d: &[],
 };
 

@@ -13,10 +13,11 @@ const NAMES: FamilyNames = FamilyNames {
     embedding: "wte",
     parts: &["h.", "wte.", "wpe.", "ln_f."],
     lm_head: Some("lm_head"),
+    old_names: None,
     conv1d: CONV1D,
 };
 
-pub(super) static FAMILY: Family = Family { names: NAMES, read: None, gguf: None };
+pub(super) static FAMILY: Family = Family { names: NAMES, ..Family::NEW };
 
 pub(super) static OPENAI_GPT: Family = Family {
     names: FamilyNames {
@@ -26,9 +27,8 @@ pub(super) static OPENAI_GPT: Family = Family {
         parts: &["h.", "tokens_embed.", "positions_embed."],
         ..NAMES
     },
-    read: None,
-    gguf: None,
+    ..Family::NEW
 };
 
 pub(super) static IMAGEGPT: Family =
-    Family { names: FamilyNames { model_type: "imagegpt", class_stem: "ImageGPT", ..NAMES }, read: None, gguf: None };
+    Family { names: FamilyNames { model_type: "imagegpt", class_stem: "ImageGPT", ..NAMES }, ..Family::NEW };

@@ -9,7 +9,9 @@ use crate::config::{DecoderConfig, FamilyNames, Fields, ModelConfig};
 pub(super) static FAMILY: Family = Family {
     names: FamilyNames { model_type: "llama", class_stem: "Llama", ..NAMES },
     read: Some(read),
-    gguf: Some(GgufFamily { architecture: "llama", interleaved: true, modules: GGUF_MODULES }),
+    gguf: Some(GgufFamily { architecture: "llama", interleaved: true, modules: GGUF_MODULES, ..GgufFamily::NEW }),
+    about: "Llama 2, Llama 3.x (text), SmolLM2, and others of this architecture",
+    ..Family::NEW
 };
 
 fn read(f: &Fields<'_>) -> Result<ModelConfig> {

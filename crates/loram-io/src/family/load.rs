@@ -33,6 +33,6 @@ impl ModelConfig {
         }
         let raw = read_object(&path)?;
         let family = raw.get("model_type").and_then(Value::as_str).and_then(find);
-        family.and_then(|f| f.read).map(|_| ModelConfig::parse(raw, &path)).transpose()
+        family.filter(|f| f.runs()).map(|_| ModelConfig::parse(raw, &path)).transpose()
     }
 }

@@ -9,12 +9,14 @@ use crate::config::{DecoderConfig, FamilyNames, Fields, LayerKind, ModelConfig};
 pub(super) static FAMILY: Family = Family {
     names: FamilyNames { model_type: "mistral", class_stem: "Mistral", ..NAMES },
     read: Some(read),
-    gguf: Some(GgufFamily { architecture: "llama", interleaved: true, modules: GGUF_MODULES }),
+    gguf: Some(GgufFamily { architecture: "llama", interleaved: true, modules: GGUF_MODULES, ..GgufFamily::NEW }),
+    about: "Mistral 7B and others",
+    ..Family::NEW
 };
 
 fn read(f: &Fields<'_>) -> Result<ModelConfig> {
     let defaults = Defaults { max_positions: 131_072, kv_heads: Some(8), ..DEFAULTS };
     let config = decoder::read(f, &FAMILY.names, &defaults)?;
-    let block = LayerKind { sliding_window: windows::window(f, Some(4096))?, rope: true };
+    let block = LayerKind { sliding_window: windows::window(f, Some(4096))?, rope: Some(0) };
     Ok(ModelConfig::Decoder(DecoderConfig { layers: vec![block; config.num_layers], ..config }))
 }

@@ -9,7 +9,9 @@ use crate::config::{DecoderConfig, FamilyNames, Fields, ModelConfig};
 pub(super) static FAMILY: Family = Family {
     names: FamilyNames { model_type: "qwen2", class_stem: "Qwen2", ..NAMES },
     read: Some(read),
-    gguf: Some(GgufFamily { architecture: "qwen2", interleaved: false, modules: GGUF_MODULES }),
+    gguf: Some(GgufFamily { architecture: "qwen2", interleaved: false, modules: GGUF_MODULES, ..GgufFamily::NEW }),
+    about: "Qwen2, Qwen2.5",
+    ..Family::NEW
 };
 
 fn read(f: &Fields<'_>) -> Result<ModelConfig> {

@@ -4,12 +4,14 @@ use super::decoder::{self, DEFAULTS, Defaults, GGUF_MODULES, NAMES};
 use super::description::{Family, GgufFamily};
 use super::windows;
 use crate::Result;
-use crate::config::{DecoderConfig, FamilyNames, Fields, ModelConfig};
+use crate::config::{DecoderConfig, FamilyNames, Fields, ModelConfig, QkNorm};
 
 pub(super) static FAMILY: Family = Family {
     names: FamilyNames { model_type: "qwen3", class_stem: "Qwen3", ..NAMES },
     read: Some(read),
-    gguf: Some(GgufFamily { architecture: "qwen3", interleaved: false, modules: GGUF_MODULES }),
+    gguf: Some(GgufFamily { architecture: "qwen3", interleaved: false, modules: GGUF_MODULES, ..GgufFamily::NEW }),
+    about: "Qwen3 (dense)",
+    ..Family::NEW
 };
 
 fn read(f: &Fields<'_>) -> Result<ModelConfig> {
@@ -18,5 +20,5 @@ fn read(f: &Fields<'_>) -> Result<ModelConfig> {
     let config = decoder::read(f, &FAMILY.names, &defaults)?;
     let bias = f.bool("attention_bias", false)?;
     let layers = windows::qwen(f, config.num_layers)?;
-    Ok(ModelConfig::Decoder(DecoderConfig { qkv_bias: bias, o_bias: bias, qk_norm: true, layers, ..config }))
+    Ok(ModelConfig::Decoder(DecoderConfig { qkv_bias: bias, o_bias: bias, qk_norm: QkNorm::Heads, layers, ..config }))
 }

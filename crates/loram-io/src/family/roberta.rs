@@ -8,13 +8,16 @@ use crate::config::{ClassifierModules, EncoderModules, FamilyNames, Fields, Mode
 pub(super) static FAMILY: Family = Family {
     names: FamilyNames { model_type: "roberta", class_stem: "Roberta", backbone: "roberta.", ..NAMES },
     read: Some(|f| read(f, &FAMILY.names)),
-    gguf: None,
+    about: "RoBERTa",
+    ..Family::NEW
 };
 
 pub(super) static XLM: Family = Family {
     names: FamilyNames { model_type: "xlm-roberta", class_stem: "XLMRoberta", backbone: "roberta.", ..NAMES },
     read: Some(|f| read(f, &XLM.names)),
-    gguf: None,
+    about: "XLM-R",
+    checked: "as RoBERTa, whose reading it shares",
+    ..Family::NEW
 };
 
 static OF_ROBERTA: EncoderModules = EncoderModules {

@@ -9,7 +9,9 @@ use crate::config::{DecoderConfig, FamilyNames, Fields, LayerKind, ModelConfig};
 pub(super) static FAMILY: Family = Family {
     names: FamilyNames { model_type: "smollm3", class_stem: "SmolLM3", ..NAMES },
     read: Some(read),
-    gguf: Some(GgufFamily { architecture: "smollm3", interleaved: true, modules: GGUF_MODULES }),
+    gguf: Some(GgufFamily { architecture: "smollm3", interleaved: true, modules: GGUF_MODULES, ..GgufFamily::NEW }),
+    about: "SmolLM3",
+    ..Family::NEW
 };
 
 const DEFAULTS_3B: Defaults = Defaults {

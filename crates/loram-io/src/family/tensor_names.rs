@@ -4,7 +4,7 @@
 //! `bert.encoder.layer.0…`; the path is the latter in both cases.
 
 use super::{registry, unknown};
-use crate::config::{CONFIG_FILE, FamilyNames, HeadLayer, ModelConfig, Quantisation, read_object};
+use crate::config::{CONFIG_FILE, FamilyNames, Fields, HeadLayer, ModelConfig, read_object};
 use crate::{Checkpoint, Error, Result};
 
 /// Translation of names for one checkpoint.
@@ -28,7 +28,8 @@ impl TensorNames {
         let anchor = format!("{}.weight", family.embedding);
         let mut names =
             TensorNames { gamma_beta: ckpt.names().any(|n| n.ends_with("LayerNorm.gamma")), ..plain(family) };
-        for stored in [family.backbone, ""] {
+        let old = family.old_names.map(|(backbone, _)| backbone);
+        for stored in [family.backbone, ""].into_iter().chain(old) {
             if ckpt.contains(&format!("{stored}{anchor}")) {
                 names.stored = stored;
                 return Ok(names);
@@ -39,7 +40,7 @@ impl TensorNames {
             let holds = |stored: &str| {
                 ckpt.names().any(|n| n != head && family.parts.iter().any(|p| n.starts_with(&format!("{stored}{p}"))))
             };
-            if let Some(stored) = [family.backbone, ""].into_iter().find(|stored| holds(stored)) {
+            if let Some(stored) = [family.backbone, ""].into_iter().chain(old).find(|stored| holds(stored)) {
                 return Ok(TensorNames { stored, embedding_as_head: true, ..names });
             }
         }
@@ -63,16 +64,16 @@ impl TensorNames {
     /// Names of a checkpoint whose architecture need not be one that runs here: those of `cfg` when it is given, those of
     /// the family that its `config.json` names, else the tensor names as they are.
     ///
-    /// Errors: as [`TensorNames::find`]; a `config.json` that cannot be read or names a quantisation that is not supported.
+    /// Errors: as [`TensorNames::find`]; a `config.json` that cannot be read or says that the weights are quantised.
     pub fn of(ckpt: &Checkpoint, cfg: Option<&ModelConfig>) -> Result<TensorNames> {
         if let Some(cfg) = cfg {
             return TensorNames::find(ckpt, cfg);
         }
         let path = ckpt.root().join(CONFIG_FILE);
         let raw = if path.exists() { read_object(&path)? } else { Default::default() };
-        Quantisation::of(&raw, &path)?;
+        Fields { map: &raw, path: &path, prefix: "" }.refuse_quantised()?;
         let model_type = raw.get("model_type").and_then(serde_json::Value::as_str);
-        let family = match model_type.and_then(registry::find).filter(|f| f.read.is_none()) {
+        let family = match model_type.and_then(registry::find).filter(|f| !f.runs()) {
             Some(family) => &family.names,
             None => unknown::names(ckpt, model_type),
         };
@@ -133,6 +134,12 @@ impl TensorNames {
         layer.output || !self.holds(ckpt, layer.path)
     }
 
+    /// The next-token head in the task model and in a file with the names of older versions.
+    fn old_head(&self) -> Option<(&'static str, &'static str)> {
+        let old = self.family.old_names.filter(|(backbone, _)| *backbone == self.stored)?;
+        Some((self.family.lm_head?, old.1))
+    }
+
     /// The name in the checkpoint of a tensor of the task model, e.g. `bert.encoder.layer.0.output.dense.weight`.
     pub fn stored(&self, path: &str) -> String {
         if self.embedding_as_head
@@ -140,6 +147,11 @@ impl TensorNames {
             && let Some(head) = self.family.lm_head
         {
             return format!("{}{head}.weight", self.wrapper);
+        }
+        if let Some((new, old)) = self.old_head()
+            && let Some(rest) = path.strip_prefix(new)
+        {
+            return format!("{}{old}{rest}", self.wrapper);
         }
         let mut name = match path.strip_prefix(self.family.backbone) {
             Some(rest) => format!("{}{}{rest}", self.wrapper, self.stored),
@@ -161,6 +173,11 @@ impl TensorNames {
             return format!("{}.weight", self.family.embedding_path());
         }
         let inside = stored.strip_prefix(&self.wrapper).unwrap_or(stored);
+        if let Some((new, old)) = self.old_head()
+            && let Some(rest) = inside.strip_prefix(old)
+        {
+            return format!("{new}{rest}");
+        }
         let mut name = match inside.strip_prefix(self.stored) {
             Some(rest) if !self.stored.is_empty() || self.family.parts.iter().any(|p| rest.starts_with(p)) => {
                 format!("{}{rest}", self.family.backbone)

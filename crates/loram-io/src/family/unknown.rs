@@ -11,6 +11,7 @@ const NAMES: FamilyNames = FamilyNames {
     embedding: "model.embed_tokens",
     parts: &[],
     lm_head: Some("lm_head"),
+    old_names: None,
     conv1d: &[],
 };
 

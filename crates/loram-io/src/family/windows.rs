@@ -38,7 +38,10 @@ pub(super) fn blocks(f: &Fields<'_>, slides: &[bool], rope: &[bool], window: Opt
     if slides.contains(&true) && window.is_none() {
         return Err(f.error("layer_types", "asks for sliding attention, but no sliding window is set and in use"));
     }
-    let block = |(slides, rope): (&bool, &bool)| LayerKind { sliding_window: window.filter(|_| *slides), rope: *rope };
+    let block = |(slides, rope): (&bool, &bool)| LayerKind {
+        sliding_window: window.filter(|_| *slides),
+        rope: rope.then_some(0),
+    };
     Ok(slides.iter().zip(rope).map(block).collect())
 }
 

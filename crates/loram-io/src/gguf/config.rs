@@ -72,6 +72,13 @@ pub(crate) fn config(file: &GgufFile) -> Result<Map<String, Value>> {
     set("eos_token_id", if ends.is_empty() { Value::Null } else { Value::Array(ends) });
     set("pad_token_id", token("padding")?);
     set("dtype", json!("bfloat16"));
+    for (name, field) in names.family().numbers {
+        if let Some(x) = file.number(&key(name))? {
+            let whole = x.fract() == 0.0 && (0.0..1e15).contains(&x);
+            set(field, if whole { json!(x as u64) } else { json!(x) });
+        }
+    }
+    (names.family().complete)(&mut out);
     Ok(out)
 }
 

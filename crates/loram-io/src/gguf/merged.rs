@@ -86,6 +86,10 @@ pub fn write_merged_gguf(
         let from = ckpt.tensor(path)?;
         let mut values = from.to_f32()?;
         source.apply(path, &tensor.shape, &mut values)?;
+        let shift = names.shift(&tensor.name);
+        if shift != 0.0 {
+            values.iter_mut().for_each(|x| *x += shift);
+        }
         if values.iter().any(|v| !v.is_finite()) {
             return Err(Error::Tensor { name: path.clone(), what: "NaN or infinite after merging".into() });
         }

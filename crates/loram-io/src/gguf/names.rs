@@ -117,6 +117,11 @@ impl Names {
         }
     }
 
+    /// What is added to the values of a tensor in the file, by its name there: to the weights of norms in some families.
+    pub fn shift(&self, tensor: &str) -> f32 {
+        if tensor.ends_with("norm.weight") { self.family.norm_shift } else { 0.0 }
+    }
+
     /// Names of the family's classes and modules.
     pub fn classes(&self) -> &'static FamilyNames {
         self.classes
