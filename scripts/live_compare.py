@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 """Runs the built program next to transformers and PEFT and prints how far they are apart.
 
-    python3 scripts/live_compare.py --loram target/release/loram [--bert FOLDER] [--only TEXT]
+    python3 scripts/live_compare.py --loram target/release/loram [--bert FOLDER] [--model FOLDER ...] [--only TEXT]
 
 Needs torch, transformers, peft, safetensors, numpy. Compares evaluation losses of every fixture and of the small Llama
 under assets/, adapters that either side trained, merged models, conversions and greedy continuations. `--bert` adds an
-encoder with its own tokenizer, such as all-MiniLM-L6-v2. Exit status 1 when a difference exceeds its limit: 1e-4
+encoder with its own tokenizer, such as all-MiniLM-L6-v2, `--model` a language model. Exit status 1 when a difference exceeds its limit: 1e-4
 relative in f32, and for merged weights in 16 bits what one differently rounded weight may do."""
 import argparse, json, os, random, subprocess, sys, tempfile, time, traceback
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LIMIT, LIMIT_16BIT = 1e-4, 2e-3
+REAL = "model "
 ASSET = "assets/tiny-llama-en"
+DENSE = ("gemma2", "gemma3", "gemma3-tower", "granite", "granite4", "phi3", "olmo2", "olmo3", "glm4", "exaone4", "minicpm",
+         "ministral3", "mistral3")
 ENCODER_LABELS = {"bert": 3, "roberta": 2, "distilbert": 2, "bert-regression": 1}
 PLACES = ["the old mill", "a small cafe", "the harbour inn", "our garden", "the market", "Ada's kitchen"]
 FOODS = ["fish soup", "pancakes", "a lentil stew", "plum cake", "noodles", "bread and cheese"]
@@ -56,7 +59,7 @@ def apart(found, expected):
 
 def records_of(name, folder, rng):
     """Texts for a model: words of its own vocabulary for the fixtures, English for real tokenizers."""
-    if name in ("tiny-llama-en", "all-minilm"):
+    if name in ("tiny-llama-en", "all-minilm") or name.startswith(REAL):
         lines = [(rng.choice(PLACES), rng.choice(FOODS), rng.randint(2, 40)) for _ in range(10)]
         if name == "all-minilm":
             return [{"text": f"they serve {f} at {p} for {n} pounds", "label": ["cheap", "dear"][n > 20]} for p, f, n in lines]
@@ -78,10 +81,10 @@ def records_of(name, folder, rng):
 class Case:
     """A model folder with data for it, one file per format."""
 
-    def __init__(self, c, name, folder):
+    def __init__(self, c, name, folder, tokenizer=None):
         import reference as ref
 
-        self.name, self.folder = name, folder
+        self.name, self.folder, self.tokenizer = name, folder, tokenizer or folder
         rng = random.Random(name)
         records = records_of(name, folder, rng)
         self.labels = sorted({r["label"] for r in records if isinstance(r.get("label"), str)})
@@ -93,7 +96,7 @@ class Case:
                 path = c.path(f"{name}-{kind}.jsonl")
                 with open(path, "w") as f:
                     f.writelines(json.dumps(r) + "\n" for r in some)
-                self.sets[kind] = (path, ref.examples(folder, some, self.labels))
+                self.sets[kind] = (path, ref.examples(self.tokenizer, some, self.labels))
         self.data, self.examples = next(iter(self.sets.values()))
         self.decoder = "label" not in self.sets
         self.num_labels = None if self.decoder else max(1, len(self.labels))
@@ -148,7 +151,7 @@ def compare_native(c, case, ref):
 def compare_greedy(c, case, ref, prompt, new, adapter=None):
     extra = ["--adapter", adapter] if adapter else []
     ours = c.run("generate", "--model", case.folder, "--prompt", prompt, "--max-new-tokens", new, "--temperature", 0, *extra)
-    theirs = ref.greedy(ref.load(case.folder, adapter), case.folder, prompt, new)
+    theirs = ref.greedy(ref.load(case.folder, adapter), case.tokenizer, prompt, new)
     ids = ours["token_ids"]
     eos = ref.load(case.folder).generation_config.eos_token_id
     if theirs and theirs[-1] == eos and len(ids) == len(theirs) - 1:
@@ -158,19 +161,24 @@ def compare_greedy(c, case, ref, prompt, new, adapter=None):
     c.row("greedy tokens" + (" with adapter" if adapter else ""), case.name, wrong, 0.0, f"{same} of {len(theirs)} the same")
 
 
-def jobs(c, ref, bert):
+def jobs(c, ref, bert, models):
     """Every comparison as (what, name, function)."""
     cases = {"tiny-llama-en": Case(c, "tiny-llama-en", ASSET)}
     # GGUF files have references of their own (fixtures/make_gguf.py)
     for name in sorted(n for n in os.listdir("fixtures/models") if not n.endswith(".gguf")):
         cases[name] = Case(c, name, ref.with_tokenizer(f"fixtures/models/{name}", c.path(f"model-{name}")))
+    for model in models:
+        model, _, tokenizer = model.partition("=")
+        name = REAL + os.path.basename(model)
+        cases[name] = Case(c, name, model, tokenizer)
     for name, case in cases.items():
         yield "eval", name, lambda case=case: compare_eval(c, case, ref)
     if bert:
         cases["all-minilm"] = Case(c, "all-minilm", bert)
-    trained = ["tiny-llama-en", "llama", "llama-sharded", "llama-f16", "qwen2", "qwen3", "mistral", "smollm3", "bert",
+    trained = ["tiny-llama-en", "llama", "llama-sharded", "llama-f16", "qwen2", "qwen3", "mistral", "smollm3", *DENSE, "bert",
                "bert-regression", "roberta", "distilbert", "all-minilm"]
-    for name in [n for n in trained if n in cases]:
+    real = [n for n in cases if n.startswith(REAL)]
+    for name in [n for n in trained if n in cases] + [n for n in real if not n.endswith(".gguf")]:
         case = cases[name]
         for init in ("loram", "pissa"):
             def both(case=case, init=init, name=name):
@@ -183,8 +191,10 @@ def jobs(c, ref, bert):
     for name in ("tiny-llama-en", "llama", "bert"):
         yield "native", name, lambda case=cases[name]: compare_native(c, case, ref)
     yield "greedy", "tiny-llama-en", lambda: compare_greedy(c, cases["tiny-llama-en"], ref, "Once upon a time", 200)
-    for name in ("llama", "llama3", "llama-untied", "mistral", "qwen2", "qwen3", "smollm3"):
+    for name in ("llama", "llama3", "llama-untied", "mistral", "qwen2", "qwen3", "smollm3", *DENSE):
         yield "greedy", name, lambda case=cases[name]: compare_greedy(c, case, ref, "w5 w17 w30 w8", 30)
+    for name in real:
+        yield "greedy", name, lambda case=cases[name]: compare_greedy(c, case, ref, "Once upon a time", 200)
     yield "greedy", "llama plain", lambda: compare_greedy(c, cases["llama"], ref, "w5 w17 w30", 30, "fixtures/peft/plain")
 
 
@@ -192,8 +202,11 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--loram", default="target/release/loram", help="the program")
     p.add_argument("--bert", help="folder of a BERT with tokenizer")
+    p.add_argument("--model", action="append", default=[],
+                   help="a language model: a folder, or FILE.gguf=FOLDER with the folder that has its tokenizer")
     p.add_argument("--only", default="", help="run only comparisons whose name contains this")
     args = p.parse_args()
+    models = ["=".join(map(os.path.abspath, m.split("="))) for m in args.model]
     os.chdir(ROOT)
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
     import reference as ref
@@ -201,7 +214,7 @@ def main():
     start = time.time()
     with tempfile.TemporaryDirectory(prefix="loram-compare-") as scratch:
         c = Comparison(args.loram, scratch)
-        for what, name, job in jobs(c, ref, args.bert and os.path.abspath(args.bert)):
+        for what, name, job in jobs(c, ref, args.bert and os.path.abspath(args.bert), models):
             if args.only in f"{what} {name}":
                 try:
                     job()

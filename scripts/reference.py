@@ -11,26 +11,29 @@ torch.set_num_threads(2)
 tf.logging.set_verbosity_error()
 tf.utils.logging.disable_progress_bar()
 
-DECODERS = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 # family -> words of the special tokens by id; every other id i is the word `w<i>`
 SPECIALS = {"bert": ["<pad>", "<cls>", "<sep>"], "distilbert": ["<pad>", "<cls>", "<sep>"],
             "roberta": ["<cls>", "<pad>", "<sep>"]}
 
 
-def family(folder):
+def config_of(folder):
     with open(os.path.join(folder, "config.json")) as f:
-        return json.load(f)["model_type"]
+        return json.load(f)
+
+
+def family(folder):
+    return config_of(folder)["model_type"]
 
 
 def is_decoder(folder):
-    return family(folder) in DECODERS
+    return folder.endswith(".gguf") or family(folder) not in SPECIALS
 
 
 def with_tokenizer(folder, out):
     """A copy of a fixture with a tokenizer of one token per word, so that the program can read texts for it."""
     shutil.copytree(folder, out)
-    with open(os.path.join(folder, "config.json")) as f:
-        vocab_size = json.load(f)["vocab_size"]
+    config = config_of(folder)
+    vocab_size = config.get("text_config", config)["vocab_size"]
     decoder = is_decoder(folder)
     words = ["<pad>", "<s>", "</s>"] if decoder else SPECIALS[family(folder)]
     vocab = {w: i for i, w in enumerate(words)}
@@ -61,9 +64,24 @@ def tokenizer_of(folder):
     return (tf.PreTrainedTokenizerFast if plain else tf.AutoTokenizer).from_pretrained(folder)
 
 
+def as_granite(folder):
+    """MiniCPM's class comes with the published models; Granite's is the same with other names of the factors."""
+    c = config_of(folder)
+    depth, width = c["num_hidden_layers"], c["hidden_size"]
+    factors = dict(embedding_multiplier=c["scale_emb"], residual_multiplier=c["scale_depth"] / depth**0.5,
+                   attention_multiplier=(width // c["num_attention_heads"]) ** -0.5, logits_scaling=width / c["dim_model_base"])
+    return tf.GraniteConfig(**{k: v for k, v in c.items() if k != "model_type"}, **factors)
+
+
 def load(folder, adapter=None, num_labels=None):
     kind = tf.AutoModelForCausalLM if is_decoder(folder) else tf.AutoModelForSequenceClassification
     extra = {"num_labels": num_labels} if num_labels else {}
+    if not folder.endswith(".gguf") and family(folder) == "minicpm":
+        extra["config"] = as_granite(folder)
+    if not folder.endswith(".gguf") and "vision_config" in config_of(folder):
+        kind = tf.AutoModelForImageTextToText
+    if folder.endswith(".gguf"):
+        folder, extra["gguf_file"] = os.path.split(folder)
     model = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager", **extra)
     if adapter:
         model = PeftModel.from_pretrained(model, adapter)
@@ -124,8 +142,7 @@ def greedy(model, folder, prompt, new):
 
 def merged_like(model, folder):
     """PEFT's merged weights in f32, rounded once to the dtype that the checkpoint has."""
-    with open(os.path.join(folder, "config.json")) as f:
-        config = json.load(f)
+    config = config_of(folder)
     dtype = getattr(torch, config.get("dtype") or config.get("torch_dtype") or "float32")
     merged = model.merge_and_unload()
     with torch.no_grad():

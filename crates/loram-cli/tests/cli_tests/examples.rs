@@ -15,7 +15,7 @@ const FILES: [(&str, &str); 16] = [
     ("eight.yaml", "model: assets/tiny-llama-en\nr: eight\n"),
     ("twice.yaml", "model: a\nmodel_name_or_path: b\n"),
     ("broken.yaml", "model: a\nr: 8: 9\n"),
-    ("train.csv", "prompt,completion\nname : Aromi =>, Aromi is by the river, near the park.\n"),
+    ("train.csv", "prompt,completion\n"),
     ("cut.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\", \"completion\"\n"),
     ("number.jsonl", "{\"prompt\": \"a\", \"completion\": 5}\n"),
     ("empty.jsonl", ""),
@@ -91,7 +91,7 @@ fn the_commands_of_the_readme_run_as_they_are_written() {
 
 #[test]
 fn generated_pages_are_what_the_program_prints() {
-    for page in ["commands", "configuration", "schemes"] {
+    for page in ["commands", "configuration", "models", "schemes"] {
         let run = assert_cmd::Command::cargo_bin("loram").unwrap().args(["docs", page]).assert().success();
         let stored = fs::read_to_string(repo_root().join(format!("docs/{page}.md"))).unwrap();
         let same = String::from_utf8_lossy(&run.get_output().stdout) == stored;

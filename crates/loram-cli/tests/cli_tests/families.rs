@@ -80,7 +80,13 @@ fn adapted(room: &Path, model: &Path, runs: bool) -> Vec<(&'static str, Vec<Stri
 /// Checks that all schemes adapt the same layers of a model, and so many of them.
 fn same_layers(model_type: &str, leave: &str, runs: bool, count: usize) {
     let room = tempfile::tempdir().unwrap();
-    let fixture = if model_type == "xlm-roberta" { "roberta" } else { model_type };
+    let fixture = match model_type {
+        "xlm-roberta" => "roberta",
+        "gemma3_text" => "gemma3",
+        "gemma3" => "gemma3-tower",
+        "granitemoehybrid" => "granite4",
+        own => own,
+    };
     let model = if runs { model(room.path(), fixture, model_type, leave) } else { gpt2(room.path(), model_type) };
     let all = adapted(room.path(), &model, runs);
     let (_, expected) = &all[0];
@@ -112,8 +118,27 @@ fn gpt2(room: &Path, model_type: &str) -> PathBuf {
 
 #[test]
 fn every_scheme_adapts_the_same_layers_of_every_family() {
-    // two blocks of seven linear layers, or of six
-    let decoders = [("llama", 14), ("mistral", 14), ("qwen2", 14), ("qwen3", 14), ("smollm3", 28)];
+    // two blocks (in some three or four) of seven linear layers, or of four to six
+    let decoders = [
+        ("llama", 14),
+        ("mistral", 14),
+        ("qwen2", 14),
+        ("qwen3", 14),
+        ("smollm3", 28),
+        ("gemma2", 14),
+        ("gemma3_text", 21),
+        ("gemma3", 14),
+        ("granite", 14),
+        ("granitemoehybrid", 12),
+        ("phi3", 8),
+        ("olmo2", 14),
+        ("olmo3", 14),
+        ("glm4", 12),
+        ("exaone4", 14),
+        ("minicpm", 14),
+        ("ministral3", 14),
+        ("mistral3", 14),
+    ];
     // PEFT adapts BERT's pooler, and leaves out both layers of the others' heads
     let encoders = [("bert", 13), ("roberta", 12), ("xlm-roberta", 12), ("distilbert", 12)];
     let conv1d = [("gpt2", 4), ("openai-gpt", 4), ("imagegpt", 4)];

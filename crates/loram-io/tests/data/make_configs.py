@@ -34,6 +34,24 @@ CASES = [
     dict(SMALL, model_type="qwen2", num_key_value_heads=2, rope_parameters=dict(YARN, rope_theta=1e6, rope_type="yarn", attention_factor=1.25, truncate=False)),
     dict(SMALL, model_type="qwen3", num_key_value_heads=2, use_sliding_window=True, sliding_window=8, layer_types=["full_attention", "sliding_attention"] * 3),
     dict(SMALL, model_type="smollm3", num_key_value_heads=2, pad_token_id=0, bos_token_id=1, eos_token_id=2, sliding_window=8, layer_types=["full_attention", "sliding_attention"] * 3, rope_parameters=dict(rope_theta=2e6, rope_type="default")),
+    # norms in other places, factors, caps; both forms
+    dict(SMALL, model_type="gemma2", num_key_value_heads=2, head_dim=16, vocab_size=64),
+    dict(SMALL, model_type="gemma2", num_key_value_heads=2, head_dim=32, sliding_window=7, attn_logit_softcapping=None, final_logit_softcapping=9.0, query_pre_attn_scalar=64, tie_word_embeddings=False, rope_parameters=dict(rope_theta=5000.0, rope_type="default")),
+    dict(SMALL, model_type="gemma3_text", head_dim=16, num_key_value_heads=1, sliding_window=9, sliding_window_pattern=3, rope_theta=1000000.0, rope_local_base_freq=20000.0, rope_scaling=dict(rope_type="linear", factor=8.0), query_pre_attn_scalar=168),
+    dict(SMALL, model_type="gemma3_text", head_dim=16, num_key_value_heads=2, layer_types=["sliding_attention", "full_attention"] * 3, rope_parameters=dict(full_attention=dict(rope_theta=30000.0, rope_type="default"), sliding_attention=dict(rope_theta=400.0, rope_type="default"))),
+    dict(SMALL, model_type="granite", num_key_value_heads=2, embedding_multiplier=12.0, attention_multiplier=0.015625, residual_multiplier=0.22, logits_scaling=8.0, tie_word_embeddings=True, rope_theta=10000000.0),
+    dict(SMALL, model_type="phi3", num_key_value_heads=2, rope_scaling=None, rope_theta=20000.0, sliding_window=33, pad_token_id=0, eos_token_id=1),
+    dict(SMALL, model_type="phi3", max_position_embeddings=131072, original_max_position_embeddings=4096, partial_rotary_factor=0.75, pad_token_id=0, eos_token_id=1, rope_scaling=dict(type="longrope", short_factor=[1.0, 1.1, 1.2, 1.3, 1.4, 1.5], long_factor=[1.0, 2.0, 4.0, 8.0, 16.0, 32.0])),
+    dict(SMALL, model_type="phi3", max_position_embeddings=131072, original_max_position_embeddings=4096, pad_token_id=0, eos_token_id=1, rope_parameters=dict(rope_type="longrope", rope_theta=1e4, partial_rotary_factor=0.5, short_factor=[1.0, 1.1, 1.2, 1.3], long_factor=[1.0, 2.0, 4.0, 8.0])),
+    dict(SMALL, model_type="olmo2", num_key_value_heads=2, rope_theta=500000.0),
+    dict(SMALL, model_type="olmo3", sliding_window=9, max_position_embeddings=65536, rope_theta=500000, rope_scaling=dict(rope_type="yarn", factor=8.0, original_max_position_embeddings=8192, attention_factor=1.2, beta_fast=32, beta_slow=1)),
+    dict(SMALL, model_type="olmo3", layer_types=["full_attention", "sliding_attention"] * 3, rope_parameters=dict(full_attention=dict(rope_theta=30000.0, rope_type="linear", factor=2.0), sliding_attention=dict(rope_theta=400.0, rope_type="default"))),
+    dict(SMALL, model_type="glm4", head_dim=16, num_key_value_heads=2, eos_token_id=[3, 4], pad_token_id=3),
+    dict(SMALL, model_type="glm4", head_dim=32, num_key_value_heads=4, attention_bias=False, rope_parameters=dict(rope_theta=700.0, rope_type="default", partial_rotary_factor=0.25), pad_token_id=3),
+    dict(SMALL, model_type="exaone4", num_key_value_heads=2, sliding_window=None, layer_types=["full_attention"] * 6),
+    dict(SMALL, model_type="exaone4", num_key_value_heads=2, sliding_window=11, sliding_window_pattern=3, rope_theta=1000000),
+    dict(SMALL, model_type="ministral3", head_dim=16, num_key_value_heads=2),
+    dict(SMALL, model_type="ministral3", head_dim=16, num_key_value_heads=2, sliding_window=10, rope_parameters=dict(rope_type="yarn", rope_theta=1e6, factor=4.0, original_max_position_embeddings=1024, beta_fast=16.0, mscale=1.0, mscale_all_dim=0.5, llama_4_scaling_beta=0.2)),
     # encoders
     dict(SMALL, model_type="bert"),
     dict(SMALL, model_type="bert", hidden_act="gelu_new", classifier_dropout=0.3, id2label={"0": "no", "1": "maybe", "2": "yes"}, problem_type="single_label_classification", type_vocab_size=1),
@@ -69,12 +87,16 @@ def expected(raw):
         return out
     import importlib
 
-    module = importlib.import_module(f"transformers.models.{kind}.modeling_{kind}")
+    name = kind.removesuffix("_text")
+    module = importlib.import_module(f"transformers.models.{name}.modeling_{name}")
     rope = next(v for k, v in vars(module).items() if k.endswith("RotaryEmbedding"))(c)
     out["intermediate_size"] = c.intermediate_size
-    out["inv_freq"] = [float(x) for x in rope.inv_freq]
-    out["attention_scaling"] = float(rope.attention_scaling)
-    out["theta"] = c.rope_parameters["rope_theta"]
+    by_type = "full_attention" in c.rope_parameters
+    kinds = ("full_attention", "sliding_attention") if by_type else (None,)
+    of = lambda name: [getattr(rope, f"{k}_{name}" if k else name) for k in kinds]
+    out["inv_freq"] = [[float(x) for x in f] for f in of("inv_freq")]
+    out["attention_scaling"] = [float(x) for x in of("attention_scaling")]
+    out["theta"] = [float((c.rope_parameters[k] if k else c.rope_parameters)["rope_theta"]) for k in kinds]
     out["num_kv_heads"] = c.num_key_value_heads
     out["rms_norm_eps"] = c.rms_norm_eps
     eos = c.eos_token_id
@@ -86,15 +108,23 @@ def expected(raw):
         model = next(v for k, v in vars(module).items() if k.endswith("ForCausalLM"))(c)
     layer = model.model.layers[0]
     out["head_dim"] = layer.self_attn.head_dim
-    out["qkv_bias"] = layer.self_attn.k_proj.bias is not None
+    fused = get("model_type") == "phi3"
+    out["qkv_bias"] = (layer.self_attn.qkv_proj if fused else layer.self_attn.k_proj).bias is not None
     out["o_bias"] = layer.self_attn.o_proj.bias is not None
-    out["mlp_bias"] = layer.mlp.up_proj.bias is not None
+    out["mlp_bias"] = layer.mlp.down_proj.bias is not None
+    out["scale"] = layer.self_attn.scaling
+    out["embedding"] = getattr(model.model.embed_tokens, "scalar_embed_scale", get("embedding_multiplier") or 1.0)
+    out["residual"] = get("residual_multiplier") or 1.0
+    out["logits"] = 1.0 / (get("logits_scaling") or 1.0)
+    out["caps"] = [getattr(layer.self_attn, "attn_logit_softcapping", None), get("final_logit_softcapping")]
     out["qk_norm"] = hasattr(layer.self_attn, "q_norm")
     types = get("layer_types") or ["sliding_attention" if get("sliding_window") else "full_attention"] * c.num_hidden_layers
     if kind == "llama":
         types = ["full_attention"] * c.num_hidden_layers
     out["windows"] = [c.sliding_window if t == "sliding_attention" else None for t in types]
     out["rope_layers"] = [bool(x) for x in (get("no_rope_layers") or [1] * c.num_hidden_layers)]
+    if kind == "exaone4" and c.sliding_window:
+        out["rope_layers"] = [t == "sliding_attention" for t in types]
     return out
 
 

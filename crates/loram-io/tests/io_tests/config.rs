@@ -11,12 +11,13 @@ fn parse(v: &Value) -> loram_io::Result<ModelConfig> {
 }
 
 /// Inverse frequencies from the parsed parameters, written from the formulas in transformers' modeling_rope_utils.
-fn inv_freq(c: &DecoderConfig) -> Vec<f64> {
-    let d = c.head_dim as f64;
-    let plain = |i: usize| c.rope.theta.powf(-((2 * i) as f64) / d);
+fn inv_freq(c: &DecoderConfig, rope: &RopeConfig) -> Vec<f64> {
+    let rotated = (c.head_dim as f64 * rope.partial_rotary_factor) as usize;
+    let d = rotated as f64;
+    let plain = |i: usize| rope.theta.powf(-((2 * i) as f64) / d);
     let tau = std::f64::consts::TAU;
-    (0..c.head_dim / 2)
-        .map(|i| match &c.rope.scaling {
+    (0..rotated / 2)
+        .map(|i| match &rope.scaling {
             // the dynamic kind equals the plain one up to the original length
             RopeScaling::None | RopeScaling::Dynamic { .. } => plain(i),
             RopeScaling::Linear { factor } => plain(i) / factor,
@@ -26,8 +27,9 @@ fn inv_freq(c: &DecoderConfig) -> Vec<f64> {
                 let smooth = ((l / wave - low) / (high - low)).clamp(0.0, 1.0);
                 (1.0 - smooth) * f / factor + smooth * f
             }
+            RopeScaling::Long { short, .. } => plain(i) / short[i],
             RopeScaling::Yarn { factor, original_max, beta_fast, beta_slow, truncate, .. } => {
-                let at = |rot: f64| d * (*original_max as f64 / (rot * tau)).ln() / (2.0 * c.rope.theta.ln());
+                let at = |rot: f64| d * (*original_max as f64 / (rot * tau)).ln() / (2.0 * rope.theta.ln());
                 let (mut low, mut high) = (at(*beta_fast), at(*beta_slow));
                 if *truncate {
                     (low, high) = (low.floor(), high.ceil());
@@ -67,19 +69,24 @@ fn both_forms_of_every_family_are_read_as_transformers_reads_them() {
                     "num_layers": c.num_layers, "num_heads": c.num_heads, "num_kv_heads": c.num_kv_heads,
                     "head_dim": c.head_dim, "max_position_embeddings": c.max_position_embeddings,
                     "tied": c.tie_word_embeddings, "intermediate_size": c.intermediate_size,
-                    "qkv_bias": c.qkv_bias, "o_bias": c.o_bias, "mlp_bias": c.mlp_bias, "qk_norm": c.qk_norm,
+                    "qkv_bias": c.qkv_bias, "o_bias": c.o_bias, "mlp_bias": c.mlp_bias, "qk_norm": c.qk_norm != QkNorm::None,
                     "bos": c.bos_token_id, "eos": c.eos_token_ids, "pad": c.pad_token_id,
-                    "theta": c.rope.theta, "rms_norm_eps": c.rms_norm_eps,
+                    "theta": c.ropes.iter().map(|r| r.theta).collect::<Vec<_>>(), "rms_norm_eps": c.rms_norm_eps,
+                    "scale": c.attention_scale, "embedding": c.embedding_scale, "residual": c.residual_scale,
+                    "logits": c.logit_scale, "caps": [c.attention_cap, c.logit_cap],
                     "windows": c.layers.iter().map(|l| l.sliding_window).collect::<Vec<_>>(),
-                    "rope_layers": c.layers.iter().map(|l| l.rope).collect::<Vec<_>>(),
+                    "rope_layers": c.layers.iter().map(|l| l.rope.is_some()).collect::<Vec<_>>(),
                 })));
-                let scaling = c.rope.scaling.attention_factor();
-                assert!((scaling - e["attention_scaling"].as_f64().unwrap()).abs() < 1e-6, "{raw}: {scaling}");
-                let expected = e["inv_freq"].as_array().unwrap();
-                let found = inv_freq(c);
-                assert_eq!(found.len(), expected.len(), "{raw}");
-                for (a, b) in found.iter().zip(expected) {
-                    assert!((a / b.as_f64().unwrap() - 1.0).abs() < 1e-5, "{raw}: {a} {b}");
+                let list = |key: &str| e[key].as_array().unwrap().clone();
+                assert_eq!(c.ropes.len(), list("inv_freq").len(), "{raw}");
+                for ((rope, scaling), expected) in c.ropes.iter().zip(list("attention_scaling")).zip(list("inv_freq")) {
+                    let found = rope.scaling.attention_factor();
+                    assert!((found - scaling.as_f64().unwrap()).abs() < 1e-6, "{raw}: {found}");
+                    let (found, expected) = (inv_freq(c, rope), expected.as_array().unwrap());
+                    assert_eq!(found.len(), expected.len(), "{raw}");
+                    for (a, b) in found.iter().zip(expected) {
+                        assert!((a / b.as_f64().unwrap() - 1.0).abs() < 1e-5, "{raw}: {a} {b}");
+                    }
                 }
             }
         }
@@ -88,7 +95,7 @@ fn both_forms_of_every_family_are_read_as_transformers_reads_them() {
                 continue;
             }
             let same = match (ours[key].as_f64(), value.as_f64()) {
-                (Some(a), Some(b)) => a == b,
+                (Some(a), Some(b)) => (a - b).abs() <= 1e-12 * b.abs(),
                 _ => &ours[key] == value,
             };
             assert!(same, "{raw}\nfield {key}: transformers {value}, ours {}", ours[key]);
@@ -119,11 +126,14 @@ fn refused(field: &str, value: Value, needles: &[&str]) {
 
 #[test]
 fn what_is_not_supported_is_named_with_its_field() {
-    refused("model_type", json!("gemma3"), &["model_type", "`gemma3`", "llama, mistral, qwen2", "distilbert"]);
-    refused("model_type", json!("qwen3_moe"), &["mixture of experts"]);
+    refused("model_type", json!("gemma"), &["model_type", "`gemma`", "llama, mistral, qwen2", "distilbert"]);
+    refused("model_type", json!("qwen3_moe"), &["mixture of experts", "nearest supported one is `qwen3`"]);
+    refused("model_type", json!("gemma3"), &["text_config", "is missing"]);
     refused("model_type", Value::Null, &["model_type", "is missing"]);
-    refused("rope_scaling", json!({"type": "longrope", "factor": 2.0}), &["rope_scaling.type", "`longrope`", "yarn"]);
-    refused("rope_parameters", json!({"rope_type": "su"}), &["rope_parameters.rope_type", "`su`"]);
+    refused("rope_scaling", json!({"type": "ntk", "factor": 2.0}), &["rope_scaling.type", "`ntk`", "yarn"]);
+    refused("rope_parameters", json!({"rope_type": "su"}), &["rope_parameters.short_factor", "list of factors"]);
+    let short = json!({"type": "longrope", "short_factor": [1.0, 2.0], "long_factor": [1.0, 2.0]});
+    refused("rope_scaling", short, &["short_factor", "expected 8 factors, found 2"]);
     refused("rope_scaling", json!({"rope_type": "linear"}), &["rope_scaling.factor", "missing"]);
     refused("rope_scaling", json!({"type": "default", "mrope_section": [1, 2]}), &["mrope_section"]);
     refused("rope_parameters", json!({"full_attention": {"rope_type": "default"}}), &["full_attention"]);
@@ -137,7 +147,7 @@ fn what_is_not_supported_is_named_with_its_field() {
     let mut ignored = llama();
     ignored.insert("partial_rotary_factor".into(), json!(0.5));
     let ModelConfig::Decoder(ignored) = parse(&Value::Object(ignored)).unwrap() else { panic!() };
-    assert_eq!(ignored.rope.partial_rotary_factor, 1.0);
+    assert_eq!(ignored.ropes[0].partial_rotary_factor, 1.0);
     refused("hidden_act", json!("relu2"), &["hidden_act", "`relu2`", "silu"]);
     refused("hidden_size", json!("64"), &["hidden_size", "whole number", "\"64\""]);
     refused("hidden_size", json!(0), &["hidden_size", "at least 1"]);
@@ -146,7 +156,7 @@ fn what_is_not_supported_is_named_with_its_field() {
     refused("head_dim", json!(15), &["head_dim", "even"]);
     refused("num_local_experts", json!(8), &["num_local_experts", "experts"]);
     refused("vision_config", json!({}), &["vision_config", "multimodal"]);
-    refused("quantization_config", json!({"quant_method": "hqq"}), &["quantization_config", "hqq", "unquantised"]);
+    refused("quantization_config", json!({"quant_method": "gptq"}), &["quantization_config", "gptq", "unquantised"]);
     refused("id2label", json!({"0": "a", "2": "b"}), &["id2label", "ids 0 to 1"]);
     refused("problem_type", json!("ranking"), &["problem_type", "ranking"]);
     let mut c = llama();

@@ -47,7 +47,7 @@ fn a_file_stands_for_a_model_folder() {
     assert!(ckpt.is_gguf() && ckpt.root() == path && ckpt.names().all(|n| !n.contains("blk")));
     let ModelConfig::Decoder(c) = &config else { panic!() };
     assert_eq!((c.num_heads, c.num_kv_heads, c.head_dim, c.num_layers), (4, 2, 32, 2));
-    assert_eq!((c.rms_norm_eps, c.rope.theta, c.max_position_embeddings), (1e-6, 10_000.0, 64));
+    assert_eq!((c.rms_norm_eps, c.ropes[0].theta, c.max_position_embeddings), (1e-6, 10_000.0, 64));
     assert_eq!((c.bos_token_id, &c.eos_token_ids[..], c.pad_token_id), (Some(1), &[2][..], Some(0)));
     assert!(!c.tie_word_embeddings && config.family() == "llama");
     let q: TensorRef = ckpt.tensor("model.layers.0.self_attn.q_proj.weight").unwrap();

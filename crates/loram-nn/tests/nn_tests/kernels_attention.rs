@@ -48,7 +48,8 @@ fn naive(q: &[f64], k: &[f64], v: &[f64], lengths: &[usize], s: &AttnShape) -> (
                 let at = ((start + i) * s.heads + head) * d;
                 let kv = |j: usize| ((start + j) * s.kv_heads + head / (s.heads / s.kv_heads)) * d;
                 let keys: Vec<usize> = (0..n).filter(|&j| sees(s, i, j)).collect();
-                let weight = |&j: &usize| (s.scale * dot(&q[at..at + d], &k[kv(j)..kv(j) + d])).exp();
+                let cap = |x: f64| s.cap.map_or(x, |c| c * (x / c).tanh());
+                let weight = |&j: &usize| cap(s.scale * dot(&q[at..at + d], &k[kv(j)..kv(j) + d])).exp();
                 let weights: Vec<f64> = keys.iter().map(weight).collect();
                 let total: f64 = weights.iter().sum();
                 for (&j, w) in keys.iter().zip(weights) {
@@ -121,10 +122,11 @@ fn check<T: Real>(lengths: &[usize], s: &AttnShape) {
 fn shapes() -> impl Strategy<Value = AttnShape> {
     let window = prop::option::weighted(0.6, prop_oneof![0usize..9, 60usize..70, Just(usize::MAX)]);
     let dropout = prop::option::weighted(0.3, (0.0..1.0, any::<u64>()).prop_map(|(p, seed)| AttnDropout { p, seed }));
-    (1usize..4, 1usize..4, 1usize..20, any::<bool>(), window, dropout).prop_map(
-        |(kv_heads, group, head_dim, causal, window, dropout)| {
+    let cap = prop::option::weighted(0.3, 0.5..4.0);
+    (1usize..4, 1usize..4, 1usize..20, any::<bool>(), window, dropout, cap).prop_map(
+        |(kv_heads, group, head_dim, causal, window, dropout, cap)| {
             let scale = 1.5 / (head_dim as f64).sqrt();
-            AttnShape { heads: kv_heads * group, kv_heads, head_dim, scale, causal, window, dropout }
+            AttnShape { heads: kv_heads * group, kv_heads, head_dim, scale, cap, causal, window, dropout }
         },
     )
 }
@@ -196,8 +198,16 @@ fn cached<T: Real>(queries: usize, before: usize, s: &AttnShape) {
     close(&got, &want[from..], tolerance::<T>());
 }
 
-const WIDE: AttnShape =
-    AttnShape { heads: 4, kv_heads: 2, head_dim: 32, scale: 0.18, causal: true, window: None, dropout: None };
+const WIDE: AttnShape = AttnShape {
+    heads: 4,
+    kv_heads: 2,
+    head_dim: 32,
+    scale: 0.18,
+    cap: None,
+    causal: true,
+    window: None,
+    dropout: None,
+};
 
 #[test]
 fn every_way_to_share_the_work() {

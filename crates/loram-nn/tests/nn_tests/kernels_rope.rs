@@ -7,10 +7,12 @@ use loram_nn::kernels::rope::{RopeParams, RopeTable, rope_backward, rope_forward
 use proptest::prelude::*;
 
 fn params(scaling: RopeScaling, head_dim: usize, share: f64) -> RopeParams {
-    RopeParams { config: RopeConfig { theta: 10_000.0, scaling, partial_rotary_factor: share }, head_dim }
+    let config =
+        RopeConfig { theta: 10_000.0, scaling, partial_rotary_factor: share, interleaved: false, query_growth: None };
+    RopeParams { config, head_dim, queries: true }
 }
 
-/// Pairs (i, i + half) of every head turned by position · θ^(−2i/dim), as complex numbers.
+/// Pairs (i, i + half), or (2i, 2i + 1), of every head turned by position · θ^(−2i/dim), as complex numbers.
 fn naive_rope(x: &[f64], positions: &[u32], heads: usize, p: &RopeParams, back: bool) -> Vec<f64> {
     let (d, half) = (p.head_dim, p.rot_dim() / 2);
     let mut y = x.to_vec();
@@ -19,7 +21,11 @@ fn naive_rope(x: &[f64], positions: &[u32], heads: usize, p: &RopeParams, back: 
             for i in 0..half {
                 let angle = f64::from(position) * p.config.theta.powf(-(i as f64) / half as f64);
                 let (sin, cos) = if back { -angle } else { angle }.sin_cos();
-                let (a, b) = ((t * heads + head) * d + i, (t * heads + head) * d + half + i);
+                let start = (t * heads + head) * d;
+                let (a, b) = match p.config.interleaved {
+                    true => (start + 2 * i, start + 2 * i + 1),
+                    false => (start + i, start + half + i),
+                };
                 (y[a], y[b]) = (x[a] * cos - x[b] * sin, x[b] * cos + x[a] * sin);
             }
         }
@@ -54,9 +60,11 @@ proptest! {
         heads in 0usize..4,
         half in 0usize..20,
         share in prop::sample::select(vec![1.0, 0.5, 0.25]),
+        interleaved in any::<bool>(),
     ) {
         // a share of 1/4 of so many elements is even
-        let p = params(RopeScaling::None, 8 * half, share);
+        let mut p = params(RopeScaling::None, 8 * half, share);
+        p.config.interleaved = interleaved;
         check_rope::<f32>(&positions, heads, &p);
         check_rope::<f64>(&positions, heads, &p);
     }
@@ -82,7 +90,9 @@ fn the_backward_rotation_is_the_gradient() {
         truncate: true,
     };
     // with a factor on cos and sin the inverse would not do
-    for p in [params(RopeScaling::None, 6, 1.0), params(yarn, 6, 1.0), params(yarn, 8, 0.5)] {
+    let mut pairs = params(yarn.clone(), 8, 0.5);
+    pairs.config.interleaved = true;
+    for p in [params(RopeScaling::None, 6, 1.0), params(yarn.clone(), 6, 1.0), params(yarn, 8, 0.5), pairs] {
         let table = RopeTable::<f64>::new(&p, 20);
         let (x, mut g) = (data::<f64>(6 * p.head_dim, 1), data::<f64>(6 * p.head_dim, 2));
         let (dy, positions) = (g.clone(), [3, 0, 19]);
@@ -106,12 +116,12 @@ fn scaled_frequencies() {
     );
 
     let dynamic = RopeScaling::Dynamic { factor: 2.0, original_max: 32 };
-    assert_eq!(at(dynamic, 32), plain);
+    assert_eq!(at(dynamic.clone(), 32), plain);
     // at twice the length the base is θ·(2·2 − 1)^(d/(d−2))
     let base = 1e4 * 3f64.powf(64.0 / 62.0);
     let want: Vec<f64> = (0..32).map(|i| base.powf(f64::from(-i) / 32.0)).collect();
-    close(&at(dynamic, 64), &want, 1e-6);
-    let table = RopeTable::<f64>::new(&params(dynamic, 64, 1.0), 64);
+    close(&at(dynamic.clone(), 64), &want, 1e-6);
+    let table = RopeTable::<f64>::new(&params(dynamic.clone(), 64, 1.0), 64);
     assert!(table.serves(64) && !table.serves(63) && !table.serves(20) && !table.serves(65));
     let short = RopeTable::<f64>::new(&params(dynamic, 64, 1.0), 20);
     assert!(short.serves(20) && short.serves(3) && !short.serves(21));
@@ -151,6 +161,23 @@ fn yarn_divides_the_slow_frequencies_only() {
     assert_eq!(params(yarn(None, None, Some(0.5)), 64, 1.0).frequencies(10).1, 0.5);
     let ratio = params(yarn(Some(2.0), Some(0.5), None), 64, 1.0).frequencies(10).1;
     close(&[ratio], &[(2.0 * unit + 1.0) / (0.5 * unit + 1.0)], 1e-12);
+}
+
+#[test]
+fn long_sequences_have_factors_of_their_own() {
+    let (short, long) = (vec![1.0, 1.5, 2.0, 4.0], vec![1.0, 3.0, 8.0, 64.0]);
+    let kind = RopeScaling::Long { short: short.clone(), long: long.clone(), original_max: 32, attention_factor: 1.25 };
+    let plain = params(RopeScaling::None, 8, 1.0).frequencies(10).0;
+    for (len, factors) in [(1, &short), (32, &short), (33, &long)] {
+        let (found, factor) = params(kind.clone(), 8, 1.0).frequencies(len);
+        assert_eq!(factor, 1.25);
+        let want: Vec<f64> = plain.iter().zip(factors).map(|(&p, f)| f64::from(p) / f).collect();
+        close(&found, &want, 1e-6);
+    }
+    let table = RopeTable::<f64>::new(&params(kind.clone(), 8, 1.0), 32);
+    assert!(table.serves(32) && table.serves(1) && !table.serves(33));
+    let table = RopeTable::<f64>::new(&params(kind, 8, 1.0), 128);
+    assert!(table.serves(33) && !table.serves(32) && !table.serves(129));
 }
 
 #[test]

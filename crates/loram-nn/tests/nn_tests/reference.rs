@@ -138,8 +138,8 @@ fn check(name: &str) {
     let reference = Reference::read(name);
     let batch = reference.batch();
     for (compute, mut limit) in computes() {
-        if (name, compute) == ("gguf-llama", Compute::CudaBf16) {
-            // its attention is sharp: gradients of q and k are 20 times those of the other models
+        if ["gguf-llama", "ministral3"].contains(&name) && compute == Compute::CudaBf16 {
+            // their attention is sharp: gradients of q and k are many times those of the other models
             limit[2] = 0.5;
         }
         let mut model = reference.model(name, compute, false);
@@ -180,13 +180,7 @@ families! {
     gguf_with_frequency_factors "gguf-llama3"
     gguf_with_biases "gguf-qwen2"
     gguf_with_norms_of_heads "gguf-qwen3"
-    nf4_with_quantised_scales "llama-nf4"
-    fp4_beside_plain_layers "llama-fp4"
-    gptq "llama-gptq"
-    gptq_with_groups_in_another_order "llama-gptq-act-order"
-    gptq_of_8_bits "llama-gptq-8-bits"
-    awq "llama-awq"
-    float8_with_scales_of_blocks "llama-fp8"
+    gguf_of_gemma3 "gguf-gemma3"
     llama "llama"
     llama_untied_with_biases "llama-untied"
     llama_sharded_bf16 "llama-sharded"
@@ -199,6 +193,19 @@ families! {
     qwen2 "qwen2"
     qwen3 "qwen3"
     smollm3 "smollm3"
+    gemma2_with_soft_caps "gemma2"
+    gemma3 "gemma3"
+    gemma3_text_tower_sharded_bf16 "gemma3-tower"
+    granite "granite"
+    granite4_dense "granite4"
+    phi3_with_long_rope "phi3"
+    olmo2 "olmo2"
+    olmo3 "olmo3"
+    glm4_sharded_bf16 "glm4"
+    exaone4 "exaone4"
+    minicpm "minicpm"
+    ministral3 "ministral3"
+    mistral3_text_tower "mistral3"
     bert "bert"
     bert_regression "bert-regression"
     roberta "roberta"
@@ -370,7 +377,8 @@ fn loss_that_needs_all_rows() {
 /// Gradients of every parameter in full fine-tuning against central differences, in double precision.
 #[test]
 fn full_fine_tuning_gradients() {
-    for name in ["llama-untied", "qwen3", "bert", "roberta", "distilbert"] {
+    let decoders = ["llama-untied", "qwen3", "gemma2", "gemma3", "granite", "phi3", "olmo2", "glm4", "ministral3"];
+    for name in decoders.into_iter().chain(["bert", "roberta", "distilbert"]) {
         let reference = Reference::read(name);
         let batch = reference.batch();
         check_gradients(
@@ -387,7 +395,7 @@ fn full_fine_tuning_gradients() {
 /// gradient checkpointing, the second time.
 #[test]
 fn dropout_within_the_model() {
-    for name in ["llama-untied", "bert", "roberta", "distilbert"] {
+    for name in ["llama-untied", "gemma2", "phi3", "bert", "roberta", "distilbert"] {
         let reference = Reference::read(name);
         let batch = reference.batch();
         let load = |dropout, gradient_checkpointing| {
@@ -395,7 +403,7 @@ fn dropout_within_the_model() {
             let ckpt = Checkpoint::open(&dir).unwrap();
             let mut config = ModelConfig::load(&dir).unwrap();
             match &mut config {
-                ModelConfig::Decoder(c) => c.attention_dropout = 0.3,
+                ModelConfig::Decoder(c) => (c.attention_dropout, c.residual_dropout) = (0.3, 0.2),
                 ModelConfig::Encoder(c) => {
                     (c.hidden_dropout, c.attention_dropout, c.classifier_dropout) = (0.2, 0.3, 0.4);
                 }
@@ -453,23 +461,27 @@ fn check_gradients(
 /// Token by token with a cache is the same as all at once.
 #[test]
 fn generation_with_a_cache() {
-    for name in ["llama", "mistral", "qwen3", "smollm3", "llama-yarn", "llama-sharded"] {
+    let others = ["gemma2", "gemma3", "granite", "phi3", "olmo3", "glm4", "exaone4", "ministral3"];
+    for name in ["llama", "mistral", "qwen3", "smollm3", "llama-yarn", "llama-sharded"].into_iter().chain(others) {
         let reference = Reference::read(name);
         let model = reference.model(name, Compute::F32, false);
         let tokens: Vec<u32> = reference.batch().tokens[8..31].to_vec();
-        let batch = Batch { lengths: vec![tokens.len()], tokens: tokens.clone(), ..Default::default() };
-        let all = doubles(&model.logits(&batch).unwrap());
-        let vocab = all.len() / tokens.len();
+        // of a sequence alone: rotary embeddings may depend on its length
+        let last = |n: usize| {
+            let batch = Batch { lengths: vec![n], tokens: tokens[..n].to_vec(), ..Default::default() };
+            let all = doubles(&model.logits(&batch).unwrap());
+            all[all.len() - all.len() / n..].to_vec()
+        };
         let mut text = model.generator().unwrap();
         let mut at = 0;
         for n in [5, 1, 1, 7, 1, 8] {
             let found = doubles(&text.feed(&tokens[at..at + n]).unwrap());
             at += n;
-            let w = worst(&found, &all[(at - 1) * vocab..at * vocab]);
+            let w = worst(&found, &last(at));
             assert!(w < 1e-4, "{name} after {at}: {w}");
         }
         text.truncate(5);
-        let w = worst(&doubles(&text.feed(&tokens[5..6]).unwrap()), &all[5 * vocab..6 * vocab]);
+        let w = worst(&doubles(&text.feed(&tokens[5..6]).unwrap()), &last(6));
         assert!(w < 1e-4, "{name} after going back: {w}");
     }
 }

@@ -184,3 +184,12 @@ fn biases_of_b() {
     check("lora-bias");
     merged_and_rewritten("lora-bias");
 }
+
+/// Of `qkv_proj` and `gate_up_proj`; of an embedding with a factor; norms whose weights are stored minus one.
+#[test]
+fn fused_layers_and_those_of_gemma() {
+    for name in ["fused", "scaled-embedding", "norms"] {
+        check(name);
+        merged_and_rewritten(name);
+    }
+}

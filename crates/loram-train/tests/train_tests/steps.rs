@@ -168,6 +168,15 @@ fn loram() {
     ours("bert-loram");
 }
 
+/// Norms in other places, soft caps, factors, fused projections: a start that follows from the weights, in each family.
+#[test]
+fn families() {
+    for family in ["gemma2", "gemma3", "granite", "granite4", "phi3", "olmo2", "olmo3", "glm4", "exaone4", "ministral3"]
+    {
+        ours(&format!("{family}-loram"));
+    }
+}
+
 #[test]
 fn pissa() {
     ours("llama-pissa");
@@ -206,8 +215,10 @@ fn orthogonal() {
 
 #[test]
 fn full() {
-    let steps = Steps::read("llama-full");
-    let mut model = steps.model();
-    model.full_finetune().unwrap();
-    steps.check(model);
+    for name in ["llama-full", "gemma3-full", "olmo2-full"] {
+        let steps = Steps::read(name);
+        let mut model = steps.model();
+        model.full_finetune().unwrap();
+        steps.check(model);
+    }
 }
