@@ -168,8 +168,12 @@ for line in lines:
     text = json.dumps(line)
     for kind, body in ((0, f"{text}\n{text}\n".encode()), (1, f"[{text}, {text}]".encode()), (3, gzip.compress(text.encode(), mtime=0))):
         for way in range(3):
-            add("data", bytes([kind + 4 * way]) + body)
+            add("data", bytes([kind + 8 * way]) + body)
 add("data", b"\x02One document.<|endoftext|>\nAnother one.")
+add("data", b'\x04prompt,completion\n"a, ""b""",c\n1,2\n')
+add("data", b"\x05text\tlabel\nname\t1\n\"open\t2\n")
+for name in ("chats.parquet", "classes.parquet", "frame.arrow", "stream.arrow"):
+    add("data", bytes([6 if name.endswith("parquet") else 7]) + (ROOT / "fixtures/data" / name).read_bytes())
 add("data", b"\x00" + b'\xef\xbb\xbf{"text": "after a byte order mark"}\r\n')
 
 # configurations, grids, recipes

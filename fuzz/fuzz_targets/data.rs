@@ -13,13 +13,14 @@ static TOKENIZER: LazyLock<TextTokenizer> = LazyLock::new(|| {
 
 fuzz_target!(|data: &[u8]| {
     let Some((&kind, rest)) = data.split_first() else { return };
-    let name = ["a.jsonl", "a.json", "a.txt", "a.jsonl.gz"][usize::from(kind % 4)];
+    let names = ["a.jsonl", "a.json", "a.txt", "a.jsonl.gz", "a.csv", "a.tsv", "a.parquet", "a.arrow"];
+    let name = names[usize::from(kind % 8)];
     let path = loram_fuzz::folder().join(name);
     loram_fuzz::put(&path, rest);
     let formats = [None, find_format("classification"), find_format("messages"), find_format("regression")];
     let spec = DataSpec {
         paths: vec![path.display().to_string()],
-        format: formats[usize::from(kind / 4 % 4)],
+        format: formats[usize::from(kind / 8 % 4)],
         ..DataSpec::default()
     };
     let Ok(records) = load_records(&spec) else { return };

@@ -4,7 +4,7 @@ use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::progress::Show;
 use clap::Args;
-use loram_io::{Adapter, Checkpoint, ModelConfig};
+use loram_io::{Adapter, Checkpoint, LoadIn4Bit, ModelConfig};
 use loram_train::{Objective, SessionOptions, TrainConfig};
 use std::path::PathBuf;
 
@@ -32,6 +32,7 @@ impl ModelArgs {
             revision: self.revision.clone(),
             adapter: self.adapter.clone(),
             task,
+            weights: config.base_weights(),
             device: config.device,
             compute_dtype: config.compute_dtype,
         }
@@ -49,17 +50,34 @@ pub fn open(name: &str, revision: Option<&str>, console: &Console) -> Result<(Mo
     Ok((ModelConfig::load(&dir)?, Checkpoint::open(&dir)?))
 }
 
+/// The checkpoint with its weights quantised, if that is asked for; `config` is that of an architecture that loram knows.
+pub fn in_4bit(
+    checkpoint: Checkpoint,
+    config: Option<&ModelConfig>,
+    four_bit: Option<&LoadIn4Bit>,
+) -> Result<Checkpoint> {
+    match (four_bit, config) {
+        (None, _) => Ok(checkpoint),
+        (Some(four_bit), Some(config)) => Ok(four_bit.apply(checkpoint, config)?),
+        (Some(_), None) => Err(Error::Usage(
+            "load_in_4bit: loram does not know this architecture, and which modules to quantise".into(),
+        )),
+    }
+}
+
 /// The same, without a configuration if loram does not know the architecture.
 pub fn open_known(name: &str, revision: Option<&str>, console: &Console) -> Result<(Option<ModelConfig>, Checkpoint)> {
     let dir = folder(name, revision, console)?;
     Ok((ModelConfig::load_known(&dir)?, Checkpoint::open(&dir)?))
 }
 
-/// The configuration and the weights of the base model: the given one, else that in the adapter.
+/// The configuration and the weights of the base model: the given one, else that in the adapter. Weights that were quantised while
+/// they were read are so again, unless the ones as they are stored are asked for.
 pub fn open_base(
     given: Option<&str>,
     adapter: &Adapter,
     revision: Option<&str>,
+    unquantised: bool,
     console: &Console,
 ) -> Result<(String, ModelConfig, Checkpoint)> {
     let named = given.map(str::to_string).or_else(|| adapter.base_model.clone());
@@ -67,6 +85,10 @@ pub fn open_base(
         named.ok_or_else(|| Error::Usage("the adapter does not name its base model: give it with --model".into()))?;
     let own = adapter.revision.as_deref().filter(|_| given.is_none());
     let opened = open(&name, revision.or(own), console);
+    let opened = opened.and_then(|(config, checkpoint)| {
+        let checkpoint = in_4bit(checkpoint, Some(&config), adapter.loaded_in_4bit().filter(|_| !unquantised))?;
+        Ok((config, checkpoint))
+    });
     let (config, checkpoint) = opened.map_err(|e| match given {
         Some(_) => e,
         None => Error::Usage(format!("the base model that the adapter names: {e} (or name the base with --model)")),

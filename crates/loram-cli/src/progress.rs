@@ -143,6 +143,7 @@ impl<'a> Show<'a> {
             let (name, numbers) = match stage {
                 Stage::Download => ("download", "{bytes}/{total_bytes} {bytes_per_sec}"),
                 Stage::Data => ("data", "{pos}/{len}"),
+                Stage::Quantization => ("quantise", ""),
                 Stage::Model => ("model", ""),
                 Stage::LearningRate => ("learning rate", ""),
                 Stage::Initialization => ("initialise", "{pos}/{len}"),
@@ -158,7 +159,7 @@ impl<'a> Show<'a> {
         bar.set_position(done);
         let numbers = match stage {
             Stage::Download => 32,
-            Stage::Model | Stage::LearningRate | Stage::Save => 0,
+            Stage::Quantization | Stage::Model | Stage::LearningRate | Stage::Save => 0,
             _ => fraction(total as usize),
         };
         bar.set_message(fit_end(&visible(detail), room(numbers)));

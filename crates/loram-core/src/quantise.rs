@@ -1,32 +1,12 @@
 //! Quantisation to a few bits, in blocks with a scale each: what it leaves of a weight.
 
+use crate::weight::FourBitType;
 use crate::{Error, Result};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Values that share a scale, as in bitsandbytes.
 const BLOCK: usize = 64;
-
-/// The levels of NF4 (2305.14314): quantiles of the normal distribution, with an exact 0.
-#[allow(clippy::excessive_precision)]
-const NF4: [f32; 16] = [
-    -1.0,
-    -0.6961928009986877,
-    -0.5250730514526367,
-    -0.39491748809814453,
-    -0.28444138169288635,
-    -0.18477343022823334,
-    -0.09105003625154495,
-    0.0,
-    0.07958029955625534,
-    0.16093020141124725,
-    0.24611230194568634,
-    0.33791524171829224,
-    0.44070982933044434,
-    0.5626170039176941,
-    0.7229568362236023,
-    1.0,
-];
 
 /// How a weight is quantised: each block of 64 values in row-major order is divided by its largest magnitude, and every
 /// value goes to the nearest level.
@@ -56,7 +36,7 @@ impl Quantizer {
 
     fn levels(self) -> Vec<f32> {
         match self {
-            Quantizer::Nf4 => NF4.to_vec(),
+            Quantizer::Nf4 => FourBitType::Nf4.levels().to_vec(),
             Quantizer::Uniform(bits) => {
                 let last = (1u32 << bits) - 1;
                 (0..=last).map(|i| (2.0 * f64::from(i) / f64::from(last) - 1.0) as f32).collect()

@@ -16,6 +16,6 @@ pub(crate) use layers::each;
 pub use pipeline::{InitOptions, InitRecord, LayerInit};
 pub(crate) use recompute::{recompute, recompute_factors};
 pub use report::{InitReport, InitializedLayer};
-pub use reproduce::{Base, reproduce};
+pub use reproduce::{Base, recipe_in_4bit, reproduce};
 pub use residual::{Residual, write_residual};
 pub use weight::InitWeight;

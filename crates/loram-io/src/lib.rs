@@ -32,6 +32,7 @@ pub mod memory_budget;
 pub mod merge;
 mod norms;
 pub mod plan;
+mod quantise;
 #[doc(hidden)]
 pub mod testing;
 pub mod tokenizer;
@@ -39,7 +40,7 @@ pub mod verify;
 mod visible;
 
 pub use adapter::{Adapter, AdapterForm};
-pub use checkpoint::{Checkpoint, DType, FileBytes, TensorRef};
+pub use checkpoint::{Checkpoint, DType, FileBytes, FourBitName, LoadIn4Bit, TensorRef};
 pub use config::{DecoderConfig, EncoderConfig, ModelConfig};
 pub use error::{Error, Result};
 pub use linear::{linear_modules, target_modules};

@@ -1,5 +1,5 @@
 //! A model with changed weights, written as a Hugging Face folder: same shards, same order of tensors, same dtypes, all
-//! other files copied. A GGUF file becomes such a folder, with its quantised weights in BF16. Weights are streamed: one tensor is in memory at a time. Arithmetic is f32, rounded once.
+//! other files copied. A GGUF file becomes such a folder. Quantised weights are written in BF16. Weights are streamed: one tensor is in memory at a time. Arithmetic is f32, rounded once.
 
 use crate::atomic::{self, AtomicDir, Output};
 use crate::checkpoint::{DType, INDEX_FILE, SINGLE_FILE, SafetensorsWriter, TensorRef, TensorSpec};
@@ -107,9 +107,12 @@ pub fn write_merged<'a, E: From<Error>>(
     for (name, contents) in &own {
         atomic::write_json(dir.path().join(name), contents)?;
     }
-    if !config_updates.is_empty() || plan.untied {
-        let path = dir.path().join(CONFIG_FILE);
+    let path = dir.path().join(CONFIG_FILE);
+    // of weights that are no longer quantised
+    let was_quantised = !ckpt.is_gguf() && ckpt.quantised().is_some() && path.exists();
+    if !config_updates.is_empty() || plan.untied || was_quantised {
         let mut config = if path.exists() { crate::config::read_object(&path)? } else { Map::new() };
+        config.remove("quantization_config");
         if plan.untied {
             config.insert("tie_word_embeddings".into(), json!(false));
         }

@@ -39,6 +39,7 @@ pub fn score(spec: &RunSpec, cost: Cost, before: Option<f64>, observer: &mut dyn
             task: spec.config.task,
             device: spec.config.device,
             compute_dtype: spec.config.compute_dtype,
+            ..SessionOptions::default()
         },
         false => SessionOptions {
             model: path,
@@ -122,6 +123,7 @@ pub fn base_loss(spec: &RunSpec, f: &Forgetting, output: &Path, observer: &mut d
     let options = SessionOptions {
         model: spec.config.model_name_or_path.clone(),
         revision: spec.config.revision.clone(),
+        weights: spec.config.base_weights(),
         device: spec.config.device,
         compute_dtype: spec.config.compute_dtype,
         ..SessionOptions::default()

@@ -2,6 +2,12 @@
 
 use crate::compute::Compute;
 use crate::cuda;
+#[cfg(gpu)]
+use crate::cuda::packed::Packed;
+#[cfg(gpu)]
+use crate::cuda::product::OnGpu;
+#[cfg(gpu)]
+use crate::held::Held;
 use crate::kernels::Real;
 use crate::kernels::bf16::{Kernel, Matrix, Number, Right};
 #[cfg(gpu)]
@@ -10,6 +16,8 @@ use crate::kernels::embedding::gather_stored;
 use crate::kernels::gemm::{Term, View, ViewMut, gemm_sum};
 use crate::kernels::par::{RowsMut, for_rows};
 use crate::kernels::real::f32s;
+#[cfg(gpu)]
+use crate::packed::packed_bytes;
 use crate::products::{Low, Operand, Products, product};
 use crate::tensor::{Element, Tensor, typed};
 use crate::{Error, Result};
@@ -31,6 +39,9 @@ pub struct Weight {
     data: Data,
     /// The kernel of its products with activations in f32; `None`: in the number type of the activations.
     kernel: Option<Kernel>,
+    /// It is not packed on a GPU, where one pass uses it many times.
+    #[cfg_attr(not(gpu), allow(dead_code))]
+    whole: bool,
     /// The copy on the GPU, once a product needed it.
     resident: cuda::Resident,
 }
@@ -56,13 +67,27 @@ impl Weight {
             true => Data::Mapped(t.clone()),
             false => Data::Values(Arc::new(stored.to_vec())),
         };
-        Ok(Weight { rows: stored.rows(), cols: stored.cols(), data, kernel: None, resident: cuda::Resident::default() })
+        Ok(Weight {
+            rows: stored.rows(),
+            cols: stored.cols(),
+            data,
+            kernel: None,
+            whole: false,
+            resident: cuda::Resident::default(),
+        })
     }
 
     /// A weight of the given row-major values.
     pub fn from_f32(rows: usize, cols: usize, values: Vec<f32>) -> Weight {
         assert_eq!(values.len(), rows * cols, "values of a {rows}×{cols} weight");
-        Weight { rows, cols, data: Data::Values(Arc::new(values)), kernel: None, resident: cuda::Resident::default() }
+        Weight {
+            rows,
+            cols,
+            data: Data::Values(Arc::new(values)),
+            kernel: None,
+            whole: false,
+            resident: cuda::Resident::default(),
+        }
     }
 
     /// The weight with its products computed in this way.
@@ -166,10 +191,32 @@ impl Weight {
         }
     }
 
-    /// The weight on the GPU in the number type of `like`, uploaded when it is first asked for. It may have room beside it.
+    /// The same weight, which is decoded on a GPU once, not for each product: an embedding or an output layer.
+    pub(crate) fn whole_on_gpu(self) -> Weight {
+        Weight { whole: true, ..self }
+    }
+
+    /// The weight on the GPU in the number type of `like`, uploaded when it is first asked for. It may have room beside it. A quantised
+    /// one is uploaded as it is stored, and unpacked here.
     #[cfg(gpu)]
-    pub(crate) fn on_gpu(&self, like: &Tensor) -> &Tensor {
-        self.resident.get_or_init(|| self.upload(like.compute()))
+    pub(crate) fn on_gpu(&self, like: &Tensor) -> Held<'_> {
+        let resident = self.resident.get_or_init(|| match self.stays_packed(like.compute()) {
+            false => OnGpu::Whole(self.upload(like.compute())),
+            true => {
+                let packed = Packed::upload(self.stored());
+                self.release();
+                OnGpu::Packed(packed)
+            }
+        });
+        match resident {
+            OnGpu::Whole(tensor) => Held::Borrowed(tensor),
+            OnGpu::Packed(packed) => Held::Owned(packed.unpack()),
+        }
+    }
+
+    #[cfg(gpu)]
+    fn stays_packed(&self, compute: Compute) -> bool {
+        compute == Compute::CudaBf16 && !self.whole && packed_bytes(self.stored()).is_some()
     }
 
     #[cfg(gpu)]
@@ -180,14 +227,17 @@ impl Weight {
     }
 
     /// The weight on the GPU with `room` more columns for a layer's adapter. `None` where it is there already with less, and
-    /// where another layer uses it too.
+    /// where another layer uses it too, or where it stays packed.
     #[cfg(gpu)]
     pub(crate) fn on_gpu_with_room(&self, compute: Compute, room: usize) -> Option<&Tensor> {
-        if Arc::strong_count(&self.resident) > 1 {
+        if Arc::strong_count(&self.resident) > 1 || self.stays_packed(compute) {
             return None;
         }
-        let wide = self.resident.get_or_init(|| cuda::low_rank::widen(&self.upload(compute), room));
-        (wide.cols() == self.cols + room).then_some(wide)
+        let widen = || OnGpu::Whole(cuda::low_rank::widen(&self.upload(compute), room));
+        match self.resident.get_or_init(widen) {
+            OnGpu::Whole(wide) if wide.cols() == self.cols + room => Some(wide),
+            _ => None,
+        }
     }
 
     /// Forgets the copy on the GPU, so that the next one can have room for an adapter, unless another layer uses it too.
@@ -217,7 +267,7 @@ impl Weight {
     /// out (ids × cols) = (accumulate ? out : 0) + the rows with the given ids, e.g. the embeddings of tokens.
     pub(crate) fn gather(&self, ids: &[u32], out: &mut Tensor, accumulate: bool) -> Result<()> {
         typed!(out, T, gather_stored::<T>(self.stored(), ids, out.as_mut_slice(), accumulate), gpu: {
-            check(ids, self.rows).map(|()| cuda::rows::gather(self.on_gpu(out), ids, out, accumulate))
+            check(ids, self.rows).map(|()| cuda::rows::gather(&self.on_gpu(out), ids, out, accumulate))
         })?;
         Ok(())
     }
@@ -315,7 +365,7 @@ impl Weight {
 /// Returns whether products with a stored weight are in bf16 by default: one that bf16 holds as it is, or whose integers of a
 /// few bits it holds almost so.
 pub fn rounds(stored: StoredWeight<'_>) -> bool {
-    stored.format().name() == BFloat16.name() || stored.format().block_values() > 1
+    stored.format().name() == BFloat16.name() || stored.format().is_quantised()
 }
 
 /// The number type of a stored weight, where products in bf16 read it in place.

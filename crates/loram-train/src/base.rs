@@ -10,7 +10,7 @@ use loram_io::checkpoint::settings_sha256;
 use loram_io::config::GenerationConfig;
 use loram_io::family::TensorNames;
 use loram_io::hub;
-use loram_io::{Adapter, Checkpoint, ModelConfig, TextTokenizer};
+use loram_io::{Adapter, Checkpoint, LoadIn4Bit, ModelConfig, TextTokenizer};
 use loram_nn::{LoadOptions, Model};
 use std::path::{Path, PathBuf};
 
@@ -32,26 +32,46 @@ pub struct Base {
     pub generation: GenerationConfig,
 }
 
-/// A local folder or GGUF file, or a hub id downloaded into the cache.
-pub fn resolve(name: &str, revision: Option<&str>, observer: &mut dyn Observer) -> Result<PathBuf> {
-    let mut progress = |d: &hub::Download<'_>| {
-        observer.event(&Event::Stage {
-            stage: Stage::Download,
-            done: d.done,
-            total: d.total,
-            detail: d.file.to_string(),
-        });
-    };
-    Ok(hub::resolve(name, revision, &mut progress)?)
+/// The weights of the base under an adapter that is evaluated.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum BaseWeights {
+    /// As they were when the adapter was trained.
+    #[default]
+    OfAdapter,
+    /// As they are stored.
+    AsStored,
+    /// Quantised while they are read.
+    FourBit(LoadIn4Bit),
 }
 
-/// The configuration with the base model that its adapter names, if it names none itself. Errors: an adapter that names no
-/// base model either.
+impl BaseWeights {
+    /// How the base is quantised while it is read, if it is.
+    pub fn four_bit<'a>(&'a self, adapter: Option<&'a Adapter>) -> Option<&'a LoadIn4Bit> {
+        match self {
+            BaseWeights::OfAdapter => adapter.and_then(Adapter::loaded_in_4bit),
+            BaseWeights::AsStored => None,
+            BaseWeights::FourBit(four_bit) => Some(four_bit),
+        }
+    }
+}
+
+/// A local folder or GGUF file, or a hub id downloaded into the cache.
+pub fn resolve(name: &str, revision: Option<&str>, observer: &mut dyn Observer) -> Result<PathBuf> {
+    Ok(hub::resolve(name, revision, &mut |d| stage(observer, Stage::Download, d.done, d.total, d.file))?)
+}
+
+/// The configuration with what the adapter that is trained further says of its base: how the weights were quantised, and, if the
+/// configuration names no model itself, which model it is. Errors: an adapter that names no base model either.
 pub(crate) fn with_base_model(config: &TrainConfig, observer: &mut dyn Observer) -> Result<TrainConfig> {
     let mut config = config.clone();
-    let adapter = config.adapter_name_or_path.clone().filter(|_| config.model_name_or_path.is_empty());
-    if let Some(name) = adapter {
-        let adapter = Adapter::read(resolve(&name, None, observer)?)?;
+    let Some(name) = config.adapter_name_or_path.clone() else { return Ok(config) };
+    let adapter = Adapter::read(resolve(&name, None, observer)?)?;
+    if !config.origins.contains_key("load_in_4bit")
+        && let Some(four_bit) = adapter.loaded_in_4bit()
+    {
+        config.set_four_bit(four_bit);
+    }
+    if config.model_name_or_path.is_empty() {
         config.model_name_or_path = adapter.base_model.ok_or_else(|| {
             Error::Config(format!(
                 "model_name_or_path is missing, and the adapter {name} does not name its base model: give it (--model)"
@@ -63,8 +83,14 @@ pub(crate) fn with_base_model(config: &TrainConfig, observer: &mut dyn Observer)
 }
 
 impl Base {
-    /// Opens a model folder, a GGUF file or a hub model. Errors: what is missing or not supported, by name.
-    pub fn open(name: &str, revision: Option<&str>, observer: &mut dyn Observer) -> Result<Base> {
+    /// Opens a model folder, a GGUF file or a hub model, and quantises its weights if that is asked for. Errors: what is missing or
+    /// not supported, by name.
+    pub fn open(
+        name: &str,
+        revision: Option<&str>,
+        four_bit: Option<&LoadIn4Bit>,
+        observer: &mut dyn Observer,
+    ) -> Result<Base> {
         let dir = resolve(name, revision, observer)?;
         if dir.join(ADAPTER_CONFIG).exists() && !dir.join("config.json").exists() {
             return Err(Error::Config(format!(
@@ -72,8 +98,14 @@ impl Base {
             )));
         }
         let config = ModelConfig::load(&dir)?;
+        let mut checkpoint = Checkpoint::open(&dir)?;
+        if let Some(four_bit) = four_bit {
+            stage(observer, Stage::Quantization, 0, 1, name);
+            checkpoint = four_bit.apply(checkpoint, &config)?;
+            stage(observer, Stage::Quantization, 1, 1, name);
+        }
         Ok(Base {
-            checkpoint: Checkpoint::open(&dir)?,
+            checkpoint,
             tokenizer: TextTokenizer::load(&dir)?,
             generation: GenerationConfig::load(&dir, &config)?,
             config,

@@ -7,7 +7,9 @@ use crate::objective::{Objective, objectives, of_records};
 use crate::observer::{Observer, Stage};
 use crate::{Error, Result};
 use loram_io::checksum::hex;
-use loram_io::data::{DataFormat, DataSpec, Example, Labels, PrepareReport, Preparer, Record, Text, load_records};
+use loram_io::data::{
+    DataFormat, DataSpec, Example, Labels, PrepareReport, Preparer, Record, Text, fetch_data, load_records,
+};
 use loram_nn::HeadKind;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -114,7 +116,7 @@ pub fn read_dataset(
     stage(observer, Stage::Data, 0, 0, &source);
     let wanted = known.map(|k| k.0).or(options.task);
     let records = load_records(&DataSpec {
-        paths: options.paths.clone(),
+        paths: fetched(&options.paths, observer)?,
         format: options.format.or_else(|| wanted.and_then(|o| o.format())),
         columns: options.columns.clone(),
         text_field: options.text_field.clone(),
@@ -145,6 +147,11 @@ pub fn read_dataset(
     let ends = |t: &Text| matches!(t, Text::PromptCompletion { prompt, .. } if prompt.ends_with(' '));
     let prompts_with_space = records.iter().filter(|r| r.texts.iter().any(ends)).count();
     Ok(Dataset { examples, report, objective, labels, max_length, chat, prompts_with_space, preparer })
+}
+
+/// The files that data paths name, those of the hub downloaded.
+fn fetched(paths: &[String], observer: &mut dyn Observer) -> Result<Vec<String>> {
+    Ok(fetch_data(paths, &mut |d| stage(observer, Stage::Download, d.done, d.total, d.file))?)
 }
 
 /// So many records, chosen by the seed, in their order: data are often sorted, by label or by source. Documents, which are cut

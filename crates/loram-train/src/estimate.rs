@@ -6,7 +6,7 @@ use crate::{Error, Result};
 use loram_core::{check_targets, module_ends_with, plan_layers};
 use loram_io::family::TensorNames;
 use loram_io::{Checkpoint, ModelConfig, target_modules};
-use loram_nn::Compute;
+use loram_nn::{Compute, packed_bytes};
 use serde::Serialize;
 
 /// Estimated bytes by purpose.
@@ -96,8 +96,8 @@ pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, to
         // every weight is copied into f32 and trained
         e.trainable_parameters = base_parameters;
     } else {
-        e.weights = if compute.on_gpu() { width * base_parameters } else { ckpt.total_bytes() };
         let names = TensorNames::find(ckpt, model)?;
+        e.weights = if compute.on_gpu() { on_gpu(ckpt, model, &names, width)? } else { ckpt.total_bytes() };
         let basis = config.scheme()?.info().changes_base;
         let (lora, targets) = (config.lora_config(), target_modules(ckpt, Some(model))?);
         if config.adapter_name_or_path.is_none() {
@@ -152,6 +152,25 @@ pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, to
     let others = e.weights + e.trained + e.optimizer + e.logits + e.program;
     e.total = others.saturating_add(e.activations);
     Ok(e)
+}
+
+/// Bytes of the weights on a GPU: quantised ones stay packed but in embeddings and output layers, and the largest of them is unpacked
+/// at a time.
+fn on_gpu(ckpt: &Checkpoint, model: &ModelConfig, names: &TensorNames, width: u64) -> Result<u64> {
+    let (mut total, mut unpacked) = (0, 0);
+    let head = model.tied_weights().map(|(head, _)| head);
+    for name in ckpt.names() {
+        let tensor = ckpt.tensor(name)?;
+        let (path, whole) = (names.path(name), width * tensor.len() as u64);
+        let once = path == format!("{}.weight", model.names().embedding_path())
+            || Some(&path) == head.as_ref()
+            || model.names().lm_head.is_some_and(|head| path == format!("{head}.weight"));
+        // integers are no weights
+        let packed = tensor.stored().ok().filter(|_| width == 2 && !once).and_then(packed_bytes);
+        total += packed.map_or(whole, |bytes| bytes as u64);
+        unpacked = unpacked.max(packed.map_or(0, |_| whole));
+    }
+    Ok(total + unpacked)
 }
 
 impl MemoryEstimate {

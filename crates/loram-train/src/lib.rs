@@ -51,7 +51,7 @@ mod trainer;
 mod trial;
 
 pub use adapt::Adaptation;
-pub use base::{Base, resolve};
+pub use base::{Base, BaseWeights, resolve};
 pub use config::{Layer, Origin, TrainConfig};
 pub use dataset::{DataOptions, Dataset, read_dataset};
 pub use error::{Error, Result};

@@ -48,6 +48,8 @@ pub enum Stage {
     Download,
     /// Tokenises records; counts are records.
     Data,
+    /// Quantises the model's weights.
+    Quantization,
     /// Loads the model's weights.
     Model,
     /// Searches for the learning rate; counts are rates tried, of a number that is not known before.

@@ -1,7 +1,7 @@
 //! A trained model made ready for evaluation and generation.
 
 use crate::adapt::{Adaptation, LoadAdapter, load};
-use crate::base::{Base, resolve, stage};
+use crate::base::{Base, BaseWeights, resolve, stage};
 use crate::config::{ComputeDtype, DeviceKind};
 use crate::dataset::{DataOptions, Dataset, read_dataset};
 use crate::device::Arithmetic;
@@ -40,6 +40,8 @@ pub struct SessionOptions {
     pub adapter: Option<String>,
     /// The objective; `None`: from the adapter, else from the model's head.
     pub task: Option<&'static dyn Objective>,
+    /// The weights of the base.
+    pub weights: BaseWeights,
     /// Where to run.
     pub device: DeviceKind,
     /// Number type of products with frozen weights.
@@ -60,12 +62,14 @@ impl Session {
                 named.ok_or_else(|| Error::Config("no model is given, and no adapter that names its base".into()))?;
             revision = revision.or_else(|| adapter.as_ref().and_then(|a| a.revision.clone()));
         }
-        let base = Base::open(&name, revision.as_deref(), observer).map_err(|e| match options.model.is_empty() {
-            true => {
-                Error::Config(format!("the base model that the adapter names: {e} (or name the base with --model)"))
-            }
-            false => e,
-        })?;
+        let four_bit = options.weights.four_bit(adapter.as_ref());
+        let base =
+            Base::open(&name, revision.as_deref(), four_bit, observer).map_err(|e| match options.model.is_empty() {
+                true => {
+                    Error::Config(format!("the base model that the adapter names: {e} (or name the base with --model)"))
+                }
+                false => e,
+            })?;
         let trained = Trained {
             config: &base.config,
             task_type: adapter.as_ref().and_then(|a| a.task_type.as_deref()),

@@ -3,7 +3,7 @@
 use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::format::{count, numbers};
-use crate::model::{folder, open};
+use crate::model::{folder, in_4bit, open};
 use crate::table::{Side, table};
 use clap::{Args, ValueEnum};
 use loram_io::adapter::{Adapter, AdapterForm, BaseWeights};
@@ -77,7 +77,11 @@ pub fn run(args: &ConvertArgs, console: &Console) -> Result<()> {
         (None, Some(name)) if !adapter.init_follows_from_recipe() => Some(name.clone()),
         _ => None,
     };
-    let opened = base.map(|name| open(&name, adapter.revision.as_deref(), console));
+    let opened = base.map(|name| {
+        let (config, checkpoint) = open(&name, adapter.revision.as_deref(), console)?;
+        let checkpoint = in_4bit(checkpoint, Some(&config), adapter.loaded_in_4bit())?;
+        Ok::<_, Error>((config, checkpoint))
+    });
     let opened = opened.transpose()?;
     let weights = match &opened {
         Some((config, checkpoint)) => Some(BaseWeights::new(checkpoint, config)?),

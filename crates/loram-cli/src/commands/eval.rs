@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 pub struct EvalArgs {
     #[command(flatten)]
     pub source: ModelArgs,
-    /// Data files (.jsonl, .json, .txt, also .gz), or a generated data set such as demo:restaurants
+    /// Data files (.jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt), a data set of the hub (owner/name:split), or a generated one such as demo:restaurants
     #[arg(long, value_name = "FILE", required = true, alias = "eval-data")]
     pub data: Vec<String>,
 }

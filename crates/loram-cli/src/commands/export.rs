@@ -74,7 +74,8 @@ pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
     let output = Output::new(&args.output, args.overwrite);
     output.check_folder("an export", MODELFILE)?;
     let adapter = Adapter::read(folder(&args.adapter, None, console)?)?;
-    let (name, config, checkpoint) = open_base(args.model.as_deref(), &adapter, args.revision.as_deref(), console)?;
+    let (name, config, checkpoint) =
+        open_base(args.model.as_deref(), &adapter, args.revision.as_deref(), false, console)?;
     if let Some(hint) = adapter.changed_base_hint() {
         console.warn(hint);
     }

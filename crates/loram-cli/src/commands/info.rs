@@ -4,7 +4,7 @@ use crate::console::Console;
 use crate::error::Result;
 use crate::format::{count, memory_parts, numbers, several, shape};
 use crate::keys;
-use crate::model::folder;
+use crate::model::{folder, in_4bit};
 use crate::table::{Side, facts, table};
 use clap::{ArgMatches, Args};
 use loram_io::adapter::{ADAPTER_CONFIG, AdapterForm};
@@ -43,7 +43,7 @@ pub fn run(args: &InfoArgs, matches: &ArgMatches, console: &Console) -> Result<(
 
 fn model(args: &InfoArgs, dir: &Path, settings: &TrainConfig, console: &Console) -> Result<()> {
     let config = ModelConfig::load(dir)?;
-    let checkpoint = Checkpoint::open(dir)?;
+    let checkpoint = in_4bit(Checkpoint::open(dir)?, Some(&config), settings.four_bit().as_ref())?;
     let found = model_facts(&checkpoint, &config)?;
     let lora = match settings.finetuning_type {
         FinetuningType::Full => None,

@@ -4,7 +4,7 @@ use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::format::{count, duration, shape};
 use crate::keys::{given, partial};
-use crate::model::open_known;
+use crate::model::{in_4bit, open_known};
 use crate::program::program;
 use crate::progress::{LayerBar, Show};
 use crate::table::{Side, table};
@@ -12,7 +12,7 @@ use clap::{ArgMatches, Args, ValueEnum};
 use loram_core::Statistic;
 use loram_io::atomic::Output;
 use loram_io::error::human_bytes;
-use loram_io::init::{BaseName, InitOptions, InitReport, Residual, init_to, reproduce, write_residual};
+use loram_io::init::{BaseName, InitOptions, InitReport, Residual, init_to, recipe_in_4bit, reproduce, write_residual};
 use loram_io::{AdapterForm, Checkpoint, DType, ModelConfig};
 use loram_train::adapt::init_on_data;
 use loram_train::config;
@@ -73,6 +73,11 @@ pub fn run(args: &InitArgs, matches: &ArgMatches, console: &Console) -> Result<(
     let base = match args.model.as_ref().or(args.base.as_ref()) {
         Some(name) => {
             let (config, checkpoint) = open_known(name, args.revision.as_deref(), console)?;
+            let four_bit = match &args.from_recipe {
+                Some(recipe) => recipe_in_4bit(recipe)?,
+                None => partial(matches)?.four_bit(),
+            };
+            let checkpoint = in_4bit(checkpoint, config.as_ref(), four_bit.as_ref())?;
             Some((name.as_str(), config, checkpoint))
         }
         None => None,

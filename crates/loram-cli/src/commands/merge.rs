@@ -35,17 +35,23 @@ pub struct MergeArgs {
     /// Merge even if the adapter was initialised on another model
     #[arg(long)]
     pub force: bool,
+    /// Merge into the weights as they are stored, not into the 4-bit ones that the adapter was trained on (load_in_4bit)
+    #[arg(long)]
+    pub unquantised: bool,
 }
 
 pub fn run(args: &MergeArgs, console: &Console) -> Result<()> {
     let output = Output::new(&args.output, args.overwrite);
     output.check()?;
     let adapter = Adapter::read(folder(&args.adapter, None, console)?)?;
-    let (name, config, checkpoint) = open_base(args.model.as_deref(), &adapter, args.revision.as_deref(), console)?;
+    let (name, config, checkpoint) =
+        open_base(args.model.as_deref(), &adapter, args.revision.as_deref(), args.unquantised, console)?;
     if let Some(hint) = adapter.changed_base_hint() {
         console.warn(hint);
     }
-    let options = MergeOptions { any_base: args.force };
+    let decoded = checkpoint.loaded_in_4bit().is_some();
+    let other = args.unquantised && adapter.loaded_in_4bit().is_some();
+    let options = MergeOptions { any_base: args.force || other };
     let report = merge_adapter(&checkpoint, &config, &adapter, output, options)?;
     let out = args.output.display().to_string();
     let json = json!({
@@ -67,6 +73,10 @@ pub fn run(args: &MergeArgs, console: &Console) -> Result<()> {
         );
         if !report.added.is_empty() {
             line += &format!("added: {}\n", report.added.join(", "));
+        }
+        if decoded {
+            line += "merged into the 4-bit weights that the adapter was trained on, decoded to BF16; --unquantised merges into \
+                     the stored ones\n";
         }
         if report.untied {
             line += "the output layer no longer shares the embedding (tie_word_embeddings: false)\n";

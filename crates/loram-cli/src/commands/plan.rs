@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::format::{several, shape};
 use crate::keys;
 use crate::ladder;
-use crate::model::open_known;
+use crate::model::{in_4bit, open_known};
 use crate::progress::{LayerBar, Show};
 use crate::table::{Side, facts, table};
 use clap::{ArgMatches, Args, ValueEnum};
@@ -107,6 +107,7 @@ pub fn run(args: &PlanArgs, matches: &ArgMatches, console: &Console) -> Result<(
         None => config.at(rate.unwrap_or(USUAL_RATE)),
     };
     let (known, checkpoint) = open_known(&name, config.revision.as_deref(), console)?;
+    let checkpoint = in_4bit(checkpoint, known.as_ref(), config.four_bit().as_ref())?;
     let [of_a, of_b] = config.factors();
     let options = PlanOptions {
         lora: config.lora_config(),

@@ -57,9 +57,7 @@ pub fn run(args: &TrainArgs, matches: &ArgMatches, console: &Console) -> Result<
 
 /// True for a file name of data, which a second word after `--data` would be.
 fn holds_data(path: &Path) -> bool {
-    let name = path.to_string_lossy();
-    let name = name.strip_suffix(".gz").unwrap_or(&name);
-    [".jsonl", ".json", ".ndjson", ".txt", ".csv", ".tsv", ".parquet"].iter().any(|e| name.ends_with(e))
+    loram_io::data::has_known_ending(&path.to_string_lossy())
 }
 
 fn help_keys(console: &Console) -> Result<()> {

@@ -1,10 +1,11 @@
 //! `loram verify`: checks an adapter against its manifest, its recipe and its base model.
 
 use crate::console::Console;
-use crate::error::Result;
-use crate::model::{folder, open_known};
+use crate::error::{Error, Result};
+use crate::model::{folder, in_4bit, open_known};
 use crate::table::{Side, table};
 use clap::Args;
+use loram_io::Adapter;
 use loram_io::verify::{Outcome, verify_folder};
 
 /// Arguments of `loram verify`.
@@ -21,7 +22,15 @@ pub struct VerifyArgs {
 /// Returns the exit code: 1 if a check fails.
 pub fn run(args: &VerifyArgs, console: &Console) -> Result<i32> {
     let dir = folder(&args.adapter, None, console)?;
-    let base = args.base.as_ref().map(|name| open_known(name, None, console)).transpose()?;
+    // what is wrong with the adapter is for the checks to say
+    let adapter = Adapter::read(&dir).ok();
+    let four_bit = adapter.as_ref().and_then(Adapter::loaded_in_4bit);
+    let open = |name: &String| {
+        let (config, checkpoint) = open_known(name, None, console)?;
+        let checkpoint = in_4bit(checkpoint, config.as_ref(), four_bit)?;
+        Ok::<_, Error>((config, checkpoint))
+    };
+    let base = args.base.as_ref().map(open).transpose()?;
     let done = verify_folder(&dir, base.as_ref().map(|(config, checkpoint)| (checkpoint, config.as_ref())))?;
     let text = || {
         let word = |o| match o {

@@ -15,7 +15,7 @@ const FILES: [(&str, &str); 16] = [
     ("eight.yaml", "model: assets/tiny-llama-en\nr: eight\n"),
     ("twice.yaml", "model: a\nmodel_name_or_path: b\n"),
     ("broken.yaml", "model: a\nr: 8: 9\n"),
-    ("train.csv", "prompt,completion\n"),
+    ("train.csv", "prompt,completion\nname : Aromi =>, Aromi is by the river, near the park.\n"),
     ("cut.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\", \"completion\"\n"),
     ("number.jsonl", "{\"prompt\": \"a\", \"completion\": 5}\n"),
     ("empty.jsonl", ""),

@@ -167,7 +167,7 @@ fn data() {
         .file("train.jsonl", "{\"text\": \"a\", \"label\": \"x\"}\n{\"text\": \"b\", \"label\": \"y\"}\n")
         .file("dev.jsonl", "{\"text\": \"a\", \"label\": \"x\"}\n{\"text\": \"b\", \"label\": \"z\"}\n")
         .file("one.jsonl", "{\"text\": \"a\", \"label\": \"x\"}\n{\"text\": \"b\", \"label\": \"x\"}\n")
-        .file("table.csv", "a,b\n");
+        .file("table.csv", "prompt,completion\na,b\na,b,c\n");
     let model = llama();
     let with = |args: &[&str], words: &[&str]| room.train_refuses(&[&["--model", &model], args].concat(), words);
     with(&["--data", "nowhere.jsonl"], &["nowhere.jsonl"]);
@@ -175,7 +175,7 @@ fn data() {
     with(&["--data", "empty.jsonl"], &["empty.jsonl", "empty"]);
     with(&["--data", "mixed.jsonl"], &["mixed.jsonl:2", "mixed formats"]);
     with(&["--data", "columns.jsonl"], &["columns.jsonl:1", "question"]);
-    with(&["--data", "table.csv"], &["table.csv", ".jsonl"]);
+    with(&["--data", "table.csv"], &["table.csv:3", "a row of 3 cells"]);
     with(&["--data", "train.jsonl", "--eval-data", "dev.jsonl"], &["dev.jsonl:2", "`z`", "x, y"]);
     with(&["--data", "one.jsonl"], &["one.jsonl", "`x`"]);
     with(&["--data", "demo:hotels"], &["demo:hotels", "restaurants"]);
@@ -195,10 +195,10 @@ fn data() {
         );
     with(&["--data", "folder"], &["folder: is a folder", "'folder/*.jsonl'"]);
     with(&["--data", "*.none"], &["*.none", "no file matches"]);
-    with(&["--data", "org/set"], &["org/set", "load_dataset('org/set'"]);
+    with(&["--data", "org/set"], &["org/set", "data set org/set of the hub", "is not there"]);
     with(&["--data", "pointer.jsonl"], &["pointer.jsonl", "git lfs pull"]);
     with(&["--data", "pretty.jsonl"], &["pretty.jsonl:1", "spread over several lines", "jq -c"]);
-    with(&["--data", "table.jsonl"], &["table.jsonl:1", "that of a table", "csv.DictReader"]);
+    with(&["--data", "table.jsonl"], &["table.jsonl:1", "that of a table", "ends in .csv"]);
     with(&["--data", "null.jsonl"], &["null.jsonl:1", "`label` is null"]);
     with(&["--data", "gap.jsonl"], &["gap.jsonl:2", "`completion`", "found null"]);
     with(&["--data", "first-gap.jsonl"], &["first-gap.jsonl:1", "`completion`", "found null"]);

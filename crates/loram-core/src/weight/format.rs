@@ -1,5 +1,6 @@
 //! How the bytes of a weight become values.
 
+use super::codes::FourBitParts;
 use super::sums::{PIECE, Sums, prefetch};
 use std::fmt::Debug;
 use std::ops::Range;
@@ -21,6 +22,16 @@ pub trait WeightFormat: Debug + Send + Sync {
 
     /// Bytes of a block.
     fn block_bytes(&self) -> usize;
+
+    /// True for integers of a few bits with scales, as opposed to plain numbers.
+    fn is_quantised(&self) -> bool {
+        self.block_values() > 1
+    }
+
+    /// The parts of a weight in NF4 or FP4, for a decoder elsewhere.
+    fn four_bit(&self) -> Option<FourBitParts<'_>> {
+        None
+    }
 
     /// Converts whole blocks. `first` is the position of their first value. Implementations are `#[inline(always)]`, so
     /// that their loops are compiled for the caller's vector unit; bytes may have any alignment.

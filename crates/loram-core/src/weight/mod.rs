@@ -5,9 +5,11 @@
 
 mod bfloat16;
 mod bytes;
+mod codes;
 mod float16;
 mod float32;
 mod float64;
+mod float8;
 mod format;
 mod ggml;
 mod order;
@@ -16,6 +18,11 @@ mod sums;
 
 pub use bfloat16::BFloat16;
 pub use bytes::WeightBytes;
+pub use codes::{
+    BlockScales, FourBit, FourBitOptions, FourBitParts, FourBitType, GroupTables, Grouped, NestedScales, SharedBytes,
+    ValueType, dynamic_map, nested_scales, quantise_4bit,
+};
+pub use float8::ScaledFloat8;
 pub use float16::Float16;
 pub use float32::Float32;
 pub use float64::Float64;

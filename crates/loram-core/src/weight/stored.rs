@@ -84,6 +84,14 @@ impl<'a, B: WeightBytes> StoredWeight<'a, B> {
         blocks.into_iter().try_fold((0.0, 0.0), |t, s| s.map(|s: (f64, f64)| (t.0 + s.0, t.1 + s.1)))
     }
 
+    /// Converts the values `at`, whole blocks, into `out`, through `buffer` where bytes are read from a file. Panics when the numbers
+    /// differ, like a slice. The error is that of reading.
+    pub fn try_read(&self, at: Range<usize>, out: &mut [f32], buffer: &mut Vec<u8>) -> Result<(), B::Error> {
+        assert_eq!(at.len(), out.len(), "values and places for them");
+        self.format.read(at.start, self.fetch(at, buffer)?, out);
+        Ok(())
+    }
+
     /// Returns the bytes of the values `at`, in the order of the rows' numbers: in place, or as read into `buffer`.
     pub(crate) fn fetch<'b>(&'b self, at: Range<usize>, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], B::Error> {
         if self.order == RowOrder::Plain {

@@ -4,7 +4,7 @@ use super::recipe::{AdapterForm, RECIPE_FILE, Recipe};
 use super::tensors::SavedTensor;
 use crate::family::TensorNames;
 use crate::layer_weight::LayerWeight;
-use crate::{Checkpoint, DType, Error, ModelConfig, Result};
+use crate::{Checkpoint, DType, Error, LoadIn4Bit, ModelConfig, Result};
 use loram_core::{Factors, LayerPlan, LinearInfo, LoraConfig, TargetModules, plan_layers};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,6 +67,11 @@ impl Adapter {
     /// The form: plain loads onto the untouched base; native only when the recipe says so.
     pub fn form(&self) -> AdapterForm {
         self.recipe.as_ref().map_or(AdapterForm::Plain, |r| r.form)
+    }
+
+    /// How the weights of its base were quantised while they were read, if they were.
+    pub fn loaded_in_4bit(&self) -> Option<&LoadIn4Bit> {
+        self.recipe.as_ref()?.base.as_ref()?.load_in_4bit.as_ref()
     }
 
     /// Rank, alpha and scaling of every layer, from the configuration's patterns.

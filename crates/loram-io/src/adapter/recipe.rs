@@ -2,7 +2,7 @@
 
 use crate::family::TensorNames;
 use crate::limits::{MAX_FACTORS, MAX_SIDE};
-use crate::{Checkpoint, Error, Result, TensorRef};
+use crate::{Checkpoint, Error, LoadIn4Bit, Result, TensorRef};
 use loram_core::{LayerRecipe, SchemeOptions};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -109,6 +109,9 @@ pub struct Fingerprint {
     pub algorithm: String,
     /// Digest by module path.
     pub layers: BTreeMap<String, String>,
+    /// How the weights were quantised while they were read; `None` for weights as they are stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_in_4bit: Option<LoadIn4Bit>,
 }
 
 const ALGORITHM: &str = "sha256-blocks";
@@ -143,12 +146,17 @@ impl Fingerprint {
         let paths: Vec<&str> = paths.into_iter().collect();
         let found: Vec<Result<_>> = paths.par_iter().map(digest).collect();
         // the error is that of the first layer
-        Ok(Fingerprint::new(found.into_iter().collect::<Result<_>>()?))
+        Ok(Fingerprint::new(found.into_iter().collect::<Result<_>>()?).on(ckpt))
     }
 
     /// From digests by module path.
     pub fn new(layers: BTreeMap<String, String>) -> Fingerprint {
-        Fingerprint { algorithm: ALGORITHM.into(), layers }
+        Fingerprint { algorithm: ALGORITHM.into(), layers, load_in_4bit: None }
+    }
+
+    /// The same, with the way in which the weights of this checkpoint were quantised when it was read.
+    pub(crate) fn on(self, ckpt: &Checkpoint) -> Fingerprint {
+        Fingerprint { load_in_4bit: ckpt.loaded_in_4bit().cloned(), ..self }
     }
 
     /// The digest of one layer's tensor.

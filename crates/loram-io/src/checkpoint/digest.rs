@@ -53,8 +53,7 @@ fn of_tensor(tensor: &TensorRef) -> Result<String> {
     let mut at = 0;
     while at < tensor.info.bytes {
         let piece = PIECE.min(tensor.info.bytes - at);
-        // from the file, not the mapping: its pages do not count as memory of this process
-        tensor.file.read_at(&mut buffer[..piece], tensor.info.start + at)?;
+        tensor.read_at(&mut buffer[..piece], at)?;
         hash.update(&buffer[..piece]);
         at += piece;
     }

@@ -1,4 +1,4 @@
-//! Element types of the safetensors format, and the block types of GGUF.
+//! Element types of the safetensors format, the block types of GGUF, and names of weights that several tensors hold.
 
 use half::{bf16, f16};
 use loram_core::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, WeightElement, WeightFormat};
@@ -40,6 +40,11 @@ pub enum DType {
     Q4K,
     Q5K,
     Q6K,
+    Nf4,
+    Fp4,
+    Int4,
+    Int8Groups,
+    Fp8,
 }
 
 /// Name in the file, type, number of elements that are stored together, bytes that they take; of safetensors.
@@ -80,6 +85,15 @@ const BLOCKS: [(&str, DType, usize, usize); 10] = [
     ("Q4_K", DType::Q4K, 256, 144),
     ("Q5_K", DType::Q5K, 256, 176),
     ("Q6_K", DType::Q6K, 256, 210),
+];
+
+/// Codes with tables in other tensors: what a weight is called that several tensors hold.
+const PACKED: [(&str, DType, usize, usize); 5] = [
+    ("NF4", DType::Nf4, 2, 1),
+    ("FP4", DType::Fp4, 2, 1),
+    ("INT4", DType::Int4, 2, 1),
+    ("INT8", DType::Int8Groups, 1, 1),
+    ("FP8", DType::Fp8, 1, 1),
 ];
 
 impl DType {
@@ -124,9 +138,9 @@ impl DType {
         self.row().2
     }
 
-    /// True for the block types of GGUF, which are read but not written to safetensors.
+    /// True for the block types of GGUF and for codes with tables, which are read but not written to safetensors.
     pub fn is_quantised(self) -> bool {
-        BLOCKS.iter().any(|t| t.1 == self)
+        BLOCKS.iter().chain(&PACKED).any(|t| t.1 == self)
     }
 
     /// Bits per element, rounded up.
@@ -144,7 +158,7 @@ impl DType {
     }
 
     fn row(self) -> &'static (&'static str, DType, usize, usize) {
-        TABLE.iter().chain(&BLOCKS).find(|t| t.1 == self).expect("every type is in the table")
+        TABLE.iter().chain(&BLOCKS).chain(&PACKED).find(|t| t.1 == self).expect("every type is in the table")
     }
 }
 
@@ -160,7 +174,7 @@ mod tests {
 
     #[test]
     fn formats_are_those_of_the_table() {
-        for (name, dtype, elements, bytes) in TABLE.into_iter().chain(BLOCKS) {
+        for (name, dtype, elements, bytes) in TABLE.into_iter().chain(BLOCKS).chain(PACKED) {
             assert_eq!(DType::from_name(name), Some(dtype).filter(|d| !d.is_quantised()));
             assert_eq!(dtype.name(), name);
             if let Some(format) = dtype.format() {

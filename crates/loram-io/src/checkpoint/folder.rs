@@ -1,14 +1,17 @@
 //! The weights of a model folder: its files opened, and its tensors found by name.
 
+use super::dtype::DType;
 use super::header::TensorInfo;
 use super::index::{INDEX_FILE, IndexProblem, parse_index};
-use super::packed::{Packed, Packing, packings};
+use super::load_in_4bit::LoadIn4Bit;
+use super::packings::{Packed, Packing, packings};
 use super::shard::Shard;
 use super::tensor::TensorRef;
 use super::wrappers::{self, Unwrapped, unwrap_names};
 use crate::gguf::{GgufFile, folder_files, is_gguf, names};
 use crate::{Error, Result};
 use loram_core::{RowOrder, WeightFormat};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +19,8 @@ use std::sync::Arc;
 /// File name of an unsharded model.
 pub const SINGLE_FILE: &str = "model.safetensors";
 
-/// The weights of a model folder. Opening maps the files and checks headers and index; no weight is read.
+/// The weights of a model folder. Opening maps the files and checks headers and index; no weight is
+/// read but those that are stored down their columns (GPTQ, AWQ).
 #[derive(Debug)]
 pub struct Checkpoint {
     root: PathBuf,
@@ -24,13 +28,27 @@ pub struct Checkpoint {
     /// name → (shard, tensor in it)
     by_name: BTreeMap<String, (usize, usize)>,
     sharded: bool,
-    /// Tensors that are packed, by name, with the dimensions of the weight.
-    packed: BTreeMap<String, (Arc<TensorInfo>, Arc<dyn WeightFormat>)>,
+    /// Weights that are packed, by name.
+    packed: BTreeMap<String, PackedTensor>,
     /// Tensors whose rows are stored in another order, by name.
     orders: BTreeMap<String, RowOrder>,
     /// Tensors whose values are stored plus a constant, by name.
     shifts: BTreeMap<String, f32>,
     gguf: bool,
+    /// How its weights were quantised when it was read.
+    loaded_in_4bit: Option<LoadIn4Bit>,
+}
+
+/// A packed weight.
+#[derive(Debug, Clone)]
+struct PackedTensor {
+    /// With the dimensions of the weight.
+    info: Arc<TensorInfo>,
+    format: Arc<dyn WeightFormat>,
+    /// Its bytes, if they are not those of the file.
+    memory: Option<Arc<Vec<u8>>>,
+    /// Bytes of its tables.
+    tables: usize,
 }
 
 impl Checkpoint {
@@ -56,11 +74,11 @@ impl Checkpoint {
         }
         let single = dir.join(SINGLE_FILE);
         if single.exists() {
-            return Checkpoint::open_file(&single)?.unwrapped()?.with_packings(packings());
+            return Checkpoint::open_file(&single)?.unwrapped()?.packed(dir);
         }
         let index = dir.join(INDEX_FILE);
         if index.exists() {
-            return Checkpoint::open_sharded(dir, &index)?.unwrapped()?.with_packings(packings());
+            return Checkpoint::open_sharded(dir, &index)?.unwrapped()?.packed(dir);
         }
         Err(Error::Checkpoint { path: dir.into(), what: no_safetensors(dir) })
     }
@@ -81,6 +99,7 @@ impl Checkpoint {
             orders: BTreeMap::new(),
             shifts: BTreeMap::new(),
             gguf: false,
+            loaded_in_4bit: None,
         })
     }
 
@@ -120,6 +139,7 @@ impl Checkpoint {
             orders: BTreeMap::new(),
             shifts: BTreeMap::new(),
             gguf: true,
+            loaded_in_4bit: None,
         }
     }
 
@@ -170,6 +190,7 @@ impl Checkpoint {
             orders: BTreeMap::new(),
             shifts: BTreeMap::new(),
             gguf: false,
+            loaded_in_4bit: None,
         })
     }
 
@@ -193,32 +214,84 @@ impl Checkpoint {
         Ok(self)
     }
 
-    /// The same checkpoint with tensors that one of these packings recognises as the weights that they hold.
+    /// The same checkpoint with the packings that the configuration in a folder names.
+    fn packed(self, dir: &Path) -> Result<Checkpoint> {
+        let packings = packings(dir)?;
+        self.with_packings(&packings.iter().map(|p| &**p).collect::<Vec<_>>())
+    }
+
+    /// The same checkpoint with tensors that one of these packings recognises as the weights that they hold, and without those of
+    /// their tables.
     ///
     /// # Errors
     /// Tables that do not fit their tensor.
     pub fn with_packings(mut self, packings: &[&dyn Packing]) -> Result<Checkpoint> {
-        let mut packed = BTreeMap::new();
         let tensor = |name: &str| {
             let &(s, i) = self.by_name.get(name)?;
             Some(self.shards[s].tensor(&self.shards[s].tensors[i]))
         };
-        for (name, &(s, i)) in &self.by_name {
+        let find = |(name, &(s, i)): (&String, &(usize, usize))| {
             let info = &self.shards[s].tensors[i];
             for packing in packings {
-                let Some(Packed { shape, format }) = packing.find(info, &tensor)? else { continue };
-                let (values, found) = (shape.iter().product::<usize>(), info.bytes);
-                if !values.is_multiple_of(format.block_values()) || format.bytes_of(values) != found {
-                    let what = format!("{found} bytes do not hold a weight {shape:?} in {}", format.name());
+                let Some(packed) = packing.find(name, info, &tensor)? else { continue };
+                let bytes = packed.bytes.as_ref().map_or(info.bytes, |bytes| bytes.len());
+                let (values, format) = (packed.shape.iter().product::<usize>(), &packed.format);
+                if !values.is_multiple_of(format.block_values()) || format.bytes_of(values) != bytes {
+                    let what = format!("{bytes} bytes do not hold a weight {:?} in {}", packed.shape, format.name());
                     return Err(Error::Tensor { name: name.clone(), what });
                 }
-                let info = TensorInfo { shape, ..TensorInfo::clone(info) };
-                packed.insert(name.clone(), (Arc::new(info), format));
-                break;
+                return Ok(Some((name.clone(), packed)));
+            }
+            Ok(None)
+        };
+        let found: Vec<Result<Option<_>>> = self.by_name.par_iter().map(find).collect();
+        for found in found {
+            let Some((stored, packed)) = found? else { continue };
+            self.put_packed(&stored, packed)?;
+        }
+        Ok(self)
+    }
+
+    /// Takes a weight in place of the tensor of this name and of those of its tables.
+    fn put_packed(&mut self, stored: &str, packed: Packed) -> Result<()> {
+        let Packed { name, dtype, shape, format, bytes: memory, tables, companions } = packed;
+        let at = self.by_name[stored];
+        let name = name.unwrap_or_else(|| stored.to_string());
+        if name != stored {
+            self.by_name.remove(stored);
+            if self.by_name.insert(name.clone(), at).is_some() {
+                let what = format!("is there beside `{stored}`, which holds the same weight: remove one of them");
+                return Err(Error::Tensor { name, what });
             }
         }
-        self.packed.extend(packed);
+        for companion in companions {
+            self.by_name.remove(&companion);
+        }
+        let info = TensorInfo::clone(&self.shards[at.0].tensors[at.1]);
+        let bytes = memory.as_ref().map_or(info.bytes, |memory| memory.len());
+        let info = Arc::new(TensorInfo { dtype, shape, bytes, ..info });
+        self.packed.insert(name, PackedTensor { info, format, memory, tables });
+        Ok(())
+    }
+
+    /// The same checkpoint with quantised weights in place of some of its own, by name.
+    pub(crate) fn with_packed(mut self, weights: Vec<(String, Packed)>, by: &LoadIn4Bit) -> Result<Checkpoint> {
+        self.loaded_in_4bit = Some(by.clone());
+        for (name, packed) in weights {
+            self.put_packed(&name, packed)?;
+        }
         Ok(self)
+    }
+
+    /// How its weights were quantised while it was read, if they were.
+    pub fn loaded_in_4bit(&self) -> Option<&LoadIn4Bit> {
+        self.loaded_in_4bit.as_ref()
+    }
+
+    /// A weight that is quantised, if any is: its name and type.
+    pub fn quantised(&self) -> Option<(&str, DType)> {
+        let type_of = |name: &str| self.info(name).map(|info| info.dtype);
+        self.names().find_map(|name| Some((name, type_of(name).filter(|dtype| dtype.is_quantised())?)))
     }
 
     /// The tensors of one file that count, by name, in the order of their bytes.
@@ -273,7 +346,7 @@ impl Checkpoint {
     /// The header entry of a tensor.
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
         let stored = || self.by_name.get(name).map(|&(s, i)| &*self.shards[s].tensors[i]);
-        self.packed.get(name).map(|p| &*p.0).or_else(stored)
+        self.packed.get(name).map(|p| &*p.info).or_else(stored)
     }
 
     /// A tensor by name; the error for a missing one lists similar names.
@@ -291,7 +364,9 @@ impl Checkpoint {
     /// Tensor `i` of a shard, as the weight that it holds.
     fn packed_or(&self, name: &str, shard: &Shard, i: usize) -> TensorRef {
         let tensor = match self.packed.get(name) {
-            Some((info, format)) => TensorRef { format: Some(format.clone()), ..shard.tensor(info) },
+            Some(PackedTensor { info, format, memory, .. }) => {
+                TensorRef { format: Some(format.clone()), memory: memory.clone(), ..shard.tensor(info) }
+            }
             None => shard.tensor(&shard.tensors[i]),
         };
         let order = self.orders.get(name).copied().unwrap_or_default();
@@ -303,9 +378,10 @@ impl Checkpoint {
         &self.shards
     }
 
-    /// Bytes of all tensors.
+    /// Bytes of all weights, with their tables.
     pub fn total_bytes(&self) -> u64 {
-        self.by_name.values().map(|&(s, i)| self.shards[s].tensors[i].bytes as u64).sum()
+        let tables: usize = self.packed.values().map(|p| p.tables).sum();
+        self.names().filter_map(|name| self.info(name)).map(|info| info.bytes as u64).sum::<u64>() + tables as u64
     }
 }
 

@@ -55,6 +55,7 @@ impl Shard {
             file: self.file.clone(),
             info: info.clone(),
             format: None,
+            memory: None,
             order: RowOrder::Plain,
             shift: 0.0,
         }

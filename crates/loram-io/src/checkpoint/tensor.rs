@@ -14,7 +14,8 @@ use std::sync::Arc;
 /// Elements checked by one task: large enough to hide the cost of a task, small enough to stay in the cache.
 const CHUNK: usize = 1 << 16;
 
-/// A tensor in a mapped file: no copy is made until it is converted. Cheap to clone.
+/// A tensor in a mapped file: no copy is made until it is converted. Or one that was quantised or put into another order when the
+/// checkpoint was opened, in memory. Cheap to clone.
 ///
 /// The mapping is read-only; another program that truncates the file meanwhile ends ours, with a
 /// message after [`report_lost_files`](super::report_lost_files).
@@ -25,6 +26,8 @@ pub struct TensorRef {
     pub(crate) info: Arc<TensorInfo>,
     /// The format of a packed weight; that of the element type for `None`.
     pub(super) format: Option<Arc<dyn WeightFormat>>,
+    /// Its bytes, if they are not those of the file.
+    pub(super) memory: Option<Arc<Vec<u8>>>,
     /// The order in which its rows are stored.
     pub(super) order: RowOrder,
     /// Its values are stored plus this.
@@ -71,9 +74,12 @@ impl WeightBytes for FileBytes<'_> {
 
     fn fetch<'b>(&'b self, at: Range<usize>, buffer: &'b mut Vec<u8>) -> Result<&'b [u8]> {
         assert!(at.end <= self.len(), "bytes {at:?} of {}", self.len());
+        if let Some(memory) = &self.tensor.memory {
+            return Ok(&memory[at]);
+        }
         buffer.resize(at.len().max(buffer.len()), 0);
         let out = &mut buffer[..at.len()];
-        self.tensor.file.read_at(out, self.tensor.info.start + at.start)?;
+        self.tensor.read_at(out, at.start)?;
         Ok(out)
     }
 }
@@ -112,7 +118,20 @@ impl TensorRef {
 
     /// The stored bytes, little-endian, row-major, with the rows in the order of the file. Their address may be misaligned for the element type.
     pub fn bytes(&self) -> &[u8] {
-        &self.map[self.info.start..self.info.start + self.info.bytes]
+        match &self.memory {
+            Some(memory) => memory,
+            None => &self.map[self.info.start..self.info.start + self.info.bytes],
+        }
+    }
+
+    /// Fills `out` with the stored bytes from `at` on, read from the file rather than from the mapping, whose pages would count as
+    /// memory of this process.
+    pub(super) fn read_at(&self, out: &mut [u8], at: usize) -> Result<()> {
+        match &self.memory {
+            Some(memory) => out.copy_from_slice(&memory[at..at + out.len()]),
+            None => self.file.read_at(out, self.info.start + at)?,
+        }
+        Ok(())
     }
 
     /// True where the bytes are those of the elements in their order: neither in blocks, nor with rows in another order, nor shifted.
@@ -215,7 +234,7 @@ impl TensorRef {
     /// again from the page cache when touched. A hint: failure is ignored.
     pub fn release(&self) {
         #[cfg(unix)]
-        if self.info.bytes > 0 {
+        if self.info.bytes > 0 && self.memory.is_none() {
             // SAFETY: the mapping is a read-only view of a file; dropped pages come back with the file's content.
             let _ = unsafe {
                 self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, self.info.start, self.info.bytes)
@@ -227,13 +246,14 @@ impl TensorRef {
         Error::Tensor { name: self.name().to_string(), what }
     }
 
-    fn format(&self) -> Result<&dyn WeightFormat> {
+    /// The format of its values. An error that names the tensor when weights are not read from its type.
+    pub fn format(&self) -> Result<&dyn WeightFormat> {
         if let Some(format) = &self.format {
             return Ok(&**format);
         }
         self.dtype().format().ok_or_else(|| {
             self.error(format!(
-                "dtype {} holds no plain floating-point weights; F32, F16, BF16, F64 and the block types of GGUF are supported: use the unquantised checkpoint",
+                "dtype {} holds no plain floating-point weights, and no tables beside it tell what it holds: use the unquantised checkpoint, or one in a supported quantisation",
                 self.dtype()
             ))
         })

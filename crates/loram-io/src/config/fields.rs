@@ -119,14 +119,6 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// An error when `config.json` says that the weights are quantised.
-    pub fn refuse_quantised(&self) -> Result<()> {
-        let Some(q) = self.get("quantization_config") else { return Ok(()) };
-        let method = q.get("quant_method").and_then(Value::as_str).unwrap_or("unknown method");
-        let what = format!("quantised weights ({method}) are not supported: use the unquantised model");
-        Err(self.error("quantization_config", what))
-    }
-
     /// A nested object under `field`.
     pub fn object(&self, field: &str) -> Result<Option<&'a Map<String, Value>>> {
         match self.get(field) {

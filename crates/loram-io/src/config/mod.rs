@@ -10,6 +10,7 @@ mod head;
 mod model;
 mod modules;
 mod not_a_model;
+mod quantisation;
 mod rope;
 
 pub use activation::Activation;
@@ -24,5 +25,6 @@ pub use modules::{
     ClassifierModules, DecoderModules, EncoderModules, FamilyNames, HeadLayer, HeadLayout, Pooling, Projections,
 };
 pub(crate) use not_a_model::not_a_model;
+pub(crate) use quantisation::{AwqSettings, GptqSettings, Quantisation};
 pub(crate) use rope::{PartialRotary, RopeDefaults, parse as parse_rope, parse_by_type as parse_ropes_by_type};
 pub use rope::{QueryGrowth, RopeConfig, RopeScaling};

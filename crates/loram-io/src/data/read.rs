@@ -1,26 +1,19 @@
-//! Records out of files.
+//! Records out of the fields of files.
 
 use super::columns;
-use super::demo;
 use super::fields::{Fields, names};
-use super::file::read_text;
 use super::format::DataFormat;
 use super::formats::{all_columns, formats, recognised};
-use super::paths;
 use super::record::{Record, Text};
-use crate::limits::MAX_LINE;
+use super::sources::{RawRecord, demo, expand, raw_records};
 use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::Path;
-
-/// The separator of documents in a text file.
-pub const DOCUMENT_END: &str = "<|endoftext|>";
 
 /// Where data are and how they are to be read.
 #[derive(Debug, Clone, Default)]
 pub struct DataSpec {
-    /// Files (`.jsonl`, `.json`, either with `.gz`, `.txt`) or generated sources (`demo:…`).
+    /// Files, folders of the `datasets` library, data sets of the hub, or generated sources (`demo:…`).
     pub paths: Vec<String>,
     /// Format of the records; recognised from their fields when absent.
     pub format: Option<&'static dyn DataFormat>,
@@ -35,7 +28,7 @@ pub struct DataSpec {
 pub fn load_records(spec: &DataSpec) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     let mut format: Option<(&'static dyn DataFormat, String)> = spec.format.map(|f| (f, String::new()));
-    for path in &paths::expand(&spec.paths)? {
+    for path in &expand(&spec.paths)? {
         if path.starts_with(demo::PREFIX) {
             let pairs = demo::generate(path)?;
             records.extend(pairs.into_iter().enumerate().map(|(i, (prompt, completion))| {
@@ -54,88 +47,6 @@ pub fn load_records(spec: &DataSpec) -> Result<Vec<Record>> {
         return Err(Error::Data { at: spec.paths.join(", "), what: "no records: the data set is empty".into() });
     }
     Ok(records)
-}
-
-/// A record as it stands in its file.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RawRecord {
-    /// A document of a text file.
-    Document(String),
-    /// A value of a JSON file, or a generated pair.
-    Object(Value),
-}
-
-/// The records of one file or generated source, each with its place, before anything is made of their fields.
-pub fn raw_records(path: &str) -> Result<Vec<(String, RawRecord)>> {
-    if path.starts_with(demo::PREFIX) {
-        let pair = |(i, (prompt, completion)): (usize, (String, String))| {
-            let value = serde_json::json!({"prompt": prompt, "completion": completion});
-            (format!("{path}:{}", i + 1), RawRecord::Object(value))
-        };
-        return Ok(demo::generate(path)?.into_iter().enumerate().map(pair).collect());
-    }
-    let file = Path::new(path);
-    if file.is_dir() {
-        return Err(paths::folder(path));
-    }
-    if !file.exists() {
-        return Err(paths::absent(path));
-    }
-    let name = path.strip_suffix(".gz").unwrap_or(path);
-    if ![".txt", ".json", ".jsonl", ".ndjson"].iter().any(|e| name.ends_with(e)) {
-        return Err(paths::other_kind(path));
-    }
-    let text = read_text(file)?;
-    if name.ends_with(".txt") {
-        let documents = text.split(DOCUMENT_END).map(str::trim).filter(|d| !d.is_empty());
-        let at = |i: usize| format!("{path}: document {}", i + 1);
-        return Ok(documents.enumerate().map(|(i, d)| (at(i), RawRecord::Document(d.to_string()))).collect());
-    }
-    Ok(objects(path, &text)?.into_iter().map(|(at, value)| (at, RawRecord::Object(value))).collect())
-}
-
-/// The objects of a JSON array, or of JSON Lines, each with its place.
-fn objects(path: &str, text: &str) -> Result<Vec<(String, Value)>> {
-    if text.trim_start().starts_with('[') {
-        let list: Vec<Value> = serde_json::from_str(text)
-            .map_err(|e| Error::Data { at: format!("{path}:{}", e.line()), what: format!("malformed JSON: {e}") })?;
-        return Ok(list.into_iter().enumerate().map(|(i, v)| (format!("{path}: record {}", i + 1), v)).collect());
-    }
-    let lines = text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty());
-    lines
-        .map(|(i, line)| {
-            let at = format!("{path}:{}", i + 1);
-            if line.len() > MAX_LINE {
-                let what = format!("a line of {} bytes; a record may have at most {MAX_LINE}", line.len());
-                return Err(Error::Data { at, what });
-            }
-            match serde_json::from_str(line) {
-                Ok(v) => Ok((at, v)),
-                Err(e) => {
-                    let hint = likely_cause(path, text).map_or(String::new(), |hint| format!("; {hint}"));
-                    Err(Error::Data { what: format!("malformed JSON at column {}: {e}{hint}", e.column()), at })
-                }
-            }
-        })
-        .collect()
-}
-
-/// Returns the likely kind of a file that cannot be read as JSON Lines.
-fn likely_cause(path: &str, text: &str) -> Option<String> {
-    let first = text.lines().find(|l| !l.trim().is_empty())?.trim();
-    if first.starts_with('{') {
-        let spread = serde_json::Deserializer::from_str(text).into_iter::<Value>().all(|v| v.is_ok());
-        return spread.then(|| {
-            format!(
-                "records are spread over several lines: expected one line for each, as `jq -c . {path}` prints them"
-            )
-        });
-    }
-    let delimiter = [",", "\t"].into_iter().find(|d| first.contains(d))?;
-    Some(format!(
-        "the first line looks like that of a table: {}",
-        paths::of_table(path, &delimiter.escape_default().to_string())
-    ))
 }
 
 fn record(

@@ -7,7 +7,7 @@ use super::{
     qwen2, qwen3, roberta, smollm3, tower,
 };
 use crate::Result;
-use crate::config::{FamilyNames, Fields, ModelConfig};
+use crate::config::{FamilyNames, Fields, ModelConfig, Quantisation};
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -103,7 +103,7 @@ impl ModelConfig {
         let Some(model_type) = f.opt_str("model_type")? else {
             return Err(f.error("model_type", format!("is missing; supported: {}", list_supported())));
         };
-        f.refuse_quantised()?;
+        Quantisation::of(&raw, path)?;
         const PARTS: [&str; 3] = ["vision_config", "text_config", "audio_config"];
         let multimodal = PARTS.into_iter().find(|part| f.get(part).is_some());
         let family = find(model_type);

@@ -4,7 +4,7 @@
 //! `bert.encoder.layer.0…`; the path is the latter in both cases.
 
 use super::{registry, unknown};
-use crate::config::{CONFIG_FILE, FamilyNames, Fields, HeadLayer, ModelConfig, read_object};
+use crate::config::{CONFIG_FILE, FamilyNames, HeadLayer, ModelConfig, Quantisation, read_object};
 use crate::{Checkpoint, Error, Result};
 
 /// Translation of names for one checkpoint.
@@ -64,14 +64,14 @@ impl TensorNames {
     /// Names of a checkpoint whose architecture need not be one that runs here: those of `cfg` when it is given, those of
     /// the family that its `config.json` names, else the tensor names as they are.
     ///
-    /// Errors: as [`TensorNames::find`]; a `config.json` that cannot be read or says that the weights are quantised.
+    /// Errors: as [`TensorNames::find`]; a `config.json` that cannot be read or names a quantisation that is not supported.
     pub fn of(ckpt: &Checkpoint, cfg: Option<&ModelConfig>) -> Result<TensorNames> {
         if let Some(cfg) = cfg {
             return TensorNames::find(ckpt, cfg);
         }
         let path = ckpt.root().join(CONFIG_FILE);
         let raw = if path.exists() { read_object(&path)? } else { Default::default() };
-        Fields { map: &raw, path: &path, prefix: "" }.refuse_quantised()?;
+        Quantisation::of(&raw, &path)?;
         let model_type = raw.get("model_type").and_then(serde_json::Value::as_str);
         let family = match model_type.and_then(registry::find).filter(|f| !f.runs()) {
             Some(family) => &family.names,

@@ -1,12 +1,19 @@
 //! The Hugging Face cache on this machine and its snapshots.
 
 use super::options::HubOptions;
+use super::repo::Repo;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// `models--org--name` in the cache.
-pub(super) fn repo_dir(opts: &HubOptions, id: &str) -> PathBuf {
-    opts.cache_dir.join(format!("models--{}", id.replace('/', "--")))
+pub(super) fn repo_dir(opts: &HubOptions, repo: Repo<'_>) -> PathBuf {
+    opts.cache_dir.join(format!("{}--{}", repo.plural(), repo.id.replace('/', "--")))
+}
+
+/// The commit that a branch or tag had when it was last looked up, or the revision itself where it is a commit.
+pub(super) fn noted(repo: &Path, revision: &str) -> Option<String> {
+    let noted = std::fs::read_to_string(repo.join("refs").join(revision)).map(|c| c.trim().to_string());
+    Some(noted.unwrap_or_else(|_| revision.to_string())).filter(|commit| is_commit(commit))
 }
 
 /// The state of a model at a revision in the cache.
@@ -21,14 +28,9 @@ pub(super) enum Cached {
 
 /// Looks a revision (branch, tag or commit) up.
 pub(super) fn find(opts: &HubOptions, id: &str) -> Cached {
-    let repo = repo_dir(opts, id);
-    let revision = opts.revision();
-    let noted = std::fs::read_to_string(repo.join("refs").join(revision)).map(|c| c.trim().to_string());
-    let commit = noted.unwrap_or_else(|_| revision.to_string());
-    let snapshot = repo.join("snapshots").join(&commit);
-    if !is_commit(&commit) || !snapshot.is_dir() {
-        return Cached::Absent;
-    }
+    let repo = repo_dir(opts, Repo::model(id));
+    let snapshot = noted(&repo, opts.revision()).map(|commit| repo.join("snapshots").join(commit));
+    let Some(snapshot) = snapshot.filter(|s| s.is_dir()) else { return Cached::Absent };
     match missing_file(&snapshot) {
         None => Cached::Complete(snapshot),
         Some(missing) => Cached::Partial { missing },

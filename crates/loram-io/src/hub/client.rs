@@ -3,6 +3,7 @@
 use super::cache::is_commit;
 use super::hash::Etag;
 use super::options::HubOptions;
+use super::repo::{Kind, Repo};
 use crate::Error;
 use crate::inside::is_inside;
 use std::collections::BTreeMap;
@@ -37,7 +38,7 @@ impl From<Error> for Failure {
 pub(super) type Result<T> = std::result::Result<T, Failure>;
 pub(super) type Reply = Response<ureq::Body>;
 
-/// A model's files at one commit.
+/// A repository's files at one commit.
 pub(super) struct Listing {
     pub commit: String,
     /// Size by name, where the hub says it. Only names that stay inside a folder.
@@ -50,16 +51,16 @@ pub(super) struct FileInfo {
     pub size: u64,
 }
 
-/// Asks the hub about one model.
+/// Asks the hub about one repository.
 pub(super) struct Client<'a> {
     pub opts: &'a HubOptions,
-    pub id: &'a str,
+    pub repo: Repo<'a>,
     endpoint: Url,
     agent: Agent,
 }
 
 impl<'a> Client<'a> {
-    pub fn new(opts: &'a HubOptions, id: &'a str) -> Result<Client<'a>> {
+    pub fn new(opts: &'a HubOptions, repo: Repo<'a>) -> Result<Client<'a>> {
         let endpoint = Url::parse(&opts.endpoint).ok().filter(|u| matches!(u.scheme(), "http" | "https"));
         let endpoint = endpoint.ok_or_else(|| {
             let what = format!("HF_ENDPOINT: `{}` is not an address such as https://huggingface.co", opts.endpoint);
@@ -80,13 +81,13 @@ impl<'a> Client<'a> {
             .timeout_recv_response(limit)
             .timeout_per_read(limit)
             .build();
-        Ok(Client { opts, id, endpoint, agent: config.new_agent() })
+        Ok(Client { opts, repo, endpoint, agent: config.new_agent() })
     }
 
     /// The commit of the revision and its files.
-    pub fn list(&self) -> Result<Listing> {
-        let mut url = self.url(&["api", "models"]);
-        self.extend(&mut url, &["revision", self.opts.revision()]);
+    pub fn list(&self, revision: &str) -> Result<Listing> {
+        let mut url = self.url(&["api", self.repo.plural()]);
+        self.extend(&mut url, &["revision", revision]);
         url.set_query(Some("blobs=true"));
         let body = again(|| {
             let mut reply = self.check(self.request(Method::GET, url.clone(), None, false)?)?;
@@ -159,13 +160,13 @@ impl<'a> Client<'a> {
 
     /// An error in which the hub is the subject.
     pub fn refuse(&self, what: impl std::fmt::Display) -> Failure {
-        Error::Hub { what: format!("`{}`: the hub at {}: {what}", self.id, self.opts.endpoint) }.into()
+        Error::Hub { what: format!("`{}`: the hub at {}: {what}", self.repo.id, self.opts.endpoint) }.into()
     }
 
     fn url(&self, first: &[&str]) -> Url {
         let mut url = self.endpoint.clone();
         url.path_segments_mut().expect("http addresses have a path").pop_if_empty().extend(first);
-        self.extend(&mut url, &self.id.split('/').collect::<Vec<_>>());
+        self.extend(&mut url, &self.repo.id.split('/').collect::<Vec<_>>());
         url
     }
 
@@ -175,7 +176,10 @@ impl<'a> Client<'a> {
     }
 
     fn file_url(&self, commit: &str, file: &str) -> Url {
-        let mut url = self.url(&[]);
+        let mut url = match self.repo.kind {
+            Kind::Model => self.url(&[]),
+            Kind::Dataset => self.url(&["datasets"]),
+        };
         self.extend(&mut url, &["resolve", commit]);
         self.extend(&mut url, &file.split('/').collect::<Vec<_>>());
         url
@@ -226,11 +230,13 @@ impl<'a> Client<'a> {
                 let token =
                     if opts.token.is_some() { "the token does not give access to it" } else { "HF_TOKEN is not set" };
                 let what = format!(
-                    "`{}` (revision `{}`): the hub at {} knows no such model, or it is private or gated and {token}; \
-                     if a local folder was meant, there is none of that name",
-                    self.id,
+                    "`{}` (revision `{}`): the hub at {} knows no such {}, or it is private or gated and {token}; \
+                     if a local {} was meant, there is none of that name",
+                    self.repo.id,
                     opts.revision(),
-                    opts.endpoint
+                    opts.endpoint,
+                    self.repo.noun(),
+                    self.repo.local()
                 );
                 Err(Error::Hub { what }.into())
             }

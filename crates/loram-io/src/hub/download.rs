@@ -3,6 +3,7 @@
 use super::cache;
 use super::client::{Client, Listing, Result};
 use super::options::{Download, HubOptions};
+use super::repo::Repo;
 use super::transfer::Source;
 use crate::Error;
 use std::path::{Path, PathBuf};
@@ -11,10 +12,11 @@ const INDEX: &str = crate::checkpoint::INDEX_FILE;
 
 /// Makes the snapshot of the revision complete and returns its folder. Nothing is written when it is complete already.
 pub(super) fn snapshot(opts: &HubOptions, id: &str, progress: &mut dyn FnMut(&Download<'_>)) -> Result<PathBuf> {
-    let client = Client::new(opts, id)?;
+    let client = Client::new(opts, Repo::model(id))?;
     // files are fetched at the commit, so that a push meanwhile cannot mix two versions
-    let listing = client.list()?;
-    let repo = std::path::absolute(cache::repo_dir(opts, id)).map_err(|e| Error::io("read", &opts.cache_dir, e))?;
+    let listing = client.list(opts.revision())?;
+    let repo =
+        std::path::absolute(cache::repo_dir(opts, client.repo)).map_err(|e| Error::io("read", &opts.cache_dir, e))?;
     let folder = repo.join("snapshots").join(&listing.commit);
     let mut fetch = |names: &[String]| fetch(&client, &listing, &repo, names, progress);
 
@@ -49,7 +51,7 @@ pub(super) fn snapshot(opts: &HubOptions, id: &str, progress: &mut dyn FnMut(&Do
 }
 
 /// Fetches those of the files that the snapshot does not have.
-fn fetch(
+pub(super) fn fetch(
     client: &Client<'_>,
     listing: &Listing,
     repo: &Path,

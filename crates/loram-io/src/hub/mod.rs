@@ -5,11 +5,14 @@
 
 mod cache;
 mod client;
+mod dataset;
 mod download;
 mod hash;
 mod options;
+mod repo;
 mod resolve;
 mod transfer;
 
+pub use dataset::{dataset, dataset_with, is_dataset};
 pub use options::{Download, HubOptions};
 pub use resolve::{resolve, resolve_with};

@@ -64,7 +64,7 @@ pub fn resolve_with(name: &str, opts: &HubOptions, progress: &mut dyn FnMut(&Dow
 }
 
 /// `name` or `org/name` in the hub's alphabet; never anything that could be a path upwards.
-fn is_hub_id(name: &str) -> bool {
+pub(super) fn is_hub_id(name: &str) -> bool {
     let part = |p: &str| {
         !p.is_empty()
             && p.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
@@ -78,7 +78,7 @@ fn is_hub_id(name: &str) -> bool {
 }
 
 /// The cache belongs to somebody else: what is in it can be used all the same.
-fn is_read_only(e: &Error) -> bool {
+pub(super) fn is_read_only(e: &Error) -> bool {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
     matches!(e, Error::Io { cause, .. } if matches!(cause.kind(), PermissionDenied | ReadOnlyFilesystem))
 }

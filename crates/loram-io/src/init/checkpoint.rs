@@ -152,7 +152,7 @@ impl<'a> Job<'a> {
             progress(layers.len(), self.plans.len(), &plan.path);
             Ok(())
         })?;
-        let (config, recipe) = record.finish(Some(Fingerprint::new(digests)));
+        let (config, recipe) = record.finish(Some(Fingerprint::new(digests).on(self.ckpt)));
         let mut report = InitReport::new(&recipe, self.order.iter().map(String::as_str));
         let mut adapter = Adapter::new(config, "", Some(self.base.name.to_string()));
         adapter.config.fan_in_fan_out |= self.plans.iter().any(|p| self.names.is_transposed(&p.path));

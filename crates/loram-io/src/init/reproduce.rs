@@ -10,11 +10,11 @@ use crate::adapter::{ADAPTER_CONFIG, Adapter, AdapterForm, RECIPE_FILE, Recipe, 
 use crate::atomic::Output;
 use crate::config::read_object;
 use crate::family::TensorNames;
-use crate::{Checkpoint, Error, ModelConfig, Result};
+use crate::{Checkpoint, Error, LoadIn4Bit, ModelConfig, Result};
 use loram_core::{Factors, LayerPlan, LayerRecipe, LoraConfig, SchemeSpec, TargetModules};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// A base model: its weights, its configuration where it is of a known architecture, and its name.
@@ -33,7 +33,7 @@ pub fn reproduce<'a>(
     let out = out.into();
     out.check()?;
     let clock = Instant::now();
-    let file = if source.is_dir() { source.join(RECIPE_FILE) } else { source.to_path_buf() };
+    let file = recipe_file(source);
     let mut recipe = Recipe::read(&file)?;
     let mut adapter = settings(source, &recipe, &file)?;
     let names = base.map(|(ckpt, cfg, _)| TensorNames::of(ckpt, cfg)).transpose()?;
@@ -68,6 +68,18 @@ pub fn reproduce<'a>(
     commit_folder(new)?;
     report.seconds = clock.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// How the weights were quantised on which the initialisation of this recipe was made, while they were read; `source` is as in
+/// [`reproduce`].
+///
+/// Errors: no recipe.
+pub fn recipe_in_4bit(source: &Path) -> Result<Option<LoadIn4Bit>> {
+    Ok(Recipe::read(&recipe_file(source))?.base.and_then(|base| base.load_in_4bit))
+}
+
+fn recipe_file(source: &Path) -> PathBuf {
+    if source.is_dir() { source.join(RECIPE_FILE) } else { source.to_path_buf() }
 }
 
 /// The adapter's settings, without factors. Ranks and scalings are those of the recipe's layers: an adapter that was

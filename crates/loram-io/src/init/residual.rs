@@ -27,15 +27,13 @@ pub struct Residual<'a> {
 
 /// An error for a base with quantised weights: its residual would have to be quantised again, and be another model.
 pub(super) fn refuse_quantised(ckpt: &Checkpoint) -> Result<()> {
-    match ckpt.names().filter_map(|name| ckpt.info(name)).find(|t| t.dtype.is_quantised()) {
+    match ckpt.quantised() {
         None => Ok(()),
-        Some(t) => {
+        Some((name, dtype)) => {
             let what = format!(
-                "{}: the weights are quantised (`{}` is {}), and so would W − s·B₀A₀ have to be, which changes the model: train \
+                "{}: the weights are quantised (`{name}` is {dtype}), and so would W − s·B₀A₀ have to be, which changes the model: train \
                  with the initial product as a branch (`loram train` does), or take the scheme `loram`",
                 ckpt.root().display(),
-                t.name,
-                t.dtype
             );
             Err(Error::Usage(what))
         }

@@ -156,7 +156,7 @@ fn what_is_not_supported_is_named_with_its_field() {
     refused("head_dim", json!(15), &["head_dim", "even"]);
     refused("num_local_experts", json!(8), &["num_local_experts", "experts"]);
     refused("vision_config", json!({}), &["vision_config", "multimodal"]);
-    refused("quantization_config", json!({"quant_method": "gptq"}), &["quantization_config", "gptq", "unquantised"]);
+    refused("quantization_config", json!({"quant_method": "hqq"}), &["quantization_config", "hqq", "unquantised"]);
     refused("id2label", json!({"0": "a", "2": "b"}), &["id2label", "ids 0 to 1"]);
     refused("problem_type", json!("ranking"), &["problem_type", "ranking"]);
     let mut c = llama();

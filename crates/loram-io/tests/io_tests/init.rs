@@ -356,9 +356,10 @@ fn damaged_weights_and_impossible_ranks_are_named_and_leave_nothing() {
     let o = targets(options("loram", 4), &["dense"]);
     let e = start(dir, &o, &dir.join("out")).unwrap_err();
     assert!(matches!(e, Error::Core(_) | Error::Tensor { .. }) && e.to_string().contains("quantised"), "{e}");
-    fs::write(dir.join("config.json"), r#"{"model_type": "x", "quantization_config": {"quant_method": "gptq"}}"#)
+    fs::write(dir.join("config.json"), r#"{"model_type": "x", "quantization_config": {"quant_method": "hqq"}}"#)
         .unwrap();
-    fails(&options("loram", 4), &["gptq"]);
+    let e = Checkpoint::open(dir).unwrap_err().to_string();
+    assert!(e.contains("hqq") && e.contains("quantization_config"), "{e}");
 }
 
 const SCRIPT: &str = r#"

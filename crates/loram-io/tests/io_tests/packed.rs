@@ -42,12 +42,19 @@ impl WeightFormat for FourBits {
 struct WithScales;
 
 impl Packing for WithScales {
-    fn find(&self, info: &TensorInfo, tensor: &dyn Fn(&str) -> Option<TensorRef>) -> Result<Option<Packed>> {
-        let Some(scales) = tensor(&format!("{}.scales", info.name)).filter(|_| info.dtype == DType::U8) else {
+    fn find(
+        &self,
+        name: &str,
+        info: &TensorInfo,
+        tensor: &(dyn Fn(&str) -> Option<TensorRef> + Sync),
+    ) -> Result<Option<Packed>> {
+        let Some(scales) = tensor(&format!("{name}.scales")).filter(|_| info.dtype == DType::U8) else {
             return Ok(None);
         };
         let (n, groups) = scales.dims2()?;
-        Ok(Some(Packed { shape: vec![n, groups * GROUP], format: Arc::new(FourBits { scales: scales.to_f32()? }) }))
+        let format = Arc::new(FourBits { scales: scales.to_f32()? });
+        let companions = vec![format!("{name}.scales")];
+        Ok(Some(Packed { companions, ..Packed::new(DType::U8, vec![n, groups * GROUP], format) }))
     }
 }
 
@@ -96,6 +103,7 @@ fn a_weight_with_tables_beside_it_is_read_like_any_other() {
     assert_eq!((ckpt.info(&name).unwrap().shape.as_slice(), t.shape()), (&[n, m][..], &[n, m][..]));
     assert_eq!(t.to_f32().unwrap(), values);
     assert_eq!(t.stored().unwrap().sums(), t.in_file().unwrap().try_sums().unwrap(), "in memory and from the file");
+    assert!(!ckpt.contains(&format!("{name}.scales")), "tables are no tensors of the model");
     assert!(ckpt.tensor(&format!("{PATH}.other")).unwrap().to_f32().is_err(), "other bytes stay bytes");
 
     // an initialisation is that of the same values stored plainly

@@ -189,7 +189,9 @@ fn mistakes_are_named_with_file_and_line() {
     expect("a.jsonl", "{\"foo\": 1}\n", &["a.jsonl:1", "`foo`"]);
     expect("a.jsonl", "{\"text\": 5}\n", &["a.jsonl:1", "a number"]);
     expect("a.jsonl", "[1]", &["record 1", "object"]);
-    expect("a.csv", "x", &["a.csv", ".jsonl"]);
+    expect("a.xlsx", "x", &["a.xlsx", ".jsonl"]);
+    expect("a.csv", "x", &["a.csv", "empty"]);
+    expect("a.csv", "text,label\na\n", &["a.csv:2", "1 cells"]);
     expect("a.jsonl", "{\"messages\": []}\n", &["a.jsonl:1", "empty"]);
     let spec = DataSpec { paths: vec!["/nowhere/x.jsonl".into()], ..Default::default() };
     assert!(load_records(&spec).unwrap_err().to_string().contains("/nowhere/x.jsonl"));

@@ -34,6 +34,8 @@ pub(crate) mod memory;
 #[cfg(gpu)]
 pub(crate) mod ops;
 #[cfg(gpu)]
+pub(crate) mod packed;
+#[cfg(gpu)]
 pub(crate) mod product;
 #[cfg(gpu)]
 pub(crate) mod profile;

@@ -4,6 +4,7 @@ use super::call::{Grid, Product};
 use super::device::{driver, ok};
 use super::launch::launch;
 use super::memory::{PIECE, upload_f32};
+use super::packed::Packed;
 use super::profile::span;
 use crate::compute::Compute;
 use crate::held::Held;
@@ -113,5 +114,14 @@ pub(crate) fn upload_weight(w: StoredWeight<'_>, compute: Compute) -> Tensor {
     out
 }
 
+/// A frozen weight in the GPU's memory.
+#[derive(Debug)]
+pub(crate) enum OnGpu {
+    /// In the number type of the activations.
+    Whole(Tensor),
+    /// As it is stored.
+    Packed(Packed),
+}
+
 /// A weight in the GPU's memory, shared by all clones of it.
-pub(crate) type Resident = Arc<OnceLock<Tensor>>;
+pub(crate) type Resident = Arc<OnceLock<OnGpu>>;

@@ -186,7 +186,7 @@ impl Linear {
         accumulate: bool,
         step: Option<u64>,
     ) {
-        product(dx, accumulate, 1.0, Side::of(dy), Side::of(self.gpu_weight(params, dy)).columns(self.m));
+        product(dx, accumulate, 1.0, Side::of(dy), Side::of(&self.gpu_weight(params, dy)).columns(self.m));
         let (Some(lora), Some(dh)) = (&self.lora, dh) else { return };
         let a = lora.a.operand(params);
         match lora.dropout.is_on(step) {

@@ -67,7 +67,7 @@ impl Linear {
                 }
             }
         }, gpu: {
-            product(y, accumulate, 1.0, Side::of(x), Side::t(self.gpu_weight(params, x)).columns(self.m));
+            product(y, accumulate, 1.0, Side::of(x), Side::t(&self.gpu_weight(params, x)).columns(self.m));
             for (h, b, s) in [&h, &initial].into_iter().flatten() {
                 product(y, true, *s, Side::of(h), Side::t(b));
             }
@@ -131,9 +131,9 @@ fn forward_onto<const N: usize>(
         if x.cols() > linear.m {
             let columns = projected.next().flatten();
             let w = linear.gpu_weight(params, x);
-            group::place(columns.as_ref(), linear, params, w);
+            group::place(columns.as_ref(), linear, params, &w);
             let mut y = new();
-            product(&mut y, false, 1.0, Side::of(x), Side::t(w));
+            product(&mut y, false, 1.0, Side::of(x), Side::t(&w));
             linear.add_rest(params, x, &mut y);
             return (y, LinearSaved { h: None, columns });
         }
@@ -141,8 +141,8 @@ fn forward_onto<const N: usize>(
         if let Some(columns) = projected.next().flatten() {
             let mut y = new();
             columns.multiply(linear, params, base, &mut y);
-            let w = Side::t(linear.gpu_weight(params, x)).columns(linear.m);
-            product(&mut y, true, 1.0, Side::of(x), w);
+            let w = linear.gpu_weight(params, x);
+            product(&mut y, true, 1.0, Side::of(x), Side::t(&w).columns(linear.m));
             linear.add_rest(params, x, &mut y);
             return (y, LinearSaved { h: None, columns: Some(columns) });
         }

@@ -1,6 +1,8 @@
 //! A linear layer with its adapter, and what its passes keep.
 
 use crate::dropout::Dropout;
+#[cfg(gpu)]
+use crate::held::Held;
 use crate::kernels::bf16::Kernel;
 #[cfg(gpu)]
 use crate::param::Params;
@@ -94,6 +96,15 @@ impl Linear {
         Linear { path, n, m, weight: Trainable::Frozen(weight), bias: None, lora: None, rows: None }
     }
 
+    /// The same layer, whose frozen weight is not packed on a GPU: many passes over few rows use it.
+    pub fn whole_on_gpu(mut self) -> Linear {
+        self.weight = match self.weight {
+            Trainable::Frozen(w) => Trainable::Frozen(w.whole_on_gpu()),
+            trained => trained,
+        };
+        self
+    }
+
     /// Returns whether any of its own parameters is trained.
     pub fn trains(&self) -> bool {
         let vector = |v: &Vector| v.param().is_some();
@@ -105,10 +116,10 @@ impl Linear {
 
     /// W in the GPU's memory, where it is used with activations like `x`: (n, m), or wider.
     #[cfg(gpu)]
-    pub(super) fn gpu_weight<'a>(&'a self, params: &'a Params, x: &Tensor) -> &'a Tensor {
+    pub(super) fn gpu_weight<'a>(&'a self, params: &'a Params, x: &Tensor) -> Held<'a> {
         match &self.weight {
             Trainable::Frozen(w) => w.on_gpu(x),
-            Trainable::Param(id) => params.value(*id),
+            Trainable::Param(id) => Held::Borrowed(params.value(*id)),
         }
     }
 

@@ -121,7 +121,7 @@ impl Head {
         if layout.pooling == Pooling::All {
             let linear = match tied.map(|table| &table.weight) {
                 Some(Trainable::Frozen(weight)) => Linear::frozen(out.path.to_string(), weight.clone()),
-                _ => l.linear(out.path.to_string(), out.n, out.m, out.bias)?,
+                _ => l.linear(out.path.to_string(), out.n, out.m, out.bias)?.whole_on_gpu(),
             };
             return Ok(Head::Lm(LmHead { linear, scale: layout.scale, cap: layout.cap }));
         }

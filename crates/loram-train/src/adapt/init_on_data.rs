@@ -24,7 +24,8 @@ pub fn init_on_data(config: &TrainConfig, observer: &mut dyn Observer) -> Result
     }
     let options = InitOptions { lora: config.lora_config(), scheme, seed: config.seed };
     options.refuse_saved_modules()?;
-    let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), observer)?;
+    let base =
+        Base::open(&config.model_name_or_path, config.revision.as_deref(), config.four_bit().as_ref(), observer)?;
     let data = read_dataset(&base, &DataOptions::calibration(config), None, observer)?;
     let examples = calibration_examples(config, &data.examples);
     let load = LoadOptions { seed: config.seed, ..Arithmetic::of(config)?.options(data.head()) };

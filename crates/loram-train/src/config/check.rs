@@ -18,6 +18,15 @@ impl TrainConfig {
         if self.train_data.is_empty() {
             return wrong("train_data is missing: give a data file (--data)".into());
         }
+        if self.load_in_4bit && self.finetuning_type == FinetuningType::Full {
+            return wrong(
+                "load_in_4bit does not go with finetuning_type full: quantised weights cannot be trained".into(),
+            );
+        }
+        let of_four_bit = ["bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "llm_int8_skip_modules"];
+        if let Some(key) = of_four_bit.into_iter().find(|k| !self.load_in_4bit && self.origins.contains_key(k)) {
+            return wrong(format!("{key} has no effect without load_in_4bit: true"));
+        }
         let scheme = self.scheme()?;
         if !self.calibration_data.is_empty() && scheme.statistic() == Statistic::None {
             return wrong(format!("calibration_data has no effect on `{scheme}`, which is initialised without data"));

@@ -2,10 +2,12 @@
 
 use super::key::Mark;
 use super::table::TrainConfig;
-use super::types::Strategy;
+use super::types::{FourBitKind, Strategy};
 use crate::Result;
+use crate::base::BaseWeights;
 use crate::objective::metric;
 use loram_core::{FirstStep, LoraConfig, SchemeOptions, SchemeSpec};
+use loram_io::{FourBitName, LoadIn4Bit};
 use serde_json::{Map, Value, json};
 
 /// The optimiser's settings for one factor of every adapter.
@@ -20,6 +22,38 @@ pub struct FactorSetting {
 }
 
 impl TrainConfig {
+    /// How the base is quantised while it is read, if it is.
+    pub fn four_bit(&self) -> Option<LoadIn4Bit> {
+        self.load_in_4bit.then(|| LoadIn4Bit {
+            bnb_4bit_quant_type: match self.bnb_4bit_quant_type {
+                FourBitKind::Nf4 => FourBitName::Nf4,
+                FourBitKind::Fp4 => FourBitName::Fp4,
+            },
+            bnb_4bit_use_double_quant: self.bnb_4bit_use_double_quant,
+            llm_int8_skip_modules: self.llm_int8_skip_modules.clone(),
+        })
+    }
+
+    /// Quantises the base in this way while it is read.
+    pub(crate) fn set_four_bit(&mut self, four_bit: &LoadIn4Bit) {
+        self.load_in_4bit = true;
+        self.bnb_4bit_quant_type = match four_bit.bnb_4bit_quant_type {
+            FourBitName::Nf4 => FourBitKind::Nf4,
+            FourBitName::Fp4 => FourBitKind::Fp4,
+        };
+        self.bnb_4bit_use_double_quant = four_bit.bnb_4bit_use_double_quant;
+        self.llm_int8_skip_modules.clone_from(&four_bit.llm_int8_skip_modules);
+    }
+
+    /// What an evaluation is to do about the quantisation that an adapter remembers: the keys override it where they are given.
+    pub fn base_weights(&self) -> BaseWeights {
+        match (self.four_bit(), self.origins.contains_key("load_in_4bit")) {
+            (Some(four_bit), _) => BaseWeights::FourBit(four_bit),
+            (None, true) => BaseWeights::AsStored,
+            (None, false) => BaseWeights::OfAdapter,
+        }
+    }
+
     /// `lora_alpha`, or its default: the rank.
     pub fn alpha(&self) -> f64 {
         self.lora_alpha.unwrap_or(self.r as f64)

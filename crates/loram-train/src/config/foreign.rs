@@ -34,7 +34,7 @@ const ALWAYS_SFT: &str = "the data decide what is trained (task)";
 const THREADS: &str = "--threads sets the number of threads";
 const FLAT: &str = "a configuration is one flat list of keys: move its entries to the top";
 const NO_CODE: &str = "code of a model is never run";
-const NO_QUANTISATION: &str = "weights are trained as they are stored";
+const NO_QUANTISATION: &str = "load_in_4bit quantises to 4 bits, other weights are trained as they are stored";
 
 /// All such keys. Names that loram has too, or understands as aliases, are not here.
 pub(super) static FOREIGN: &[Foreign] = &[
@@ -65,7 +65,7 @@ pub(super) static FOREIGN: &[Foreign] = &[
     of(AXOLOTL, "xformers_attention", Nothing(ONE_ATTENTION)),
     of(AXOLOTL, "sdp_attention", Nothing(ONE_ATTENTION)),
     of(AXOLOTL, "load_in_8bit", Nothing(NO_QUANTISATION)),
-    of(AXOLOTL, "load_in_4bit", Nothing(NO_QUANTISATION)),
+    of(AXOLOTL, "bnb_4bit_quant_storage", Nothing("4-bit codes are bytes")),
     of(AXOLOTL, "dataset_prepared_path", Nothing("data are prepared when the run begins")),
     of(AXOLOTL, "dataset_processes", Nothing(THREADS)),
     of(AXOLOTL, "special_tokens", Nothing("the tokenizer's own are used")),
@@ -100,7 +100,7 @@ pub(super) static FOREIGN: &[Foreign] = &[
     of(FACTORY, "export_dir", Nothing("`loram merge` writes the merged model")),
     // TRL, transformers
     of(TRL, "dataset_name", Key("train_data")),
-    of(TRL, "dataset_config", Nothing("data are files (train_data)")),
+    of(TRL, "dataset_config", Nothing("it is part of the data set's name: train_data: owner/name:config:split")),
     of(TRL, "dataset_train_split", Key("train_data")),
     of(TRL, "dataset_test_split", Key("eval_data")),
     of(TRL, "do_train", Nothing("`loram train` always trains")),

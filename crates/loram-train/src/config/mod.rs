@@ -26,6 +26,6 @@ pub use rewrite::Rewritten;
 pub(crate) use scheme_keys::canonical;
 pub use table::TrainConfig;
 pub use types::{
-    AdapterFormat, BaseMode, ComputeDtype, DeviceKind, FinetuningType, FlagForm, KeyType, LearningRate, MemoryCheck,
-    OptimKind, ReportTo, Resume, SamplePrompts, SchedulerType, SchemeName, Strategy,
+    AdapterFormat, BaseMode, ComputeDtype, DeviceKind, FinetuningType, FlagForm, FourBitKind, KeyType, LearningRate,
+    MemoryCheck, OptimKind, ReportTo, Resume, SamplePrompts, SchedulerType, SchemeName, Strategy,
 };

@@ -18,11 +18,20 @@ key_table! {
             as "DIR|FILE|HUB_ID", [Plan Common AliasFlag Resumable Input];
         /// Branch, tag or commit of a hub model.
         revision: Option<String> = None, [Plan Resumable Arm];
+        /// Quantise the weights of linear layers to 4 bits while they are read, as bitsandbytes does. Embeddings and output layers
+        /// stay as they are. An adapter remembers it.
+        load_in_4bit: bool = false, [Init Info Eval Generate Plan Common];
+        /// The 4-bit type of load_in_4bit.
+        bnb_4bit_quant_type: FourBitKind = FourBitKind::Nf4, [Init Info Eval Generate Plan];
+        /// Quantise the scales of load_in_4bit as well, to 8 bits.
+        bnb_4bit_use_double_quant: bool = false, [Init Info Eval Generate Plan];
+        /// Modules that load_in_4bit leaves as they are, by the beginning or the end of their paths.
+        llm_int8_skip_modules: Vec<String> = Vec::new(), as "NAME", [Init Info Eval Generate Plan];
         /// Adapter to train further, in place of a new one.
         adapter_name_or_path ["adapter"]: Option<String> = None, as "DIR|HUB_ID", [AliasFlag Plan];
     }
     "Data" {
-        /// Training data: files (.jsonl, .json, .txt, also .gz), or a generated set such as demo:restaurants.
+        /// Training data: files (.jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt), a data set of the hub (owner/name:split), or a generated one such as demo:restaurants.
         train_data ["data", "dataset", "train_file"]: Vec<String> = Vec::new(),
             as "FILE", [Common AliasFlag Resumable Input Plan];
         /// Evaluation data, in the same forms.
@@ -227,8 +236,8 @@ key_table! {
         /// machine has one.
         device: DeviceKind = DeviceKind::Auto, [Init Info Eval Generate Common Plan];
         /// Number type of products of activations with frozen weights on the CPU, with sums and everything else in float32. auto
-        /// takes bfloat16 for weights stored in it if the processor has AMX or, from AMD, AVX512-BF16.
-        compute_dtype: ComputeDtype = ComputeDtype::Auto, [Init Eval Generate Plan];
+        /// takes bfloat16 for weights that are stored in it or quantised if the processor has AMX or, from AMD, AVX512-BF16.
+        compute_dtype ["bnb_4bit_compute_dtype"]: ComputeDtype = ComputeDtype::Auto, [Init Eval Generate Plan];
         /// Reaction to a memory estimate that exceeds the free memory.
         memory_check: MemoryCheck = MemoryCheck::Error, [Resumable Cosmetic];
     }

@@ -102,7 +102,8 @@ fn is_first(sequence: &usize) -> bool {
 
 pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Result<Preview> {
     let arithmetic = Arithmetic::of(config)?;
-    let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), observer)?;
+    let base =
+        Base::open(&config.model_name_or_path, config.revision.as_deref(), config.four_bit().as_ref(), observer)?;
     let mut warnings = Vec::new();
     match run_folder::look(config) {
         Ok((Begin::Ended(_), _)) => warnings.push(run_folder::ended_text(config)),

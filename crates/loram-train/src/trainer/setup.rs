@@ -111,7 +111,8 @@ impl<'c> Setup<'c> {
         reporter: &mut Reporter<'_>,
     ) -> Result<Setup<'c>> {
         let arithmetic = Arithmetic::of(config)?;
-        let base = Base::open(&config.model_name_or_path, config.revision.as_deref(), reporter)?;
+        let base =
+            Base::open(&config.model_name_or_path, config.revision.as_deref(), config.four_bit().as_ref(), reporter)?;
         let data = read_data(config, &base, reporter)?;
         tell_about_data(&data, config, reporter);
         if let Some(warning) = end_of_turn_warning(&data.train, config, &base)? {

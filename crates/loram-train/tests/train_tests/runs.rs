@@ -98,7 +98,7 @@ fn a_limit_of_samples_counts_the_pieces_of_a_text_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("novel.txt");
     std::fs::write(&path, "It was a dark and stormy night. ".repeat(200)).unwrap();
-    let base = Base::open(&tiny_llama().display().to_string(), None, &mut ()).unwrap();
+    let base = Base::open(&tiny_llama().display().to_string(), None, None, &mut ()).unwrap();
     let read = |max_samples| {
         let paths = vec![path.display().to_string()];
         let options = DataOptions { paths, max_length: Some(32), max_samples, ..DataOptions::default() };

@@ -8,5 +8,6 @@
 #include "many.cu"
 #include "norm.cu"
 #include "optim.cu"
+#include "packed.cu"
 #include "rope.cu"
 #include "rows.cu"

@@ -7,6 +7,7 @@ mod failures;
 mod linear;
 mod loss_optim;
 mod memory;
+mod packed;
 mod rows;
 
 use crate::compute::Compute;

@@ -1,7 +1,10 @@
 use super::*;
 use crate::kernels::gemm::{View, ViewMut};
 use half::{bf16, f16};
-use loram_core::{Q4_1, Q4K, Q6K, RowOrder, StoredWeight, WeightFormat};
+use loram_core::{
+    BlockScales, FourBit, FourBitType, Q4_1, Q4K, Q6K, RowOrder, ScaledFloat8, StoredWeight, ValueType, WeightFormat,
+};
+use std::sync::Arc;
 
 /// Small integers, whose products and sums are exact in f32.
 fn integers(len: usize, seed: u32) -> Vec<f32> {
@@ -190,7 +193,9 @@ fn blocks(format: &dyn WeightFormat, values: usize, halves: &[usize]) -> Vec<u8>
 /// A weight that is decoded on the way into the panels gives the bits of its values stored plainly.
 #[test]
 fn decoded_weights_are_multiplied_as_their_values_are() {
-    let formats: [(&dyn WeightFormat, &[usize]); 3] = [(&Q4_1, &[0, 2]), (&Q4K, &[0, 2]), (&Q6K, &[208])];
+    let scales: Vec<u8> = (0..50_000).flat_map(|i| (0.01 + (i % 7) as f32 * 0.003).to_le_bytes()).collect();
+    let nf4 = FourBit::new(FourBitType::Nf4, 64, ValueType::F32, BlockScales::F32(Arc::new(scales)));
+    let formats: [(&dyn WeightFormat, &[usize]); 4] = [(&Q4_1, &[0, 2]), (&Q4K, &[0, 2]), (&Q6K, &[208]), (&nf4, &[])];
     for kernel in kernels() {
         for (format, halves) in formats {
             let block = format.block_values();
@@ -216,6 +221,36 @@ fn decoded_weights_are_multiplied_as_their_values_are() {
                         assert!(found == want, "{kernel:?} {} ({t}, {n}, {k}) {order:?}", format.name());
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Blocks of scales in both dimensions, which tiles cut anywhere.
+#[test]
+fn float8_is_multiplied_as_its_values_are() {
+    for kernel in kernels() {
+        for (t, rows, cols, block) in
+            [(3, 70usize, 300usize, (32, 48)), (5, 64, 512, (64, 512)), (2, 33, 1000, (1, 1000))]
+        {
+            let scales = (0..rows.div_ceil(block.0) * cols.div_ceil(block.1)).map(|i| 0.5 + (i % 5) as f32 * 0.125);
+            let format = ScaledFloat8::new((rows, cols), block, scales.collect(), ValueType::F32);
+            // no NaN
+            let bytes: Vec<u8> = blocks(&format, rows * cols, &[]).into_iter().map(|x| x & 0xf7).collect();
+            let w = StoredWeight::new(&format, &bytes[..], rows, cols);
+            let values = w.to_vec();
+            let plain = Matrix::of(View::new(&values, rows, cols), 1.0);
+            for (n, k, pair) in [
+                (rows, cols, [Right::StoredTransposed(w), Right::Transposed(plain)]),
+                (cols, rows, [Right::Stored(w), Right::Plain(plain)]),
+            ] {
+                let x = Rounded::new(View::new(&integers(t * k, 3), t, k));
+                let [found, want] = pair.map(|right| {
+                    let mut c = vec![f32::NAN; t * n];
+                    product(kernel, ViewMut::new(&mut c, t, n), false, &x, right, &[]);
+                    c
+                });
+                assert!(found == want, "{kernel:?} ({t}, {n}, {k})");
             }
         }
     }

@@ -136,7 +136,7 @@ impl<'a> Loader<'a> {
     /// `padding` is the id whose row gets no gradient.
     pub fn table(&self, path: String, rows: usize, cols: usize, padding: Option<u32>) -> Result<Embedding> {
         let weight = self.weight(&path, rows, cols)?;
-        Ok(Embedding::new(path, Trainable::Frozen(weight), padding))
+        Ok(Embedding::new(path, Trainable::Frozen(weight.whole_on_gpu()), padding))
     }
 
     /// `<path>.weight` (len), which is stored minus `offset`.

@@ -103,6 +103,15 @@ choices! {
     }
 }
 choices! {
+    /// 4-bit type of weights that are quantised while they are read.
+    FourBitKind {
+        /// Quantiles of the normal distribution.
+        Nf4 = "nf4",
+        /// Floating-point numbers.
+        Fp4 = "fp4",
+    }
+}
+choices! {
     /// Reaction to a memory estimate that exceeds the free memory.
     MemoryCheck {
         /// Stop with an error before anything is loaded.

@@ -8,8 +8,8 @@ mod scalar;
 mod special;
 
 pub use choice::{
-    AdapterFormat, BaseMode, ComputeDtype, DeviceKind, FinetuningType, MemoryCheck, OptimKind, ReportTo, SchedulerType,
-    Strategy,
+    AdapterFormat, BaseMode, ComputeDtype, DeviceKind, FinetuningType, FourBitKind, MemoryCheck, OptimKind, ReportTo,
+    SchedulerType, Strategy,
 };
 pub use key_type::{FlagForm, KeyType};
 pub use rate::LearningRate;
