@@ -1,5 +1,7 @@
 //! `loram docs PAGE`: pages of the documentation that are generated from tables in the code.
 
+mod coming_from;
+
 use crate::console::Console;
 use crate::error::Result;
 use clap::{Command, ValueEnum};
@@ -18,6 +20,8 @@ pub enum DocsPage {
     Commands,
     /// `docs/models.md`
     Models,
+    /// `docs/coming-from.md`
+    ComingFrom,
 }
 
 /// `command` is the whole command line, whose help texts are a page.
@@ -27,6 +31,7 @@ pub fn run(page: DocsPage, command: Command, console: &Console) -> Result<()> {
         DocsPage::Schemes => schemes(),
         DocsPage::Commands => commands(command),
         DocsPage::Models => models(),
+        DocsPage::ComingFrom => coming_from::page(),
     };
     console.result(|| text.clone(), &json!({ "markdown": text }))
 }

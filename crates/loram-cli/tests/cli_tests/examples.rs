@@ -91,7 +91,7 @@ fn the_commands_of_the_readme_run_as_they_are_written() {
 
 #[test]
 fn generated_pages_are_what_the_program_prints() {
-    for page in ["commands", "configuration", "models", "schemes"] {
+    for page in ["coming-from", "commands", "configuration", "models", "schemes"] {
         let run = assert_cmd::Command::cargo_bin("loram").unwrap().args(["docs", page]).assert().success();
         let stored = fs::read_to_string(repo_root().join(format!("docs/{page}.md"))).unwrap();
         let same = String::from_utf8_lossy(&run.get_output().stdout) == stored;

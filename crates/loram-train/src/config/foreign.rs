@@ -1,7 +1,8 @@
 //! Keys of other trainers: what they are called here, or why there is nothing to set.
 
 /// A key of another trainer.
-pub(super) struct Foreign {
+#[derive(Debug, Clone, Copy)]
+pub struct Foreign {
     /// Its name there.
     pub key: &'static str,
     /// The programs that have it.
@@ -11,7 +12,8 @@ pub(super) struct Foreign {
 }
 
 /// The replacement of another trainer's key.
-pub(super) enum Here {
+#[derive(Debug, Clone, Copy)]
+pub enum Here {
     /// A key of this program.
     Key(&'static str),
     /// Nothing, for this reason.
@@ -36,8 +38,13 @@ const FLAT: &str = "a configuration is one flat list of keys: move its entries t
 const NO_CODE: &str = "code of a model is never run";
 const NO_QUANTISATION: &str = "load_in_4bit quantises to 4 bits, other weights are trained as they are stored";
 
-/// All such keys. Names that loram has too, or understands as aliases, are not here.
-pub(super) static FOREIGN: &[Foreign] = &[
+/// Keys of other trainers that have another name here, or none. Those that loram has too, or understands as aliases, are not
+/// among them.
+pub fn foreign_keys() -> &'static [Foreign] {
+    FOREIGN
+}
+
+static FOREIGN: &[Foreign] = &[
     // axolotl
     of(AXOLOTL, "base_model", Key("model_name_or_path")),
     of(AXOLOTL, "base_model_config", Key("model_name_or_path")),

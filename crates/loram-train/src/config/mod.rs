@@ -18,6 +18,7 @@ mod types;
 mod yaml_file;
 
 pub use derived::FactorSetting;
+pub use foreign::{Foreign, Here, foreign_keys};
 pub use key::{Key, Mark};
 pub use layer::{Layer, Origin};
 pub use lookup::{key, key_hint, keys, marked};
