@@ -72,7 +72,15 @@ if with_unsloth:
     assert not found.unexpected_keys, found.unexpected_keys
     unsloth.FastLanguageModel.for_training(model, use_gradient_checkpointing=job.get("gradient_checkpointing", False))
 else:
-    base = kind.from_pretrained(job["model"], dtype=dtype, attn_implementation="sdpa", **extra).to(place)
+    if job.get("load_in_4bit"):
+        extra.update(device_map="cpu", quantization_config=tf.BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype))
+    folder, file = job["model"], None
+    if folder.endswith(".gguf"):  # blocks stay packed
+        folder, file = os.path.split(folder)
+        extra.update(gguf_file=file, quantization_config=tf.GgufConfig(dequantize=False))
+    base = kind.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa", **extra)
+    base = base if job.get("load_in_4bit") or file else base.to(place)
     model = PeftModel.from_pretrained(base, job["adapter"], is_trainable=True)
 model.train()
 for m in model.modules():

@@ -5,7 +5,7 @@ f32 adapters on an NVIDIA GPU.
     python3 bench/step/step.py [--shape a,b,c] [--threads 2] [--rounds 3] [--sst2 FILE --minilm FOLDER] [--json FILE]
     python3 bench/step/step.py --magnitude 20 [--shape a] [--rounds 3]
     python3 bench/step/step.py --device cuda [--shape d,e] [--loram PROGRAM] [--peer liger,unsloth] [--profile]
-    python3 bench/step/step.py --real MODEL --data FILE [--steps 10] [--batch 8] [--rounds 2]
+    python3 bench/step/step.py --real MODEL --data FILE [--steps 10] [--batch 8] [--rounds 2] [--nf4] [--gguf FILE.gguf]
 
 Shapes: a = Llama 512 wide, 8 layers, ffn 1376, vocabulary 8192, 4 x 256 tokens, r 16; b = Qwen2.5-0.5B's shape, 1 x 512
 tokens, r 16; c = MiniLM on 512 sentences of SST-2, batches of 32, a whole epoch (needs --sst2 and --minilm);
@@ -15,7 +15,9 @@ d = Llama-3.2-1B's shape and e = Llama-2-7B's, 4 x 1024 tokens, r 16, and f = Sm
 (FastLanguageModel, without gradient checkpointing). `bench/step/peers` brings their wheels to a machine without network.
 
 With --real MODEL --data FILE (a model folder in bf16; lines with `prompt` and `completion`) the records of the file are
-trained in batches, prompts out of the loss, by both sides in f32 and in bf16 in turn, with r 16 on all linear layers.
+trained in batches, prompts out of the loss, by both sides in f32 and in bf16 in turn, with r 16 on all linear layers. --nf4 adds
+both sides on the model in NF4, quantised by bitsandbytes and by loram, and --gguf both on a GGUF file of it, whose blocks transformers
+(5.24 or later) keeps packed; products are in bf16 there.
 
 Nothing is installed: the Python that runs this, or $LORAM_PYTHON, must have torch, transformers and peft; the loram side is
 built with cargo when it is missing. Each round runs PEFT, then loram, each in a process of its own; the first steps of a
@@ -165,12 +167,14 @@ def real(args):
         job = {"model": how["model"], "adapter": how["adapter"], "num_labels": 0, "learning_rate": 2e-4, "threads": args.threads,
                "device": "cpu", "batches": cut(documents), "prompts": cut(prompts), "repeat": 1}
         programs = {"peft": [PYTHON, os.path.join(HERE, "peft_side.py")], "loram": [args.loram]}
-        sides = [(s, d) for d in ("float32", "bfloat16") for s in programs if f"{s} {d}" not in (args.without or "").split(",")]
+        bases = ["float32", "bfloat16"] + ["nf4"] * args.nf4 + ["gguf"] * bool(args.gguf)
+        sides = [(s, d) for d in bases for s in programs if f"{s} {d}" not in (args.without or "").split(",")]
         runs = {f"{s} {d}": [] for s, d in sides}
         for _ in range(args.rounds):
             for side, dtype in sides:
+                packed = {"nf4": {"load_in_4bit": True}, "gguf": {"model": os.path.abspath(args.gguf or "")}}.get(dtype)
                 with open(at("job.json"), "w") as f:
-                    json.dump({**job, "compute_dtype": dtype}, f)
+                    json.dump({**job, "compute_dtype": "bfloat16" if packed else dtype, **(packed or {})}, f)
                 runs[f"{side} {dtype}"].append(json.loads(run(*programs[side], at("job.json"))))
         with open(how["linears"]) as f:
             job.update(linears=json.load(f), r=R)
@@ -194,10 +198,11 @@ def real(args):
             apart = max(abs(b / a - 1) for a, b in pairs)
             mean = abs(sum(b for _, b in pairs) / sum(a for a, _ in pairs) - 1)
             print(f"{side}: losses in bf16 and f32 apart by at most {apart:.1e}, on average over all steps by {mean:.1e}")
-    for dtype in ("float32", "bfloat16"):
+    for dtype in bases:
         if {f"loram {dtype}", f"peft {dtype}"} <= figures.keys():
             ours, theirs = figures[f"loram {dtype}"], figures[f"peft {dtype}"]
-            print(f"{dtype}: loram/peft time {ours['least'] / theirs['least']:.3f}, memory {ours['memory'] / theirs['memory']:.2f}")
+            print(f"{dtype}: loram/peft time {ours['least'] / theirs['least']:.3f}, memory {ours['memory'] / theirs['memory']:.2f}; mean losses "
+                  f"{statistics.mean(ours['losses']):.5f} and {statistics.mean(theirs['losses']):.5f}")
     if "float32" in {d for _, d in sides} and {"loram float32", "peft float32"} <= figures.keys():
         apart = max(abs(a / b - 1) for a, b in zip(figures["loram float32"]["losses"], figures["peft float32"]["losses"]))
         print(f"losses of the two sides in f32 apart by at most {apart:.1e}")
@@ -240,6 +245,8 @@ def main():
     p.add_argument("--data", metavar="FILE", help="JSON Lines with `prompt` and `completion`")
     p.add_argument("--steps", type=int, default=10, help="batches of --data")
     p.add_argument("--batch", type=int, default=8, help="records of --data in a batch")
+    p.add_argument("--nf4", action="store_true", help="both sides of --real in NF4, too")
+    p.add_argument("--gguf", metavar="FILE", help="both sides of --real on this file, too")
     p.add_argument("--without", help="sides of --real to leave out, e.g. 'peft float32,loram float32'")
     p.add_argument("--sst2")
     p.add_argument("--minilm")

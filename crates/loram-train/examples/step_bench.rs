@@ -51,6 +51,9 @@ struct Job {
     /// "float32" or "bfloat16"; auto where absent.
     #[serde(default)]
     compute_dtype: String,
+    /// Quantise the weights to NF4 while they are read.
+    #[serde(default)]
+    load_in_4bit: bool,
 }
 
 fn gemm_peak() -> f64 {
@@ -93,7 +96,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let job: Job = serde_json::from_str(&std::fs::read_to_string(&argument)?)?;
     rayon::ThreadPoolBuilder::new().num_threads(job.threads).build_global()?;
-    let (ckpt, config) = (Checkpoint::open(&job.model)?, ModelConfig::load(&job.model)?);
+    let (mut ckpt, config) = (Checkpoint::open(&job.model)?, ModelConfig::load(&job.model)?);
+    let begun = Instant::now();
+    if let Some(four_bit) = (TrainConfig { load_in_4bit: job.load_in_4bit, ..TrainConfig::default() }).four_bit() {
+        ckpt = four_bit.apply(ckpt, &config)?;
+    }
+    let quantising = begun.elapsed().as_secs_f64();
     let head = match job.num_labels {
         0 => HeadKind::LanguageModel,
         outputs => HeadKind::Pooled { outputs },
@@ -169,6 +177,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let profile: Vec<_> = cuda::timings()?.iter().map(|t| json!([t.name(), t.calls(), t.seconds()])).collect();
     let mut out =
         json!({ "seconds": seconds, "losses": losses, "grad_norms": norms, "peak_rss": peak_rss, "peak_gpu": gpu });
+    if job.load_in_4bit {
+        out["quantising"] = json!(quantising);
+    }
     if job.profile {
         out["profile"] = json!({ "kernels": profile, "steps": steps - steps / 2 });
     }
