@@ -1,11 +1,13 @@
 //! `loram docs PAGE`: pages of the documentation that are generated from tables in the code.
 
 mod coming_from;
+mod markdown;
 
 use crate::console::Console;
 use crate::error::Result;
 use clap::{Command, ValueEnum};
 use loram_train::config::{keys, yaml};
+use markdown::cell;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -34,11 +36,6 @@ pub fn run(page: DocsPage, command: Command, console: &Console) -> Result<()> {
         DocsPage::ComingFrom => coming_from::page(),
     };
     console.result(|| text.clone(), &json!({ "markdown": text }))
-}
-
-/// A cell of a Markdown table.
-fn cell(text: &str) -> String {
-    text.replace('|', "\\|")
 }
 
 fn configuration() -> String {

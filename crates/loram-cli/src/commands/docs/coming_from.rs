@@ -1,6 +1,6 @@
 //! `docs/coming-from.md`: commands and keys of other trainers, and what they are called here.
 
-use super::cell;
+use super::markdown::cell;
 use loram_train::config::{Here, foreign_keys, key};
 use std::fmt::Write;
 
