@@ -1,5 +1,6 @@
 //! Model configurations: the same reading as transformers' (tests/data/make_configs.py), and clear errors for the rest.
 
+use loram_io::checkpoint::{DType, TensorSpec, pt_metadata, write_safetensors};
 use loram_io::config::*;
 use loram_io::family::TensorNames;
 use loram_io::{Checkpoint, ModelConfig, testing};
@@ -258,4 +259,35 @@ fn names_translate_between_base_checkpoint_and_task_model() {
     assert_eq!(names.path("encoder.layer.0.attention.self.query.weight"), path);
     assert_eq!(names.path("classifier.weight"), "classifier.weight");
     assert!(TensorNames::find(&ckpt, &parse(&Value::Object(llama())).unwrap()).is_err());
+}
+
+/// Checkpoints with images: the language model and its head under the prefixes that files have, and under those of modules.
+#[test]
+fn names_of_a_text_tower_in_either_form() {
+    for fixture in ["gemma3-tower", "mistral3"] {
+        let from = testing::repo_root().join("fixtures/models").join(fixture);
+        let (ckpt, cfg) = (Checkpoint::open(&from).unwrap(), ModelConfig::load(&from).unwrap());
+        let task = |n: &str| match n.strip_prefix("language_model.model.") {
+            Some(rest) => format!("model.language_model.{rest}"),
+            None => n.strip_prefix("language_model.").unwrap_or(n).to_string(),
+        };
+        let head = || ("language_model.lm_head.weight", vec![97, 32], vec![0.5; 97 * 32]);
+        let own = ckpt.names().map(|n| {
+            let t = ckpt.tensor(n).unwrap();
+            (n, t.shape().to_vec(), t.to_f32().unwrap())
+        });
+        let all: Vec<_> = own.chain([head()]).collect();
+        for renamed in [false, true] {
+            let name = |n: &str| if renamed { task(n) } else { n.to_string() };
+            let tensors = all
+                .iter()
+                .map(|(n, shape, values)| (TensorSpec::new(name(n), DType::F32, shape), values.clone().into()));
+            let dir = tempfile::tempdir().unwrap();
+            write_safetensors(dir.path().join("model.safetensors"), &pt_metadata(), tensors.collect()).unwrap();
+            let names = TensorNames::find(&Checkpoint::open(dir.path()).unwrap(), &cfg).unwrap();
+            for (n, ..) in all.iter().filter(|t| t.0.starts_with("language_model.")) {
+                assert_eq!((names.stored(&task(n)), names.path(&name(n))), (name(n), task(n)), "{fixture}");
+            }
+        }
+    }
 }
