@@ -116,7 +116,7 @@ def train(c, case, init, *extra):
 
 
 # adapters on an embedding that the head shares
-EMBEDDINGS = ("embedding", "embedding-tied")
+EMBEDDINGS = ("embedding", "embedding-tied", "scaled-embedding")
 
 
 def compare_adapter(c, case, ref, adapter, name):
