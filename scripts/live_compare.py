@@ -161,11 +161,16 @@ def compare_greedy(c, case, ref, prompt, new, adapter=None):
     c.row("greedy tokens" + (" with adapter" if adapter else ""), case.name, wrong, 0.0, f"{same} of {len(theirs)} the same")
 
 
+def quantised(folder):
+    with open(os.path.join(folder, "config.json")) as f:
+        return "quantization_config" in json.load(f)
+
+
 def jobs(c, ref, bert, models):
     """Every comparison as (what, name, function)."""
     cases = {"tiny-llama-en": Case(c, "tiny-llama-en", ASSET)}
-    # GGUF files have references of their own (fixtures/make_gguf.py)
-    for name in sorted(n for n in os.listdir("fixtures/models") if not n.endswith(".gguf")):
+    # quantised models have references of their own (fixtures/make_gguf.py, fixtures/make_quantised.py)
+    for name in sorted(n for n in os.listdir("fixtures/models") if not n.endswith(".gguf") and not quantised(f"fixtures/models/{n}")):
         cases[name] = Case(c, name, ref.with_tokenizer(f"fixtures/models/{name}", c.path(f"model-{name}")))
     for model in models:
         model, _, tokenizer = model.partition("=")
