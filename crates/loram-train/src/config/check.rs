@@ -23,8 +23,13 @@ impl TrainConfig {
                 "load_in_4bit does not go with finetuning_type full: quantised weights cannot be trained".into(),
             );
         }
-        let of_four_bit = ["bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "llm_int8_skip_modules"];
-        if let Some(key) = of_four_bit.into_iter().find(|k| !self.load_in_4bit && self.origins.contains_key(k)) {
+        // the defaults stand in the config.yaml of every run
+        let of_four_bit = [
+            ("bnb_4bit_quant_type", self.bnb_4bit_quant_type != TrainConfig::default().bnb_4bit_quant_type),
+            ("bnb_4bit_use_double_quant", self.bnb_4bit_use_double_quant),
+            ("llm_int8_skip_modules", !self.llm_int8_skip_modules.is_empty()),
+        ];
+        if let Some((key, _)) = of_four_bit.into_iter().find(|(_, set)| !self.load_in_4bit && *set) {
             return wrong(format!("{key} has no effect without load_in_4bit: true"));
         }
         let scheme = self.scheme()?;
