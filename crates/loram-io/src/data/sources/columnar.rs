@@ -1,8 +1,9 @@
 //! Parquet and Arrow files, as `datasets`, pandas and the hub write them.
 //!
-//! Rows become JSON objects. Columns of bytes (images, audio) are left out. Classes that `datasets` stores as numbers get their
+//! Rows become JSON objects. Columns of bytes (images, audio), times and decimals are left out. Classes that `datasets` stores as numbers get their
 //! names, which it keeps in the schema.
 
+use super::cells;
 use super::raw::{Placed, RawRecord, damaged};
 use crate::caught::caught;
 use crate::error::human_bytes;
@@ -11,9 +12,8 @@ use crate::{Error, Result, input, lfs};
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
-use arrow_json::WriterBuilder;
-use arrow_json::writer::LineDelimited;
-use arrow_schema::{ArrowError, DataType, Schema, SchemaRef};
+use arrow_schema::{ArrowError, Schema, SchemaRef};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use std::fs::File;
@@ -30,7 +30,9 @@ pub(super) fn parquet(path: &str) -> Result<Vec<Placed>> {
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| cut(path, e))?;
         // that of a batch lacks the notes of the file
         let schema = builder.schema().clone();
-        let batches = builder.with_batch_size(ROWS).build().map_err(|e| cut(path, e))?;
+        let read = (0..schema.fields().len()).filter(|&i| cells::is_read(schema.field(i).data_type()));
+        let read = ProjectionMask::roots(builder.parquet_schema(), read);
+        let batches = builder.with_projection(read).with_batch_size(ROWS).build().map_err(|e| cut(path, e))?;
         records(path, length, Some(schema), batches)
     })
 }
@@ -121,22 +123,22 @@ fn records(
     for batch in batches {
         let batch = batch.map_err(|e| cut(path, e))?;
         let classes = classes(schema.as_ref().unwrap_or(&batch.schema()));
-        let text = lines(&batch).map_err(|e| cut(path, e))?;
-        unpacked += text.len() as u64;
-        if unpacked > limit {
-            let what = format!(
-                "{} unpack to more than {}, as no text does: write it as JSON Lines if that is right",
-                human_bytes(length),
-                human_bytes(limit)
-            );
-            return Err(damaged(path, what));
-        }
-        for line in text.split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
+        for i in 0..batch.num_rows() {
             let at = format!("{path}: record {}", out.len() + 1);
-            if line.len() > MAX_LINE {
-                return Err(damaged(&at, format!("{} bytes; a record may have at most {MAX_LINE}", line.len())));
+            let mut value = Value::Object(cells::row(&batch, i));
+            let size = size(&value);
+            if size > MAX_LINE as u64 {
+                return Err(damaged(&at, format!("{size} bytes; a record may have at most {MAX_LINE}")));
             }
-            let mut value: Value = serde_json::from_slice(line).map_err(|e| cut(path, e))?;
+            unpacked += size;
+            if unpacked > limit {
+                let what = format!(
+                    "{} unpack to more than {}, as no text does: write it as JSON Lines if that is right",
+                    human_bytes(length),
+                    human_bytes(limit)
+                );
+                return Err(damaged(path, what));
+            }
             for (column, names) in &classes {
                 if let Some(value) = value.get_mut(column) {
                     named(value, names);
@@ -148,28 +150,14 @@ fn records(
     Ok(out)
 }
 
-/// The rows as JSON Lines, without columns of bytes.
-fn lines(batch: &RecordBatch) -> std::result::Result<Vec<u8>, ArrowError> {
-    let schema = batch.schema();
-    let texts: Vec<usize> = (0..batch.num_columns()).filter(|&i| !has_bytes(schema.field(i).data_type())).collect();
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-    writer.write(&batch.project(&texts)?)?;
-    writer.finish()?;
-    Ok(writer.into_inner())
-}
-
-fn has_bytes(kind: &DataType) -> bool {
-    match kind {
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => true,
-        DataType::List(f)
-        | DataType::LargeList(f)
-        | DataType::ListView(f)
-        | DataType::LargeListView(f)
-        | DataType::FixedSizeList(f, _)
-        | DataType::Map(f, _) => has_bytes(f.data_type()),
-        DataType::Struct(fields) => fields.iter().any(|f| has_bytes(f.data_type())),
-        DataType::Dictionary(_, value) => has_bytes(value),
-        _ => false,
+/// About the bytes of a value in memory.
+fn size(value: &Value) -> u64 {
+    let own = size_of::<Value>() as u64;
+    own + match value {
+        Value::String(s) => s.len() as u64,
+        Value::Array(list) => list.iter().map(size).sum(),
+        Value::Object(map) => map.iter().map(|(k, v)| k.len() as u64 + size(v)).sum(),
+        _ => 0,
     }
 }
 

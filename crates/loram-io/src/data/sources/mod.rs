@@ -1,6 +1,7 @@
 //! Where records come from: files of several kinds ([`mod@kinds`]), folders of the `datasets` library, data sets of the hub, generated
 //! ones.
 
+mod cells;
 mod columnar;
 pub mod demo;
 mod file;
