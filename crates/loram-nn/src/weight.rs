@@ -13,6 +13,7 @@ use crate::kernels::bf16::{Kernel, Matrix, Number, Right};
 #[cfg(gpu)]
 use crate::kernels::embedding::check;
 use crate::kernels::embedding::gather_stored;
+use crate::kernels::few_rows::{FEW, add_few_rows_t};
 use crate::kernels::gemm::{Term, View, ViewMut, gemm_sum};
 use crate::kernels::par::{RowsMut, for_rows};
 use crate::kernels::real::f32s;
@@ -297,6 +298,10 @@ impl Weight {
 
     /// y (t × rows) = (accumulate ? y : 0) + x·Wᵀ + Σ `low`, x: (t × cols), on the CPU.
     pub(crate) fn product_t<T: Element>(&self, x: &Operand<'_>, y: &mut Tensor, accumulate: bool, low: &[Low<'_>]) {
+        if x.tensor().compute() == Compute::F32 && x.tensor().rows() <= FEW && self.stored().as_f32().is_none() {
+            gemm_sum(y.view_mut::<f32>(), accumulate, &low.iter().map(Low::term).collect::<Vec<_>>());
+            return add_few_rows_t(self.stored(), x.tensor().f32s(), y.f32s_mut());
+        }
         if let Some(kernel) = self.kernel_for(x.tensor()) {
             return product(kernel, y, accumulate, x, self.right(true), low);
         }

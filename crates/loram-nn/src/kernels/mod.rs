@@ -13,6 +13,7 @@ pub mod bf16;
 pub mod cross_entropy;
 pub mod elementwise;
 pub mod embedding;
+pub mod few_rows;
 pub mod gemm;
 mod micro;
 pub mod norm;

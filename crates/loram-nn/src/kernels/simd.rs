@@ -14,15 +14,22 @@ pub fn simd<R>(f: impl FnOnce() -> R) -> R {
 const LANES: usize = 32;
 
 #[inline(always)]
-fn total<T: Real>(mut acc: [T; LANES]) -> T {
-    let mut n = LANES / 2;
-    while n > 0 {
-        for i in 0..n {
-            acc[i] += acc[i + n];
-        }
-        n /= 2;
+fn total<T: Real>(acc: [T; LANES]) -> T {
+    // no index is a variable: with one, the compiler keeps the sums in memory, and adds them one by one
+    macro_rules! halve {
+        ($acc:ident, $n:literal) => {{
+            let mut half = [T::ZERO; $n];
+            for i in 0..$n {
+                half[i] = $acc[i] + $acc[i + $n];
+            }
+            half
+        }};
     }
-    acc[0]
+    let acc = halve!(acc, 16);
+    let acc = halve!(acc, 8);
+    let acc = halve!(acc, 4);
+    let acc = halve!(acc, 2);
+    acc[0] + acc[1]
 }
 
 /// Σ aᵢ.
@@ -51,8 +58,12 @@ pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
             acc[l] = x[l].mul_add(y[l], acc[l]);
         }
     }
-    for (s, (&x, &y)) in acc.iter_mut().zip(ar.iter().zip(br)) {
-        *s = x.mul_add(y, *s);
+    // filled up with zeros: a loop over some of the sums would keep all of them in memory
+    let (mut x, mut y) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+    x[..ar.len()].copy_from_slice(ar);
+    y[..br.len().min(ar.len())].copy_from_slice(&br[..br.len().min(ar.len())]);
+    for l in 0..LANES {
+        acc[l] = x[l].mul_add(y[l], acc[l]);
     }
     total(acc)
 }
