@@ -1,26 +1,9 @@
 //! Every verb on a GGUF file, and what is refused there.
 
+use crate::program::{json, loram, refused};
 use loram_io::testing::repo_root;
 use serde_json::Value;
 use std::fs;
-use std::path::Path;
-
-fn loram(dir: &Path, args: &[&str]) -> assert_cmd::assert::Assert {
-    assert_cmd::Command::cargo_bin("loram").unwrap().current_dir(dir).args(args).write_stdin("").assert()
-}
-
-fn json(dir: &Path, args: &[&str]) -> Value {
-    let out = loram(dir, &[args, &["--json"]].concat()).success();
-    serde_json::from_slice(&out.get_output().stdout).unwrap()
-}
-
-fn refused(dir: &Path, args: &[&str], words: &[&str]) {
-    let out = loram(dir, args).code(2);
-    let text = String::from_utf8_lossy(&out.get_output().stderr).into_owned();
-    for word in words {
-        assert!(text.contains(word), "{args:?}: `{word}` is not in: {text}");
-    }
-}
 
 fn model(name: &str) -> String {
     repo_root().join(format!("fixtures/models/{name}.gguf")).display().to_string()

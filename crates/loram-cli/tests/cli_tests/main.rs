@@ -7,6 +7,7 @@ mod foreign;
 mod gguf;
 mod memory;
 mod mistakes;
+mod program;
 mod quantised;
 mod reliability;
 #[path = "../../../loram-train/tests/train_tests/small.rs"]

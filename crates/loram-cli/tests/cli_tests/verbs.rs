@@ -1,23 +1,8 @@
 //! Every verb once, on the small Llama: what it prints and what it leaves.
 
+use crate::program::{json, loram, text};
 use loram_io::testing::tiny_llama;
 use serde_json::Value;
-use std::path::Path;
-
-fn loram(dir: &Path, args: &[&str]) -> assert_cmd::assert::Assert {
-    let mut program = assert_cmd::Command::cargo_bin("loram").unwrap();
-    program.current_dir(dir).env("LORAM_CACHE", "").args(args).write_stdin("").assert()
-}
-
-fn text(dir: &Path, args: &[&str]) -> String {
-    String::from_utf8(loram(dir, args).success().get_output().stdout.clone()).unwrap()
-}
-
-fn json(dir: &Path, args: &[&str]) -> Value {
-    let out = text(dir, &[args, &["--json"]].concat());
-    assert_eq!(out.lines().count(), 1, "one JSON object and nothing else: {out}");
-    serde_json::from_str(&out).unwrap()
-}
 
 const DATA: &str = "demo:restaurants?seed=0&n=16";
 const EVAL: &str = "demo:restaurants?seed=0&n=20&split=dev";

@@ -36,7 +36,7 @@ pub(crate) struct AwqSettings {
     pub group_size: Option<usize>,
 }
 
-/// What is read.
+/// The methods that are read, for messages.
 const SUPPORTED: &str = "supported are bitsandbytes in 4 bits, gptq, awq and fp8; otherwise use the unquantised model";
 
 impl Quantisation {

@@ -62,7 +62,7 @@ fn read(f: &Fields<'_>) -> Result<DecoderConfig> {
     })
 }
 
-/// What Gemma 2 and 3 have in common.
+/// The settings that Gemma 2 and 3 share.
 pub(super) fn common(f: &Fields<'_>, names: &'static FamilyNames, defaults: &Defaults) -> Result<DecoderConfig> {
     if f.bool("use_bidirectional_attention", false)? {
         let what = "models that see the tokens after a token are not supported";

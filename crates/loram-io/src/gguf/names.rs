@@ -117,7 +117,7 @@ impl Names {
         }
     }
 
-    /// What is added to the values of a tensor in the file, by its name there: to the weights of norms in some families.
+    /// The constant by which the values of a tensor in the file are larger, by its name there: in some families, the weights of norms.
     pub fn shift(&self, tensor: &str) -> f32 {
         if tensor.ends_with("norm.weight") { self.family.norm_shift } else { 0.0 }
     }

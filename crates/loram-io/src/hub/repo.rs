@@ -1,6 +1,6 @@
 //! A repository of the hub.
 
-/// What a repository holds.
+/// The content of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Model,
@@ -39,7 +39,7 @@ impl<'a> Repo<'a> {
         }
     }
 
-    /// What may lie on this machine in place of it, in messages.
+    /// The kind of local path that may stand in its place, in messages.
     pub fn local(&self) -> &'static str {
         match self.kind {
             Kind::Model => "folder",

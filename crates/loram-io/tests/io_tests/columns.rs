@@ -12,7 +12,7 @@ fn fixture(name: &str) -> String {
     fixtures().join(name).display().to_string()
 }
 
-/// What datasets reads.
+/// The rows as `datasets` reads them.
 fn expected(name: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(fixtures().join("rows.json")).unwrap();
     let all: Value = serde_json::from_str(&text).unwrap();

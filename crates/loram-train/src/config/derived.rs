@@ -45,7 +45,7 @@ impl TrainConfig {
         self.llm_int8_skip_modules.clone_from(&four_bit.llm_int8_skip_modules);
     }
 
-    /// What an evaluation is to do about the quantisation that an adapter remembers: the keys override it where they are given.
+    /// The treatment of the quantisation that an adapter remembers, in an evaluation: the keys override it where they are given.
     pub fn base_weights(&self) -> BaseWeights {
         match (self.four_bit(), self.origins.contains_key("load_in_4bit")) {
             (Some(four_bit), _) => BaseWeights::FourBit(four_bit),

@@ -9,9 +9,9 @@ struct Program {
     /// Its name in the table of keys.
     name: &'static str,
     heading: &'static str,
-    /// What one types there and here.
+    /// Commands there and here.
     commands: &'static [(&'static str, &'static str)],
-    /// What is different although the names are alike.
+    /// Differences behind names that are alike.
     notes: &'static [&'static str],
 }
 

@@ -141,7 +141,7 @@ fn f32_at(bytes: &[u8], at: usize) -> f32 {
     f32::from_le_bytes(*bytes[4 * at..].first_chunk().expect("a table of the length that was checked"))
 }
 
-/// What a weight in NF4 or FP4 consists of beside its codes.
+/// The parts of a weight in NF4 or FP4 beside its codes.
 #[derive(Debug, Clone, Copy)]
 pub struct FourBitParts<'a> {
     /// The levels.

@@ -1,4 +1,4 @@
-//! What a packing is.
+//! The interface of a packing.
 
 use super::super::dtype::DType;
 use super::super::header::TensorInfo;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub struct Packed {
     /// The name of the weight, if it is not that of the tensor.
     pub name: Option<String>,
-    /// What its type is called.
+    /// The name of its type.
     pub dtype: DType,
     /// Dimensions of the weight; those of the tensor count its bytes or codes.
     pub shape: Vec<usize>,

@@ -16,7 +16,7 @@ pub(crate) struct Norm {
     pub offset: Option<Offset>,
 }
 
-/// What a norm multiplies with where its weight is stored minus a constant (Gemma).
+/// The factors of a norm whose weight is stored minus a constant (Gemma).
 #[derive(Debug)]
 pub(crate) struct Offset {
     /// The constant in every column, (1, d).
