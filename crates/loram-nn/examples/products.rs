@@ -6,13 +6,16 @@
 //! Rounding of activations and packing of weights are part of a product. Figures are those of the fastest of many calls, so that they
 //! hold on a busy machine too. `bench/step/products.py` prints the same of torch.
 
+mod common;
+
+use common::fastest;
 use half::bf16;
 use loram_core::{Q4_1, Q4K, Q6K, Q8_0, StoredWeight, WeightFormat};
 use loram_nn::kernels::bf16::{Kernel, Matrix, Number, Right, Rounded, product};
 use loram_nn::kernels::gemm::{View, ViewMut, gemm};
 use rayon::prelude::*;
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Outputs and inputs of the layers of SmolLM2-135M, of its head, and of a 7B Llama.
 const SHAPES: [(usize, usize); 8] =
@@ -20,18 +23,6 @@ const SHAPES: [(usize, usize); 8] =
 
 /// Formats of blocks.
 const FORMATS: [&dyn WeightFormat; 4] = [&Q4_1, &Q8_0, &Q4K, &Q6K];
-
-/// Seconds of the fastest call.
-fn fastest(budget: Duration, mut f: impl FnMut()) -> f64 {
-    let (begun, mut best, mut calls) = (Instant::now(), f64::INFINITY, 0);
-    while calls < 3 || begun.elapsed() < budget {
-        let call = Instant::now();
-        f();
-        best = best.min(call.elapsed().as_secs_f64());
-        calls += 1;
-    }
-    best
-}
 
 fn main() {
     let argument = |i: usize, default: f64| std::env::args().nth(i).map_or(default, |a| a.parse().expect("a number"));

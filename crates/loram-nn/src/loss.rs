@@ -38,7 +38,7 @@ impl From<LossSum> for BatchLoss {
 }
 
 /// The targets of a batch and the loss against them. A value serves one pass at a time: [`Loss::take`] ends a pass.
-pub trait Loss: std::fmt::Debug {
+pub trait Loss: std::fmt::Debug + Send {
     /// Number of rows that it has targets for: the tokens of the batch for a language-model head, its sequences for a
     /// pooled head.
     fn rows(&self) -> usize;

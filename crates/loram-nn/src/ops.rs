@@ -7,6 +7,7 @@ use crate::cuda;
 use crate::cuda::product::{Side, product};
 use crate::kernels::activation::{self, Act};
 use crate::kernels::attention::{self, AttnShape};
+use crate::kernels::bf16::Kernel;
 use crate::kernels::gemm::gemm;
 use crate::kernels::{elementwise, embedding, norm};
 use crate::tensor::{Tensor, typed};
@@ -167,17 +168,21 @@ impl<'a> Sequences<'a> {
 }
 
 /// Attention within sequences: q (t, heads·d), k and v (t, kv_heads·d) → output (t, heads·d) and
-/// the logarithm of the softmax's denominator (t, heads).
+/// the logarithm of the softmax's denominator (t, heads). With a kernel, products of tensors in f32 are in bf16.
 pub(crate) fn attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+    kernel: Option<Kernel>,
+    [q, k, v]: [&Tensor; 3],
     sequences: &Sequences<'_>,
     shape: &AttnShape,
 ) -> (Tensor, Tensor) {
     let mut o = Tensor::scratch(q.compute(), q.rows(), q.cols());
     let mut lse = Tensor::scratch(q.compute().exact(), q.rows(), shape.heads);
     let lengths = sequences.lengths;
+    if let Some(kernel) = kernel {
+        let (q, k, v, o_out, lse_out) = (q.f32s(), k.f32s(), v.f32s(), o.as_mut_slice(), lse.as_mut_slice());
+        attention::rounded::attention(kernel, q, k, v, o_out, lse_out, lengths, shape);
+        return (o, lse);
+    }
     typed!(q, T, {
         let (o, lse) = (o.as_mut_slice::<T>(), lse.as_mut_slice());
         attention::attention(q.as_slice(), k.as_slice(), v.as_slice(), o, lse, lengths, shape);
@@ -187,6 +192,7 @@ pub(crate) fn attention(
 
 /// Gradients of [`attention`]: (dq, dk, dv). `qkv` are its inputs, `out` its outputs.
 pub(crate) fn attention_backward(
+    kernel: Option<Kernel>,
     qkv: [&Tensor; 3],
     out: (&Tensor, &Tensor),
     d_o: &Tensor,
@@ -196,6 +202,23 @@ pub(crate) fn attention_backward(
     let lengths = sequences.lengths;
     let [mut dq, mut dk, mut dv] = qkv.map(|t| Tensor::scratch(t.compute(), t.rows(), t.cols()));
     let [q, k, v] = qkv;
+    if let Some(kernel) = kernel {
+        attention::rounded::attention_backward(
+            kernel,
+            q.f32s(),
+            k.f32s(),
+            v.f32s(),
+            out.0.f32s(),
+            out.1.f32s(),
+            d_o.f32s(),
+            dq.as_mut_slice(),
+            dk.as_mut_slice(),
+            dv.as_mut_slice(),
+            lengths,
+            shape,
+        );
+        return [dq, dk, dv];
+    }
     typed!(q, T, {
         attention::attention_backward::<T>(
             q.as_slice(),

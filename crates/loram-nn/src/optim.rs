@@ -3,6 +3,7 @@
 use crate::kernels::optim::{Sgd, adamw_step, sgd_step};
 use crate::tensor::{Tensor, typed};
 use crate::{Result, cuda};
+use rayon::prelude::*;
 
 pub use crate::adamw::AdamWStep;
 
@@ -12,7 +13,7 @@ pub use crate::adamw::AdamWStep;
 /// A failure of the GPU.
 pub fn adamw(steps: &mut [AdamWStep<'_>], step: u64) -> Result<()> {
     match steps.first().is_some_and(|s| s.p.compute().on_gpu()) {
-        false => steps.iter_mut().for_each(|s| on_cpu(s, step)),
+        false => steps.par_iter_mut().for_each(|s| on_cpu(s, step)),
         true => cuda::on_gpu!(cuda::catch(|| {
             cuda::many::adamw(steps, step);
             Ok(())
@@ -34,7 +35,7 @@ fn on_cpu(s: &mut AdamWStep<'_>, step: u64) {
 /// A failure of the GPU.
 pub fn scale(tensors: &mut [&mut Tensor], factor: f64) -> Result<()> {
     match tensors.first().is_some_and(|t| t.compute().on_gpu()) {
-        false => tensors.iter_mut().for_each(|t| t.scale(factor)),
+        false => tensors.par_iter_mut().for_each(|t| t.scale(factor)),
         true => cuda::on_gpu!(cuda::catch(|| {
             cuda::many::scale(tensors, factor);
             Ok(())
@@ -46,7 +47,7 @@ pub fn scale(tensors: &mut [&mut Tensor], factor: f64) -> Result<()> {
 /// Sets every element of every tensor to 0.
 pub(crate) fn zero(tensors: &mut [&mut Tensor]) {
     match tensors.first().is_some_and(|t| t.compute().on_gpu()) {
-        false => tensors.iter_mut().for_each(|t| t.fill_zero()),
+        false => tensors.par_iter_mut().for_each(|t| t.fill_zero()),
         true => cuda::on_gpu!(cuda::many::zero(tensors)),
     }
 }
@@ -76,7 +77,7 @@ pub fn sum_squares(tensors: &[&Tensor]) -> Result<Vec<f64>> {
         _ => loram_core::magnitude::sums(x.f32s()).1,
     };
     match first.compute().on_gpu() {
-        false => Ok(tensors.iter().map(of).collect()),
+        false => Ok(tensors.par_iter().map(of).collect()),
         true => cuda::on_gpu!(cuda::catch(|| Ok(cuda::many::sum_squares(tensors)))),
     }
 }

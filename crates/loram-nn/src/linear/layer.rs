@@ -124,7 +124,7 @@ impl Linear {
     }
 
     /// The kernel of products with tensors like `x`, the adapter's included.
-    pub(super) fn kernel(&self, x: &Tensor) -> Option<Kernel> {
+    pub fn kernel(&self, x: &Tensor) -> Option<Kernel> {
         match &self.weight {
             Trainable::Frozen(w) => w.kernel_for(x),
             Trainable::Param(_) => None,

@@ -2,7 +2,7 @@
 
 use super::head::{Head, LmHead};
 use super::parts::KvCache;
-use super::pass::Pass;
+use super::pass::{Pass, run};
 use super::transformer::Model;
 use crate::batch::Batch;
 use crate::kernels::OutOfRange;
@@ -58,7 +58,7 @@ impl Generator<'_> {
         let batch = Batch { tokens: tokens.to_vec(), lengths: vec![tokens.len()], ..Batch::default() };
         let pass = Pass { past, ..Pass::new(&batch.lengths, &positions, None) };
         let (backbone, params) = (&model.backbone, &model.params);
-        cuda::catch(|| {
+        run(model.options.compute, || {
             let (mut x, _) = backbone.embed(params, &batch, &pass)?;
             for (block, cache) in backbone.blocks().iter().zip(&mut self.cache) {
                 x = block.continue_with(params, x, cache, &pass);

@@ -1,7 +1,7 @@
 //! Passes over a batch.
 
 use super::head::Backward;
-use super::pass::Pass;
+use super::pass::{Pass, run};
 use super::stack;
 use super::transformer::Model;
 use crate::batch::{Batch, EvalOut};
@@ -21,8 +21,9 @@ impl Model {
         loss_scale: f64,
         step_seed: u64,
     ) -> Result<BatchLoss> {
-        let done = cuda::catch(|| {
-            self.params.begin_pass(self.options.compute);
+        let compute = self.options.compute;
+        let done = run(compute, || {
+            self.params.begin_pass(compute);
             self.pass(batch, loss, loss_scale, step_seed)
         });
         self.params.end_pass();
@@ -111,7 +112,7 @@ impl Model {
 
     /// Returns the loss of a batch and, for a pooled head, its outputs.
     pub fn evaluate(&self, batch: &Batch, loss: &mut dyn Loss) -> Result<EvalOut> {
-        cuda::catch(|| {
+        run(self.options.compute, || {
             let hidden = self.hidden(batch)?;
             let logits = self.head.evaluate(&self.params, &hidden, batch, loss)?;
             end_of_step();
@@ -121,7 +122,7 @@ impl Model {
 
     /// Outputs of the head, row-major: (tokens, vocabulary) for a language model, (sequences, outputs) otherwise.
     pub fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
-        cuda::catch(|| {
+        run(self.options.compute, || {
             let hidden = self.hidden(batch)?;
             Ok(self.head.logits(&self.params, &hidden, batch)?.to_f32_vec())
         })

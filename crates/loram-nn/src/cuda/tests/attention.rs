@@ -43,8 +43,8 @@ fn forward_and_backward() {
                 let [q, k, v, g] = [(qw, 1), (kw, 2), (kw, 3), (qw, 4)].map(|(w, seed)| random(rows, w, seed));
                 let run = |[q, k, v, g]: [&Tensor; 4]| {
                     let sequences = Sequences::new(&lengths, &positions);
-                    let (o, lse) = ops::attention(q, k, v, &sequences, &shape);
-                    let [dq, dk, dv] = ops::attention_backward([q, k, v], (&o, &lse), g, &sequences, &shape);
+                    let (o, lse) = ops::attention(None, [q, k, v], &sequences, &shape);
+                    let [dq, dk, dv] = ops::attention_backward(None, [q, k, v], (&o, &lse), g, &sequences, &shape);
                     [o, lse, dq, dk, dv]
                 };
                 let want = run([&q, &k, &v, &g]);

@@ -1,17 +1,16 @@
 //! The backward pass: scores are recomputed, tile by tile.
 
-use std::ops::Range;
-
 use pulp::{Simd, WithSimd};
 
 use super::super::{
     Real,
     micro::{Tile, product},
-    par::{GRAIN, Shared, for_units, with_scratch},
+    par::{Shared, for_units, with_scratch},
     simd::dot,
 };
 use super::dropout::TileMask;
-use super::{AttnShape, BK, BQ, blocks, forward::finite, sequences, transpose};
+use super::units::Unit;
+use super::{AttnShape, BK, BQ, blocks, forward::finite, transpose};
 
 /// Gradients of [`super::attention`]: `dq`, `dk`, `dv` are overwritten. `o` and `lse` are outputs of the forward pass, `d_o`
 /// is the gradient of o. With P = exp(scale·q·kᵀ − lse) and δ = Σ d_o·o per query:
@@ -37,52 +36,7 @@ pub fn attention_backward<T: Real>(
     assert_eq!((k.len(), v.len(), dk.len(), dv.len()), (kw, kw, kw, kw), "attention_backward: {tokens} tokens");
     assert_eq!(lse.len(), tokens * shape.heads, "attention_backward: {tokens} tokens");
     let all = All { shape, q, k, v, o, lse, d_o, dq: Shared::new(dq), dk: Shared::new(dk), dv: Shared::new(dv) };
-    let group = shape.group();
-    let threads = rayon::current_num_threads();
-
-    // Work in tile products. Whole key heads do 5 per tile; when they are too few or too uneven for the threads, the
-    // gradients of keys and of queries are computed apart, with 7. Each element gets its sums in the same order either way.
-    let costs: Vec<usize> =
-        lengths.iter().flat_map(|&n| std::iter::repeat_n(5 * n * n * group, shape.kv_heads)).collect();
-    let total: usize = costs.iter().sum();
-    let mut load = vec![0; threads];
-    for &c in &costs {
-        if let Some(least) = load.iter_mut().min() {
-            *least += c;
-        }
-    }
-    let whole = threads == 1 || load.iter().max().is_none_or(|&l| l <= total * 7 / (5 * threads));
-    let mut units = Vec::new();
-    for seq in sequences(lengths) {
-        let n = seq.len();
-        for kv_head in 0..shape.kv_heads {
-            let heads = kv_head * group..(kv_head + 1) * group;
-            let base = Unit {
-                seq: seq.clone(),
-                kv_head,
-                heads: heads.clone(),
-                queries: 0..n,
-                keys: 0..n,
-                dq: true,
-                dkv: true,
-            };
-            if whole {
-                units.push(base);
-                continue;
-            }
-            // several blocks of keys together share the transposing of queries
-            let chunk = n.div_ceil(4 * threads).next_multiple_of(BK).clamp(BK, 8 * BK);
-            for keys in blocks(0..n, chunk, n) {
-                units.push(Unit { keys, dq: false, ..base.clone() });
-            }
-            for head in heads {
-                for queries in blocks(0..n, BQ, n) {
-                    units.push(Unit { heads: head..head + 1, queries, dkv: false, ..base.clone() });
-                }
-            }
-        }
-    }
-    let grain = (units.len() * GRAIN).div_ceil((total * shape.head_dim / 16).max(1));
+    let (units, grain) = Unit::of(lengths, shape);
     for_units(units.len(), grain, |u| {
         let d = shape.head_dim;
         with_scratch(2 * BQ * d + 2 * BK * BQ + 2 * BQ, |scratch| {
@@ -104,18 +58,6 @@ struct All<'a, T> {
     dv: Shared<'a, T>,
 }
 
-/// A part of the work that writes to places of its own: dk and dv of `keys` in `kv_head` and/or dq of `queries` in `heads`.
-#[derive(Clone)]
-struct Unit {
-    seq: Range<usize>,
-    kv_head: usize,
-    heads: Range<usize>,
-    queries: Range<usize>,
-    keys: Range<usize>,
-    dq: bool,
-    dkv: bool,
-}
-
 struct Run<'a, 'b, T> {
     all: &'a All<'a, T>,
     unit: Unit,
@@ -129,14 +71,14 @@ impl<T: Real> WithSimd for Run<'_, '_, T> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Run { all, unit, scratch } = self;
         let shape = all.shape;
-        let (d, qs, ks, len) = (shape.head_dim, shape.q_width(), shape.kv_width(), unit.seq.len());
+        let (d, qs, ks, len) = (shape.head_dim, shape.q_width(), shape.kv_width(), unit.rows.len());
         let scale = T::from_f64(shape.scale);
         let (qt, rest) = scratch.split_at_mut(BQ * d);
         let (gt, rest) = rest.split_at_mut(BQ * d);
         let (p, rest) = rest.split_at_mut(BK * BQ);
         let (ds, rest) = rest.split_at_mut(BK * BQ);
         let (lse, delta) = rest.split_at_mut(BQ);
-        let kv_at = |j: usize| (unit.seq.start + j) * ks + unit.kv_head * d;
+        let kv_at = |j: usize| (unit.rows.start + j) * ks + unit.kv_head * d;
         if unit.dkv {
             for j in unit.keys.clone() {
                 // SAFETY: keys of this unit only
@@ -148,7 +90,7 @@ impl<T: Real> WithSimd for Run<'_, '_, T> {
         }
         for head in unit.heads.clone() {
             for queries in blocks(unit.queries.clone(), BQ, len) {
-                let q_at = |i: usize| (unit.seq.start + i) * qs + head * d;
+                let q_at = |i: usize| (unit.rows.start + i) * qs + head * d;
                 let seen = shape.keys_of(queries.clone(), len);
                 let seen = seen.start.max(unit.keys.start)..seen.end.min(unit.keys.end);
                 if unit.dq && seen.is_empty() {
@@ -171,9 +113,9 @@ impl<T: Real> WithSimd for Run<'_, '_, T> {
                 for (i, at) in queries.clone().enumerate() {
                     let row = q_at(at)..q_at(at) + d;
                     delta[i] = dot(&all.d_o[row.clone()], &all.o[row]);
-                    lse[i] = finite(all.lse[(unit.seq.start + at) * shape.heads + head]);
+                    lse[i] = finite(all.lse[(unit.rows.start + at) * shape.heads + head]);
                 }
-                let first = unit.seq.start + queries.start;
+                let first = unit.rows.start + queries.start;
                 let mask = shape.dropout.map(|d| TileMask::new(d, first, shape.heads, head));
                 lse[n..].fill(T::ZERO);
                 delta[n..].fill(T::ZERO);
@@ -257,7 +199,7 @@ impl<T: Real> WithSimd for Run<'_, '_, T> {
 
 /// `ds` (d_o·vᵀ) becomes δ + (ds − δ)·slope, with the slope of the soft cap at the scores `p`; [`soften`] subtracts δ again.
 #[inline(always)]
-fn steepen<T: Real>(p: &[T], ds: &mut [T], delta: &[T], inverse: T) {
+pub(super) fn steepen<T: Real>(p: &[T], ds: &mut [T], delta: &[T], inverse: T) {
     for (p, ds) in p.chunks_exact(BQ).zip(ds.chunks_exact_mut(BQ)) {
         for ((p, ds), &delta) in p.iter().zip(ds).zip(delta) {
             // a masked score, −∞, has no slope
@@ -269,7 +211,7 @@ fn steepen<T: Real>(p: &[T], ds: &mut [T], delta: &[T], inverse: T) {
 
 /// Scores `p` become probabilities, and `ds` (d_o·vᵀ) the gradient of the scores.
 #[inline(always)]
-fn soften<T: Real>(p: &mut [T], ds: &mut [T], lse: &[T], delta: &[T], scale: T) {
+pub(super) fn soften<T: Real>(p: &mut [T], ds: &mut [T], lse: &[T], delta: &[T], scale: T) {
     for (p, ds) in p.chunks_exact_mut(BQ).zip(ds.chunks_exact_mut(BQ)) {
         for (((p, ds), &lse), &delta) in p.iter_mut().zip(ds).zip(lse).zip(delta) {
             *p = (*p - lse).exp();

@@ -5,10 +5,11 @@ use pulp::{Simd, WithSimd};
 use super::super::{
     Real,
     micro::{Tile, product},
-    par::{GRAIN, Shared, for_units, with_scratch},
+    par::{Shared, for_units, with_scratch},
 };
 use super::dropout::TileMask;
-use super::{AttnShape, BK, BQ, blocks, sequences, transpose};
+use super::units::Queries;
+use super::{AttnShape, BK, BQ, blocks, transpose};
 
 /// o (T × heads·d) = softmax(cap(scale·q·kᵀ) + mask)·v for every head and sequence; `lse` (T × heads) gets the logarithm of the
 /// softmax's denominators, which the backward pass needs. q: T × heads·d, k and v: T × kv_heads·d, where T = Σ `lengths`.
@@ -22,18 +23,9 @@ pub fn attention<T: Real>(q: &[T], k: &[T], v: &[T], o: &mut [T], lse: &mut [T],
     );
     let group = shape.group();
     let (o, lse) = (Shared::new(o), Shared::new(lse));
-    let mut units = Vec::new();
-    for seq in sequences(lengths) {
-        for head in 0..shape.heads {
-            for queries in blocks(0..seq.len(), BQ, seq.len()) {
-                units.push((seq.clone(), head, queries));
-            }
-        }
-    }
-    let work: usize = lengths.iter().map(|n| n * n).sum::<usize>() * shape.q_width() / 8;
-    let grain = (units.len() * GRAIN).div_ceil(work.max(1));
+    let (units, grain) = Queries::of(lengths, shape);
     for_units(units.len(), grain, |u| {
-        let (seq, head, queries) = units[u].clone();
+        let Queries { rows: seq, head, at: queries, .. } = units[u].clone();
         let (from, kv) = (seq.start + queries.start, seq.start * shape.kv_width() + head / group * shape.head_dim);
         let at = from * shape.q_width() + head * shape.head_dim;
         let block = Block {
@@ -170,7 +162,7 @@ impl<T: Real> WithSimd for Run<'_, '_, T> {
 /// One step of the running softmax: scores of a tile become exp(score − top) with the new maximum per query, `total` is
 /// brought up to date, and `factor` tells by what earlier outputs have to be multiplied.
 #[inline(always)]
-fn soften<T: Real>(tile: &mut [T], top: &mut [T], total: &mut [T], factor: &mut [T], width: usize) {
+pub(super) fn soften<T: Real>(tile: &mut [T], top: &mut [T], total: &mut [T], factor: &mut [T], width: usize) {
     let (top, total, factor) = (&mut top[..width], &mut total[..width], &mut factor[..width]);
     factor.copy_from_slice(top);
     for row in tile.chunks_exact(BQ) {

@@ -8,6 +8,8 @@ mod backward;
 mod cached;
 mod dropout;
 mod forward;
+pub mod rounded;
+mod units;
 
 pub use backward::attention_backward;
 pub use cached::attention_cached;
@@ -96,6 +98,13 @@ impl AttnShape {
         };
         let high = high.min(n);
         low.min(high)..high
+    }
+
+    /// Returns whether any of the queries at positions `queries` (not empty) sees any of the keys `keys` of a sequence of `n`.
+    #[inline(always)]
+    fn sees(&self, queries: Range<usize>, keys: Range<usize>, n: usize) -> bool {
+        let seen = self.keys_of(queries, n);
+        seen.start < keys.end && keys.start < seen.end
     }
 
     /// Soft-caps the scores of a tile.

@@ -21,7 +21,7 @@ static SHAPE: Shape = {
 };
 
 /// The tile registers of this thread, with their shape set until it is dropped.
-pub(super) struct Registers(PhantomData<*mut ()>);
+pub(in crate::kernels) struct Registers(PhantomData<*mut ()>);
 
 impl Registers {
     /// Sets the shape.

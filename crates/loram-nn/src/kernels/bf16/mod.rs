@@ -11,31 +11,35 @@
 
 #[cfg(not(target_arch = "x86_64"))]
 mod absent;
+#[cfg(not(target_arch = "x86_64"))]
+pub(in crate::kernels) use absent as pack;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod matrix;
 #[cfg(target_arch = "x86_64")]
-mod pack;
+pub(in crate::kernels) mod pack;
 mod processor;
 mod product;
 mod rounded;
 #[cfg(test)]
 mod tests;
+mod tiles;
 
 pub use matrix::{Matrix, Number};
 pub use processor::Kernel;
 pub use product::{LowRank, Right, product};
 pub use rounded::Rounded;
+pub(in crate::kernels) use tiles::Tiles;
 
 use crate::pool::Pooled;
 
 /// Rows or columns of a panel, and inner indices of a block.
-const SIDE: usize = 32;
+pub(in crate::kernels) const SIDE: usize = 32;
 
 /// Bytes of a block of a panel.
-const BLOCK: usize = SIDE * SIDE * 2;
+pub(in crate::kernels) const BLOCK: usize = SIDE * SIDE * 2;
 
 /// A cache line of packed numbers.
 #[derive(Debug, Clone, Copy)]
@@ -50,25 +54,27 @@ impl Pooled for Line {}
 
 /// A panel of each operand, from one block of the inner index on.
 #[derive(Debug, Clone, Copy)]
-struct Panels {
-    a: *const u8,
-    b: *const u8,
-    blocks: usize,
+pub(in crate::kernels) struct Panels {
+    pub a: *const u8,
+    pub b: *const u8,
+    pub blocks: usize,
+    /// Inner indices of the last block that are not 0 in both panels.
+    pub tail: usize,
 }
 
 impl Panels {
-    const NONE: Panels = Panels { a: std::ptr::null(), b: std::ptr::null(), blocks: 0 };
+    pub const NONE: Panels = Panels { a: std::ptr::null(), b: std::ptr::null(), blocks: 0, tail: 0 };
 }
 
 /// The sum of two products of panels, into 32 rows of 32 outputs from `c` on, `ldc` apart.
 #[derive(Debug, Clone, Copy)]
-struct Tile {
+pub(in crate::kernels) struct Tile {
     /// At least one block.
-    main: Panels,
+    pub main: Panels,
     /// Perhaps none.
-    extra: Panels,
-    c: *mut f32,
-    ldc: usize,
+    pub extra: Panels,
+    pub c: *mut f32,
+    pub ldc: usize,
     /// Add to the outputs.
-    accumulate: bool,
+    pub accumulate: bool,
 }

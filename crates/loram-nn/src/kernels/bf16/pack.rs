@@ -41,7 +41,7 @@ unsafe fn load(m: &Matrix<'_>, row: usize, col: usize, n: usize) -> __m512i {
 /// # Safety
 /// The processor has the instructions, the rows exist, and `out` has room for a panel.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn rows(m: &Matrix<'_>, rows: Range<usize>, out: *mut u8) {
+pub(in crate::kernels) unsafe fn rows(m: &Matrix<'_>, rows: Range<usize>, out: *mut u8) {
     for (block, col) in (0..m.cols).step_by(SIDE).enumerate() {
         let n = (m.cols - col).min(SIDE);
         for r in 0..SIDE {
@@ -63,7 +63,7 @@ pub(super) unsafe fn rows(m: &Matrix<'_>, rows: Range<usize>, out: *mut u8) {
 /// # Safety
 /// As for [`rows`].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn transposed(w: &Matrix<'_>, rows: Range<usize>, inner: Range<usize>, out: *mut u8) {
+pub(in crate::kernels) unsafe fn transposed(w: &Matrix<'_>, rows: Range<usize>, inner: Range<usize>, out: *mut u8) {
     for (block, col) in inner.clone().step_by(SIDE).enumerate() {
         let n = (inner.end - col).min(SIDE);
         for tile in 0..2 {
@@ -111,7 +111,7 @@ unsafe fn load_pairs(m: &Matrix<'_>, row: usize, end: usize, cols: &Range<usize>
 /// # Safety
 /// As for [`rows`].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn columns(w: &Matrix<'_>, cols: Range<usize>, inner: Range<usize>, out: *mut u8) {
+pub(in crate::kernels) unsafe fn columns(w: &Matrix<'_>, cols: Range<usize>, inner: Range<usize>, out: *mut u8) {
     for p in 0..inner.len().div_ceil(SIDE) * SIDE / 2 {
         // SAFETY: the caller's promise
         unsafe {
@@ -128,7 +128,7 @@ pub(super) unsafe fn columns(w: &Matrix<'_>, cols: Range<usize>, inner: Range<us
 /// # Safety
 /// The processor has the instructions, and both blocks are valid.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn columns_of_block(block: *const u8, out: *mut u8) {
+pub(in crate::kernels) unsafe fn columns_of_block(block: *const u8, out: *mut u8) {
     for p in 0..SIDE / 2 {
         // SAFETY: the caller's promise
         unsafe {
@@ -145,7 +145,7 @@ pub(super) unsafe fn columns_of_block(block: *const u8, out: *mut u8) {
 /// # Safety
 /// As for [`rows`].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn rows_of_transpose(m: &Matrix<'_>, cols: Range<usize>, out: *mut u8) {
+pub(in crate::kernels) unsafe fn rows_of_transpose(m: &Matrix<'_>, cols: Range<usize>, out: *mut u8) {
     for (block, row) in (0..m.rows).step_by(SIDE).enumerate() {
         let mut halves = [[_mm512_setzero_si512(); 16]; 2];
         let [low, high] = &mut halves;

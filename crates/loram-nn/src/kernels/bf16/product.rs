@@ -1,12 +1,8 @@
 //! The blocks of a product, on all threads.
 
-#[cfg(not(target_arch = "x86_64"))]
-use super::absent::{self as pack, Tiles};
 use super::matrix::Matrix;
 use super::rounded::Rounded;
-use super::{BLOCK, Kernel, Line, Panels, SIDE, Tile};
-#[cfg(target_arch = "x86_64")]
-use super::{amx, avx512, pack};
+use super::{BLOCK, Kernel, Line, Panels, SIDE, Tile, Tiles, pack};
 use crate::kernels::gemm::{View, ViewMut, gemm_sum};
 use crate::kernels::par::{Shared, for_units, with_scratch};
 use crate::pool::Buffer;
@@ -27,6 +23,9 @@ const INNER: usize = 8;
 
 /// Panels of rows and of columns that a thread takes at a time, at most.
 const UNIT: (usize, usize) = (16, 8);
+
+/// Units of a product for each thread, where it is large enough.
+const UNITS: usize = 12;
 
 /// The right operand of a product.
 #[derive(Debug, Clone, Copy)]
@@ -199,18 +198,28 @@ pub fn product(
                 unsafe { w.pack(columns, inner, packed.ptr(at).cast(), deep) };
             });
             let packed = Packed { at: &memory, first, start, deep };
-            // an output's arithmetic does not depend on its unit
+            // an output's arithmetic does not depend on its unit; threads wait for each other at the end of a product, and units of
+            // one size let them wait less
+            let rows = t.div_ceil(SIDE);
             let across = wide.div_ceil(UNIT.1);
-            let high = UNIT.0.min((t.div_ceil(SIDE) * across).div_ceil(4 * rayon::current_num_threads())).max(2);
-            let down = t.div_ceil(high * SIDE);
+            let down = (UNITS * rayon::current_num_threads())
+                .div_ceil(across)
+                .min(rows.div_ceil(2))
+                .max(rows.div_ceil(UNIT.0));
             for_units(down * across, 1, |i| {
-                let rows = i / across * high..((i / across + 1) * high).min(t.div_ceil(SIDE));
-                let columns = first + i % across * UNIT.1..first + ((i % across + 1) * UNIT.1).min(wide);
+                let (i, j) = (i / across, i % across);
+                let rows = i * rows / down..(i + 1) * rows / down;
+                let columns = first + j * wide / across..first + (j + 1) * wide / across;
                 // SAFETY: units do not overlap
                 unsafe { work.unit(&out, accumulate || start > 0, rows, columns, &packed) };
             });
         }
     }
+}
+
+/// Inner indices in the last block of so many.
+fn tail(inner: usize) -> usize {
+    (inner + SIDE - 1) % SIDE + 1
 }
 
 /// Memory for so many blocks.
@@ -219,17 +228,25 @@ fn lines(blocks: usize) -> Buffer<Line> {
 }
 
 /// The terms of low rank, packed one after another along the inner index.
-struct Extra {
+struct Extra<'a> {
     blocks: usize,
+    /// Inner indices of the last term in its last block.
+    tail: usize,
+    /// The left operand of a single term, as it is.
+    single: Option<&'a Rounded>,
+    /// Those of several terms.
     left: Buffer<Line>,
     right: Buffer<Line>,
 }
 
-impl Extra {
-    fn new(t: usize, n: usize, terms: &[LowRank<'_>]) -> Extra {
+impl<'a> Extra<'a> {
+    fn new(t: usize, n: usize, terms: &[LowRank<'a>]) -> Extra<'a> {
         let blocks: usize = terms.iter().map(|e| e.x.blocks()).sum();
         let (rows, columns) = (t.div_ceil(SIDE), n.div_ceil(SIDE));
-        let (mut left, mut right) = (lines(rows * blocks), lines(columns * blocks));
+        let tail = terms.last().map_or(0, |last| tail(last.x.cols));
+        let single = if let [only] = terms { Some(only.x) } else { None };
+        let copied = if single.is_some() { 0 } else { rows };
+        let (mut left, mut right) = (lines(copied * blocks), lines(columns * blocks));
         let out = [Shared::new(&mut left), Shared::new(&mut right)];
         let mut before = 0;
         for e in terms {
@@ -237,7 +254,7 @@ impl Extra {
             let place = |out: &Shared<'_, Line>, panel: usize| -> *mut u8 {
                 out.ptr((panel * blocks + before) * BLOCK / size_of::<Line>()).cast()
             };
-            for panel in 0..rows {
+            for panel in 0..copied {
                 // SAFETY: `own` blocks from the first of a panel on lie together, and the places are those of this term
                 unsafe { std::ptr::copy_nonoverlapping(e.x.block(panel, 0), place(&out[0], panel), own * BLOCK) };
             }
@@ -248,14 +265,15 @@ impl Extra {
             });
             before += own;
         }
-        Extra { blocks, left, right }
+        Extra { blocks, tail, single, left, right }
     }
 
     /// Panels of rows and of columns.
     fn panels(&self, row: usize, column: usize) -> Panels {
         let at =
             |lines: &[Line], panel: usize| lines[panel * self.blocks * BLOCK / size_of::<Line>()..].as_ptr().cast();
-        Panels { a: at(&self.left, row), b: at(&self.right, column), blocks: self.blocks }
+        let a = self.single.map_or_else(|| at(&self.left, row), |x| x.block(row, 0));
+        Panels { a, b: at(&self.right, column), blocks: self.blocks, tail: self.tail }
     }
 }
 
@@ -266,7 +284,7 @@ struct Work<'a> {
     t: usize,
     n: usize,
     x: &'a Rounded,
-    extra: Extra,
+    extra: Extra<'a>,
 }
 
 /// Panels of columns from panel `first` on, with `deep` blocks of the inner index from `start` on.
@@ -293,75 +311,31 @@ impl Work<'_> {
         let tiles = Tiles::new(self.kernel);
         let right = packed.at.as_ptr().cast::<u8>();
         let last = packed.start + packed.deep == self.x.blocks();
-        let mut edge = [[0f32; SIDE]; SIDE];
         let parts = packed.deep.div_ceil(DEPTH);
         for part in 0..parts {
             let blocks = part * packed.deep / parts..(part + 1) * packed.deep / parts;
             let accumulate = accumulate || part > 0;
+            let end = last && part + 1 == parts;
             for i in rows.clone() {
                 for j in columns.clone() {
                     let (r, q) = (i * SIDE, j * SIDE);
                     let (high, wide) = ((self.t - r).min(SIDE), (self.n - q).min(SIDE));
-                    let whole = high == SIDE && wide == SIDE;
-                    let place = out.ptr(r * self.ldc + q);
                     let main = Panels {
                         a: self.x.block(i, packed.start + blocks.start),
                         b: right.wrapping_add(((j - packed.first) * packed.deep + blocks.start) * BLOCK),
                         blocks: blocks.len(),
+                        tail: if end { tail(self.x.cols) } else { SIDE },
                     };
                     let tile = Tile {
                         main,
-                        extra: if last && part + 1 == parts { self.extra.panels(i, j) } else { Panels::NONE },
-                        c: if whole { place } else { edge.as_mut_ptr().cast() },
-                        ldc: if whole { self.ldc } else { SIDE },
+                        extra: if end { self.extra.panels(i, j) } else { Panels::NONE },
+                        c: out.ptr(r * self.ldc + q),
+                        ldc: self.ldc,
                         accumulate,
                     };
-                    // SAFETY: panels lie in their operands; outputs lie in C, which is this thread's here, or on the stack
-                    unsafe {
-                        if whole {
-                            tiles.compute(tile);
-                            continue;
-                        }
-                        for (r, edge) in edge.iter_mut().enumerate().take(high) {
-                            std::ptr::copy_nonoverlapping(place.add(r * self.ldc), edge.as_mut_ptr(), wide);
-                        }
-                        tiles.compute(tile);
-                        for (r, edge) in edge.iter().enumerate().take(high) {
-                            std::ptr::copy_nonoverlapping(edge.as_ptr(), place.add(r * self.ldc), wide);
-                        }
-                    }
+                    // SAFETY: panels lie in their operands; outputs lie in C, which is this thread's here
+                    unsafe { tiles.part(tile, high, wide) };
                 }
-            }
-        }
-    }
-}
-
-/// A kernel that is ready on this thread.
-#[cfg(target_arch = "x86_64")]
-enum Tiles {
-    Amx(amx::Registers),
-    Avx512Bf16,
-}
-
-#[cfg(target_arch = "x86_64")]
-impl Tiles {
-    fn new(kernel: Kernel) -> Tiles {
-        match kernel {
-            // SAFETY: `product` checked that the kernel is available
-            Kernel::Amx => Tiles::Amx(unsafe { amx::Registers::set() }),
-            Kernel::Avx512Bf16 => Tiles::Avx512Bf16,
-        }
-    }
-
-    /// # Safety
-    /// Panels and outputs are valid, and no other thread uses these outputs.
-    #[inline(always)]
-    unsafe fn compute(&self, tile: Tile) {
-        // SAFETY: the caller's promise; `product` checked that the kernel is available
-        unsafe {
-            match self {
-                Tiles::Amx(registers) => registers.tile(tile),
-                Tiles::Avx512Bf16 => avx512::tile(tile),
             }
         }
     }

@@ -1,11 +1,7 @@
 //! Left operands: matrices that are rounded and packed once for several products.
 
-#[cfg(not(target_arch = "x86_64"))]
-use super::absent as pack;
 use super::matrix::Matrix;
-#[cfg(target_arch = "x86_64")]
-use super::pack;
-use super::{BLOCK, Kernel, Line, SIDE};
+use super::{BLOCK, Kernel, Line, SIDE, pack};
 use crate::kernels::gemm::View;
 use crate::kernels::par::{Shared, for_units};
 use crate::pool::Buffer;

@@ -138,7 +138,8 @@ impl Sublayer for Attention {
     ) -> (Tensor, AttentionSaved) {
         let qkv = self.project(params, &x, pass);
         drop(x);
-        let (o, lse) = ops::attention(&qkv.q, &qkv.k, &qkv.v, &pass.sequences, &self.shape_in(pass.step));
+        let Projected { q, k, v, .. } = &qkv;
+        let (o, lse) = ops::attention(self.o.kernel(q), [q, k, v], &pass.sequences, &self.shape_in(pass.step));
         let (y, o_saved) = self.o.forward_onto(params, &Operand::new(&o), base, pass.step);
         (y, AttentionSaved { qkv, o, lse, o_saved })
     }
@@ -157,7 +158,9 @@ impl Sublayer for Attention {
         drop(dy);
         let Projected { q, k, v, before_norm, saved } = s.qkv;
         let shape = self.shape_in(pass.step);
-        let [mut dq, mut dk, dv] = ops::attention_backward([&q, &k, &v], (&s.o, &s.lse), &d_o, &pass.sequences, &shape);
+        let kernel = self.o.kernel(&q);
+        let [mut dq, mut dk, dv] =
+            ops::attention_backward(kernel, [&q, &k, &v], (&s.o, &s.lse), &d_o, &pass.sequences, &shape);
         drop((d_o, q, k, v, s.o, s.lse));
         if let Some(rope) = &self.rope {
             rope.rotate(&mut dq, &mut dk, pass, d, true);
