@@ -100,9 +100,36 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+/// Bases whose weights stay packed: adapters with an initial product on all layers of the first block.
+fn packed() -> Vec<Case> {
+    macro_rules! case {
+        ($name:literal) => {
+            ($name, |compute| {
+                let mut model = model($name, compute);
+                for (i, layer) in model.linears().into_iter().filter(|l| l.path.contains("layers.0.")).enumerate() {
+                    let seed = 10 * i as u32 + 1;
+                    let initial = Some(factors(layer.n, layer.m, seed + 5));
+                    let lora = Lora { initial, ..Lora::new(factors(layer.n, layer.m, seed), 0.7) };
+                    model.attach(&layer.path, lora).unwrap();
+                }
+                model
+            })
+        };
+    }
+    vec![
+        case!("llama-nf4"),
+        case!("llama-fp4"),
+        case!("llama-gptq"),
+        case!("llama-awq"),
+        case!("llama-fp8"),
+        case!("gguf-llama.gguf"),
+        case!("gguf-qwen3.gguf"),
+    ]
+}
+
 #[test]
 fn gradients_are_those_of_finite_differences() {
-    for (what, make) in cases() {
+    for (what, make) in cases().into_iter().chain(packed()) {
         let mut model = make(Compute::F64);
         let (_, found) = gradients(&mut model);
         for (name, gradient) in &found {
@@ -130,7 +157,7 @@ fn gradients_are_those_of_finite_differences() {
 
 #[test]
 fn all_devices_compute_the_same() {
-    for (what, make) in cases() {
+    for (what, make) in cases().into_iter().chain(packed()) {
         let (loss, expected) = gradients(&mut make(Compute::F64));
         for (compute, limit) in computes() {
             let mut model = make(compute);
