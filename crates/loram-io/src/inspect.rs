@@ -151,7 +151,7 @@ pub fn model_facts(ckpt: &Checkpoint, cfg: &ModelConfig) -> Result<ModelFacts> {
     };
     let tied = TensorNames::find(ckpt, cfg)?.shares_head(ckpt, cfg)?;
     let linears = linear_modules(ckpt, Some(cfg))?;
-    let classifies = *cfg.head() == crate::config::CheckpointHead::SequenceClassification;
+    let classifies = cfg.trained_head().is_some();
     let tokenizer = TextTokenizer::load(ckpt.root()).ok();
     Ok(ModelFacts {
         family: cfg.family().to_string(),

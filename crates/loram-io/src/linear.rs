@@ -8,7 +8,9 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Last parts of the paths of embeddings.
-const EMBEDDINGS: [&str; 13] = [
+const EMBEDDINGS: [&str; 15] = [
+    "tok_embeddings",
+    "rel_embeddings",
     "embed_tokens",
     "embed_positions",
     "embed_in",
@@ -98,14 +100,14 @@ pub fn linear_modules(ckpt: &Checkpoint, cfg: Option<&ModelConfig>) -> Result<Ve
     let mut found: BTreeMap<String, LinearInfo> = BTreeMap::new();
     for (path, kind) in modules(ckpt, &names) {
         if let Kind::Linear(n, m) = kind
-            && (cfg.is_none() || path.starts_with(names.backbone()))
+            && cfg.is_none_or(|cfg| path.starts_with(names.backbone()) && !cfg.without_use().contains(&path.as_str()))
         {
             let output_layer = cfg.is_none() && family::is_output(&path);
             found.insert(path.clone(), LinearInfo { path, n, m, output_layer });
         }
     }
     if let Some(cfg) = cfg {
-        for layer in cfg.own_head().layers() {
+        for layer in cfg.own_head().iter().flat_map(|head| head.layers()) {
             let stored = ckpt.info(&names.stored(&format!("{}.weight", layer.path))).map(|i| &i.shape[..]);
             let (n, m) = if let Some(&[n, m]) = stored { (n, m) } else { (layer.n, layer.m) };
             let output_layer = names.omits(ckpt, layer);
@@ -156,20 +158,25 @@ pub(crate) fn refuse_other_targets(ckpt: &Checkpoint, names: &TensorNames, lora:
 /// Orders paths as a reader expects: numbers by value, attention before the MLP, heads last.
 fn model_order(a: &str, b: &str) -> Ordering {
     fn rank(part: &str) -> usize {
-        const ORDER: [&str; 26] = [
+        const ORDER: [&str; 32] = [
             "self_attn",
             "attention",
+            "attn",
             "self",
             "q_proj",
             "query",
+            "query_proj",
             "q_lin",
             "k_proj",
             "key",
+            "key_proj",
             "k_lin",
             "v_proj",
             "value",
+            "value_proj",
             "v_lin",
             "qkv_proj",
+            "Wqkv",
             "o_proj",
             "out_lin",
             "mlp",
@@ -179,6 +186,7 @@ fn model_order(a: &str, b: &str) -> Ordering {
             "up_proj",
             "gate_up_proj",
             "input_linear",
+            "Wi",
             "lin2",
             "down_proj",
             "output_linear",

@@ -21,6 +21,8 @@ pub struct TextTokenizer {
     special: Map<String, Value>,
     chat_template: Option<String>,
     max_length: Option<usize>,
+    /// Words that are encoded one by one get a space before them.
+    spaces_words: bool,
 }
 
 /// Token ids with the byte range of the text that each came from.
@@ -111,6 +113,7 @@ impl TextTokenizer {
             special,
             dir: dir.to_path_buf(),
             file,
+            spaces_words: spaces_words(&inner),
             inner,
         }
     }
@@ -167,6 +170,34 @@ impl TextTokenizer {
 
     /// Ids of one or two texts with special tokens, truncated to `max_length` (the longer text first), as encoders expect them.
     pub fn encode_cut(&self, text: &str, pair: Option<&str>, max_length: usize) -> Result<(Encoded, bool)> {
+        let cut = self.cutting(max_length)?;
+        let run = |t: &Tokenizer| match pair {
+            Some(p) => t.encode((text, p), true),
+            None => t.encode(text, true),
+        };
+        let encoding = self.run(|| run(&cut))?;
+        let truncated = !encoding.get_overflowing().is_empty();
+        Ok((Encoded::of(&encoding), truncated))
+    }
+
+    /// Ids of words that are one text, with special tokens, truncated to `max_length`: as transformers' `is_split_into_words`, with
+    /// `add_prefix_space` where the tokenizer writes spaces into its tokens. Returns the number of each token's word, none for
+    /// special tokens, and whether the text was truncated. Offsets are within words.
+    pub fn encode_words(&self, words: &[String], max_length: usize) -> Result<(Encoded, Vec<Option<usize>>, bool)> {
+        let cut = self.cutting(max_length)?;
+        let word = |word: &String| match self.spaces_words && !word.starts_with(' ') {
+            true => format!(" {word}"),
+            false => word.clone(),
+        };
+        let words: Vec<String> = words.iter().map(word).collect();
+        let encoding = self.run(|| cut.encode(&words[..], true))?;
+        let of_word = encoding.get_word_ids().iter().map(|w| w.map(|w| w as usize)).collect();
+        let truncated = !encoding.get_overflowing().is_empty();
+        Ok((Encoded::of(&encoding), of_word, truncated))
+    }
+
+    /// The tokenizer with truncation to `max_length`, of the longer text first.
+    fn cutting(&self, max_length: usize) -> Result<Tokenizer> {
         let mut cut = self.inner.clone();
         let how = TruncationParams {
             max_length,
@@ -175,13 +206,7 @@ impl TextTokenizer {
             direction: TruncationDirection::Right,
         };
         cut.with_truncation(Some(how)).map_err(|e| Error::Usage(format!("max_length {max_length}: {e}")))?;
-        let run = |t: &Tokenizer| match pair {
-            Some(p) => t.encode((text, p), true),
-            None => t.encode(text, true),
-        };
-        let encoding = self.run(|| run(&cut))?;
-        let truncated = !encoding.get_overflowing().is_empty();
-        Ok((Encoded::of(&encoding), truncated))
+        Ok(cut)
     }
 
     /// Runs the library; it panics on some tokenizers that it has read without complaint.
@@ -257,6 +282,18 @@ fn token_text(v: &Value) -> Option<&str> {
 /// The error of a tokenizer on which the library panics.
 fn damaged(path: &Path, panic: &str) -> Error {
     Error::json(path, format!("the tokenizer is damaged: the library that runs it stopped with \"{panic}\""))
+}
+
+/// Whether a word in the middle of a text has the space before it in its token, and a word alone has not: a pre-tokenizer of bytes
+/// that adds no space itself.
+fn spaces_words(tokenizer: &Tokenizer) -> bool {
+    fn bytes(v: &Value) -> bool {
+        let is = |key: &str, value: Value| v.get(key) == Some(&value);
+        let inner = v.get("pretokenizers").and_then(Value::as_array);
+        (is("type", "ByteLevel".into()) && is("add_prefix_space", false.into()))
+            || inner.is_some_and(|list| list.iter().any(bytes))
+    }
+    serde_json::to_value(tokenizer.get_pre_tokenizer()).is_ok_and(|v| bytes(&v))
 }
 
 fn optional_object(path: &Path) -> Result<Map<String, Value>> {

@@ -22,8 +22,7 @@ pub(crate) fn prepare(grid: &Grid, models: &BTreeMap<&str, &TrainConfig>) -> Res
         if path.exists() {
             continue;
         }
-        let base =
-            Base::open(&config.model_name_or_path, config.revision.as_deref(), config.four_bit().as_ref(), &mut ())?;
+        let base = Base::of(config, &mut ())?;
         let exact = GainCurves::exact_is_quick(&base.checkpoint, &base.config)?;
         let curves = GainCurves::of(&base.checkpoint, &base.config, None, exact)?;
         create_parent(&path)?;

@@ -55,10 +55,10 @@ pub fn score(spec: &RunSpec, cost: Cost, before: Option<f64>, observer: &mut dyn
     let (selection, _) = session.evaluate(&selection, how, observer)?;
     let test = part(spec, &spec.split.test);
     let objective = session.objective;
-    let known = Some((objective, &session.labels[..]));
-    let set = read_dataset(&session.base, &test, known, observer)?;
-    let test = evaluate(&mut session.model, objective, &set.examples, how, &mut |_, _| {})?;
-    let examples = objective.example_scores(&mut session.model, &set.examples, how.batch_size)?;
+    let known = (objective, &session.labels[..]);
+    let set = read_dataset(&session.base, &test, Some(known), observer)?;
+    let test = evaluate(&mut session.model, known, &set.examples, how, &mut |_, _| {})?;
+    let examples = objective.example_scores(&mut session.model, &set.examples, known.1, how.batch_size)?;
     let names: Vec<&str> = objective.metrics().iter().map(|m| m.name).collect();
     if !names.contains(&spec.score.name.as_str()) {
         let what = format!("score: this task gives no `{}`; there are {}", spec.score.name, names.join(", "));

@@ -7,7 +7,7 @@
 use crate::cuda;
 #[cfg(gpu)]
 use crate::kernels::cross_entropy::check_labels;
-use crate::kernels::cross_entropy::{IGNORE, LossSum, mse, softmax_cross_entropy};
+use crate::kernels::cross_entropy::{IGNORE, LossSum, binary_cross_entropy, mse, softmax_cross_entropy};
 use crate::tensor::{Element, Tensor, typed};
 use crate::{Error, Result};
 
@@ -133,6 +133,59 @@ impl Loss for CrossEntropy {
             found
         };
         Ok(found)
+    }
+}
+
+/// Binary cross-entropy of every output against 0 or 1, in nats: the mean over the outputs of a row, as
+/// `BCEWithLogitsLoss` in transformers' multi-label classification.
+#[derive(Debug, Default)]
+pub struct BinaryCrossEntropy {
+    /// (rows, outputs).
+    targets: Vec<bool>,
+    outputs: usize,
+    found: BatchLoss,
+}
+
+impl BinaryCrossEntropy {
+    /// A loss against `outputs` targets for each row.
+    pub fn new(targets: Vec<bool>, outputs: usize) -> BinaryCrossEntropy {
+        BinaryCrossEntropy { targets, outputs, found: BatchLoss::default() }
+    }
+}
+
+impl Loss for BinaryCrossEntropy {
+    fn rows(&self) -> usize {
+        self.targets.len() / self.outputs.max(1)
+    }
+
+    fn counts(&self, _: usize) -> bool {
+        true
+    }
+
+    fn chunk(&mut self, outputs: &mut Tensor, rows: &[usize], scale: f64, grad: bool) -> Result<()> {
+        let n = self.outputs;
+        if outputs.cols() != n {
+            let found = outputs.cols();
+            return Err(Error::Task(format!(
+                "{n} labels need a head with as many outputs, the model's head has {found}"
+            )));
+        }
+        let (mut loss_sum, mut correct) = (0.0, 0);
+        typed!(outputs, T, {
+            let share = T::from_f64(scale / n as f64);
+            for (row, &i) in outputs.as_mut_slice::<T>().chunks_exact_mut(n.max(1)).zip(rows) {
+                let targets = &self.targets[i * n..(i + 1) * n];
+                let (loss, right) = binary_cross_entropy(row, targets, grad.then_some(share));
+                loss_sum += loss / n as f64;
+                correct += usize::from(right);
+            }
+        });
+        self.found.add(BatchLoss { loss_sum, counted: rows.len(), correct });
+        Ok(())
+    }
+
+    fn take(&mut self) -> Result<BatchLoss> {
+        Ok(std::mem::take(&mut self.found))
     }
 }
 

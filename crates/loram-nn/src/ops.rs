@@ -9,7 +9,7 @@ use crate::kernels::activation::{self, Act};
 use crate::kernels::attention::{self, AttnShape};
 use crate::kernels::bf16::Kernel;
 use crate::kernels::gemm::gemm;
-use crate::kernels::{elementwise, embedding, norm};
+use crate::kernels::{elementwise, embedding, norm, pooling};
 use crate::tensor::{Tensor, typed};
 use std::ops::Range;
 
@@ -326,6 +326,28 @@ pub(crate) fn scatter_add(dx: &Tensor, ids: &[u32], table: &mut Tensor) -> Resul
         Ok(())
     })?;
     Ok(())
+}
+
+/// The mean of the rows of each sequence: x (tokens, cols) → (sequences, cols).
+pub(crate) fn mean_rows(x: &Tensor, lengths: &[usize]) -> Tensor {
+    let mut y = Tensor::scratch(x.compute(), lengths.len(), x.cols());
+    let cols = x.cols();
+    typed!(
+        x, T, pooling::mean_rows::<T>(x.as_slice(), lengths, y.as_mut_slice(), cols),
+        gpu: cuda::rows::mean_rows(x, lengths, &mut y)
+    );
+    y
+}
+
+/// Gradient of [`mean_rows`]: dy (sequences, cols) → (tokens, cols).
+pub(crate) fn mean_rows_backward(dy: &Tensor, lengths: &[usize]) -> Tensor {
+    let mut dx = Tensor::scratch(dy.compute(), lengths.iter().sum(), dy.cols());
+    let cols = dy.cols();
+    typed!(
+        dy, T, pooling::mean_rows_backward::<T>(dy.as_slice(), lengths, dx.as_mut_slice(), cols),
+        gpu: cuda::rows::mean_rows_backward(dy, lengths, &mut dx)
+    );
+    dx
 }
 
 impl Tensor {

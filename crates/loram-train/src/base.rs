@@ -7,11 +7,11 @@ use crate::{Error, Result};
 use loram_core::LoraConfig;
 use loram_io::adapter::ADAPTER_CONFIG;
 use loram_io::checkpoint::settings_sha256;
-use loram_io::config::GenerationConfig;
+use loram_io::config::{GenerationConfig, HeadLayout, PoolingMode};
 use loram_io::family::TensorNames;
 use loram_io::hub;
 use loram_io::{Adapter, Checkpoint, LoadIn4Bit, ModelConfig, TextTokenizer};
-use loram_nn::{LoadOptions, Model};
+use loram_nn::{HeadKind, LoadOptions, Model};
 use std::path::{Path, PathBuf};
 
 /// A model folder or GGUF file: everything but the weights in memory.
@@ -71,6 +71,7 @@ pub(crate) fn with_base_model(config: &TrainConfig, observer: &mut dyn Observer)
     {
         config.set_four_bit(four_bit);
     }
+    config.pooling = pooling_of(&adapter, &name, config.pooling)?;
     if config.model_name_or_path.is_empty() {
         config.model_name_or_path = adapter.base_model.ok_or_else(|| {
             Error::Config(format!(
@@ -82,7 +83,34 @@ pub(crate) fn with_base_model(config: &TrainConfig, observer: &mut dyn Observer)
     Ok(config)
 }
 
+/// The pooling of an adapter that is trained further. Errors: another one is asked for than it was trained with.
+fn pooling_of(adapter: &Adapter, name: &str, wanted: Option<PoolingMode>) -> Result<Option<PoolingMode>> {
+    let own = adapter.recipe.as_ref().and_then(|r| r.pooling);
+    let Some(mode) = wanted.filter(|_| wanted != own) else { return Ok(own) };
+    let mode = mode.as_str();
+    if adapter.recipe.is_none() {
+        let what = "but the adapter has no loram.json, which would remember it: begin with a new adapter";
+        return Err(Error::Config(format!("pooling is {mode}, {what} ({name})")));
+    }
+    if !adapter.saved.is_empty() {
+        let own = own.map_or("that of the model's class", PoolingMode::as_str);
+        return Err(Error::Config(format!(
+            "pooling is {mode}, but the adapter {name} was trained with {own}: leave it out"
+        )));
+    }
+    Ok(wanted)
+}
+
 impl Base {
+    /// Opens the base model of a configuration, with its pooling. Errors: those of [`Base::open`] and
+    /// [`ModelConfig::set_pooling`].
+    pub fn of(config: &TrainConfig, observer: &mut dyn Observer) -> Result<Base> {
+        let (name, revision) = (&config.model_name_or_path, config.revision.as_deref());
+        let mut base = Base::open(name, revision, config.four_bit().as_ref(), observer)?;
+        base.config.set_pooling(config.pooling)?;
+        Ok(base)
+    }
+
     /// Opens a model folder, a GGUF file or a hub model, and quantises its weights if that is asked for. Errors: what is missing or
     /// not supported, by name.
     pub fn open(
@@ -148,20 +176,25 @@ impl Base {
         if config.adapter_name_or_path.is_some() {
             return Ok(None);
         }
-        let outputs = model.options().head.outputs();
-        let Some(layout) = outputs.and_then(|n| self.config.head_layout(Some(n))) else { return Ok(None) };
+        let Some(layout) = self.trained_head(model) else { return Ok(None) };
         let names = TensorNames::find(&self.checkpoint, &self.config)?;
-        let new = layout.layers().filter(|l| !names.holds(&self.checkpoint, l.path)).map(|l| l.path.to_string());
-        let modules: Vec<String> = new.collect();
-        let head = NewHead { modules, width: self.config.hidden_size(), regression: outputs == Some(1) };
+        let paths = layout.layers().map(|l| l.path).chain(layout.norm.as_ref().map(|n| n.path));
+        let modules = paths.filter(|path| !names.holds(&self.checkpoint, path)).map(str::to_string).collect();
+        let regression = model.options().head == (HeadKind::Pooled { outputs: 1 });
+        let head = NewHead { modules, width: self.config.hidden_size(), regression };
         Ok((!head.modules.is_empty()).then_some(head))
+    }
+
+    /// The head of a model; `None` for a language model.
+    fn trained_head(&self, model: &Model) -> Option<HeadLayout> {
+        let kind = model.options().head;
+        self.config.head_layout(kind).filter(|_| kind != HeadKind::LanguageModel)
     }
 
     /// Modules of the head that must be fully trained: the output layers, as PEFT saves them, and every other layer of the
     /// head that the checkpoint lacks and that was therefore initialised at random. None for a language model.
     pub fn head_modules(&self, model: &Model) -> Result<Vec<String>> {
-        let layout = model.options().head.outputs().and_then(|n| self.config.head_layout(Some(n)));
-        let Some(layout) = layout else { return Ok(Vec::new()) };
+        let Some(layout) = self.trained_head(model) else { return Ok(Vec::new()) };
         let names = TensorNames::find(&self.checkpoint, &self.config)?;
         let mut out: Vec<String> = Vec::new();
         for layer in layout.layers().filter(|l| names.omits(&self.checkpoint, l)) {

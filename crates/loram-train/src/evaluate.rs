@@ -22,13 +22,15 @@ impl Default for EvalOptions {
     }
 }
 
-/// Evaluates `model` on examples that were prepared for the objective. `progress` gets examples done and in all.
+/// Evaluates `model` on examples that were prepared for the objective with these labels. `progress` gets examples done and in all.
 ///
 /// Language models: mean loss in nats per counted token, perplexity, token accuracy. Classification: mean cross-entropy
-/// per example, accuracy, F1, Matthews correlation. Regression: mean squared error, Pearson and Spearman correlation.
+/// per example, accuracy, F1, Matthews correlation. Regression: mean squared error, Pearson and Spearman correlation. Multi-label
+/// classification: mean binary cross-entropy, F1 (micro and macro), subset accuracy. Token classification: mean cross-entropy per
+/// word, precision, recall and F1 of entities, accuracy.
 pub fn evaluate(
     model: &mut Model,
-    objective: &dyn Objective,
+    (objective, labels): (&dyn Objective, &[String]),
     examples: &[Example],
     options: EvalOptions,
     progress: &mut dyn FnMut(usize, usize),
@@ -47,5 +49,5 @@ pub fn evaluate(
         outputs.extend(out.logits);
     }
     progress(examples.len(), examples.len());
-    objective.evaluate(&Evaluation { loss, outputs: &outputs, examples })
+    objective.evaluate(&Evaluation { loss, outputs: &outputs, examples, labels })
 }

@@ -78,6 +78,56 @@ pub fn f1(predicted: &[usize], actual: &[usize], labels: usize) -> f64 {
     present.iter().map(|&l| f1_of(l, predicted, actual)).sum::<f64>() / present.len().max(1) as f64
 }
 
+/// Counts over sets of labels.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SetCounts {
+    /// For each label how often it was rightly predicted, wrongly predicted, and missed.
+    labels: Vec<[u64; 3]>,
+    /// Sets that are equal, and all.
+    equal: u64,
+    sets: u64,
+}
+
+impl SetCounts {
+    /// Counts pairs of sets, predicted and actual, of label numbers below `labels`.
+    pub fn of<'a>(pairs: impl Iterator<Item = (&'a Vec<u64>, &'a Vec<u64>)>, labels: usize) -> SetCounts {
+        let mut counts = SetCounts { labels: vec![[0; 3]; labels], ..SetCounts::default() };
+        for (predicted, actual) in pairs {
+            let hits = predicted.iter().map(|p| (p, usize::from(!actual.contains(p))));
+            let missed = actual.iter().filter(|a| !predicted.contains(a)).map(|a| (a, 2));
+            for (label, what) in hits.chain(missed) {
+                if let Some(of_label) = counts.labels.get_mut(*label as usize) {
+                    of_label[what] += 1;
+                }
+            }
+            counts.equal += u64::from(predicted == actual);
+            counts.sets += 1;
+        }
+        counts
+    }
+
+    fn f1_of([hit, false_alarm, missed]: [u64; 3]) -> f64 {
+        let denominator = 2 * hit + false_alarm + missed;
+        if denominator == 0 { 0.0 } else { 2.0 * hit as f64 / denominator as f64 }
+    }
+
+    /// F1 of all labels together (`sklearn.metrics.f1_score(average="micro")`).
+    pub fn f1_micro(&self) -> f64 {
+        let sum = |i: usize| self.labels.iter().map(|l| l[i]).sum();
+        SetCounts::f1_of([sum(0), sum(1), sum(2)])
+    }
+
+    /// Mean of the F1 of each label (`average="macro"`); of a label that never occurs it is 0.
+    pub fn f1_macro(&self) -> f64 {
+        self.labels.iter().map(|&l| SetCounts::f1_of(l)).sum::<f64>() / self.labels.len().max(1) as f64
+    }
+
+    /// Share of examples with exactly the right labels (`sklearn.metrics.accuracy_score`).
+    pub fn subset_accuracy(&self) -> f64 {
+        self.equal as f64 / self.sets.max(1) as f64
+    }
+}
+
 /// Matthews correlation for any number of labels (R_K of Gorodkin 2004, as `sklearn.metrics.matthews_corrcoef`); 0 where
 /// it is not defined.
 pub fn matthews(predicted: &[usize], actual: &[usize]) -> f64 {
@@ -182,6 +232,29 @@ mod tests {
             close(pearson(&n.x, &n.y).unwrap(), n.pearson, "pearson");
             close(spearman(&n.x, &n.y).unwrap(), n.spearman, "spearman");
             close(mse(&n.x, &n.y), n.mse, "mse");
+        }
+    }
+
+    #[derive(Deserialize)]
+    struct Sets {
+        predicted: Vec<Vec<u64>>,
+        actual: Vec<Vec<u64>>,
+        labels: usize,
+        micro: f64,
+        macro_: f64,
+        accuracy: f64,
+    }
+
+    #[test]
+    fn figures_of_sets_are_those_of_sklearn() {
+        let text = include_str!("../tests/reference/sets.json").replace("\"macro\"", "\"macro_\"");
+        let cases: Vec<Sets> = serde_json::from_str(&text).unwrap();
+        assert!(cases.len() >= 4);
+        for c in &cases {
+            let counts = SetCounts::of(c.predicted.iter().zip(&c.actual), c.labels);
+            close(counts.f1_micro(), c.micro, "micro");
+            close(counts.f1_macro(), c.macro_, "macro");
+            close(counts.subset_accuracy(), c.accuracy, "subset accuracy");
         }
     }
 

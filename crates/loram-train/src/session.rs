@@ -63,17 +63,18 @@ impl Session {
             revision = revision.or_else(|| adapter.as_ref().and_then(|a| a.revision.clone()));
         }
         let four_bit = options.weights.four_bit(adapter.as_ref());
-        let base =
+        let mut base =
             Base::open(&name, revision.as_deref(), four_bit, observer).map_err(|e| match options.model.is_empty() {
                 true => {
                     Error::Config(format!("the base model that the adapter names: {e} (or name the base with --model)"))
                 }
                 false => e,
             })?;
+        base.config.set_pooling(adapter.as_ref().and_then(|a| a.recipe.as_ref()?.pooling))?;
         let trained = Trained {
             config: &base.config,
-            task_type: adapter.as_ref().and_then(|a| a.task_type.as_deref()),
-            outputs: adapter.as_ref().and_then(|a| a.head_outputs(&base.config)),
+            head: adapter.as_ref().and_then(|a| a.head(&base.config)),
+            problem_type: adapter.as_ref().map_or(base.config.labels().problem_type, |a| a.problem_type(&base.config)),
             labels: adapter.as_ref().and_then(|a| a.recipe.as_ref()?.labels.as_deref()),
         };
         let objective = options.task.unwrap_or_else(|| of_model(&trained));
@@ -98,7 +99,8 @@ impl Session {
         observer: &mut dyn Observer,
     ) -> Result<(Metrics, Dataset)> {
         let set = read_dataset(&self.base, data, Some((self.objective, &self.labels)), observer)?;
-        let metrics = evaluate(&mut self.model, self.objective, &set.examples, options, &mut |done, total| {
+        let task = (self.objective, &self.labels[..]);
+        let metrics = evaluate(&mut self.model, task, &set.examples, options, &mut |done, total| {
             stage(observer, Stage::Evaluate, done as u64, total as u64, "");
         })?;
         Ok((metrics, set))

@@ -2,7 +2,7 @@
 
     python crates/loram-train/tests/reference.py
 
-writes tests/reference/*. Needs torch, transformers, peft, scikit-learn, scipy and safetensors.
+writes tests/reference/*. Needs torch, transformers, peft, scikit-learn, scipy, safetensors and seqeval.
 """
 
 import json
@@ -14,6 +14,7 @@ from peft.optimizers import create_loraplus_optimizer
 from safetensors.torch import save_file
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from seqeval.metrics import f1_score as entity_f1, precision_score as entity_precision, recall_score as entity_recall
 from transformers import get_scheduler
 
 OUT = Path(__file__).parent / "reference"
@@ -62,6 +63,41 @@ def metrics():
             "mse": float(np.mean((x - y) ** 2)),
         })
     (OUT / "metrics.json").write_text(json.dumps({"classes": classes, "numbers": numbers}) + "\n")
+
+
+def sets():
+    rng = np.random.default_rng(1)
+    cases = []
+    for labels, n, share in [(3, 30, 0.4), (6, 40, 0.2), (2, 15, 0.5), (5, 20, 0.05)]:
+        actual = (rng.random((n, labels)) < share).astype(int)
+        actual[:, 0] = 0 if labels == 5 else actual[:, 0]
+        predicted = np.where(rng.random((n, labels)) < 0.7, actual, rng.random((n, labels)) < share).astype(int)
+        cases.append({
+            "labels": labels,
+            "predicted": [np.flatnonzero(row).tolist() for row in predicted],
+            "actual": [np.flatnonzero(row).tolist() for row in actual],
+            "micro": f1_score(actual, predicted, average="micro", zero_division=0),
+            "macro": f1_score(actual, predicted, average="macro", zero_division=0),
+            "accuracy": accuracy_score(actual, predicted),
+        })
+    (OUT / "sets.json").write_text(json.dumps(cases) + "\n")
+
+
+def entities():
+    rng = np.random.default_rng(2)
+    iob = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+    schemes = [iob, iob, iob, ["O", "I-PER", "I-LOC"], [*iob, "E-PER", "S-PER", "E-LOC", "S-LOC"], ["O", "NOUN", "VERB", "B"],
+               ["O", "B-a-b", "I-a-b", "I-a"], [*iob, "B-MISC", "I-MISC"]]
+    cases = []
+    for tags, agree in zip(schemes, [0.9, 0.5, 1.0, 0.8, 0.7, 0.8, 0.7, 0.0]):
+        actual = [rng.choice(tags, size=rng.integers(1, 14)).tolist() for _ in range(12)]
+        predicted = [[t if rng.random() < agree else str(rng.choice(tags)) for t in text] for text in actual]
+        cases.append({"predicted": predicted, "actual": actual, "precision": float(entity_precision(actual, predicted)),
+                      "recall": float(entity_recall(actual, predicted)), "f1": float(entity_f1(actual, predicted))})
+    # nothing found, and nothing to find
+    for predicted, actual in [(["O", "O"], ["B-PER", "O"]), (["B-PER", "O"], ["O", "O"])]:
+        cases.append({"predicted": [predicted], "actual": [actual], "precision": 0.0, "recall": 0.0, "f1": 0.0})
+    (OUT / "entities.json").write_text(json.dumps(cases) + "\n")
 
 
 class Linear(torch.nn.Module):
@@ -124,4 +160,6 @@ if __name__ == "__main__":
     OUT.mkdir(exist_ok=True)
     schedules()
     metrics()
+    sets()
+    entities()
     optimisers()

@@ -114,13 +114,14 @@ fn schemes() -> String {
 
 fn models() -> String {
     let mut table = String::from(
-        "| `model_type` | models | language model | classification, regression | GGUF | compared with |\n\
-         |---|---|---|---|---|---|\n",
+        "| `model_type` | models | language model | classification, regression | token classification | GGUF | compared with |\n\
+         |---|---|---|---|---|---|---|\n",
     );
     for f in loram_io::family::families() {
         let gguf = f.gguf.map_or("–".to_string(), |name| format!("`{name}`"));
         let (writes, about, checked) = (if f.writes { "yes" } else { "–" }, cell(f.about), cell(f.checked));
-        let _ = writeln!(table, "| `{}` | {about} | {writes} | yes | {gguf} | {checked} |", f.model_type);
+        let tags = if f.tags_tokens { "yes" } else { "–" };
+        let _ = writeln!(table, "| `{}` | {about} | {writes} | yes | {tags} | {gguf} | {checked} |", f.model_type);
     }
     include_str!("models.md").replace("{families}\n", &table)
 }

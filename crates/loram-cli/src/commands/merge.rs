@@ -81,7 +81,8 @@ pub fn run(args: &MergeArgs, console: &Console) -> Result<()> {
         if report.untied {
             line += "the output layer no longer shares the embedding (tie_word_embeddings: false)\n";
         }
-        let next = match adapter.head_outputs(&config) {
+        let head = adapter.with_pooling(&config).ok().and_then(|config| adapter.head(&config));
+        let next = match head {
             Some(_) => format!("loram info {}", quoted(&out)),
             None => format!("loram generate --model {} --prompt Hello", quoted(&out)),
         };

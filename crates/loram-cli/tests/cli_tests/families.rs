@@ -25,7 +25,7 @@ fn write_tokenizer(dir: &Path) {
 }
 
 /// A copy of a model of `fixtures/` with a tokenizer, under another `model_type`, without the tensors that `leave` names.
-fn model(room: &Path, fixture: &str, model_type: &str, leave: &str) -> PathBuf {
+pub fn model(room: &Path, fixture: &str, model_type: &str, leave: &str) -> PathBuf {
     let (from, to) =
         (testing::repo_root().join("fixtures/models").join(fixture), room.join(format!("{model_type}{leave}")));
     fs::create_dir(&to).unwrap();
@@ -139,8 +139,8 @@ fn every_scheme_adapts_the_same_layers_of_every_family() {
         ("ministral3", 14),
         ("mistral3", 14),
     ];
-    // PEFT adapts BERT's pooler, and leaves out both layers of the others' heads
-    let encoders = [("bert", 13), ("roberta", 12), ("xlm-roberta", 12), ("distilbert", 12)];
+    // PEFT adapts BERT's pooler and the first layer of ModernBERT's head, and leaves out both layers of the others' heads
+    let encoders = [("bert", 13), ("roberta", 12), ("xlm-roberta", 12), ("distilbert", 12), ("modernbert", 17)];
     let conv1d = [("gpt2", 4), ("openai-gpt", 4), ("imagegpt", 4)];
     let running: Vec<(&str, usize)> = decoders.into_iter().chain(encoders).collect();
     let names: BTreeSet<&str> = running.iter().map(|f| f.0).collect();

@@ -5,6 +5,7 @@ mod examples;
 mod families;
 mod foreign;
 mod gguf;
+mod heads;
 mod memory;
 mod mistakes;
 mod program;

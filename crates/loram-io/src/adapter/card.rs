@@ -2,15 +2,26 @@
 
 use super::in_memory::Adapter;
 use super::recipe::AdapterForm;
+use crate::config::PoolingMode;
 use serde_json::json;
 use std::fmt::Write;
 
 /// The text of the card.
 pub(super) fn render(adapter: &Adapter) -> String {
     let base = adapter.base_model.as_deref().unwrap_or("");
+    let pooling = adapter.recipe.as_ref().and_then(|r| r.pooling);
     let (pipeline, auto) = match adapter.task_type.as_deref() {
+        Some("TOKEN_CLS") if pooling.is_some() => ("text-classification", "AutoModelForTokenClassification"),
         Some("SEQ_CLS") => ("text-classification", "AutoModelForSequenceClassification"),
+        Some("TOKEN_CLS") => ("token-classification", "AutoModelForTokenClassification"),
         _ => ("text-generation", "AutoModelForCausalLM"),
+    };
+    // without it, the class has as many labels as the base model's configuration names
+    let outputs = adapter.recipe.as_ref().and_then(|r| r.labels.as_ref()).map_or(1, Vec::len);
+    let labels = match (pooling, adapter.task_type.as_deref()) {
+        (None, _) => String::new(),
+        (Some(mode), Some("SEQ_CLS")) => format!(", num_labels={outputs}, classifier_pooling=\"{}\"", mode.as_str()),
+        (Some(_), _) => format!(", num_labels={outputs}"),
     };
     let native = adapter.form() == AdapterForm::Native;
     // a JSON string is a YAML string too, whatever characters it holds
@@ -49,11 +60,30 @@ pub(super) fn render(adapter: &Adapter) -> String {
             s,
             "It is a plain LoRA adapter and loads onto the unchanged base model:\n\n```python\n\
              from peft import PeftModel\nfrom transformers import {auto}\n\n\
-             model = {auto}.from_pretrained({})\nmodel = PeftModel.from_pretrained(model, \"THIS_FOLDER\")\n```\n",
+             model = {auto}.from_pretrained({}{labels})\nmodel = PeftModel.from_pretrained(model, \"THIS_FOLDER\")\n```\n",
             json!(base)
         );
+        if let Some(mode) = pooling.filter(|_| auto == "AutoModelForTokenClassification") {
+            let _ = write!(s, "\n{}", pooled_logits(mode));
+        }
     }
     let _ =
         write!(s, "\n### Framework versions\n\n- loram {}\n- PEFT 0.21.0 (file layout)\n", env!("CARGO_PKG_VERSION"));
     s
+}
+
+/// The text on an adapter for sequences whose pooling no class of transformers has.
+fn pooled_logits(mode: PoolingMode) -> String {
+    let (what, how) = match mode {
+        PoolingMode::Mean => ("the mean over all tokens", "(logits * mask).sum(1) / mask.sum(1)"),
+        PoolingMode::Cls => ("that of the first token", "logits[:, 0]"),
+        PoolingMode::Last => {
+            ("that of the last token", "logits[range(len(logits)), batch[\"attention_mask\"].sum(1) - 1]")
+        }
+    };
+    format!(
+        "Its head reads {what}, which no class for sequence classification does. The class above returns logits for each token; those \
+         of the sequence are {what} (pad on the right):\n\n```python\n\
+         logits = model(**batch).logits\nmask = batch[\"attention_mask\"][..., None]\nlogits = {how}\n```\n"
+    )
 }

@@ -194,10 +194,10 @@ fn read_init_factors(dir: &Path) -> Result<BTreeMap<String, Factors>> {
     Ok(out)
 }
 
-/// `modules_to_save`, with the heads that PEFT always saves for sequence classification.
+/// `modules_to_save`, with the heads that PEFT always saves for classification of sequences and of tokens.
 fn saved_modules(config: &LoraConfig, task_type: Option<&str>) -> Vec<String> {
     let mut out: Vec<String> = config.modules_to_save.iter().flatten().cloned().collect();
-    if task_type == Some("SEQ_CLS") {
+    if matches!(task_type, Some("SEQ_CLS" | "TOKEN_CLS")) {
         for name in ["classifier", "score"] {
             if !out.iter().any(|m| m == name) {
                 out.push(name.into());

@@ -2,6 +2,7 @@
 
 use super::recipe::{AdapterForm, RECIPE_FILE, Recipe};
 use super::tensors::SavedTensor;
+use crate::config::HeadKind;
 use crate::family::TensorNames;
 use crate::layer_weight::LayerWeight;
 use crate::{Checkpoint, DType, Error, LoadIn4Bit, ModelConfig, Result};
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Adapter {
     /// PEFT's settings.
     pub config: LoraConfig,
-    /// PEFT's task, `CAUSAL_LM` or `SEQ_CLS`.
+    /// PEFT's task, `CAUSAL_LM`, `SEQ_CLS` or `TOKEN_CLS`.
     pub task_type: Option<String>,
     /// The base model as the user named it, a path or a hub id.
     pub base_model: Option<String>,
@@ -102,10 +103,17 @@ impl Adapter {
         Ok(shaped.collect())
     }
 
-    /// The number of outputs of the sequence-classification head that the adapter brings for a model; `None` when it brings
-    /// none.
-    pub fn head_outputs(&self, config: &ModelConfig) -> Option<usize> {
-        self.saved.get(&format!("{}.weight", config.classifier())).and_then(|t| t.shape.first().copied())
+    /// The classification head that the adapter brings for a model, whose pooling is set ([`Adapter::with_pooling`]); `None` when it
+    /// brings none.
+    pub fn head(&self, config: &ModelConfig) -> Option<HeadKind> {
+        let tokens = self.task_type.as_deref() == Some("TOKEN_CLS") && !config.pools_token_outputs();
+        let kind: fn(usize) -> HeadKind = match tokens {
+            true => |outputs| HeadKind::Tokens { outputs },
+            false => |outputs| HeadKind::Pooled { outputs },
+        };
+        let out = config.head_layout(kind(1))?.out.path;
+        let weight = self.saved.get(&format!("{out}.weight"))?;
+        weight.shape.first().copied().map(kind)
     }
 
     /// The numbers of the trained rows of a module in [`Adapter::tokens`]. An error when the configuration names as many as

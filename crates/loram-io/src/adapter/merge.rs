@@ -2,7 +2,7 @@
 
 use super::in_memory::Adapter;
 use crate::atomic::Output;
-use crate::config::head_entries;
+use crate::config::{HeadKind, ProblemType, head_entries};
 use crate::family::TensorNames;
 use crate::merge::{MergeReport, MergeSource, NewTensor, write_merged};
 use crate::{Checkpoint, Error, ModelConfig, Result};
@@ -27,15 +27,31 @@ pub fn merge_adapter<'a>(
     out: impl Into<Output<'a>>,
     options: MergeOptions,
 ) -> Result<MergeReport> {
+    let config = &adapter.with_pooling(config)?;
     let adapter = &adapter.checked_for(ckpt, config, options)?;
-    let entries = match adapter.head_outputs(config) {
-        Some(outputs) => head_entries(config, &head_labels(adapter, config, outputs)),
+    let entries = match adapter.head(config) {
+        Some(head) => {
+            let labels = head_labels(adapter, config, head);
+            head_entries(config, head, &labels, adapter.problem_type(config))
+        }
         None => Map::new(),
     };
     write_merged(ckpt, Some(config), out, &entries, &mut merge_source(ckpt, config, adapter)?)
 }
 
 impl Adapter {
+    /// The configuration with the pooling of the adapter's head. Errors: those of [`ModelConfig::set_pooling`].
+    pub fn with_pooling(&self, config: &ModelConfig) -> Result<ModelConfig> {
+        let mut config = config.clone();
+        config.set_pooling(self.recipe.as_ref().and_then(|r| r.pooling))?;
+        Ok(config)
+    }
+
+    /// The kind of problem that its head solves, as far as its recipe or the model says.
+    pub fn problem_type(&self, config: &ModelConfig) -> Option<ProblemType> {
+        self.recipe.as_ref().and_then(|r| r.problem_type).or(config.labels().problem_type)
+    }
+
     /// The adapter for the model `ckpt`, into whose weights it is to be merged. Errors: another model than its base (by its
     /// fingerprint), an adapted head whose own weight differs, a bias of B where the layer has none.
     pub fn checked_for(&self, ckpt: &Checkpoint, config: &ModelConfig, options: MergeOptions) -> Result<Adapter> {
@@ -68,12 +84,15 @@ pub(crate) fn merge_source<'a>(
 }
 
 /// Names of a head's outputs: those of the recipe, those of the model where their number fits, else numbers. A single
-/// output is a regression and has none.
-fn head_labels(adapter: &Adapter, config: &ModelConfig, outputs: usize) -> Vec<String> {
+/// output for a sequence is a regression and has none, but with labels of which any number may hold.
+fn head_labels(adapter: &Adapter, config: &ModelConfig, head: HeadKind) -> Vec<String> {
+    let outputs = head.outputs().unwrap_or(0);
+    let several =
+        matches!(head, HeadKind::Tokens { .. }) || adapter.problem_type(config) == Some(ProblemType::MultiLabel);
     let fits = |names: &&Vec<String>| names.len() == outputs;
     let own = adapter.recipe.as_ref().and_then(|r| r.labels.as_ref()).filter(fits);
     match own.or(Some(&config.labels().names).filter(fits)) {
-        _ if outputs == 1 => Vec::new(),
+        _ if outputs == 1 && !several => Vec::new(),
         Some(names) => names.clone(),
         None => (0..outputs).map(|i| format!("LABEL_{i}")).collect(),
     }

@@ -1,5 +1,6 @@
 //! `loram.json`: the recipe of an adapter's initialisation, which reproduces it bit for bit, and the base that it fits.
 
+use crate::config::{PoolingMode, ProblemType};
 use crate::family::TensorNames;
 use crate::limits::{MAX_FACTORS, MAX_SIDE};
 use crate::{Checkpoint, Error, LoadIn4Bit, Result, TensorRef};
@@ -47,6 +48,12 @@ pub struct Recipe {
     /// Labels of the head, by id, when the adapter classifies; PEFT's files have no place for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
+    /// The states that the head reads, where that is another choice than the family's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooling: Option<PoolingMode>,
+    /// The kind of problem, where a record may have several labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem_type: Option<ProblemType>,
 }
 
 impl Recipe {
@@ -62,6 +69,8 @@ impl Recipe {
             layers: BTreeMap::new(),
             base: None,
             labels: None,
+            pooling: None,
+            problem_type: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Settings of a decoder, as its family reads them from `config.json`.
 
 use super::activation::Activation;
-use super::head::{CheckpointHead, HeadLabels};
+use super::head::{CheckpointHead, HeadKind, HeadLabels, PoolingMode};
 use super::modules::{DecoderModules, FamilyNames, HeadLayer, HeadLayout, Pooling};
 use super::rope::RopeConfig;
 use serde_json::{Map, Value};
@@ -74,6 +74,9 @@ pub struct DecoderConfig {
     pub eos_token_ids: Vec<u32>,
     /// Padding token.
     pub pad_token_id: Option<u32>,
+    /// States that a head for sequences reads, through one linear layer; `None`: as the family's class has it, the last
+    /// token's.
+    pub pooling: Option<PoolingMode>,
     /// The head of the checkpoint.
     pub head: CheckpointHead,
     /// HeadLabels, when the head classifies.
@@ -83,20 +86,36 @@ pub struct DecoderConfig {
 }
 
 impl DecoderConfig {
-    /// The head for next-token prediction (`outputs` is `None`), or for classification or regression with so many outputs.
-    pub fn head_layout(&self, outputs: Option<usize>) -> HeadLayout {
+    /// The head of this kind; `None` for a label of each token (or a pooling of such labels) where transformers has no class for it.
+    pub fn head_layout(&self, kind: HeadKind) -> Option<HeadLayout> {
         let last = Pooling::Last { padding: self.pad_token_id };
-        let (path, n, pooling) = match (outputs, self.names.lm_head) {
-            (None, Some(lm_head)) => (lm_head, self.vocab_size, Pooling::All),
-            (outputs, _) => (self.modules.classifier, outputs.unwrap_or(self.labels.len()), last),
+        // classes without a next-token head have no other than for sequences
+        let (lm_head, own) = (self.names.lm_head, self.labels.len());
+        let (path, n, pooling) = match (kind, self.pooling, lm_head) {
+            (HeadKind::LanguageModel, _, Some(lm_head)) => (lm_head, self.vocab_size, Pooling::All),
+            (HeadKind::LanguageModel, _, None) => (self.modules.classifier, own, last),
+            (HeadKind::Pooled { outputs }, None, _) => (self.modules.classifier, outputs, last),
+            (HeadKind::Pooled { outputs }, Some(mode), _) => {
+                (self.modules.classifier, outputs, Pooling::of(mode, self.pad_token_id))
+            }
+            (HeadKind::Tokens { outputs }, ..) => (self.modules.classifier, outputs, Pooling::Tokens),
         };
-        let out = HeadLayer { path, module: path, n, m: self.hidden_size, bias: false, output: true };
-        let init_std = super::head::init_std(&self.raw);
+        let tags = kind != HeadKind::LanguageModel && (pooling == Pooling::Tokens || self.pooling.is_some());
+        if tags && !self.names.tags_tokens {
+            return None;
+        }
+        let out = HeadLayer { path, module: path, n, m: self.hidden_size, bias: tags, output: true };
         let (scale, cap) = match pooling {
             Pooling::All => (self.logit_scale, self.logit_cap),
             _ => (1.0, None),
         };
-        HeadLayout { pooling, input_dropout: 0.0, first: None, dropout: 0.0, out, scale, cap, init_std }
+        let number = |field: &str| self.raw.get(field).and_then(Value::as_f64);
+        let dropout = match tags {
+            true => number("classifier_dropout").or(number("hidden_dropout")).unwrap_or(0.1),
+            false => 0.0,
+        };
+        let init_std = super::head::init_std(&self.raw);
+        Some(HeadLayout { pooling, input_dropout: 0.0, first: None, norm: None, dropout, out, scale, cap, init_std })
     }
 }
 

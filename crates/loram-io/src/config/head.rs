@@ -3,7 +3,72 @@
 use super::fields::Fields;
 use crate::Result;
 use crate::limits::MAX_LABELS;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+/// The kind of head that a model has for a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadKind {
+    /// `lm_head`: a score for every entry of the vocabulary, for each token.
+    LanguageModel,
+    /// Reads each sequence as one vector.
+    Pooled {
+        /// Number of outputs per sequence.
+        outputs: usize,
+    },
+    /// Reads each token.
+    Tokens {
+        /// Number of outputs per token.
+        outputs: usize,
+    },
+}
+
+impl HeadKind {
+    /// The number of outputs per sequence or token; `None` for a language model.
+    pub fn outputs(self) -> Option<usize> {
+        match self {
+            HeadKind::LanguageModel => None,
+            HeadKind::Pooled { outputs } | HeadKind::Tokens { outputs } => Some(outputs),
+        }
+    }
+}
+
+/// How the states of a sequence become the one vector that a head reads, by the names of sentence-transformers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolingMode {
+    /// The state of the first token.
+    Cls,
+    /// The mean of the states of all tokens.
+    Mean,
+    /// The state of the last token.
+    Last,
+}
+
+/// The field of `config.json` with the pooling of a classification head, as ModernBERT has it.
+pub(super) const POOLING: &str = "classifier_pooling";
+
+impl PoolingMode {
+    /// The name in configurations.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PoolingMode::Cls => "cls",
+            PoolingMode::Mean => "mean",
+            PoolingMode::Last => "last",
+        }
+    }
+
+    /// The pooling that `config.json` names, if it names one.
+    pub(crate) fn parse(f: &Fields<'_>) -> Result<Option<PoolingMode>> {
+        match f.opt_str(POOLING)? {
+            None => Ok(None),
+            Some("cls") => Ok(Some(PoolingMode::Cls)),
+            Some("mean") => Ok(Some(PoolingMode::Mean)),
+            Some("last") => Ok(Some(PoolingMode::Last)),
+            Some(other) => Err(f.error(POOLING, format!("`{other}` is not supported; supported: cls, mean, last"))),
+        }
+    }
+}
 
 /// The head that a checkpoint was saved with, from `architectures`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +79,8 @@ pub enum CheckpointHead {
     CausalLm,
     /// `…ForSequenceClassification`: classification or regression.
     SequenceClassification,
+    /// `…ForTokenClassification`: a label for each token.
+    TokenClassification,
     /// Any other, e.g. `BertForMaskedLM`, whose extra tensors are left aside.
     Other(String),
 }
@@ -29,6 +96,8 @@ impl CheckpointHead {
             CheckpointHead::CausalLm
         } else if name.ends_with("ForSequenceClassification") {
             CheckpointHead::SequenceClassification
+        } else if name.ends_with("ForTokenClassification") {
+            CheckpointHead::TokenClassification
         } else if name.ends_with("Model") && !name.contains("For") {
             CheckpointHead::Base
         } else {
@@ -38,13 +107,16 @@ impl CheckpointHead {
 }
 
 /// The kind of problem that a head with labels solves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProblemType {
     /// One number, mean squared error.
+    #[serde(rename = "regression")]
     Regression,
     /// One of the labels, cross-entropy.
+    #[serde(rename = "single_label_classification")]
     SingleLabel,
-    /// Any number of the labels.
+    /// Any number of the labels, binary cross-entropy of each.
+    #[serde(rename = "multi_label_classification")]
     MultiLabel,
 }
 

@@ -15,14 +15,15 @@ mod rope;
 
 pub use activation::Activation;
 pub use decoder::{DecoderConfig, LayerKind, QkNorm};
-pub use encoder::EncoderConfig;
+pub use encoder::{EncoderConfig, EncoderLayer};
 pub use fields::CONFIG_FILE;
 pub(crate) use fields::{Fields, read_object};
 pub use generation::GenerationConfig;
-pub use head::{CheckpointHead, HeadLabels, ProblemType};
+pub use head::{CheckpointHead, HeadKind, HeadLabels, PoolingMode, ProblemType};
 pub use model::{ModelConfig, head_entries};
 pub use modules::{
-    ClassifierModules, DecoderModules, EncoderModules, FamilyNames, HeadLayer, HeadLayout, Pooling, Projections,
+    ClassifierModules, DecoderModules, EncoderModules, FamilyNames, HeadLayer, HeadLayout, HeadNorm, MlpModules,
+    Pooling, Projections,
 };
 pub(crate) use not_a_model::not_a_model;
 pub(crate) use quantisation::{AwqSettings, GptqSettings, Quantisation};

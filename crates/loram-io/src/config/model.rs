@@ -2,8 +2,9 @@
 
 use super::decoder::DecoderConfig;
 use super::encoder::EncoderConfig;
-use super::head::{CheckpointHead, HeadLabels};
+use super::head::{CheckpointHead, HeadKind, HeadLabels, POOLING, PoolingMode, ProblemType};
 use super::modules::{FamilyNames, HeadLayout};
+use crate::{Error, Result};
 use serde_json::{Map, Value, json};
 
 /// The configuration of a supported model.
@@ -60,15 +61,8 @@ impl ModelConfig {
             CheckpointHead::Base => format!("{stem}Model"),
             CheckpointHead::CausalLm => format!("{stem}ForCausalLM"),
             CheckpointHead::SequenceClassification => format!("{stem}ForSequenceClassification"),
+            CheckpointHead::TokenClassification => format!("{stem}ForTokenClassification"),
             CheckpointHead::Other(name) => name.clone(),
-        }
-    }
-
-    /// Path of the output layer for classification or regression.
-    pub fn classifier(&self) -> &'static str {
-        match self {
-            ModelConfig::Decoder(c) => c.modules.classifier,
-            ModelConfig::Encoder(c) => c.modules.classifier.out,
         }
     }
 
@@ -104,40 +98,131 @@ impl ModelConfig {
         }
     }
 
-    /// The head for next-token prediction (`outputs` is `None`), or for classification or regression with so many outputs.
-    /// `None` when the family has no such head.
-    pub fn head_layout(&self, outputs: Option<usize>) -> Option<HeadLayout> {
+    /// The states that a head for sequences reads, where that is another choice than the family's own.
+    pub fn pooling(&self) -> Option<PoolingMode> {
         match self {
-            ModelConfig::Decoder(c) => Some(c.head_layout(outputs)),
-            ModelConfig::Encoder(c) => Some(c.head_layout(outputs?)),
+            ModelConfig::Decoder(c) => c.pooling,
+            ModelConfig::Encoder(c) => c.pooling,
         }
     }
 
-    /// The head that a model loaded from this checkpoint gets: as it was saved, else that of the family's usual task.
-    pub fn own_head(&self) -> HeadLayout {
-        let labels = Some(self.labels().len());
-        match self {
-            ModelConfig::Decoder(c) if c.head != CheckpointHead::SequenceClassification => c.head_layout(None),
-            ModelConfig::Decoder(c) => c.head_layout(labels),
-            ModelConfig::Encoder(c) => c.head_layout(c.labels.len()),
+    /// Sets the states that a head for sequences reads; `None` leaves it as it is.
+    ///
+    /// # Errors
+    /// The checkpoint has a head that was trained on others; the family's class has a setting for the pooling that does not know
+    /// this one.
+    pub fn set_pooling(&mut self, mode: Option<PoolingMode>) -> Result<()> {
+        let Some(mode) = mode else { return Ok(()) };
+        // the family's own for decoders
+        let wanted = Some(mode).filter(|m| !(matches!(self, ModelConfig::Decoder(_)) && *m == PoolingMode::Last));
+        if wanted == self.pooling() {
+            return Ok(());
         }
+        if self.trained_head().is_some() {
+            let own = self.pooling().map_or("of its class", PoolingMode::as_str);
+            return Err(Error::Usage(format!(
+                "pooling is {}, but the model has a head already ({}), with the pooling {own}: leave pooling out, or start from a \
+                 checkpoint without a head",
+                mode.as_str(),
+                self.class_name(self.head())
+            )));
+        }
+        match self {
+            ModelConfig::Encoder(c) if c.modules.classifier.sets_pooling && mode == PoolingMode::Last => {
+                let what = "the class of transformers for this family takes cls and mean";
+                return Err(Error::Usage(format!("pooling is {}: {what} ({})", mode.as_str(), c.names.model_type)));
+            }
+            ModelConfig::Decoder(c) => c.pooling = wanted,
+            ModelConfig::Encoder(c) => c.pooling = wanted,
+        }
+        Ok(())
+    }
+
+    /// Returns whether a head for sequences has a pooling that no class of transformers for sequences has. Its outputs are those of the
+    /// class for token classification, pooled.
+    pub fn pools_token_outputs(&self) -> bool {
+        let is_setting = matches!(self, ModelConfig::Encoder(c) if c.modules.classifier.sets_pooling);
+        self.pooling().is_some() && !is_setting
+    }
+
+    /// The class of transformers with a head of this kind, see [`Self::pools_token_outputs`].
+    pub fn head_class(&self, kind: HeadKind) -> CheckpointHead {
+        match kind {
+            HeadKind::LanguageModel => CheckpointHead::CausalLm,
+            HeadKind::Pooled { .. } if !self.pools_token_outputs() => CheckpointHead::SequenceClassification,
+            HeadKind::Pooled { .. } | HeadKind::Tokens { .. } => CheckpointHead::TokenClassification,
+        }
+    }
+
+    /// PEFT's `task_type` of an adapter for a head of this kind.
+    pub fn task_type(&self, kind: HeadKind) -> &'static str {
+        match self.head_class(kind) {
+            CheckpointHead::SequenceClassification => "SEQ_CLS",
+            CheckpointHead::TokenClassification => "TOKEN_CLS",
+            _ => "CAUSAL_LM",
+        }
+    }
+
+    /// The head of this kind; `None` when the family has no such head.
+    pub fn head_layout(&self, kind: HeadKind) -> Option<HeadLayout> {
+        match self {
+            ModelConfig::Decoder(c) => c.head_layout(kind),
+            ModelConfig::Encoder(c) => c.head_layout(kind),
+        }
+    }
+
+    /// The head of a model loaded from this checkpoint: as it was saved, else that of the family's usual task.
+    pub fn own_head_kind(&self) -> HeadKind {
+        let outputs = self.labels().len();
+        match (self.head(), self) {
+            (CheckpointHead::TokenClassification, _) if !self.pools_token_outputs() => HeadKind::Tokens { outputs },
+            (CheckpointHead::TokenClassification | CheckpointHead::SequenceClassification, _)
+            | (_, ModelConfig::Encoder(_)) => HeadKind::Pooled { outputs },
+            (_, ModelConfig::Decoder(_)) => HeadKind::LanguageModel,
+        }
+    }
+
+    /// The head that the checkpoint was saved with, if that is one for classification or regression.
+    pub fn trained_head(&self) -> Option<HeadKind> {
+        let trained =
+            matches!(self.head(), CheckpointHead::SequenceClassification | CheckpointHead::TokenClassification);
+        trained.then(|| self.own_head_kind())
+    }
+
+    /// The layout of [`Self::own_head_kind`].
+    pub fn own_head(&self) -> Option<HeadLayout> {
+        self.head_layout(self.own_head_kind())
+    }
+
+    /// Layers of the backbone that are there for the family's head for sequences alone, and that its own head does not use.
+    pub(crate) fn without_use(&self) -> Vec<&'static str> {
+        let ModelConfig::Encoder(c) = self else { return Vec::new() };
+        let uses = |path: &str| self.own_head().is_some_and(|head| head.layers().any(|l| l.path == path));
+        [c.modules.classifier.dense].into_iter().filter(|path| !uses(path)).collect()
     }
 }
 
-/// The entries of `config.json` for a trained sequence-classification head that is saved with the model: class, labels and kind of
-/// problem. Without labels the head is a regression with one output.
-pub fn head_entries(config: &ModelConfig, labels: &[String]) -> Map<String, Value> {
+/// The entries of `config.json` for a trained head that is saved with the model: class, labels, kind of problem and pooling. A head
+/// for sequences without labels is a regression with one output. `problem_type` is that of a head for sequences with labels.
+pub fn head_entries(
+    config: &ModelConfig,
+    kind: HeadKind,
+    labels: &[String],
+    problem_type: Option<ProblemType>,
+) -> Map<String, Value> {
     let (problem, names) = match labels {
-        [] => ("regression", vec!["LABEL_0".to_string()]),
-        some => ("single_label_classification", some.to_vec()),
+        [] => (ProblemType::Regression, vec!["LABEL_0".to_string()]),
+        some => (problem_type.unwrap_or(ProblemType::SingleLabel), some.to_vec()),
     };
     let by_id = |(i, n): (usize, &String)| (i.to_string(), json!(n));
     let by_name = |(i, n): (usize, &String)| (n.clone(), json!(i));
+    let sequences = matches!(kind, HeadKind::Pooled { .. });
     let entries = [
-        ("architectures", json!([config.class_name(&CheckpointHead::SequenceClassification)])),
-        ("problem_type", json!(problem)),
-        ("id2label", Value::Object(names.iter().enumerate().map(by_id).collect())),
-        ("label2id", Value::Object(names.iter().enumerate().map(by_name).collect())),
+        ("architectures", Some(json!([config.class_name(&config.head_class(kind))]))),
+        ("problem_type", sequences.then(|| json!(problem))),
+        ("id2label", Some(Value::Object(names.iter().enumerate().map(by_id).collect()))),
+        ("label2id", Some(Value::Object(names.iter().enumerate().map(by_name).collect()))),
+        (POOLING, config.pooling().filter(|_| sequences).map(|mode| json!(mode))),
     ];
-    entries.into_iter().map(|(k, v)| (k.to_string(), v)).collect()
+    entries.into_iter().filter_map(|(k, v)| Some((k.to_string(), v?))).collect()
 }

@@ -1,6 +1,7 @@
 //! The names that a family gives to its classes and modules, and the layout of a head.
 
 use super::activation::Activation;
+use super::head::PoolingMode;
 
 /// Names of a family: of its classes in `architectures`, and of its modules as transformers and PEFT show them.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct FamilyNames {
     pub lm_head: Option<&'static str>,
     /// The prefix of the backbone and the next-token head in files of older versions, where these have others.
     pub old_names: Option<(&'static str, &'static str)>,
+    /// transformers has a class of it with a label for each token, `…ForTokenClassification`.
+    pub tags_tokens: bool,
     /// Last parts of the layers whose weight is stored as (inputs, outputs): GPT-2's `Conv1D`.
     pub conv1d: &'static [&'static str],
 }
@@ -63,7 +66,7 @@ pub struct DecoderModules {
     pub down: &'static str,
     /// Norm after the last block.
     pub final_norm: &'static str,
-    /// The output layer for sequence classification; not within the backbone.
+    /// The output layer for classification of sequences and of tokens; not within the backbone.
     pub classifier: &'static str,
 }
 
@@ -79,7 +82,7 @@ pub enum Projections<const N: usize> {
 /// Module names of an encoder, those of a block within the block, all others within the backbone.
 #[derive(Debug, PartialEq, Eq)]
 pub struct EncoderModules {
-    /// Position embedding.
+    /// Position embedding, where [`has_positions`](super::EncoderConfig::has_positions) is set.
     pub positions: &'static str,
     /// Token type embedding, where [`type_vocab_size`](super::EncoderConfig::type_vocab_size) is not 0.
     pub types: &'static str,
@@ -87,42 +90,58 @@ pub struct EncoderModules {
     pub embedding_norm: &'static str,
     /// The list of blocks.
     pub blocks: &'static str,
-    /// Query projection.
-    pub q: &'static str,
-    /// Key projection.
-    pub k: &'static str,
-    /// Value projection.
-    pub v: &'static str,
+    /// Norm before the attention, where it has one.
+    pub input_norm: Option<&'static str>,
+    /// Projections of queries, keys and values.
+    pub qkv: Projections<3>,
     /// Output projection of the attention.
     pub o: &'static str,
-    /// Norm after the attention.
-    pub attention_norm: &'static str,
-    /// First layer of the MLP.
-    pub up: &'static str,
+    /// Norm of the stream after the attention, where it has one.
+    pub attention_norm: Option<&'static str>,
+    /// Norm before the MLP, where it has one.
+    pub mlp_norm: Option<&'static str>,
+    /// First layers of the MLP.
+    pub mlp: MlpModules,
     /// Second layer of the MLP.
     pub down: &'static str,
-    /// Norm after the MLP.
-    pub output_norm: &'static str,
-    /// Head for sequence classification.
+    /// Norm of the stream after the MLP, where it has one.
+    pub output_norm: Option<&'static str>,
+    /// Norm after the last block, where it has one.
+    pub final_norm: Option<&'static str>,
+    /// Heads for classification.
     pub classifier: ClassifierModules,
 }
 
-/// A sequence-classification head of two layers: `out(dropout(activation(dense(x))))` of the first token's state x.
+/// First layers of an MLP.
+#[derive(Debug, PartialEq, Eq)]
+pub enum MlpModules {
+    /// Projections that the activation gates with, and that are gated.
+    Gated(Projections<2>),
+    /// One projection, before the activation.
+    Plain(&'static str),
+}
+
+/// A sequence-classification head of two layers, `out(dropout(activation(dense(x))))` of the first token's state x, and one for a
+/// label of each token, `tokens_out(dropout(x))` of its state x.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ClassifierModules {
     /// Path of the first layer.
     pub dense: &'static str,
     /// The module that PEFT saves for the first layer when it is trained in full.
     pub dense_module: &'static str,
+    /// Norm after the first layer and its activation, where it has one.
+    pub norm: Option<&'static str>,
+    /// The head for tokens has the first layer too.
+    pub tokens_use_dense: bool,
+    /// The pooling is a setting of the class for sequences (`classifier_pooling`), whose head keeps its first layer.
+    pub sets_pooling: bool,
     /// PEFT counts the first layer as output layer too: `all-linear` omits it and training saves it.
     pub dense_is_output: bool,
-    /// Activation after the first layer.
-    pub activation: Activation,
-    /// Dropout on the input of the first layer too.
-    pub dropout_before: bool,
     /// Path of the output layer.
     pub out: &'static str,
-    /// The module that PEFT saves for the output layer.
+    /// Path of the output layer for tokens.
+    pub tokens_out: &'static str,
+    /// The module that PEFT saves for both output layers.
     pub out_module: &'static str,
 }
 
@@ -143,11 +162,24 @@ pub struct HeadLayer {
     pub output: bool,
 }
 
+/// A layer norm of a head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadNorm {
+    /// Module path.
+    pub path: &'static str,
+    /// Its ε.
+    pub eps: f64,
+    /// True when it has a bias.
+    pub bias: bool,
+}
+
 /// Which states of a sequence a head reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
     /// Every token's: next-token prediction.
     All,
+    /// Every token's, for a label of each.
+    Tokens,
     /// The first token's.
     First,
     /// The last token's that is not this one.
@@ -155,9 +187,22 @@ pub enum Pooling {
         /// `pad_token_id`; `None`: every token counts.
         padding: Option<u32>,
     },
+    /// The mean of all tokens'.
+    Mean,
 }
 
-/// The head of a model for one task: `out(dropout(activation(first(dropout(x)))))`, without `first` only `out(x)`.
+impl Pooling {
+    /// The pooling of this name; `padding` is the token that does not count as the last one.
+    pub(super) fn of(mode: PoolingMode, padding: Option<u32>) -> Pooling {
+        match mode {
+            PoolingMode::Cls => Pooling::First,
+            PoolingMode::Mean => Pooling::Mean,
+            PoolingMode::Last => Pooling::Last { padding },
+        }
+    }
+}
+
+/// The head of a model for one task: `out(dropout(norm(activation(first(dropout(x))))))`, without `first` only `out(dropout(x))`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadLayout {
     /// The states that it reads.
@@ -166,6 +211,8 @@ pub struct HeadLayout {
     pub input_dropout: f64,
     /// Layer before the output layer, with its activation.
     pub first: Option<(HeadLayer, Activation)>,
+    /// Norm after the activation of `first`, where it has one.
+    pub norm: Option<HeadNorm>,
     /// Probability of dropout on the input of the output layer.
     pub dropout: f64,
     /// The output layer.

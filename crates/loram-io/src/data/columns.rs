@@ -3,7 +3,9 @@
 use serde_json::{Map, Value};
 
 /// Names by column of a format, the likeliest first.
-const NAMES: [(&str, &[&str]); 5] = [
+const NAMES: [(&str, &[&str]); 7] = [
+    ("tokens", &["words"]),
+    ("ner_tags", &["tags", "labels", "pos_tags", "chunk_tags"]),
     ("text", &["sentence", "sentence1", "content", "review", "document", "body", "input"]),
     ("text_pair", &["sentence2", "premise", "hypothesis"]),
     ("label", &["labels", "class", "category", "sentiment", "intent", "target", "score"]),
@@ -12,7 +14,7 @@ const NAMES: [(&str, &[&str]); 5] = [
 ];
 
 /// Columns that together make a format; the first that the fields can give is suggested.
-const FORMATS: [&[&str]; 3] = [&["prompt", "completion"], &["text", "label"], &["text"]];
+const FORMATS: [&[&str]; 4] = [&["tokens", "ner_tags"], &["prompt", "completion"], &["text", "label"], &["text"]];
 
 /// The flag that renames fields so that they make a known format, e.g. `--columns '{prompt: question, completion: answer}'`.
 /// Without an idea what the fields mean it has placeholders.
@@ -53,6 +55,7 @@ mod tests {
                 "--columns '{text: sentence1, label: score, text_pair: sentence2}'",
             ),
             (r#"{"content": "a"}"#, "--columns '{text: content}'"),
+            (r#"{"words": ["a"], "tags": ["O"]}"#, "--columns '{tokens: words, ner_tags: tags}'"),
             (r#"{"x": "a"}"#, "--columns '{prompt: YOUR_COLUMN, completion: YOUR_COLUMN}'"),
         ] {
             assert_eq!(renaming(&serde_json::from_str(fields).unwrap()), flag, "{fields}");

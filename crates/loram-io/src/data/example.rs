@@ -1,12 +1,16 @@
 //! Examples: records as tokens, ready for a model.
 
 /// The target of a text for a head.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Target {
     /// Id of a class.
     Class(usize),
     /// A number.
     Value(f32),
+    /// For each class, by id, true where it holds.
+    Classes(Vec<bool>),
+    /// For each token the id of its class, −100 where it has none.
+    Tags(Vec<i64>),
 }
 
 /// A sequence of tokens.
@@ -63,10 +67,11 @@ impl Example {
         self.sequences.iter().flat_map(Sequence::labels).collect()
     }
 
-    /// Number of units that the loss of the example is a sum over: the counted tokens of a single sequence; 1 when there is
-    /// a target, or several sequences are compared.
+    /// Number of units that the loss of the example is a sum over: the counted tokens of a single sequence, or those with a class
+    /// of their own; 1 when there is another target, or several sequences are compared.
     pub fn units(&self) -> usize {
-        match (self.target, &self.sequences[..]) {
+        match (&self.target, &self.sequences[..]) {
+            (Some(Target::Tags(tags)), _) => tags.iter().filter(|&&t| t >= 0).count(),
             (None, [one]) => one.counted(),
             _ => 1,
         }
@@ -80,6 +85,9 @@ impl Example {
     /// True when a sequence has nothing that the loss counts, so that there is nothing to learn or to compare. The
     /// sequences of heads have no mask and need none.
     pub(super) fn lacks_counted(&self) -> bool {
+        if let Some(Target::Tags(_)) = self.target {
+            return self.units() == 0;
+        }
         self.sequences.iter().any(|s| s.counted() == 0 && (self.target.is_none() || !s.loss_mask.is_empty()))
     }
 }

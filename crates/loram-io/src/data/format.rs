@@ -24,6 +24,9 @@ pub trait DataFormat: Debug + Send + Sync {
         &[]
     }
 
+    /// Settles what only all records of a data set together show.
+    fn complete(&self, _records: &mut [Record]) {}
+
     /// Reads a record.
     ///
     /// # Errors

@@ -116,6 +116,9 @@ impl Preparer {
 
     /// The examples of a record: one, or for a document as many as it takes.
     pub fn prepare(&self, record: &Record) -> Result<Vec<Example>> {
+        if let ([Text::Words(words)], Some(Label::Tags(tags))) = (&record.texts[..], &record.label) {
+            return Ok(vec![self.tagged(words, tags, &record.at)?]);
+        }
         let mut sequences = Vec::new();
         for text in &record.texts {
             sequences.extend(self.sequences(text, &record.at)?);
@@ -123,12 +126,38 @@ impl Preparer {
         let target = match &record.label {
             None => None,
             Some(Label::Value(v)) => Some(Target::Value(*v)),
+            Some(Label::Several(labels)) => {
+                let mut holds = vec![false; self.labels.names.len()];
+                for label in labels {
+                    holds[self.labels.id(label, &record.at)?] = true;
+                }
+                Some(Target::Classes(holds))
+            }
+            Some(Label::Flags(flags)) => match (flags.len(), self.labels.names.len()) {
+                (n, known) if n == known => Some(Target::Classes(flags.clone())),
+                (n, known) => {
+                    let what = format!("field `labels`: {n} values, one for each label, but there are {known} labels");
+                    return Err(Error::Data { at: record.at.clone(), what });
+                }
+            },
             Some(other) => Some(Target::Class(self.labels.id(other, &record.at)?)),
         };
         Ok(match record.texts.len() {
-            1 => sequences.into_iter().map(|s| Example { target, ..Example::of(s) }).collect(),
+            1 => sequences.into_iter().map(|s| Example { target: target.clone(), ..Example::of(s) }).collect(),
             _ => vec![Example { sequences, target }],
         })
+    }
+
+    /// Words with a label each: the first token of a word has it, as in transformers' `run_ner`.
+    fn tagged(&self, words: &[String], tags: &[Label], at: &str) -> Result<Example> {
+        let (e, of_word, truncated) = self.tokenizer.encode_words(words, self.max_length)?;
+        let ids = tags.iter().map(|tag| self.labels.id(tag, at)).collect::<Result<Vec<_>>>()?;
+        let first = |(i, word): (usize, &Option<usize>)| match word {
+            Some(w) if i == 0 || of_word[i - 1] != *word => ids.get(*w).map_or(-100, |&id| id as i64),
+            _ => -100,
+        };
+        let target = Some(Target::Tags(of_word.iter().enumerate().map(first).collect()));
+        Ok(Example { target, ..Example::of(input(e, truncated)) })
     }
 
     /// A text as tokens: one sequence, or for a document as many as it takes.
@@ -182,9 +211,9 @@ impl Preparer {
                 if e.ids.is_empty() {
                     return Err(Error::Data { at: at.to_string(), what: "the text is empty".into() });
                 }
-                let token_type_ids = if e.type_ids.iter().any(|&t| t != 0) { e.type_ids } else { Vec::new() };
-                Ok(vec![Sequence { input_ids: e.ids, token_type_ids, truncated, ..Default::default() }])
+                Ok(vec![input(e, truncated)])
             }
+            Text::Words(_) => Err(Error::Data { at: at.to_string(), what: "the words have no labels".into() }),
         }
     }
 
@@ -214,4 +243,10 @@ impl Preparer {
         }
         Ok(spans)
     }
+}
+
+/// The input of a head.
+fn input(e: Encoded, truncated: bool) -> Sequence {
+    let token_type_ids = if e.type_ids.iter().any(|&t| t != 0) { e.type_ids } else { Vec::new() };
+    Sequence { input_ids: e.ids, token_type_ids, truncated, ..Default::default() }
 }

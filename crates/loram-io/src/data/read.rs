@@ -43,6 +43,9 @@ pub fn load_records(spec: &DataSpec) -> Result<Vec<Record>> {
             });
         }
     }
+    if let Some((format, _)) = &format {
+        format.complete(&mut records);
+    }
     if records.is_empty() {
         return Err(Error::Data { at: spec.paths.join(", "), what: "no records: the data set is empty".into() });
     }

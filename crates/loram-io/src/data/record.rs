@@ -56,6 +56,8 @@ pub enum Text {
         /// Second text.
         pair: Option<String>,
     },
+    /// Words of a text, each of which has a label of its own.
+    Words(Vec<String>),
 }
 
 /// A label as written.
@@ -67,6 +69,22 @@ pub enum Label {
     Id(u64),
     /// A number.
     Value(f32),
+    /// Several names or ids, in any order; may be none.
+    Several(Vec<Label>),
+    /// For each label, by id, true where it holds.
+    Flags(Vec<bool>),
+    /// A name or an id for each word.
+    Tags(Vec<Label>),
+}
+
+impl Label {
+    /// The names and ids in it.
+    pub fn parts(&self) -> &[Label] {
+        match self {
+            Label::Several(labels) | Label::Tags(labels) => labels,
+            one => std::slice::from_ref(one),
+        }
+    }
 }
 
 /// Names of classes by id.
@@ -84,15 +102,16 @@ impl Labels {
     pub fn from_records(records: &[Record]) -> Result<Labels> {
         let mut names: BTreeSet<&str> = BTreeSet::new();
         let mut ids: BTreeSet<u64> = BTreeSet::new();
-        for r in records {
+        for (r, label) in records.iter().flat_map(|r| r.label.iter().flat_map(Label::parts).map(move |l| (r, l))) {
             let many = |what: String| Err(Error::Data { at: r.at.clone(), what });
-            match &r.label {
-                Some(Label::Id(i)) if *i >= MAX_LABELS as u64 => {
+            match label {
+                Label::Id(i) if *i >= MAX_LABELS as u64 => {
                     let what = "labels that are numbers count classes from 0, of which there may be";
                     return many(format!("label {i}: {what} at most {MAX_LABELS} (`task: regression` learns numbers)"));
                 }
-                Some(Label::Id(i)) => drop(ids.insert(*i)),
-                Some(Label::Name(n)) if !names.contains(n.as_str()) => {
+                Label::Id(i) => drop(ids.insert(*i)),
+                Label::Flags(flags) => ids.extend((flags.len() as u64).checked_sub(1)),
+                Label::Name(n) if !names.contains(n.as_str()) => {
                     if names.len() == MAX_LABELS {
                         return many(format!("label `{n}`: more than {MAX_LABELS} different labels: is it a text?"));
                     }
@@ -117,7 +136,7 @@ impl Labels {
         let text = match label {
             Label::Name(n) => n.clone(),
             Label::Id(i) => i.to_string(),
-            Label::Value(_) => return None,
+            _ => return None,
         };
         let at = |same: &dyn Fn(&str) -> bool| {
             let mut found = self.names.iter().enumerate().filter(|(_, n)| same(n)).map(|(i, _)| i);
@@ -142,6 +161,14 @@ impl Labels {
         by_number().or_else(by_case).or_else(by_place).or_else(by_truth)
     }
 
+    /// Returns whether every name and id of a label is one of these.
+    pub fn know(&self, label: &Label) -> bool {
+        label.parts().iter().all(|part| match part {
+            Label::Flags(flags) => flags.len() == self.names.len(),
+            part => self.find(part).is_some(),
+        })
+    }
+
     /// [`Labels::find`]; an unknown label is an error that names the record and the labels there are.
     pub fn id(&self, label: &Label, at: &str) -> Result<usize> {
         self.find(label).ok_or_else(|| {
@@ -149,6 +176,7 @@ impl Labels {
                 Label::Name(n) => n.clone(),
                 Label::Id(i) => i.to_string(),
                 Label::Value(v) => v.to_string(),
+                Label::Several(_) | Label::Flags(_) | Label::Tags(_) => "a list".into(),
             };
             let known = match self.names.len() {
                 0..=12 => self.names.join(", "),

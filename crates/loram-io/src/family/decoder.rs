@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::config::{
     Activation, CheckpointHead, DecoderConfig, DecoderModules, FamilyNames, Fields, HeadLabels, LayerKind,
-    PartialRotary, Projections, QkNorm, RopeConfig, RopeDefaults, RopeScaling, parse_rope,
+    PartialRotary, PoolingMode, Projections, QkNorm, RopeConfig, RopeDefaults, RopeScaling, parse_rope,
 };
 use crate::limits::MAX_SIDE;
 use serde_json::Value;
@@ -17,6 +17,7 @@ pub(super) const NAMES: FamilyNames = FamilyNames {
     parts: &["embed_tokens.", "layers.", "norm."],
     lm_head: Some("lm_head"),
     old_names: None,
+    tags_tokens: false,
     conv1d: &[],
 };
 
@@ -178,6 +179,7 @@ pub(super) fn read(f: &Fields<'_>, names: &'static FamilyNames, defaults: &Defau
         bos_token_id: f.token("bos_token_id", defaults.bos)?,
         eos_token_ids: f.tokens("eos_token_id", defaults.eos)?,
         pad_token_id: f.token("pad_token_id", defaults.pad)?,
+        pooling: PoolingMode::parse(f)?,
         head: CheckpointHead::parse(f, true)?,
         labels: HeadLabels::parse(f)?,
         raw: f.map.clone(),

@@ -3,7 +3,10 @@
 use super::description::Family;
 use super::encoder::{KEYS, Keys, MODULES, NAMES, read as read_encoder};
 use crate::Result;
-use crate::config::{Activation, ClassifierModules, EncoderConfig, EncoderModules, FamilyNames, Fields, ModelConfig};
+use crate::config::{
+    Activation, ClassifierModules, EncoderConfig, EncoderModules, FamilyNames, Fields, MlpModules, ModelConfig,
+    Projections,
+};
 
 pub(super) static FAMILY: Family = Family {
     names: FamilyNames {
@@ -20,20 +23,17 @@ pub(super) static FAMILY: Family = Family {
 
 static OF_DISTILBERT: EncoderModules = EncoderModules {
     blocks: "transformer.layer",
-    q: "attention.q_lin",
-    k: "attention.k_lin",
-    v: "attention.v_lin",
+    qkv: Projections::Apart(["attention.q_lin", "attention.k_lin", "attention.v_lin"]),
     o: "attention.out_lin",
-    attention_norm: "sa_layer_norm",
-    up: "ffn.lin1",
+    attention_norm: Some("sa_layer_norm"),
+    mlp: MlpModules::Plain("ffn.lin1"),
     down: "ffn.lin2",
-    output_norm: "output_layer_norm",
+    output_norm: Some("output_layer_norm"),
     classifier: ClassifierModules {
         dense: "pre_classifier",
         dense_module: "pre_classifier",
         // PEFT finds heads by the end of their name
         dense_is_output: true,
-        activation: Activation::Relu,
         ..MODULES.classifier
     },
     ..MODULES
@@ -55,5 +55,6 @@ fn read(f: &Fields<'_>) -> Result<ModelConfig> {
     let config = read_encoder(f, &FAMILY.names, &OF_DISTILBERT, &OWN_KEYS)?;
     // ε of the norms is fixed in its code
     let classifier_dropout = f.f64("seq_classif_dropout", 0.2)?;
-    Ok(ModelConfig::Encoder(EncoderConfig { drops_attention: false, classifier_dropout, ..config }))
+    let classifier_act = Activation::Relu;
+    Ok(ModelConfig::Encoder(EncoderConfig { attention_out_dropout: 0.0, classifier_act, classifier_dropout, ..config }))
 }

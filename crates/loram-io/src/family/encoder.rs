@@ -2,7 +2,8 @@
 
 use crate::Result;
 use crate::config::{
-    Activation, CheckpointHead, ClassifierModules, EncoderConfig, EncoderModules, FamilyNames, Fields, HeadLabels,
+    Activation, CheckpointHead, ClassifierModules, EncoderConfig, EncoderLayer, EncoderModules, FamilyNames, Fields,
+    HeadLabels, MlpModules, PoolingMode, Projections,
 };
 
 /// Names that BERT and its relatives have in common; a family sets `model_type`, `class_stem` and `backbone`.
@@ -14,6 +15,7 @@ pub(super) const NAMES: FamilyNames = FamilyNames {
     parts: &["embeddings.", "encoder.", "pooler."],
     lm_head: None,
     old_names: None,
+    tags_tokens: true,
     conv1d: &[],
 };
 
@@ -23,21 +25,24 @@ pub(super) const MODULES: EncoderModules = EncoderModules {
     types: "embeddings.token_type_embeddings",
     embedding_norm: "embeddings.LayerNorm",
     blocks: "encoder.layer",
-    q: "attention.self.query",
-    k: "attention.self.key",
-    v: "attention.self.value",
+    input_norm: None,
+    qkv: Projections::Apart(["attention.self.query", "attention.self.key", "attention.self.value"]),
     o: "attention.output.dense",
-    attention_norm: "attention.output.LayerNorm",
-    up: "intermediate.dense",
+    attention_norm: Some("attention.output.LayerNorm"),
+    mlp_norm: None,
+    mlp: MlpModules::Plain("intermediate.dense"),
     down: "output.dense",
-    output_norm: "output.LayerNorm",
+    output_norm: Some("output.LayerNorm"),
+    final_norm: None,
     classifier: ClassifierModules {
         dense: "",
         dense_module: "",
+        norm: None,
+        tokens_use_dense: false,
+        sets_pooling: false,
         dense_is_output: false,
-        activation: Activation::Tanh,
-        dropout_before: false,
         out: "classifier",
+        tokens_out: "classifier",
         out_module: "classifier",
     },
 };
@@ -51,6 +56,10 @@ pub(super) struct Keys {
     pub activation: &'static str,
     pub hidden_dropout: &'static str,
     pub attention_dropout: &'static str,
+    /// Both dropouts where the file does not name them.
+    pub dropout: f64,
+    /// `max_position_embeddings` where the file does not name it.
+    pub max_positions: usize,
     /// `pad_token_id` where the file does not name it.
     pub pad: u32,
     /// Positions are counted from the row after the padding token's.
@@ -66,6 +75,8 @@ pub(super) const KEYS: Keys = Keys {
     activation: "hidden_act",
     hidden_dropout: "hidden_dropout_prob",
     attention_dropout: "attention_probs_dropout_prob",
+    dropout: 0.1,
+    max_positions: 512,
     pad: 0,
     positions_after_pad: false,
 };
@@ -95,32 +106,46 @@ pub(super) fn read(
     }
     let pad_token_id = f.token("pad_token_id", Some(keys.pad))?.unwrap_or(keys.pad);
     let position_offset = if keys.positions_after_pad { pad_token_id as usize + 1 } else { 0 };
-    let max_position_embeddings = f.usize("max_position_embeddings", 512)?;
+    let max_position_embeddings = f.usize("max_position_embeddings", keys.max_positions)?;
     if max_position_embeddings <= position_offset {
         let what = format!("{max_position_embeddings} leaves no positions after the offset {position_offset}");
         return Err(f.error("max_position_embeddings", what));
     }
     let act = f.opt_str(keys.activation)?.unwrap_or("gelu");
-    let hidden_dropout = f.f64(keys.hidden_dropout, 0.1)?;
+    let hidden_dropout = f.f64(keys.hidden_dropout, keys.dropout)?;
+    let num_layers = f.layers(there(keys.layers))?;
     Ok(EncoderConfig {
         names,
         modules,
         vocab_size: f.dim("vocab_size")?,
         hidden_size,
         intermediate_size: f.dim(keys.intermediate_size)?,
-        num_layers: f.layers(there(keys.layers))?,
+        num_layers,
         num_heads,
         max_position_embeddings,
+        has_positions: true,
+        ropes: Vec::new(),
+        layers: vec![EncoderLayer::PLAIN; num_layers],
+        attention_scale: 1.0 / ((hidden_size / num_heads) as f64).sqrt(),
+        attention_bias: true,
+        mlp_bias: true,
+        norm_bias: true,
         type_vocab_size: 0,
         layer_norm_eps: 1e-12,
         hidden_act: Activation::parse(act).ok_or_else(|| Activation::unsupported(f, keys.activation, act))?,
         pad_token_id,
         position_offset,
         padding_position: keys.positions_after_pad.then_some(pad_token_id),
-        hidden_dropout,
-        drops_attention: true,
-        attention_dropout: f.f64(keys.attention_dropout, 0.1)?,
+        embedding_dropout: hidden_dropout,
+        attention_out_dropout: hidden_dropout,
+        mlp_out_dropout: hidden_dropout,
+        attention_dropout: f.f64(keys.attention_dropout, keys.dropout)?,
+        classifier_bias: true,
+        classifier_act: Activation::Tanh,
+        classifier_input_dropout: 0.0,
         classifier_dropout: hidden_dropout,
+        token_dropout: hidden_dropout,
+        pooling: PoolingMode::parse(f)?,
         head: CheckpointHead::parse(f, false)?,
         labels: HeadLabels::parse(f)?,
         raw: f.map.clone(),
@@ -135,10 +160,12 @@ pub(super) fn read_bert(
     keys: &Keys,
 ) -> Result<EncoderConfig> {
     let config = read(f, names, modules, keys)?;
+    let classifier_dropout = f.opt_f64("classifier_dropout")?.unwrap_or(config.token_dropout);
     Ok(EncoderConfig {
         type_vocab_size: f.usize("type_vocab_size", 2)?,
         layer_norm_eps: f.f64("layer_norm_eps", 1e-12)?,
-        classifier_dropout: f.opt_f64("classifier_dropout")?.unwrap_or(config.hidden_dropout),
+        classifier_dropout,
+        token_dropout: classifier_dropout,
         ..config
     })
 }

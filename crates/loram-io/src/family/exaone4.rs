@@ -9,7 +9,7 @@ use crate::Result;
 use crate::config::{DecoderConfig, FamilyNames, Fields, ModelConfig, QkNorm};
 
 pub(super) static FAMILY: Family = Family {
-    names: FamilyNames { model_type: "exaone4", class_stem: "Exaone4", ..NAMES },
+    names: FamilyNames { model_type: "exaone4", class_stem: "Exaone4", tags_tokens: true, ..NAMES },
     read: Some(|f| read(f).map(ModelConfig::Decoder)),
     about: "EXAONE 4",
     ..Family::NEW

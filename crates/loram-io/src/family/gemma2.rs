@@ -7,7 +7,7 @@ use crate::Result;
 use crate::config::{DecoderConfig, DecoderModules, FamilyNames, Fields, ModelConfig};
 
 pub(super) static FAMILY: Family = Family {
-    names: FamilyNames { model_type: "gemma2", class_stem: "Gemma2", ..NAMES },
+    names: FamilyNames { model_type: "gemma2", class_stem: "Gemma2", tags_tokens: true, ..NAMES },
     read: Some(|f| read(f).map(ModelConfig::Decoder)),
     about: "Gemma 2",
     ..Family::NEW

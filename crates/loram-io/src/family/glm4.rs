@@ -8,7 +8,7 @@ use crate::config::{
 };
 
 pub(super) static FAMILY: Family = Family {
-    names: FamilyNames { model_type: "glm4", class_stem: "Glm4", ..NAMES },
+    names: FamilyNames { model_type: "glm4", class_stem: "Glm4", tags_tokens: true, ..NAMES },
     read: Some(|f| read(f).map(ModelConfig::Decoder)),
     about: "GLM-4-0414, GLM-Z1-0414",
     ..Family::NEW

@@ -14,6 +14,7 @@ const NAMES: FamilyNames = FamilyNames {
     parts: &["h.", "wte.", "wpe.", "ln_f."],
     lm_head: Some("lm_head"),
     old_names: None,
+    tags_tokens: false,
     conv1d: CONV1D,
 };
 

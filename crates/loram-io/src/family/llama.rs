@@ -7,7 +7,7 @@ use crate::Result;
 use crate::config::{DecoderConfig, FamilyNames, Fields, ModelConfig};
 
 pub(super) static FAMILY: Family = Family {
-    names: FamilyNames { model_type: "llama", class_stem: "Llama", ..NAMES },
+    names: FamilyNames { model_type: "llama", class_stem: "Llama", tags_tokens: true, ..NAMES },
     read: Some(read),
     gguf: Some(GgufFamily { architecture: "llama", interleaved: true, modules: GGUF_MODULES, ..GgufFamily::NEW }),
     about: "Llama 2, Llama 3.x (text), SmolLM2, and others of this architecture",

@@ -9,7 +9,7 @@ use crate::config::{DecoderConfig, FamilyNames, Fields, LayerKind, ModelConfig, 
 use serde_json::json;
 
 pub(super) static FAMILY: Family = Family {
-    names: FamilyNames { model_type: "ministral3", class_stem: "Ministral3", ..NAMES },
+    names: FamilyNames { model_type: "ministral3", class_stem: "Ministral3", tags_tokens: true, ..NAMES },
     read: Some(|f| read(f).map(ModelConfig::Decoder)),
     about: "Ministral 3 (text)",
     ..Family::NEW

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::config::{DecoderConfig, FamilyNames, Fields, LayerKind, ModelConfig};
 
 pub(super) static FAMILY: Family = Family {
-    names: FamilyNames { model_type: "mistral", class_stem: "Mistral", ..NAMES },
+    names: FamilyNames { model_type: "mistral", class_stem: "Mistral", tags_tokens: true, ..NAMES },
     read: Some(read),
     gguf: Some(GgufFamily { architecture: "llama", interleaved: true, modules: GGUF_MODULES, ..GgufFamily::NEW }),
     about: "Mistral 7B and others",

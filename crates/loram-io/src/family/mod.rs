@@ -17,6 +17,7 @@ mod load;
 mod minicpm;
 mod ministral3;
 mod mistral;
+mod modernbert;
 mod nearest;
 mod olmo2;
 mod phi3;

@@ -4,7 +4,7 @@ const EXPERTS: &str = "its MLPs are mixtures of experts";
 const IMAGES: &str = "it reads images, and its text tower has a rotary embedding of its own";
 
 /// `model_type`, the nearest family, and the difference.
-const NEAREST: [(&str, &str, &str); 57] = [
+const NEAREST: [(&str, &str, &str); 56] = [
     ("apertus", "qwen3", "its MLP has no gate and the activation xIELU"),
     ("arcee", "llama", "its MLP has no gate and the activation relu²"),
     ("cohere", "llama", "attention and MLP are beside each other, with layer norms without bias"),
@@ -44,7 +44,6 @@ const NEAREST: [(&str, &str, &str); 57] = [
     ("ministral", "mistral", "windows in some blocks alone"),
     ("mixtral", "mistral", EXPERTS),
     ("mllama", "llama", "it reads images through attention across"),
-    ("modernbert", "bert", "rotary embeddings, norms before its layers, and a gated MLP"),
     ("mpt", "llama", "layer norms, and biases of the scores in place of positions"),
     ("nemotron", "llama", "layer norms plus one, and an MLP without gate"),
     ("olmo", "llama", "layer norms without weights"),

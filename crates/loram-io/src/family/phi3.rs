@@ -9,7 +9,7 @@ use crate::config::{
 };
 
 pub(super) static FAMILY: Family = Family {
-    names: FamilyNames { model_type: "phi3", class_stem: "Phi3", ..NAMES },
+    names: FamilyNames { model_type: "phi3", class_stem: "Phi3", tags_tokens: true, ..NAMES },
     read: Some(|f| read(f).map(ModelConfig::Decoder)),
     about: "Phi-3, Phi-3.5 (mini, medium), Phi-4, Phi-4-mini",
     ..Family::NEW

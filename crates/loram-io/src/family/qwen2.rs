@@ -7,7 +7,7 @@ use crate::Result;
 use crate::config::{DecoderConfig, FamilyNames, Fields, ModelConfig};
 
 pub(super) static FAMILY: Family = Family {
-    names: FamilyNames { model_type: "qwen2", class_stem: "Qwen2", ..NAMES },
+    names: FamilyNames { model_type: "qwen2", class_stem: "Qwen2", tags_tokens: true, ..NAMES },
     read: Some(read),
     gguf: Some(GgufFamily { architecture: "qwen2", interleaved: false, modules: GGUF_MODULES, ..GgufFamily::NEW }),
     about: "Qwen2, Qwen2.5",

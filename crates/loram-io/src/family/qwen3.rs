@@ -7,7 +7,7 @@ use crate::Result;
 use crate::config::{DecoderConfig, FamilyNames, Fields, ModelConfig, QkNorm};
 
 pub(super) static FAMILY: Family = Family {
-    names: FamilyNames { model_type: "qwen3", class_stem: "Qwen3", ..NAMES },
+    names: FamilyNames { model_type: "qwen3", class_stem: "Qwen3", tags_tokens: true, ..NAMES },
     read: Some(read),
     gguf: Some(GgufFamily { architecture: "qwen3", interleaved: false, modules: GGUF_MODULES, ..GgufFamily::NEW }),
     about: "Qwen3 (dense)",

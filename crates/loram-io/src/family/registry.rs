@@ -3,8 +3,8 @@
 use super::description::{Family, GgufFamily};
 use super::nearest::nearest;
 use super::{
-    bert, distilbert, exaone4, gemma2, gemma3, glm4, gpt2, granite, llama, minicpm, ministral3, mistral, olmo2, phi3,
-    qwen2, qwen3, roberta, smollm3, tower,
+    bert, distilbert, exaone4, gemma2, gemma3, glm4, gpt2, granite, llama, minicpm, ministral3, mistral, modernbert,
+    olmo2, phi3, qwen2, qwen3, roberta, smollm3, tower,
 };
 use crate::Result;
 use crate::config::{FamilyNames, Fields, ModelConfig, Quantisation};
@@ -35,6 +35,7 @@ static FAMILIES: &[&Family] = &[
     &roberta::FAMILY,
     &roberta::XLM,
     &distilbert::FAMILY,
+    &modernbert::FAMILY,
     &gpt2::FAMILY,
     &gpt2::OPENAI_GPT,
     &gpt2::IMAGEGPT,
@@ -75,6 +76,8 @@ pub struct FamilyInfo {
     pub about: &'static str,
     /// A language model; otherwise an encoder, for classification and regression alone.
     pub writes: bool,
+    /// transformers has a class of it for token classification.
+    pub tags_tokens: bool,
     /// Its architecture in GGUF files, where these are read.
     pub gguf: Option<&'static str>,
     /// The references that its results are compared with.
@@ -87,6 +90,7 @@ pub fn families() -> impl Iterator<Item = FamilyInfo> {
         model_type: f.names.model_type,
         about: f.about,
         writes: f.names.lm_head.is_some(),
+        tags_tokens: f.names.tags_tokens,
         gguf: f.gguf.as_ref().map(|gguf| gguf.architecture),
         checked: f.checked,
     })

@@ -3,7 +3,7 @@
 use super::description::Family;
 use super::encoder::{KEYS, Keys, MODULES, NAMES, read_bert};
 use crate::Result;
-use crate::config::{ClassifierModules, EncoderModules, FamilyNames, Fields, ModelConfig};
+use crate::config::{ClassifierModules, EncoderConfig, EncoderModules, FamilyNames, Fields, ModelConfig};
 
 pub(super) static FAMILY: Family = Family {
     names: FamilyNames { model_type: "roberta", class_stem: "Roberta", backbone: "roberta.", ..NAMES },
@@ -25,7 +25,6 @@ static OF_ROBERTA: EncoderModules = EncoderModules {
         dense: "classifier.dense",
         dense_module: "classifier",
         dense_is_output: true,
-        dropout_before: true,
         out: "classifier.out_proj",
         ..MODULES.classifier
     },
@@ -34,5 +33,7 @@ static OF_ROBERTA: EncoderModules = EncoderModules {
 
 fn read(f: &Fields<'_>, names: &'static FamilyNames) -> Result<ModelConfig> {
     let keys = Keys { pad: 1, positions_after_pad: true, ..KEYS };
-    read_bert(f, names, &OF_ROBERTA, &keys).map(ModelConfig::Encoder)
+    let config = read_bert(f, names, &OF_ROBERTA, &keys)?;
+    let classifier_input_dropout = config.classifier_dropout;
+    Ok(ModelConfig::Encoder(EncoderConfig { classifier_input_dropout, ..config }))
 }

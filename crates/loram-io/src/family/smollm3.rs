@@ -7,7 +7,7 @@ use crate::Result;
 use crate::config::{DecoderConfig, FamilyNames, Fields, LayerKind, ModelConfig};
 
 pub(super) static FAMILY: Family = Family {
-    names: FamilyNames { model_type: "smollm3", class_stem: "SmolLM3", ..NAMES },
+    names: FamilyNames { model_type: "smollm3", class_stem: "SmolLM3", tags_tokens: true, ..NAMES },
     read: Some(read),
     gguf: Some(GgufFamily { architecture: "smollm3", interleaved: true, modules: GGUF_MODULES, ..GgufFamily::NEW }),
     about: "SmolLM3",

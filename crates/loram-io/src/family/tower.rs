@@ -2,7 +2,7 @@
 
 use super::decoder;
 use crate::Result;
-use crate::config::{CheckpointHead, DecoderConfig, FamilyNames, Fields, HeadLabels};
+use crate::config::{CheckpointHead, DecoderConfig, FamilyNames, Fields, HeadLabels, PoolingMode};
 
 /// Names that text towers have in common; a family sets `model_type` and `class_stem`.
 pub(super) const NAMES: FamilyNames = FamilyNames {
@@ -24,6 +24,7 @@ pub(super) fn within(f: &Fields<'_>, names: &'static FamilyNames, text: DecoderC
         bos_token_id: f.token("bos_token_id", text.bos_token_id)?,
         eos_token_ids: f.tokens("eos_token_id", &text.eos_token_ids)?,
         pad_token_id: f.token("pad_token_id", text.pad_token_id)?,
+        pooling: PoolingMode::parse(f)?,
         head,
         labels: HeadLabels::parse(f)?,
         raw: f.map.clone(),

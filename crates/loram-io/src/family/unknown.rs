@@ -12,6 +12,7 @@ const NAMES: FamilyNames = FamilyNames {
     parts: &[],
     lm_head: Some("lm_head"),
     old_names: None,
+    tags_tokens: false,
     conv1d: &[],
 };
 

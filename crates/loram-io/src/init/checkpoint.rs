@@ -169,6 +169,7 @@ impl<'a> Job<'a> {
 fn task_type(ckpt: &Checkpoint, cfg: Option<&ModelConfig>) -> Option<&'static str> {
     match (cfg, cfg.map(ModelConfig::head)) {
         (_, Some(CheckpointHead::SequenceClassification)) => return Some("SEQ_CLS"),
+        (_, Some(CheckpointHead::TokenClassification)) => return Some("TOKEN_CLS"),
         (Some(ModelConfig::Encoder(_)), _) => return Some("FEATURE_EXTRACTION"),
         (Some(ModelConfig::Decoder(_)), _) => return Some("CAUSAL_LM"),
         (None, _) => {}
@@ -177,6 +178,7 @@ fn task_type(ckpt: &Checkpoint, cfg: Option<&ModelConfig>) -> Option<&'static st
     let class = raw.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str).unwrap_or_default();
     match class {
         _ if class.contains("ForSequenceClassification") => Some("SEQ_CLS"),
+        _ if class.contains("ForTokenClassification") => Some("TOKEN_CLS"),
         _ if raw.get("is_encoder_decoder") == Some(&Value::Bool(true)) => Some("SEQ_2_SEQ_LM"),
         _ if class.contains("CausalLM") || class.contains("LMHead") => Some("CAUSAL_LM"),
         _ => None,

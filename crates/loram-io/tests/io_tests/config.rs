@@ -60,7 +60,7 @@ fn both_forms_of_every_family_are_read_as_transformers_reads_them() {
                     "num_layers": c.num_layers, "num_heads": c.num_heads, "pad": c.pad_token_id,
                     "max_position_embeddings": c.max_position_embeddings, "tied": true,
                     "layer_norm_eps": c.layer_norm_eps, "type_vocab_size": c.type_vocab_size,
-                    "intermediate_size": c.intermediate_size, "hidden_dropout": c.hidden_dropout,
+                    "intermediate_size": c.intermediate_size, "hidden_dropout": c.embedding_dropout,
                     "classifier_dropout": c.classifier_dropout,
                 })));
                 assert_eq!(c.position_offset, if c.names.model_type.contains("roberta") { 2 } else { 0 });
@@ -210,10 +210,8 @@ fn heads_follow_the_architecture() {
     assert_eq!(head(json!(["LlamaForSequenceClassification"])), CheckpointHead::SequenceClassification);
     assert_eq!(head(json!(["LlamaModel"])), CheckpointHead::Base);
     assert_eq!(head(json!(null)), CheckpointHead::CausalLm);
-    assert_eq!(
-        head(json!(["LlamaForTokenClassification"])),
-        CheckpointHead::Other("LlamaForTokenClassification".into())
-    );
+    assert_eq!(head(json!(["LlamaForTokenClassification"])), CheckpointHead::TokenClassification);
+    assert_eq!(head(json!(["LlamaForQuestionAnswering"])), CheckpointHead::Other("LlamaForQuestionAnswering".into()));
 }
 
 #[test]

@@ -166,7 +166,8 @@ fn labels() {
     assert!(e.contains("b.jsonl:1") && e.contains("neutral") && e.contains("neg, pos"), "{e}");
     let (_f, numbers) =
         write("c.jsonl", "{\"text\": \"a\", \"text_pair\": \"b\", \"label\": 3.5}\n{\"text\": \"a\", \"label\": 4}\n");
-    let targets: Vec<_> = p.prepare_all(&load_records(&numbers).unwrap()).unwrap().0.iter().map(|e| e.target).collect();
+    let targets: Vec<_> =
+        p.prepare_all(&load_records(&numbers).unwrap()).unwrap().0.iter().map(|e| e.target.clone()).collect();
     assert_eq!(targets, [Some(Target::Value(3.5)), Some(Target::Value(4.0))]);
 }
 

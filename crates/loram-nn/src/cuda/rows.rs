@@ -45,6 +45,35 @@ pub(crate) fn copy_columns(x: &Tensor, from: usize, y: &mut Tensor, to: usize, w
     );
 }
 
+/// Row s of y is the mean of the rows of sequence s of x.
+pub(crate) fn mean_rows(x: &Tensor, lengths: &[usize], y: &mut Tensor) {
+    let ends = ends(lengths, x.rows());
+    launch!(named("mean_rows", x), Grid::rows(lengths.len(), x.cols()); x.address(), ends.address(), y.address(), x.cols() as i32);
+}
+
+/// The rows of sequence s of dx are row s of dy, divided by their number.
+pub(crate) fn mean_rows_backward(dy: &Tensor, lengths: &[usize], dx: &mut Tensor) {
+    let (ends, cols) = (ends(lengths, dx.rows()), dy.cols() as i32);
+    launch!(
+        named("mean_rows_backward", dy), Grid::rows(lengths.len(), dy.cols());
+        dy.address(), ends.address(), dx.address(), cols
+    );
+}
+
+/// The number of the row after the last one of each sequence.
+fn ends(lengths: &[usize], rows: usize) -> Buffer {
+    let mut end = 0;
+    let ends: Vec<u32> = lengths
+        .iter()
+        .map(|&n| {
+            end += n;
+            end as u32
+        })
+        .collect();
+    assert_eq!(end, rows, "rows of all sequences");
+    Buffer::of_numbers(&ends)
+}
+
 /// One of the two kernels between a wide matrix and the columns `index` of it.
 fn columns(name: &str, wide: &Tensor, index: &[u32], narrow: &Tensor) {
     assert!(index.iter().all(|&i| (i as usize) < wide.cols()), "columns beyond the matrix");

@@ -83,6 +83,25 @@ fn one_row<T: Real>(row: &mut [T], label: usize, scale: T, grad: bool) -> (f64, 
     )
 }
 
+/// Σ of −log σ(x) for targets that are set and −log σ(−x) for the others, in `f64`, and whether all x have the right sign. With
+/// `scale`, the logits x become scale·(σ(x) − target).
+pub fn binary_cross_entropy<T: Real>(logits: &mut [T], targets: &[bool], scale: Option<T>) -> (f64, bool) {
+    assert_eq!(logits.len(), targets.len(), "binary_cross_entropy");
+    let (mut sum, mut right) = (0.0, true);
+    for (x, &target) in logits.iter_mut().zip(targets) {
+        let at = x.to_f64();
+        right &= (at > 0.0) == target;
+        // max(x, 0) − x·target + log(1 + e^−|x|) does not overflow
+        let toward = if target { at } else { 0.0 };
+        sum += at.max(0.0) - toward + (-at.abs()).exp().ln_1p();
+        if let Some(scale) = scale {
+            let sigmoid = 1.0 / (1.0 + (-at).exp());
+            *x = scale * T::from_f64(sigmoid - f64::from(u8::from(target)));
+        }
+    }
+    (sum, right)
+}
+
 /// Σ (pred − target)² in `f64`, in order; `dpred` gets scale·2·(pred − target).
 pub fn mse<T: Real>(pred: &[T], target: &[T], scale: T, dpred: Option<&mut [T]>) -> f64 {
     assert_eq!(pred.len(), target.len(), "mse");

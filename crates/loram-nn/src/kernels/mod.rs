@@ -19,6 +19,7 @@ mod micro;
 pub mod norm;
 pub mod optim;
 pub mod par;
+pub mod pooling;
 pub mod real;
 pub mod rope;
 pub mod simd;

@@ -14,13 +14,16 @@ use crate::{Error, Result};
 /// The backbone of an encoder.
 pub(crate) struct Encoder {
     pub words: Embedding,
-    pub positions: Embedding,
+    /// Of absolute positions; ModernBERT has none.
+    pub positions: Option<Embedding>,
     /// Of segments; DistilBERT has none.
     pub types: Option<Embedding>,
     /// Of the sum of the embeddings.
     pub norm: Norm,
     pub dropout: Dropout,
     pub blocks: Vec<Box<dyn Block>>,
+    /// After the blocks, where it has one.
+    pub final_norm: Option<Norm>,
     /// Row of the table for the first token of a sequence.
     pub position_offset: usize,
     /// The token that positions do not count, and that takes the row of its own number (RoBERTa).
@@ -75,9 +78,10 @@ impl Backbone for Encoder {
         let (positions, types) = self.rows(batch, pass);
         let mut sum = Tensor::scratch(self.compute, batch.tokens.len(), self.norm.weight.get(params).cols());
         self.words.forward(params, &batch.tokens, &mut sum, false)?;
-        self.positions.forward(params, &positions, &mut sum, true)?;
-        if let Some(table) = &self.types {
-            table.forward(params, &types, &mut sum, true)?;
+        for (table, rows) in
+            self.positions.iter().map(|t| (t, &positions)).chain(self.types.iter().map(|t| (t, &types)))
+        {
+            table.forward(params, rows, &mut sum, true)?;
         }
         let (x, saved) = self.norm.forward(params, &sum);
         Ok((self.dropout.apply(x, pass.step), Some((sum, saved))))
@@ -97,7 +101,7 @@ impl Backbone for Encoder {
         self.norm.backward(params, &sum, &saved, &dx, &mut d, false);
         let (positions, types) = self.rows(batch, pass);
         self.words.backward(params, &batch.tokens, &d)?;
-        self.positions.backward(params, &positions, &d)?;
+        self.positions.iter().try_for_each(|t| t.backward(params, &positions, &d))?;
         self.types.iter().try_for_each(|t| t.backward(params, &types, &d))
     }
 
@@ -110,19 +114,20 @@ impl Backbone for Encoder {
     }
 
     fn final_norm(&self) -> Option<&Norm> {
-        None
+        self.final_norm.as_ref()
     }
 
     fn embedding_parts(&self) -> Vec<PartRef<'_>> {
-        let tables = [&self.words, &self.positions].into_iter().chain(&self.types);
+        let tables = [&self.words].into_iter().chain(&self.positions).chain(&self.types);
         tables.map(Part::Embedding).chain([Part::Norm(&self.norm)]).collect()
     }
 
     fn parts_mut(&mut self) -> Vec<PartMut<'_>> {
-        let tables = [&mut self.words, &mut self.positions].into_iter().chain(&mut self.types);
+        let tables = [&mut self.words].into_iter().chain(&mut self.positions).chain(&mut self.types);
         let mut parts: Vec<_> = tables.map(Part::Embedding).collect();
         parts.push(Part::Norm(&mut self.norm));
         parts.extend(self.blocks.iter_mut().flat_map(|b| b.parts_mut()));
+        parts.extend(self.final_norm.as_mut().map(Part::Norm));
         parts
     }
 }

@@ -1,13 +1,12 @@
-//! Heads: a language-model head, which computes logits in chunks of rows, and a pooled head, which reads one token of each
-//! sequence. The loss comes from the caller.
+//! Heads: a language-model head, which computes logits in chunks of rows, and a pooled one. The loss comes from the caller.
 
-use super::load::{Loader, act};
+use super::load::Loader;
 use super::parts::{Embedding, Part, PartMut};
+use super::pooled::Pooled;
 use crate::batch::Batch;
 use crate::compute::Compute;
-use crate::dropout::Dropout;
 use crate::kernels::activation::Act;
-use crate::linear::{Linear, LinearSaved};
+use crate::linear::Linear;
 use crate::loss::Loss;
 use crate::ops;
 use crate::param::{Params, Trainable};
@@ -30,7 +29,7 @@ const GPU_LOGITS: usize = 1 << 26;
 pub(crate) enum Head {
     /// Next-token prediction.
     Lm(LmHead),
-    /// Reads one token of each sequence.
+    /// Reads each sequence as one vector, or each token.
     Pooled(Pooled),
 }
 
@@ -40,26 +39,6 @@ pub(crate) struct LmHead {
     pub linear: Linear,
     scale: f64,
     cap: Option<f64>,
-}
-
-/// An optional layer with activation, then the output layer.
-#[derive(Debug)]
-pub(crate) struct Pooled {
-    /// On what is read (RoBERTa).
-    input_dropout: Dropout,
-    first: Option<(Linear, Act)>,
-    /// Before the output layer.
-    dropout: Dropout,
-    out: Linear,
-    /// Which token is read.
-    pooling: Pooling,
-}
-
-/// Activations of a pooled head.
-struct PooledSaved {
-    x: Tensor,
-    first: Option<(Tensor, Tensor, LinearSaved)>,
-    out: LinearSaved,
 }
 
 /// How the backward pass of a head is run.
@@ -87,7 +66,7 @@ fn normal(seed: u64, len: usize, std: f64) -> Vec<f32> {
 }
 
 /// The checkpoint's layer, or a fresh one when it has none of these outputs.
-fn load_or_new(l: &Loader<'_>, layer: &HeadLayer, seed: u64, std: f64) -> Result<Linear> {
+pub(super) fn load_or_new(l: &Loader<'_>, layer: &HeadLayer, seed: u64, std: f64) -> Result<Linear> {
     let &HeadLayer { path, n, m, bias, .. } = layer;
     if l.has(&format!("{path}.weight")) {
         return match l.linear(path.to_string(), n, m, bias) {
@@ -125,33 +104,20 @@ impl Head {
             };
             return Ok(Head::Lm(LmHead { linear, scale: layout.scale, cap: layout.cap }));
         }
-        let linear = |layer: &HeadLayer| load_or_new(l, layer, seed, layout.init_std);
-        // beyond the places of the blocks and of the embeddings
-        let dropout = |p, index| l.dropout(p, blocks + 1, index);
-        let first = match &layout.first {
-            Some((layer, activation)) => Some((linear(layer)?, act(*activation))),
-            None => None,
-        };
-        Ok(Head::Pooled(Pooled {
-            input_dropout: dropout(layout.input_dropout, 0),
-            first,
-            dropout: dropout(layout.dropout, 1),
-            out: linear(out)?,
-            pooling: layout.pooling,
-        }))
+        Pooled::load(layout, l, blocks, seed).map(Head::Pooled)
     }
 
     pub fn linears(&self) -> Vec<&Linear> {
         match self {
             Head::Lm(l) => vec![&l.linear],
-            Head::Pooled(p) => p.first.iter().map(|f| &f.0).chain([&p.out]).collect(),
+            Head::Pooled(p) => p.linears(),
         }
     }
 
     pub fn parts_mut(&mut self) -> Vec<PartMut<'_>> {
         match self {
             Head::Lm(l) => vec![Part::Linear(&mut l.linear)],
-            Head::Pooled(p) => p.first.iter_mut().map(|f| &mut f.0).chain([&mut p.out]).map(Part::Linear).collect(),
+            Head::Pooled(p) => p.parts_mut(),
         }
     }
 
@@ -171,8 +137,8 @@ impl Head {
         }
     }
 
-    /// Adds the loss of a batch to `loss`. Returns the outputs of a pooled head, (sequences, outputs) row-major; none for a
-    /// language model.
+    /// Adds the loss of a batch to `loss`. Returns the outputs of a pooled head, (sequences or tokens, outputs) row-major; none
+    /// for a language model.
     pub fn evaluate(&self, params: &Params, hidden: &Tensor, batch: &Batch, loss: &mut dyn Loss) -> Result<Vec<f32>> {
         match self {
             Head::Lm(head) => {
@@ -180,19 +146,19 @@ impl Head {
                 Ok(Vec::new())
             }
             Head::Pooled(head) => {
-                let mut out = head.forward(params, head.pick(hidden, batch)?, None).0;
+                let mut out = head.logits(params, head.read(hidden, batch)?);
                 let logits = out.to_f32_vec();
-                head.add_loss(&mut out, batch, loss, 1.0, false)?;
+                head.add_loss(&mut out, loss, 1.0, false)?;
                 Ok(logits)
             }
         }
     }
 
-    /// (t, vocab) for a language model, (sequences, outputs) otherwise.
+    /// (t, vocab) for a language model, (sequences or tokens, outputs) otherwise.
     pub fn logits(&self, params: &Params, hidden: &Tensor, batch: &Batch) -> Result<Tensor> {
         match self {
             Head::Lm(head) => Ok(head.logits(params, hidden)),
-            Head::Pooled(head) => Ok(head.forward(params, head.pick(hidden, batch)?, None).0),
+            Head::Pooled(head) => Ok(head.logits(params, head.read(hidden, batch)?)),
         }
     }
 }
@@ -285,91 +251,5 @@ impl LmHead {
             }
         }
         Ok(d_hidden)
-    }
-}
-
-impl Pooled {
-    fn rows(&self, batch: &Batch) -> Result<Vec<usize>> {
-        let mut start = 0;
-        let mut rows = Vec::with_capacity(batch.lengths.len());
-        for (i, &n) in batch.lengths.iter().enumerate() {
-            if n == 0 {
-                return Err(Error::Batch(format!("sequence {i} has no token to read a label from")));
-            }
-            rows.push(match self.pooling {
-                Pooling::Last { padding } => {
-                    let tokens = &batch.tokens[start..start + n];
-                    // of a text that is all padding the first, as in transformers
-                    start + tokens.iter().rposition(|t| Some(*t) != padding).unwrap_or(0)
-                }
-                Pooling::First | Pooling::All => start,
-            });
-            start += n;
-        }
-        Ok(rows)
-    }
-
-    fn pick(&self, hidden: &Tensor, batch: &Batch) -> Result<Tensor> {
-        Ok(hidden.gather_rows(&self.rows(batch)?))
-    }
-
-    fn forward(&self, params: &Params, x: Tensor, step: Option<u64>) -> (Tensor, PooledSaved) {
-        let x = self.input_dropout.apply(x, step);
-        let first = self.first.as_ref().map(|(linear, act)| {
-            let (z, saved) = linear.forward(params, &Operand::new(&x), step);
-            (self.dropout.apply(ops::act(*act, &z), step), z, saved)
-        });
-        let (logits, out) = self.out.forward(params, &Operand::new(first.as_ref().map_or(&x, |f| &f.0)), step);
-        (logits, PooledSaved { x, first, out })
-    }
-
-    /// Adds the loss of outputs (sequences, outputs), which become its gradient times `scale` with `grad`. So few numbers are
-    /// the CPU's work.
-    fn add_loss(&self, out: &mut Tensor, batch: &Batch, loss: &mut dyn Loss, scale: f64, grad: bool) -> Result<()> {
-        if out.compute().on_gpu() {
-            let mut here = out.on_cpu().into_owned();
-            self.add_loss(&mut here, batch, loss, scale, grad)?;
-            out.copy_from_f32(here.f32s());
-            return Ok(());
-        }
-        let (found, expected) = (loss.rows(), batch.lengths.len());
-        if found != expected {
-            let what = format!("a pooled head needs a target for every sequence: found {found}, expected {expected}");
-            return Err(Error::Batch(what));
-        }
-        let rows: Vec<usize> = (0..expected).collect();
-        if grad && loss.needs_all_rows() {
-            loss.chunk(&mut out.copy(), &rows, scale, false)?;
-        }
-        loss.chunk(out, &rows, scale, grad)
-    }
-
-    fn loss(
-        &self,
-        params: &mut Params,
-        hidden: &Tensor,
-        batch: &Batch,
-        loss: &mut dyn Loss,
-        how: &Backward,
-    ) -> Result<Option<Tensor>> {
-        let rows = self.rows(batch)?;
-        let step = Some(how.step);
-        let (mut out, saved) = self.forward(params, hidden.gather_rows(&rows), step);
-        self.add_loss(&mut out, batch, loss, how.scale, true)?;
-        let mut d = Tensor::scratch(out.compute(), rows.len(), self.out.m);
-        let input = saved.first.as_ref().map_or(&saved.x, |f| &f.0);
-        self.out.backward(params, &Operand::new(input), &saved.out, &Operand::new(&out), Some((&mut d, false)), step);
-        if let (Some((linear, act)), Some((_, z, lora))) = (&self.first, &saved.first) {
-            d = self.dropout.apply(d, step);
-            ops::act_backward(*act, z, &mut d);
-            let mut dx = Tensor::scratch(out.compute(), rows.len(), linear.m);
-            linear.backward(params, &Operand::new(&saved.x), lora, &Operand::new(&d), Some((&mut dx, false)), step);
-            d = self.input_dropout.apply(dx, step);
-        }
-        Ok(how.through.then(|| {
-            let mut all = Tensor::zeros(hidden.compute(), hidden.rows(), hidden.cols());
-            all.add_rows(&rows, &d);
-            all
-        }))
     }
 }

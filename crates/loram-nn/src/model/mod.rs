@@ -12,6 +12,7 @@ mod options;
 mod originals;
 pub(crate) mod parts;
 mod pass;
+mod pooled;
 mod stack;
 mod train;
 mod trained;
@@ -20,5 +21,5 @@ mod without_adapters;
 
 pub use adapter::Lora;
 pub use generate::Generator;
-pub use options::{HeadKind, LoadOptions};
+pub use options::LoadOptions;
 pub use transformer::Model;

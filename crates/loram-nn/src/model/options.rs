@@ -2,28 +2,7 @@
 
 use crate::compute::Compute;
 use crate::products::Products;
-
-/// The kind of head that a model is loaded with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeadKind {
-    /// `lm_head`: a score for every entry of the vocabulary, for each token.
-    LanguageModel,
-    /// Reads one token of each sequence.
-    Pooled {
-        /// Number of outputs per sequence.
-        outputs: usize,
-    },
-}
-
-impl HeadKind {
-    /// The number of outputs per sequence; `None` for a language model.
-    pub fn outputs(self) -> Option<usize> {
-        match self {
-            HeadKind::LanguageModel => None,
-            HeadKind::Pooled { outputs } => Some(outputs),
-        }
-    }
-}
+use loram_io::config::HeadKind;
 
 /// Options of [`crate::Model::load`].
 #[derive(Debug, Clone, Copy)]

@@ -55,7 +55,10 @@ impl Model {
             let (weight, bias, norm) = match part {
                 Part::Linear(l) => (Some(&mut l.weight), l.bias.as_mut(), None),
                 Part::Embedding(t) => (Some(&mut t.weight), None, None),
-                Part::Norm(n) => (None, n.bias.as_mut(), Some(&mut n.weight)),
+                Part::Norm(n) => {
+                    let trains_bias = !n.bias_is_fixed;
+                    (None, n.bias.as_mut().filter(|_| trains_bias), Some(&mut n.weight))
+                }
             };
             if let Some(source) = weight
                 && let Trainable::Frozen(w) = source

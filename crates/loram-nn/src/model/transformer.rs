@@ -11,7 +11,7 @@ use crate::linear::Linear;
 use crate::param::Params;
 use crate::{Error, Result};
 use loram_core::LinearInfo;
-use loram_io::config::Pooling;
+use loram_io::config::{HeadKind, Pooling};
 use loram_io::{Checkpoint, ModelConfig};
 
 /// A transformer with adapters.
@@ -40,12 +40,7 @@ impl Model {
 
     fn build(ckpt: &Checkpoint, cfg: &ModelConfig, options: &LoadOptions) -> Result<Model> {
         let loader = Loader::new(ckpt, cfg, options)?;
-        let Some(layout) = cfg.head_layout(options.head.outputs()) else {
-            return Err(Error::Task(format!(
-                "`{}` is an encoder: it classifies or scores texts (data with a label), it does not write them",
-                cfg.family()
-            )));
-        };
+        let Some(layout) = cfg.head_layout(options.head) else { return Err(Error::Task(no_head(cfg, options.head))) };
         let (backbone, blocks): (Box<dyn Backbone>, _) = match cfg {
             ModelConfig::Decoder(c) => (Box::new(loader.decoder(c)?), c.num_layers),
             ModelConfig::Encoder(c) => (Box::new(loader.encoder(c)?), c.num_layers),
@@ -135,6 +130,25 @@ impl Model {
     /// The trained tensors, to change.
     pub fn params_mut(&mut self) -> &mut Params {
         &mut self.params
+    }
+}
+
+/// The reason why a family has no head of this kind.
+fn no_head(cfg: &ModelConfig, kind: HeadKind) -> String {
+    let family = cfg.family();
+    match kind {
+        HeadKind::LanguageModel => {
+            format!(
+                "`{family}` is an encoder: it classifies or scores texts (data with a label), it does not write them"
+            )
+        }
+        HeadKind::Tokens { .. } => {
+            format!("transformers has no class for token classification with `{family}`: use an encoder")
+        }
+        HeadKind::Pooled { .. } => format!(
+            "pooling: transformers has no class for token classification with `{family}`, whose outputs would be pooled: leave \
+             pooling out"
+        ),
     }
 }
 

@@ -64,13 +64,22 @@ impl Reference {
         match self.info["task"].as_str().unwrap() {
             "causal-lm" => HeadKind::LanguageModel,
             "regression" => HeadKind::Pooled { outputs: 1 },
-            _ => HeadKind::Pooled { outputs: self.info["num_labels"].as_u64().unwrap() as usize },
+            "token-classification" => HeadKind::Tokens { outputs: self.labels() },
+            _ => HeadKind::Pooled { outputs: self.labels() },
         }
+    }
+
+    fn labels(&self) -> usize {
+        self.info["num_labels"].as_u64().unwrap() as usize
     }
 
     fn loss(&self) -> Box<dyn Loss> {
         match self.info["task"].as_str().unwrap() {
-            "causal-lm" => Box::new(CrossEntropy::new(self.whole("labels").unwrap())),
+            "causal-lm" | "token-classification" => Box::new(CrossEntropy::new(self.whole("labels").unwrap())),
+            "multi-label" => {
+                let holds = self.get("targets").iter().map(|&x| x == 1.0).collect();
+                Box::new(BinaryCrossEntropy::new(holds, self.labels()))
+            }
             "regression" => Box::new(SquaredError::new(self.f32s("targets"))),
             _ => Box::new(CrossEntropy::new(self.whole("targets").unwrap())),
         }
@@ -217,6 +226,14 @@ families! {
     bert_regression "bert-regression"
     roberta "roberta"
     distilbert "distilbert"
+    mean_of_bert "bert-mean"
+    first_state_of_roberta "roberta-cls"
+    mean_of_llama "llama-mean"
+    several_labels "distilbert-multi"
+    tags_of_roberta "roberta-tags"
+    tags_of_llama "llama-tags"
+    modernbert_sharded_bf16 "modernbert"
+    modernbert_tags_with_biases "modernbert-tags"
 }
 
 /// An initial product subtracted as a frozen branch is the same as one subtracted from the weight, in values and gradients.
@@ -385,7 +402,8 @@ fn loss_that_needs_all_rows() {
 #[test]
 fn full_fine_tuning_gradients() {
     let decoders = ["llama-untied", "qwen3", "gemma2", "gemma3", "granite", "phi3", "olmo2", "glm4", "ministral3"];
-    for name in decoders.into_iter().chain(["bert", "roberta", "distilbert"]) {
+    let others = ["bert-mean", "distilbert-multi", "roberta-tags", "modernbert", "modernbert-tags"];
+    for name in decoders.into_iter().chain(["bert", "roberta", "distilbert"]).chain(others) {
         let reference = Reference::read(name);
         let batch = reference.batch();
         check_gradients(
@@ -402,7 +420,9 @@ fn full_fine_tuning_gradients() {
 /// gradient checkpointing, the second time.
 #[test]
 fn dropout_within_the_model() {
-    for name in ["llama-untied", "gemma2", "phi3", "bert", "roberta", "distilbert"] {
+    for name in
+        ["llama-untied", "gemma2", "phi3", "bert", "roberta", "distilbert", "bert-mean", "roberta-tags", "modernbert"]
+    {
         let reference = Reference::read(name);
         let batch = reference.batch();
         let load = |dropout, gradient_checkpointing| {
@@ -412,7 +432,8 @@ fn dropout_within_the_model() {
             match &mut config {
                 ModelConfig::Decoder(c) => (c.attention_dropout, c.residual_dropout) = (0.3, 0.2),
                 ModelConfig::Encoder(c) => {
-                    (c.hidden_dropout, c.attention_dropout, c.classifier_dropout) = (0.2, 0.3, 0.4);
+                    (c.embedding_dropout, c.attention_dropout, c.classifier_dropout) = (0.2, 0.3, 0.4);
+                    (c.attention_out_dropout, c.mlp_out_dropout, c.token_dropout) = (0.2, 0.2, 0.4);
                 }
             }
             let compute = Compute::F64;

@@ -2,9 +2,10 @@
 
 use super::Adaptation;
 use crate::Result;
+use crate::base::Base;
 use loram_core::{LayerPlan, LoraConfig};
 use loram_io::adapter::{Adapter, AdapterForm, SavedTensor};
-use loram_nn::{Model, ParamKind};
+use loram_nn::{HeadKind, Model, ParamKind};
 use std::collections::BTreeMap;
 
 /// Settings of an adapter folder beside its weights.
@@ -14,8 +15,16 @@ pub struct ExportInfo {
     pub base_model: String,
     /// Revision on the hub.
     pub revision: Option<String>,
-    /// `CAUSAL_LM` or `SEQ_CLS`.
+    /// `CAUSAL_LM`, `SEQ_CLS` or `TOKEN_CLS`.
     pub task_type: &'static str,
+}
+
+impl ExportInfo {
+    /// The settings of adapters for a head on a base model.
+    pub(crate) fn of(base: &Base, head: HeadKind) -> ExportInfo {
+        let task_type = base.config.task_type(head);
+        ExportInfo { base_model: base.name.clone(), revision: base.revision.clone(), task_type }
+    }
 }
 
 impl Adaptation {

@@ -9,7 +9,7 @@ use crate::observer::{Observer, Stage};
 use crate::{Error, Result};
 use loram_io::adapter::{Adapter, AdapterForm};
 use loram_io::init::{InitOptions, InitReport};
-use loram_nn::LoadOptions;
+use loram_nn::{HeadKind, LoadOptions};
 use std::time::Instant;
 
 /// Initialises adapters with the settings' data-driven scheme and calibration data, without training: as
@@ -24,8 +24,7 @@ pub fn init_on_data(config: &TrainConfig, observer: &mut dyn Observer) -> Result
     }
     let options = InitOptions { lora: config.lora_config(), scheme, seed: config.seed };
     options.refuse_saved_modules()?;
-    let base =
-        Base::open(&config.model_name_or_path, config.revision.as_deref(), config.four_bit().as_ref(), observer)?;
+    let base = Base::of(config, observer)?;
     let data = read_dataset(&base, &DataOptions::calibration(config), None, observer)?;
     let examples = calibration_examples(config, &data.examples);
     let load = LoadOptions { seed: config.seed, ..Arithmetic::of(config)?.options(data.head()) };
@@ -38,11 +37,10 @@ pub fn init_on_data(config: &TrainConfig, observer: &mut dyn Observer) -> Result
         stage(observer, Stage::Initialization, done as u64, total as u64, path);
     })?;
     adaptation.identify(&base.checkpoint, &base.config)?;
-    let info = ExportInfo {
-        base_model: base.name.clone(),
-        revision: base.revision.clone(),
-        task_type: data.objective.task_type(),
-    };
+    if let Some(recipe) = &mut adaptation.recipe {
+        recipe.pooling = base.config.pooling().filter(|_| matches!(data.head(), HeadKind::Pooled { .. }));
+    }
+    let info = ExportInfo::of(&base, data.head());
     let adapter = adaptation.export(&model, AdapterForm::Native, &info)?;
     let order = model.targets();
     let recipe = adaptation.recipe.as_ref().expect("a new adapter has one");

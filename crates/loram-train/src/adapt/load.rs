@@ -113,8 +113,15 @@ pub fn load(
         // of a plain adapter that was converted, the recipe no longer has the rank
         let fits = |(path, l): &(&String, &LayerRecipe)| layers.get(*path).is_some_and(|x| x.plan.r == l.r);
         let own = r.layers.iter().filter(fits).map(|(path, l)| (path.clone(), l.clone()));
-        let (options, base, labels) = (r.options.clone(), r.base.clone(), r.labels.clone());
-        Recipe { layers: own.collect(), options, base, labels, ..Recipe::new(r.form, &r.scheme, r.seed) }
+        Recipe {
+            layers: own.collect(),
+            options: r.options.clone(),
+            base: r.base.clone(),
+            labels: r.labels.clone(),
+            pooling: r.pooling,
+            problem_type: r.problem_type,
+            ..Recipe::new(r.form, &r.scheme, r.seed)
+        }
     });
     Ok((Adaptation { config: adapter.config, layers, saved, recipe }, warnings))
 }

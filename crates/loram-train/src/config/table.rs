@@ -6,6 +6,7 @@ use super::layer::Origin;
 use super::types::*;
 use crate::objective::Objective;
 use loram_core::{OneOrMany, TargetModules, TokenIndices};
+use loram_io::config::PoolingMode;
 use loram_io::data::DataFormat;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -27,6 +28,10 @@ key_table! {
         bnb_4bit_use_double_quant: bool = false, [Init Info Eval Generate Plan];
         /// Modules that load_in_4bit leaves as they are, by the beginning or the end of their paths.
         llm_int8_skip_modules: Vec<String> = Vec::new(), as "NAME", [Init Info Eval Generate Plan];
+        /// How a classifier reads a sequence, through one linear layer: the mean over the states of its tokens, the first (cls) or the
+        /// last one; null: as the model's class in transformers does. Sentence encoders such as MiniLM were trained with mean, BGE with
+        /// cls. An adapter and a merged model remember it.
+        pooling ["pooling_mode"]: Option<PoolingMode> = None, as "CHOICE", [Init Plan];
         /// Adapter to train further, in place of a new one.
         adapter_name_or_path ["adapter"]: Option<String> = None, as "DIR|HUB_ID", [AliasFlag Plan];
     }

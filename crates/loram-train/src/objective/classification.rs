@@ -2,21 +2,20 @@
 
 use super::batches::pooled_outputs;
 use super::column::{Column, ColumnType};
-use super::definition::{Evaluation, ExampleScores, Objective, Trained, no_target};
+use super::definition::{Evaluation, ExampleScores, Objective, Trained, known_labels, no_target};
 use super::metric::Metric;
 use crate::metrics::{Metrics, accuracy, argmax, f1, matthews};
 use crate::{Error, Result};
 use loram_io::ModelConfig;
-use loram_io::config::CheckpointHead;
-use loram_io::data::{Example, Label, Labels, Record, Target};
+use loram_io::data::{Example, Label, Record, Target};
 use loram_nn::{Batch, CrossEntropy, HeadKind, Loss, Model};
 
 /// Choose one of several labels (`classification`).
 #[derive(Debug)]
 pub struct Classification;
 
-const ACCURACY: Metric = Metric { percent: true, ..Metric::new("accuracy", "accuracy", "accuracy") };
-const F1: Metric = Metric::new("f1", "F1", "F1");
+pub(super) const ACCURACY: Metric = Metric { percent: true, ..Metric::new("accuracy", "accuracy", "accuracy") };
+pub(super) const F1: Metric = Metric::new("f1", "F1", "F1");
 const MATTHEWS: Metric = Metric::new("matthews_correlation", "Matthews correlation", "Matthews");
 
 impl Classification {
@@ -52,30 +51,19 @@ impl Objective for Classification {
         &["seq_cls"]
     }
 
-    fn task_type(&self) -> &'static str {
-        "SEQ_CLS"
-    }
-
     fn takes(&self, record: &Record) -> bool {
         record.texts.len() == 1 && matches!(record.label, Some(Label::Name(_) | Label::Id(_)))
     }
 
-    /// The labels of the checkpoint's own head where they fit, else those that occur.
     fn labels(&self, records: &[Record], config: &ModelConfig, source: &str) -> Result<Vec<String>> {
-        let found = Labels::from_records(records)?.names;
-        if *config.head() == CheckpointHead::SequenceClassification {
-            let own = Labels { names: config.labels().names.clone() };
-            if records.iter().filter_map(|r| r.label.as_ref()).all(|l| own.find(l).is_some()) {
-                return Ok(own.names);
-            }
-        }
-        match found.len() {
-            0 | 1 => Err(Error::Data(format!(
+        let labels = known_labels(records, config, false)?;
+        if labels.len() < 2 && config.trained_head().is_none() {
+            return Err(Error::Data(format!(
                 "{source}: all records have the label `{}`: there is nothing to tell apart",
-                found.join("")
-            ))),
-            _ => Ok(found),
+                labels.join("")
+            )));
         }
+        Ok(labels)
     }
 
     fn head(&self, labels: &[String]) -> HeadKind {
@@ -90,14 +78,8 @@ impl Objective for Classification {
         trained.is_pooled()
     }
 
-    /// The adapter's labels, else the model's where their number fits, else numbers.
     fn trained_labels(&self, trained: &Trained<'_>) -> Vec<String> {
-        let (n, names) = (trained.outputs(), &trained.config.labels().names);
-        match trained.labels {
-            Some(labels) => labels.to_vec(),
-            None if names.len() == n => names.clone(),
-            None => (0..n).map(|i| i.to_string()).collect(),
-        }
+        trained.label_names()
     }
 
     fn loss(&self, _: &mut Model, _: &Batch, examples: &[&Example]) -> Result<Box<dyn Loss>> {
@@ -133,7 +115,13 @@ impl Objective for Classification {
         ]
     }
 
-    fn example_scores(&self, model: &mut Model, examples: &[Example], batch_size: usize) -> Result<ExampleScores> {
+    fn example_scores(
+        &self,
+        model: &mut Model,
+        examples: &[Example],
+        _: &[String],
+        batch_size: usize,
+    ) -> Result<ExampleScores> {
         let logits = pooled_outputs(model, examples, batch_size)?;
         let labels = logits.len() / examples.len().max(1);
         let rows: Vec<&[f32]> = logits.chunks_exact(labels.max(1)).collect();
@@ -155,7 +143,7 @@ impl Objective for Classification {
 }
 
 /// −log softmax(row)\[class\].
-fn cross_entropy(row: &[f32], class: usize) -> f64 {
+pub(super) fn cross_entropy(row: &[f32], class: usize) -> f64 {
     let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = row.iter().map(|&x| f64::from(x - top).exp()).sum();
     sum.ln() - f64::from(row[class] - top)

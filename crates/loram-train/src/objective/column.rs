@@ -10,6 +10,8 @@ pub enum Column {
     Whole(Vec<u64>),
     /// A number for each example.
     Real(Vec<f64>),
+    /// A list of whole numbers for each example.
+    Lists(Vec<Vec<u64>>),
     /// One number for all.
     Single(u64),
 }
@@ -21,6 +23,8 @@ pub enum ColumnType {
     Whole,
     /// [`Column::Real`].
     Real,
+    /// [`Column::Lists`].
+    Lists,
     /// [`Column::Single`].
     Single,
 }
@@ -30,7 +34,10 @@ impl Column {
     pub(super) fn into_type(self, wanted: ColumnType) -> Option<Column> {
         match (wanted, self) {
             (ColumnType::Real, Column::Whole(v)) => Some(Column::Real(v.into_iter().map(|x| x as f64).collect())),
+            // an empty list is one of anything
+            (ColumnType::Lists, Column::Whole(v)) if v.is_empty() => Some(Column::Lists(Vec::new())),
             (ColumnType::Real, c @ Column::Real(_))
+            | (ColumnType::Lists, c @ Column::Lists(_))
             | (ColumnType::Whole, c @ Column::Whole(_))
             | (ColumnType::Single, c @ Column::Single(_)) => Some(c),
             _ => None,
@@ -46,6 +53,7 @@ impl Column {
         match self {
             Column::Whole(v) => Some(v.len()),
             Column::Real(v) => Some(v.len()),
+            Column::Lists(v) => Some(v.len()),
             Column::Single(_) => None,
         }
     }

@@ -5,8 +5,8 @@ use super::metric::Metric;
 use crate::metrics::Metrics;
 use crate::{Error, Result};
 use loram_io::ModelConfig;
-use loram_io::config::{CheckpointHead, head_entries};
-use loram_io::data::{DataFormat, Example, Record};
+use loram_io::config::{ProblemType, head_entries};
+use loram_io::data::{DataFormat, Example, Labels, Record};
 use loram_nn::{Batch, BatchLoss, HeadKind, Loss, Model};
 use serde_json::{Map, Value};
 use std::fmt::Debug;
@@ -16,23 +16,38 @@ use std::fmt::Debug;
 pub struct Trained<'a> {
     /// Configuration of the model.
     pub config: &'a ModelConfig,
-    /// The adapter's `task_type`.
-    pub task_type: Option<&'a str>,
-    /// Outputs of the adapter's own head.
-    pub outputs: Option<usize>,
+    /// The adapter's own head.
+    pub head: Option<HeadKind>,
+    /// The kind of problem, where the adapter or the model names one.
+    pub problem_type: Option<ProblemType>,
     /// Labels in the adapter's recipe.
     pub labels: Option<&'a [String]>,
 }
 
 impl Trained<'_> {
-    /// True when the model or the adapter has a sequence-classification head.
+    /// The head: that of the adapter, else that of the model. A model saved without one has been trained for none.
+    pub fn head(&self) -> HeadKind {
+        self.head.or(self.config.trained_head()).unwrap_or(HeadKind::LanguageModel)
+    }
+
+    /// True when the head reads whole sequences.
     pub fn is_pooled(&self) -> bool {
-        self.task_type == Some("SEQ_CLS") || *self.config.head() == CheckpointHead::SequenceClassification
+        matches!(self.head(), HeadKind::Pooled { .. })
     }
 
     /// Number of outputs of the head.
     pub fn outputs(&self) -> usize {
-        self.outputs.unwrap_or(self.config.labels().len())
+        self.head().outputs().unwrap_or(self.config.labels().len())
+    }
+
+    /// Names of the outputs: the adapter's, else the model's where their number fits, else numbers.
+    pub fn label_names(&self) -> Vec<String> {
+        let (n, names) = (self.outputs(), &self.config.labels().names);
+        match self.labels {
+            Some(labels) => labels.to_vec(),
+            None if names.len() == n => names.clone(),
+            None => (0..n).map(|i| i.to_string()).collect(),
+        }
     }
 }
 
@@ -41,10 +56,12 @@ impl Trained<'_> {
 pub struct Evaluation<'a> {
     /// Sums of the loss.
     pub loss: BatchLoss,
-    /// Outputs of a pooled head, (examples, outputs) row-major.
+    /// Outputs of a pooled head, (examples or tokens, outputs) row-major.
     pub outputs: &'a [f32],
     /// The examples.
     pub examples: &'a [Example],
+    /// Names of the labels.
+    pub labels: &'a [String],
 }
 
 impl Evaluation<'_> {
@@ -66,8 +83,10 @@ pub trait Objective: Debug + Send + Sync {
         &[]
     }
 
-    /// PEFT's `task_type`.
-    fn task_type(&self) -> &'static str;
+    /// The kind of problem that is kept with a head of this objective; `None` where its outputs and labels say it.
+    fn problem_type(&self) -> Option<ProblemType> {
+        None
+    }
 
     /// True for records that this objective learns from.
     fn takes(&self, record: &Record) -> bool;
@@ -116,7 +135,13 @@ pub trait Objective: Debug + Send + Sync {
     fn score_columns(&self) -> &'static [(&'static str, ColumnType)];
 
     /// Runs the model and returns figures of each example, from which [`Objective::score`] computes metrics.
-    fn example_scores(&self, model: &mut Model, examples: &[Example], batch_size: usize) -> Result<ExampleScores>;
+    fn example_scores(
+        &self,
+        model: &mut Model,
+        examples: &[Example],
+        labels: &[String],
+        batch_size: usize,
+    ) -> Result<ExampleScores>;
 
     /// A metric over chosen examples, which may repeat; `None` where it is not defined or not one of this objective.
     fn score(&self, scores: &ExampleScores, metric: &str, chosen: &[usize]) -> Option<f64>;
@@ -185,6 +210,14 @@ impl ExampleScores {
         }
     }
 
+    /// A column of lists; empty when there is none.
+    pub(super) fn lists(&self, name: &str) -> &[Vec<u64>] {
+        match self.column(name) {
+            Some(Column::Lists(v)) => v,
+            _ => &[],
+        }
+    }
+
     /// A number for all examples.
     pub(super) fn single(&self, name: &str) -> u64 {
         match self.column(name) {
@@ -219,7 +252,19 @@ impl ExampleScores {
 pub fn config_entries(objective: &dyn Objective, config: &ModelConfig, labels: &[String]) -> Map<String, Value> {
     match objective.head(labels) {
         HeadKind::LanguageModel => Map::new(),
-        HeadKind::Pooled { .. } => head_entries(config, labels),
+        head => head_entries(config, head, labels, objective.problem_type()),
+    }
+}
+
+/// The labels of the checkpoint's own head, where that is one for tokens (or for sequences) and knows all that occur, else those
+/// that occur.
+pub(super) fn known_labels(records: &[Record], config: &ModelConfig, tokens: bool) -> Result<Vec<String>> {
+    let own = config.trained_head().filter(|head| matches!(head, HeadKind::Tokens { .. }) == tokens);
+    let own = own.map(|_| Labels { names: config.labels().names.clone() });
+    let known = own.filter(|own| records.iter().filter_map(|r| r.label.as_ref()).all(|label| own.know(label)));
+    match known {
+        Some(own) => Ok(own.names),
+        None => Ok(Labels::from_records(records)?.names),
     }
 }
 

@@ -7,25 +7,30 @@ mod batches;
 mod classification;
 mod column;
 mod definition;
+mod entities;
 mod files;
 mod metric;
+mod multi_label;
 mod next_token;
 mod regression;
+mod token_classification;
 
 pub use batches::batch_and_loss;
 pub use classification::Classification;
 pub use column::{Column, ColumnType};
 pub use definition::{Evaluation, ExampleScores, Objective, Trained, config_entries};
 pub use metric::Metric;
+pub use multi_label::MultiLabel;
 pub use next_token::NextToken;
 pub use regression::Regression;
+pub use token_classification::TokenClassification;
 
 use crate::metrics::Metrics;
 use loram_io::data::Record;
 
 /// All objectives. Where several could be meant, the last that fits is taken.
 pub fn objectives() -> &'static [&'static dyn Objective] {
-    &[&NextToken, &Classification, &Regression]
+    &[&NextToken, &Classification, &Regression, &MultiLabel, &TokenClassification]
 }
 
 /// The objective of this name or alias.

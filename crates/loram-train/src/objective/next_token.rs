@@ -33,10 +33,6 @@ impl Objective for NextToken {
         "causal_lm"
     }
 
-    fn task_type(&self) -> &'static str {
-        "CAUSAL_LM"
-    }
-
     fn takes(&self, record: &Record) -> bool {
         record.texts.len() == 1 && record.label.is_none()
     }
@@ -50,7 +46,7 @@ impl Objective for NextToken {
     }
 
     fn trained(&self, trained: &Trained<'_>) -> bool {
-        !trained.is_pooled()
+        trained.head() == HeadKind::LanguageModel
     }
 
     /// The label of a token is the next token where that counts.
@@ -83,7 +79,7 @@ impl Objective for NextToken {
     }
 
     /// One example at a time: the model returns the loss of a batch as one number.
-    fn example_scores(&self, model: &mut Model, examples: &[Example], _: usize) -> Result<ExampleScores> {
+    fn example_scores(&self, model: &mut Model, examples: &[Example], _: &[String], _: usize) -> Result<ExampleScores> {
         let (mut nats, mut tokens, mut correct) = (Vec::new(), Vec::new(), Vec::new());
         for e in examples {
             let (batch, mut loss) = batch_and_loss(self, model, [e])?;

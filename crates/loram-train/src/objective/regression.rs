@@ -43,10 +43,6 @@ impl Objective for Regression {
         "regression"
     }
 
-    fn task_type(&self) -> &'static str {
-        "SEQ_CLS"
-    }
-
     fn takes(&self, record: &Record) -> bool {
         record.texts.len() == 1 && matches!(record.label, Some(Label::Value(_)))
     }
@@ -93,7 +89,13 @@ impl Objective for Regression {
         &[("predicted", ColumnType::Real), ("actual", ColumnType::Real)]
     }
 
-    fn example_scores(&self, model: &mut Model, examples: &[Example], batch_size: usize) -> Result<ExampleScores> {
+    fn example_scores(
+        &self,
+        model: &mut Model,
+        examples: &[Example],
+        _: &[String],
+        batch_size: usize,
+    ) -> Result<ExampleScores> {
         let predicted = pooled_outputs(model, examples, batch_size)?.into_iter().map(f64::from).collect();
         Ok(Regression::scores(predicted, self.values(examples)?))
     }

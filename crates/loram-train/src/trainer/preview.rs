@@ -25,7 +25,7 @@ pub struct Preview {
     pub model: String,
     /// Family of the model.
     pub family: String,
-    /// The objective: `causal_lm`, `classification`, `regression`.
+    /// The name of the objective.
     pub task: &'static str,
     /// Labels of the head.
     pub labels: Vec<String>,
@@ -102,8 +102,7 @@ fn is_first(sequence: &usize) -> bool {
 
 pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Result<Preview> {
     let arithmetic = Arithmetic::of(config)?;
-    let base =
-        Base::open(&config.model_name_or_path, config.revision.as_deref(), config.four_bit().as_ref(), observer)?;
+    let base = Base::of(config, observer)?;
     let mut warnings = Vec::new();
     match run_folder::look(config) {
         Ok((Begin::Ended(_), _)) => warnings.push(run_folder::ended_text(config)),
@@ -126,9 +125,18 @@ pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Resu
         let rendered = train.preparer.render(tokens)?.into_iter();
         spans.extend(rendered.map(|s| PreviewSpan { text: s.text, counted: s.counted, sequence }));
     }
-    let target = first.target.map(|t| match t {
-        Target::Class(c) => train.labels.get(c).cloned().unwrap_or_else(|| c.to_string()),
+    let name = |c: usize| train.labels.get(c).cloned().unwrap_or_else(|| c.to_string());
+    let target = first.target.as_ref().map(|t| match t {
+        Target::Class(c) => name(*c),
         Target::Value(v) => v.to_string(),
+        Target::Classes(holds) => {
+            let names: Vec<String> = holds.iter().enumerate().filter(|(_, h)| **h).map(|(c, _)| name(c)).collect();
+            if names.is_empty() { "none".into() } else { names.join(", ") }
+        }
+        Target::Tags(tags) => {
+            let tags = tags.iter().filter_map(|&t| usize::try_from(t).ok());
+            tags.map(name).collect::<Vec<_>>().join(" ")
+        }
     });
     Ok(Preview {
         config: config.to_yaml(),

@@ -381,7 +381,8 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
     pub fn evaluate(&mut self) -> Result<Metrics> {
         let Some(set) = &self.s.data.eval else { return Err(Error::Config("there is no eval_data".into())) };
         let options = EvalOptions { batch_size: self.s.config.per_device_eval_batch_size, ..EvalOptions::default() };
-        let metrics = evaluate(&mut self.s.model, set.objective, &set.examples, options, &mut |done, total| {
+        let task = (set.objective, &set.labels[..]);
+        let metrics = evaluate(&mut self.s.model, task, &set.examples, options, &mut |done, total| {
             stage(self.reporter, Stage::Evaluate, done as u64, total as u64, "");
         })?;
         let best = self.s.config.tracks_best() && self.s.state.global_step > 0 && self.compare(&metrics)?;

@@ -52,6 +52,10 @@ pub(crate) fn read_data(config: &TrainConfig, base: &Base, observer: &mut dyn Ob
     if packing && train.head() != HeadKind::LanguageModel {
         return Err(Error::Config("packing is for language models: a head reads one text at a time".into()));
     }
+    if config.pooling.is_some() && !matches!(train.head(), HeadKind::Pooled { .. }) {
+        let what = "is for classification and regression, which read a text as one vector";
+        return Err(Error::Config(format!("pooling {what}; the task is {}", train.objective.name())));
+    }
     let mut order = match packing {
         true => Order::packed(&lengths, train.max_length, batch, seed),
         false => Order::single(lengths.len(), batch, seed),
@@ -70,12 +74,6 @@ pub(crate) fn read_data(config: &TrainConfig, base: &Base, observer: &mut dyn Ob
         false => Sizes { longest: lengths.first().copied().unwrap_or(0), batch: lengths.iter().take(batch).sum() },
     };
     Ok(Data { train, eval, order, steps_per_epoch, total_steps, sizes })
-}
-
-/// The settings that are written to every adapter folder of a run.
-pub(crate) fn export_info(base: &Base, objective: &dyn Objective) -> ExportInfo {
-    let task_type = objective.task_type();
-    ExportInfo { base_model: base.name.clone(), revision: base.revision.clone(), task_type }
 }
 
 /// Everything that the training loop needs.
@@ -111,8 +109,7 @@ impl<'c> Setup<'c> {
         reporter: &mut Reporter<'_>,
     ) -> Result<Setup<'c>> {
         let arithmetic = Arithmetic::of(config)?;
-        let base =
-            Base::open(&config.model_name_or_path, config.revision.as_deref(), config.four_bit().as_ref(), reporter)?;
+        let base = Base::of(config, reporter)?;
         let data = read_data(config, &base, reporter)?;
         tell_about_data(&data, config, reporter);
         if let Some(warning) = end_of_turn_warning(&data.train, config, &base)? {
@@ -188,6 +185,9 @@ impl<'c> Setup<'c> {
                 let mut a = adapt_model(&near, &base, &mut model, &data.train, from, share, reporter)?;
                 if let Some(recipe) = &mut a.recipe {
                     recipe.labels = (!data.train.labels.is_empty()).then(|| data.train.labels.clone());
+                    let pooled = matches!(data.train.head(), HeadKind::Pooled { .. });
+                    recipe.pooling = base.config.pooling().filter(|_| pooled);
+                    recipe.problem_type = data.train.objective.problem_type();
                 }
                 Some(a)
             }
@@ -205,7 +205,7 @@ impl<'c> Setup<'c> {
         if let Some(dir) = &resumed {
             checkpoint::restore_optimizer(dir, &model, &mut optimizer, state.global_step)?;
         }
-        let info = export_info(&base, data.train.objective);
+        let info = ExportInfo::of(&base, data.train.head());
         let max_tokens = passes.max_tokens;
         Ok(Setup { config, base, data, model, adaptation, optimizer, state, resumed, info, memory, max_tokens })
     }

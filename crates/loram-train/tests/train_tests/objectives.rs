@@ -48,12 +48,17 @@ fn a_token_is_to_predict_the_next_one_that_counts() {
 
 #[test]
 fn heads_need_targets_of_their_kind() {
-    let one = |target| {
+    let one = |target: &Option<Target>| {
         let sequence = Sequence { input_ids: vec![1, 2, 3], ..Sequence::default() };
-        Example { target, ..Example::of(sequence) }
+        Example { target: target.clone(), ..Example::of(sequence) }
     };
     let (class, value) = (Some(Target::Class(1)), Some(Target::Value(0.5)));
-    for (name, fits, others) in [("classification", class, [value, None]), ("regression", value, [class, None])] {
+    let classes = Some(Target::Classes(vec![true, false, true]));
+    for (name, fits, others) in [
+        ("classification", &class, [&value, &classes, &None]),
+        ("regression", &value, [&class, &classes, &None]),
+        ("multi_label_classification", &classes, [&class, &value, &None]),
+    ] {
         let mut model = model("bert", HeadKind::Pooled { outputs: 3 });
         let (_, loss) = batch_and_loss(objective(name), &mut model, &[one(fits), one(fits)]).unwrap();
         assert_eq!(counted(&*loss), [true, true]);

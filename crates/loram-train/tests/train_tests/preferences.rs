@@ -105,10 +105,6 @@ impl Objective for Preference {
         "preference"
     }
 
-    fn task_type(&self) -> &'static str {
-        "CAUSAL_LM"
-    }
-
     fn takes(&self, record: &Record) -> bool {
         record.texts.len() == 2
     }
@@ -145,7 +141,7 @@ impl Objective for Preference {
         &[("loss", ColumnType::Real)]
     }
 
-    fn example_scores(&self, model: &mut Model, examples: &[Example], _: usize) -> Result<ExampleScores> {
+    fn example_scores(&self, model: &mut Model, examples: &[Example], _: &[String], _: usize) -> Result<ExampleScores> {
         let mut losses = Vec::new();
         for e in examples {
             let (batch, mut loss) = batch_and_loss(self, model, [e])?;
@@ -220,6 +216,6 @@ fn pairs_are_learnt_against_the_model_without_adapters() {
     // in one batch or in two
     let options = |batch_size| EvalOptions { batch_size, ..EvalOptions::default() };
     let [one, two] =
-        [1, 2].map(|n| evaluate(&mut model, &Preference, &examples, options(n), &mut |_, _| {}).unwrap().loss);
+        [1, 2].map(|n| evaluate(&mut model, (&Preference, &[]), &examples, options(n), &mut |_, _| {}).unwrap().loss);
     assert!((one - two).abs() < 1e-6 && one < losses[5], "{one} {two} {losses:?}");
 }

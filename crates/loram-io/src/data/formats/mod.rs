@@ -3,24 +3,37 @@
 mod alpaca;
 mod classification;
 mod messages;
+mod multi_label;
 mod prompt_completion;
 mod regression;
 mod text;
+mod token_classification;
 mod turns;
 
 pub use alpaca::Alpaca;
 pub use classification::Classification;
 pub use messages::Messages;
+pub use multi_label::MultiLabel;
 pub use prompt_completion::PromptCompletion;
 pub use regression::Regression;
 pub use text::PlainText;
+pub use token_classification::TokenClassification;
 
 use super::format::DataFormat;
 use serde_json::{Map, Value};
 
 /// All formats. Where several recognise a record, the last is taken.
 pub fn formats() -> &'static [&'static dyn DataFormat] {
-    &[&PlainText, &Classification, &Regression, &Alpaca, &PromptCompletion, &Messages]
+    &[
+        &PlainText,
+        &Classification,
+        &Regression,
+        &MultiLabel,
+        &TokenClassification,
+        &Alpaca,
+        &PromptCompletion,
+        &Messages,
+    ]
 }
 
 /// The format of this name.
@@ -68,6 +81,9 @@ mod tests {
             (r#"{"text": "a", "label": 3}"#, "classification"),
             (r#"{"text": "a", "label": "b"}"#, "classification"),
             (r#"{"text": "a", "label": 3.5}"#, "regression"),
+            (r#"{"text": "a", "labels": []}"#, "multi_label"),
+            (r#"{"text": "a", "labels": "b"}"#, "text"),
+            (r#"{"tokens": ["a"], "ner_tags": ["O"], "text": "a"}"#, "token_classification"),
             (r#"{"instruction": "a", "output": "b", "text": "c"}"#, "alpaca"),
             (r#"{"prompt": "a", "completion": "b", "text": "c"}"#, "prompt_completion"),
             (r#"{"messages": [], "prompt": "a", "completion": "b"}"#, "messages"),

@@ -48,6 +48,29 @@ template <typename T> __device__ void copy_columns(const T* x, int x_cols, int f
 BOTH(copy_columns, (const T* x, int x_cols, int from, T* y, int y_cols, int to, int width),
      (x, x_cols, from, y, y_cols, to, width))
 
+// Row s of y is the mean of the rows of sequence s of x, which end before ends[s].
+template <typename T> __device__ void mean_rows(const T* x, const unsigned* ends, T* y, int cols) {
+    const unsigned s = blockIdx.x, from = s == 0 ? 0 : ends[s - 1], to = ends[s];
+    const float share = to > from ? 1.0f / (float)(to - from) : 0.0f;
+    for (int j = threadIdx.x; j < cols; j += blockDim.x) {
+        float sum = 0.0f;
+        for (unsigned i = from; i < to; ++i) sum += wide(x[(long long)i * cols + j]);
+        put(y + (long long)s * cols + j, sum * share);
+    }
+}
+BOTH(mean_rows, (const T* x, const unsigned* ends, T* y, int cols), (x, ends, y, cols))
+
+// The rows of sequence s of dx are row s of dy, divided by their number.
+template <typename T> __device__ void mean_rows_backward(const T* dy, const unsigned* ends, T* dx, int cols) {
+    const unsigned s = blockIdx.x, from = s == 0 ? 0 : ends[s - 1], to = ends[s];
+    const float share = to > from ? 1.0f / (float)(to - from) : 0.0f;
+    for (int j = threadIdx.x; j < cols; j += blockDim.x) {
+        const float d = wide(dy[(long long)s * cols + j]) * share;
+        for (unsigned i = from; i < to; ++i) put(dx + (long long)i * cols + j, d);
+    }
+}
+BOTH(mean_rows_backward, (const T* dy, const unsigned* ends, T* dx, int cols), (dy, ends, dx, cols))
+
 // dtable[ids[i]] += row i of dy, rows in order, a thread for each column: numbers may come twice.
 template <typename T> __device__ void scatter_add(const T* dy, const unsigned* ids, float* dtable, int n, int cols) {
     const long long col = element();

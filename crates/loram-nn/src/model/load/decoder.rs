@@ -52,7 +52,7 @@ impl Loader<'_> {
     }
 
     /// The rotary embedding of heads of width `head_dim`.
-    fn rotary(&self, config: &RopeConfig, head_dim: usize) -> Rotary {
+    pub(super) fn rotary(&self, config: &RopeConfig, head_dim: usize) -> Rotary {
         let rope =
             |queries| Arc::new(Rope::new(RopeParams { config: config.clone(), head_dim, queries }, self.compute));
         let keys = rope(false);
@@ -93,14 +93,7 @@ impl DecoderBlock<'_> {
 
     /// Projections of the hidden states, `widths` wide.
     fn projections<const N: usize>(&self, names: &Names<N>, widths: [usize; N], bias: bool) -> Result<Projections<N>> {
-        let linear = |name: &str, n: usize| self.loader.linear(self.at(name), n, self.cfg.hidden_size, bias);
-        match names {
-            Names::Apart(names) => {
-                let linears = names.iter().zip(widths).map(|(name, n)| linear(name, n)).collect::<Result<Vec<_>>>()?;
-                Ok(Projections::Apart(linears.try_into().unwrap_or_else(|_| unreachable!("one for each name"))))
-            }
-            Names::Fused(name) => Ok(Projections::Fused(linear(name, widths.iter().sum())?, widths)),
-        }
+        self.loader.projections(names, widths, self.cfg.hidden_size, bias, |name| self.at(name))
     }
 
     fn attention(&self, kind: &LayerKind, rope: Option<Rotary>) -> Result<Attention> {

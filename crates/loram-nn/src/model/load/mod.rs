@@ -4,7 +4,7 @@ mod decoder;
 mod encoder;
 
 use super::options::LoadOptions;
-use super::parts::{Embedding, Norm, Offset};
+use super::parts::{Embedding, Norm, Offset, Projections};
 use crate::compute::Compute;
 use crate::dropout::Dropout;
 use crate::kernels::activation::Act;
@@ -15,7 +15,7 @@ use crate::products::Products;
 use crate::tensor::Tensor;
 use crate::weight::Weight;
 use crate::{Error, Result};
-use loram_io::config::{Activation, HeadLayer};
+use loram_io::config::{Activation, HeadLayer, HeadNorm, Projections as Names};
 use loram_io::family::TensorNames;
 use loram_io::{Checkpoint, ModelConfig, TensorRef};
 use std::cell::RefCell;
@@ -132,6 +132,25 @@ impl<'a> Loader<'a> {
         Ok(linear)
     }
 
+    /// Projections of an input of width `m`, `widths` wide; `at` gives the paths of their layers.
+    pub fn projections<const N: usize>(
+        &self,
+        names: &Names<N>,
+        widths: [usize; N],
+        m: usize,
+        bias: bool,
+        at: impl Fn(&str) -> String,
+    ) -> Result<Projections<N>> {
+        let linear = |name: &str, n: usize| self.linear(at(name), n, m, bias);
+        match names {
+            Names::Apart(names) => {
+                let linears = names.iter().zip(widths).map(|(name, n)| linear(name, n)).collect::<Result<Vec<_>>>()?;
+                Ok(Projections::Apart(linears.try_into().unwrap_or_else(|_| unreachable!("one for each name"))))
+            }
+            Names::Fused(name) => Ok(Projections::Fused(linear(name, widths.iter().sum())?, widths)),
+        }
+    }
+
     /// `<path>.weight` (rows, cols).
     /// `padding` is the id whose row gets no gradient.
     pub fn table(&self, path: String, rows: usize, cols: usize, padding: Option<u32>) -> Result<Embedding> {
@@ -151,12 +170,27 @@ impl<'a> Loader<'a> {
             }
             _ => None,
         };
-        Ok(Norm { path, weight, bias: None, eps, offset })
+        Ok(Norm { path, weight, bias: None, bias_is_fixed: false, eps, offset })
     }
 
-    pub fn layer_norm(&self, path: String, len: usize, eps: f64) -> Result<Norm> {
+    /// `<path>.weight` (len) and, with `bias`, `<path>.bias` (len).
+    pub fn layer_norm(&self, path: String, len: usize, eps: f64, bias: bool) -> Result<Norm> {
         let weight = self.vector(&format!("{path}.weight"), len)?;
-        let bias = Some(self.vector(&format!("{path}.bias"), len)?);
-        Ok(Norm { path, weight, bias, eps, offset: None })
+        let values = match bias {
+            true => self.vector(&format!("{path}.bias"), len)?,
+            false => Trainable::Frozen(Tensor::zeros(self.compute.exact(), 1, len)),
+        };
+        Ok(Norm { path, weight, bias: Some(values), bias_is_fixed: !bias, eps, offset: None })
+    }
+
+    /// The layer norm of a head, or a fresh one if the checkpoint does not have it.
+    pub fn head_norm(&self, norm: &HeadNorm, len: usize) -> Result<Norm> {
+        let path = norm.path.to_string();
+        if self.has(&format!("{path}.weight")) {
+            return self.layer_norm(path, len, norm.eps, norm.bias);
+        }
+        let constant = |x: f32| Trainable::Frozen(Tensor::from_f32(self.compute.exact(), 1, len, &vec![x; len]));
+        let (weight, bias) = (constant(1.0), Some(constant(0.0)));
+        Ok(Norm { path, weight, bias, bias_is_fixed: !norm.bias, eps: norm.eps, offset: None })
     }
 }

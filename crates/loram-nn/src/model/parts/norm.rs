@@ -11,6 +11,8 @@ pub(crate) struct Norm {
     pub path: String,
     pub weight: Vector,
     pub bias: Option<Vector>,
+    /// The bias is a constant 0, which no checkpoint has: a layer norm without bias.
+    pub bias_is_fixed: bool,
     pub eps: f64,
     /// Of a norm whose weight is stored minus a constant.
     pub offset: Option<Offset>,

@@ -1,6 +1,7 @@
 //! Keys that take one of a few names.
 
 use super::key_type::{KeyType, text};
+use loram_io::config::PoolingMode;
 use serde_json::{Value, json};
 
 /// Defines an enum of named choices.
@@ -38,6 +39,20 @@ macro_rules! choices {
             }
         }
     };
+}
+
+impl KeyType for PoolingMode {
+    const PLACEHOLDER: &'static str = "CHOICE";
+    fn expected() -> String {
+        "one of cls, mean, last".into()
+    }
+    fn read(value: &Value) -> Option<PoolingMode> {
+        let name = text(value)?.to_ascii_lowercase();
+        [PoolingMode::Cls, PoolingMode::Mean, PoolingMode::Last].into_iter().find(|mode| mode.as_str() == name)
+    }
+    fn write(&self) -> Value {
+        json!(self.as_str())
+    }
 }
 
 choices! {
