@@ -166,6 +166,7 @@ fn theirs(name: &str, changes_base: bool) {
 fn loram() {
     ours("llama-loram");
     ours("bert-loram");
+    ours("modernbert-loram");
 }
 
 /// Norms in other places, soft caps, factors, fused projections: a start that follows from the weights, in each family.

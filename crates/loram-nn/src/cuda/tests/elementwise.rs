@@ -19,7 +19,8 @@ fn norm(compute: Compute, cols: usize, layer: bool) -> (Norm, Params) {
         let value = Tensor::from_f32(compute.exact(), 1, cols, random(1, cols, seed).f32s());
         Trainable::Param(params.add(Param::new(format!("{seed}"), ParamKind::Saved, &[cols], value)))
     };
-    let norm = Norm { path: "norm".into(), weight: vector(1), bias: layer.then(|| vector(2)), eps: 1e-5, offset: None };
+    let (weight, bias) = (vector(1), layer.then(|| vector(2)));
+    let norm = Norm { path: "norm".into(), weight, bias, bias_is_fixed: false, eps: 1e-5, offset: None };
     (norm, params)
 }
 

@@ -2,6 +2,7 @@ use super::{GPU, SHAPES, close, on, random};
 use crate::Error;
 use crate::compute::Compute;
 use crate::model::parts::Embedding;
+use crate::ops;
 use crate::param::{Param, ParamKind, Params, Trainable};
 use crate::tensor::Tensor;
 use crate::weight::Weight;
@@ -26,6 +27,19 @@ fn rows_go_out_and_come_back() {
             want.add_columns(&columns, &picked);
             got.add_columns(&columns, &on(compute, &picked));
             close("columns, added", compute, &got, &want);
+        }
+    }
+}
+
+#[test]
+fn means_of_sequences() {
+    let lengths = [3, 1, 17, 0, 2];
+    for cols in [1, 31, 300] {
+        let (x, dy) = (random(23, cols, 1), random(lengths.len(), cols, 2));
+        for compute in GPU {
+            close("means", compute, &ops::mean_rows(&on(compute, &x), &lengths), &ops::mean_rows(&x, &lengths));
+            let found = ops::mean_rows_backward(&on(compute, &dy), &lengths);
+            close("gradients of means", compute, &found, &ops::mean_rows_backward(&dy, &lengths));
         }
     }
 }
