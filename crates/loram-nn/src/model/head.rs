@@ -2,6 +2,7 @@
 
 use super::load::Loader;
 use super::parts::{Embedding, Part, PartMut};
+use super::pass::Backward;
 use super::pooled::Pooled;
 use crate::batch::Batch;
 use crate::compute::Compute;
@@ -12,10 +13,8 @@ use crate::ops;
 use crate::param::{Params, Trainable};
 use crate::products::Operand;
 use crate::tensor::Tensor;
-use crate::weight::Weight;
 use crate::{Error, Result};
-use loram_io::config::{HeadLayer, HeadLayout, Pooling};
-use rand_chacha::rand_core::{RngCore, SeedableRng};
+use loram_io::config::{HeadLayout, Pooling};
 
 /// Logits that exist at a time (64 MiB in f32): the whole table of a large vocabulary never does.
 const LOGITS: usize = 1 << 24;
@@ -39,52 +38,6 @@ pub(crate) struct LmHead {
     pub linear: Linear,
     scale: f64,
     cap: Option<f64>,
-}
-
-/// How the backward pass of a head is run.
-pub(crate) struct Backward {
-    /// Factor on the sum of losses.
-    pub scale: f64,
-    /// True when something below the head is trained, so that the gradient of the head's input is needed.
-    pub through: bool,
-    /// Seed of the dropout.
-    pub step: u64,
-}
-
-/// Normal values of deviation `std` from ChaCha8 (Box–Muller), as transformers initialises a new head.
-fn normal(seed: u64, len: usize, std: f64) -> Vec<f32> {
-    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-    let mut uniform = move || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-    let mut out = Vec::with_capacity(len + 1);
-    while out.len() < len {
-        let radius = std * (-2.0 * (1.0 - uniform()).ln()).sqrt();
-        let angle = std::f64::consts::TAU * uniform();
-        out.extend([(radius * angle.cos()) as f32, (radius * angle.sin()) as f32]);
-    }
-    out.truncate(len);
-    out
-}
-
-/// The checkpoint's layer, or a fresh one when it has none of these outputs.
-pub(super) fn load_or_new(l: &Loader<'_>, layer: &HeadLayer, seed: u64, std: f64) -> Result<Linear> {
-    let &HeadLayer { path, n, m, bias, .. } = layer;
-    if l.has(&format!("{path}.weight")) {
-        return match l.linear(path.to_string(), n, m, bias) {
-            Err(Error::Shape { name, found, expected }) => Err(Error::Task(format!(
-                "tensor `{name}`: the checkpoint's head has shape {found:?}, this task needs {expected:?}: \
-                 give data with the model's labels, or start from a checkpoint without a head"
-            ))),
-            other => other,
-        };
-    }
-    tracing::info!("`{path}` is not in the checkpoint: initialised at random (seed {seed})");
-    // each fresh layer gets a stream of its own
-    let stream = path.bytes().fold(seed, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-    let mut linear = Linear::frozen(path.to_string(), Weight::from_f32(n, m, normal(stream, n * m, std)));
-    if bias {
-        linear.bias = Some(Trainable::Frozen(Tensor::zeros(l.compute.exact(), 1, n)));
-    }
-    Ok(linear)
 }
 
 impl Head {

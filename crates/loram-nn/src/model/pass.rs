@@ -28,3 +28,13 @@ pub(crate) fn run<R: Send>(compute: Compute, pass: impl FnOnce() -> Result<R> + 
         true => cuda::catch(pass),
     }
 }
+
+/// How the backward pass of a head is run.
+pub(crate) struct Backward {
+    /// Factor on the sum of losses.
+    pub scale: f64,
+    /// True when something below the head is trained, so that the gradient of the head's input is needed.
+    pub through: bool,
+    /// Seed of the dropout.
+    pub step: u64,
+}

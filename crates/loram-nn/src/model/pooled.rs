@@ -1,8 +1,8 @@
 //! The head for classification and regression: reads each sequence as one vector, or each token.
 
-use super::head::{Backward, load_or_new};
 use super::load::{Loader, act};
 use super::parts::{Norm, NormSaved, Part, PartMut};
+use super::pass::Backward;
 use crate::batch::Batch;
 use crate::dropout::Dropout;
 use crate::kernels::activation::Act;
@@ -57,7 +57,7 @@ struct FirstSaved {
 impl Pooled {
     /// Loads the head that `layout` describes, on a model with so many blocks.
     pub fn load(layout: &HeadLayout, l: &Loader<'_>, blocks: usize, seed: u64) -> Result<Pooled> {
-        let linear = |layer| load_or_new(l, layer, seed, layout.init_std);
+        let linear = |layer| l.head_layer(layer, seed, layout.init_std);
         // beyond the places of the blocks and of the embeddings
         let dropout = |p, index| l.dropout(p, blocks + 1, index);
         let first = match &layout.first {

@@ -1,7 +1,6 @@
 //! Passes over a batch.
 
-use super::head::Backward;
-use super::pass::{Pass, run};
+use super::pass::{Backward, Pass, run};
 use super::stack;
 use super::transformer::Model;
 use crate::batch::{Batch, EvalOut};

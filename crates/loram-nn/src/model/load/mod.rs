@@ -2,6 +2,7 @@
 
 mod decoder;
 mod encoder;
+mod head;
 
 use super::options::LoadOptions;
 use super::parts::{Embedding, Norm, Offset, Projections};
@@ -15,7 +16,7 @@ use crate::products::Products;
 use crate::tensor::Tensor;
 use crate::weight::Weight;
 use crate::{Error, Result};
-use loram_io::config::{Activation, HeadLayer, HeadNorm, Projections as Names};
+use loram_io::config::{Activation, HeadLayer, Projections as Names};
 use loram_io::family::TensorNames;
 use loram_io::{Checkpoint, ModelConfig, TensorRef};
 use std::cell::RefCell;
@@ -181,16 +182,5 @@ impl<'a> Loader<'a> {
             false => Trainable::Frozen(Tensor::zeros(self.compute.exact(), 1, len)),
         };
         Ok(Norm { path, weight, bias: Some(values), bias_is_fixed: !bias, eps, offset: None })
-    }
-
-    /// The layer norm of a head, or a fresh one if the checkpoint does not have it.
-    pub fn head_norm(&self, norm: &HeadNorm, len: usize) -> Result<Norm> {
-        let path = norm.path.to_string();
-        if self.has(&format!("{path}.weight")) {
-            return self.layer_norm(path, len, norm.eps, norm.bias);
-        }
-        let constant = |x: f32| Trainable::Frozen(Tensor::from_f32(self.compute.exact(), 1, len, &vec![x; len]));
-        let (weight, bias) = (constant(1.0), Some(constant(0.0)));
-        Ok(Norm { path, weight, bias, bias_is_fixed: !norm.bias, eps: norm.eps, offset: None })
     }
 }
