@@ -144,8 +144,10 @@ pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, to
         e.logits = width * rows * (s.vocab + 2 * s.hidden);
     }
     if Arithmetic::of(config)?.kernel(ckpt).is_some() {
-        // operands of products in bf16: a block's input and gated product with the gradients of both, and a chunk of logits
-        e.activations = e.activations.saturating_add(t.saturating_mul(2 * (2 * s.hidden + 3 * s.intermediate)));
+        // operands of products in bf16: a block's input and gated product with the gradients of both, keys twice and values, and a
+        // chunk of logits
+        let operands = 2 * (2 * s.hidden + 3 * s.intermediate) + 3 * (s.qkv - s.attention);
+        e.activations = e.activations.saturating_add(t.saturating_mul(operands));
         e.logits += e.logits / 2;
     }
     e.program = 96 << 20;

@@ -55,6 +55,18 @@ pub enum OutType {
     /// 8 bits in blocks of 32
     #[value(name = "q8_0")]
     Q8_0,
+    /// 5 bits in blocks of 32 with a smallest value (--merged only)
+    #[value(name = "q5_1")]
+    Q5_1,
+    /// 5 bits in blocks of 32 (--merged only)
+    #[value(name = "q5_0")]
+    Q5_0,
+    /// 4 bits in blocks of 32 with a smallest value (--merged only)
+    #[value(name = "q4_1")]
+    Q4_1,
+    /// 4 bits in blocks of 32 (--merged only)
+    #[value(name = "q4_0")]
+    Q4_0,
 }
 
 impl OutType {
@@ -64,6 +76,10 @@ impl OutType {
             OutType::F16 => DType::F16,
             OutType::Bf16 => DType::BF16,
             OutType::Q8_0 => DType::Q8_0,
+            OutType::Q5_1 => DType::Q5_1,
+            OutType::Q5_0 => DType::Q5_0,
+            OutType::Q4_1 => DType::Q4_1,
+            OutType::Q4_0 => DType::Q4_0,
         }
     }
 }

@@ -14,7 +14,16 @@ use std::path::Path;
 
 /// The entry that names the type of most tensors, and its values.
 const FILE_TYPE: &str = "general.file_type";
-const FILE_TYPES: [(DType, u32); 4] = [(DType::F32, 0), (DType::F16, 1), (DType::Q8_0, 7), (DType::BF16, 32)];
+const FILE_TYPES: [(DType, u32); 8] = [
+    (DType::F32, 0),
+    (DType::F16, 1),
+    (DType::Q4_0, 2),
+    (DType::Q4_1, 3),
+    (DType::Q8_0, 7),
+    (DType::Q5_0, 8),
+    (DType::Q5_1, 9),
+    (DType::BF16, 32),
+];
 
 /// The counts of a merged file that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +37,7 @@ pub struct MergedGguf {
 }
 
 /// Writes the GGUF file `path` with an adapter merged into the model `ckpt`, which is a GGUF file too. Changed weights are written in
-/// `dtype`: F32, F16, BF16 or Q8_0. One tensor is in memory at a time.
+/// `dtype`: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0. One tensor is in memory at a time.
 ///
 /// Errors: those of [`crate::adapter::merge_adapter`]; a base that is no GGUF file; a change of a tensor that the file does not have.
 pub fn write_merged_gguf(
@@ -45,7 +54,9 @@ pub fn write_merged_gguf(
         return wrong(format!("{}: {what}", ckpt.root().display()));
     }
     let Some((_, file_type)) = FILE_TYPES.into_iter().find(|t| t.0 == dtype) else {
-        return wrong(format!("weights are merged into GGUF in F32, F16, BF16 or Q8_0, not {dtype}"));
+        return wrong(format!(
+            "weights are merged into GGUF in F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0, not {dtype}"
+        ));
     };
     let file = GgufFile::open(ckpt.root())?;
     let names = names(&file)?;

@@ -5,8 +5,7 @@ use super::types;
 use crate::atomic::AtomicFile;
 use crate::checkpoint::{DType, f32_to_bytes};
 use crate::{Error, Result};
-use loram_core::Q8_0;
-use std::borrow::Cow;
+use loram_core::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 use std::path::Path;
 
 const VERSION: u32 = 3;
@@ -114,10 +113,16 @@ impl Writer {
         let Spec { name, dtype, .. } = &self.specs[self.next];
         let wrong = |what| Error::Tensor { name: name.clone(), what };
         let bytes = match dtype {
-            DType::Q8_0 => match values.iter().all(|x| x.is_finite()) {
-                true => Cow::Owned(Q8_0::quantised(values)),
-                false => return Err(wrong("has NaN or infinite values".into())),
-            },
+            DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::Q8_0
+                if values.iter().any(|x| !x.is_finite()) =>
+            {
+                return Err(wrong("has NaN or infinite values".into()));
+            }
+            DType::Q4_0 => Q4_0::quantised(values).into(),
+            DType::Q4_1 => Q4_1::quantised(values).into(),
+            DType::Q5_0 => Q5_0::quantised(values).into(),
+            DType::Q5_1 => Q5_1::quantised(values).into(),
+            DType::Q8_0 => Q8_0::quantised(values).into(),
             plain => f32_to_bytes(values, *plain).map_err(wrong)?,
         };
         self.put(&bytes)

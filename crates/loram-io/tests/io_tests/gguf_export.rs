@@ -1,6 +1,6 @@
 //! Adapters and merged models written as GGUF files, and read back.
 
-use loram_core::{Factors, LoraConfig, Q8_0, TargetModules, WeightFormat};
+use loram_core::{Factors, LoraConfig, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, TargetModules, WeightFormat};
 use loram_io::adapter::{MergeOptions, SavedTensor};
 use loram_io::gguf::{parse_gguf, read_lora, write_lora, write_merged_gguf};
 use loram_io::testing::repo_root;
@@ -136,7 +136,9 @@ fn a_merged_file_holds_the_sum_and_everything_else_as_it_was() {
     let (ckpt, config) = (Checkpoint::open(&base).unwrap(), ModelConfig::load(&base).unwrap());
     let own = adapter(&ckpt, &LAYERS);
     let dir = tempfile::tempdir().unwrap();
-    for (dtype, limit) in [(DType::F32, 1e-6), (DType::BF16, 4e-3), (DType::Q8_0, 8e-3)] {
+    for (dtype, limit) in
+        [(DType::F32, 1e-6), (DType::BF16, 4e-3), (DType::Q8_0, 8e-3), (DType::Q4_0, 0.13), (DType::Q5_1, 0.04)]
+    {
         let path = dir.path().join(format!("{dtype}.gguf"));
         let report = write_merged_gguf(&ckpt, &config, &own, dtype, &path, MergeOptions::default()).unwrap();
         assert_eq!((report.changed, report.changed + report.copied), (4, ckpt.len()));
@@ -161,11 +163,22 @@ fn a_merged_file_holds_the_sum_and_everything_else_as_it_was() {
     assert!(e.unwrap_err().to_string().contains("is no GGUF file"));
 }
 
-/// Blocks as gguf-py's `quantize` makes them: the values that it read from its own blocks give these blocks again.
+/// Blocks as gguf-py's `quantize` makes them, from the same values.
 #[test]
-fn blocks_of_8_bits_are_those_of_gguf_py() {
+fn quantised_blocks_are_those_of_gguf_py() {
     let file = Checkpoint::open_file(repo_root().join("fixtures/ref/gguf-quantised.safetensors")).unwrap();
-    let (values, blocks) = (file.tensor("values").unwrap().to_f32().unwrap(), file.tensor("Q8_0").unwrap());
-    assert_eq!(Q8_0::quantised(&values), blocks.bytes());
-    assert_eq!(Q8_0.values_in(blocks.bytes().len()), values.len());
+    let values = file.tensor("values").unwrap().to_f32().unwrap();
+    type Quantise = fn(&[f32]) -> Vec<u8>;
+    let all: [(&dyn WeightFormat, Quantise); 5] = [
+        (&Q4_0, Q4_0::quantised),
+        (&Q4_1, Q4_1::quantised),
+        (&Q5_0, Q5_0::quantised),
+        (&Q5_1, Q5_1::quantised),
+        (&Q8_0, Q8_0::quantised),
+    ];
+    for (format, quantise) in all {
+        let blocks = file.tensor(format.name()).unwrap();
+        assert_eq!(quantise(&values), blocks.bytes(), "{}", format.name());
+        assert_eq!(format.values_in(blocks.bytes().len()), values.len());
+    }
 }

@@ -24,6 +24,7 @@ macro_rules! block_format {
 }
 
 mod grouped;
+mod nearest;
 mod q2_k;
 mod q3_k;
 mod q4;

@@ -1,5 +1,6 @@
 //! 4 bits with a scale for 32 values, and with a smallest value.
 
+use super::nearest::{blocks, nibbles as packed, scaled, shifted};
 use super::{half, one_block};
 use crate::weight::format::WeightFormat;
 
@@ -23,6 +24,28 @@ fn nibbles(codes: &[u8; 16], out: &mut [f32; 32], of: impl Fn(u8) -> f32) {
     }
     for (o, code) in high.iter_mut().zip(codes) {
         *o = of(code >> 4);
+    }
+}
+
+impl Q4_0 {
+    /// Blocks of the nearest values, all finite. Panics where they are not whole blocks.
+    pub fn quantised(values: &[f32]) -> Vec<u8> {
+        blocks(values, 18, |block, out| {
+            let (d, codes) = scaled(block, 4);
+            out.extend(d);
+            out.extend(packed(&codes));
+        })
+    }
+}
+
+impl Q4_1 {
+    /// Blocks of the nearest values, all finite. Panics where they are not whole blocks.
+    pub fn quantised(values: &[f32]) -> Vec<u8> {
+        blocks(values, 20, |block, out| {
+            let (d, codes) = shifted(block, 4);
+            out.extend(d);
+            out.extend(packed(&codes));
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! 5 bits with a scale for 32 values, and with a smallest value. The fifth bits lie together.
 
+use super::nearest::{blocks, fifth_bits, nibbles, scaled, shifted};
 use super::{half, one_block};
 use crate::weight::format::WeightFormat;
 
@@ -25,6 +26,30 @@ fn integers(codes: &[u8; 20], out: &mut [f32; 32], of: impl Fn(u32) -> f32) {
     }
     for (i, (o, code)) in upper.iter_mut().zip(codes).enumerate() {
         *o = of(u32::from(code >> 4) | (high >> (16 + i) & 1) << 4);
+    }
+}
+
+impl Q5_0 {
+    /// Blocks of the nearest values, all finite. Panics where they are not whole blocks.
+    pub fn quantised(values: &[f32]) -> Vec<u8> {
+        blocks(values, 22, |block, out| {
+            let (d, codes) = scaled(block, 5);
+            out.extend(d);
+            out.extend(fifth_bits(&codes));
+            out.extend(nibbles(&codes));
+        })
+    }
+}
+
+impl Q5_1 {
+    /// Blocks of the nearest values, all finite. Panics where they are not whole blocks.
+    pub fn quantised(values: &[f32]) -> Vec<u8> {
+        blocks(values, 24, |block, out| {
+            let (d, codes) = shifted(block, 5);
+            out.extend(d);
+            out.extend(fifth_bits(&codes));
+            out.extend(nibbles(&codes));
+        })
     }
 }
 

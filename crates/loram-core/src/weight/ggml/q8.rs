@@ -1,6 +1,7 @@
 //! 8 bits with a scale for 32 values.
 
 use super::half;
+use super::nearest::blocks;
 use crate::weight::format::WeightFormat;
 
 /// `Q8_0`: d·q.
@@ -9,18 +10,14 @@ use crate::weight::format::WeightFormat;
 pub struct Q8_0;
 
 impl Q8_0 {
-    /// Blocks of the nearest values, as gguf-py's `quantize` makes them. Panics where the values, all finite, are not whole blocks.
+    /// Blocks of the nearest values, all finite. Panics where they are not whole blocks.
     pub fn quantised(values: &[f32]) -> Vec<u8> {
-        let (blocks, rest) = values.as_chunks::<32>();
-        assert!(rest.is_empty(), "{} values are not whole blocks", values.len());
-        let mut out = Vec::with_capacity(blocks.len() * 34);
-        for block in blocks {
+        blocks(values, 34, |block, out| {
             let d = block.iter().fold(0.0f32, |most, x| most.max(x.abs())) / 127.0;
             let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
             out.extend(::half::f16::from_f32(d).to_le_bytes());
             out.extend(block.iter().map(|x| (x * inverse).round() as i8 as u8));
-        }
-        out
+        })
     }
 }
 
