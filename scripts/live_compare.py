@@ -14,7 +14,7 @@ LIMIT, LIMIT_16BIT = 1e-4, 2e-3
 REAL = "model "
 ASSET = "assets/tiny-llama-en"
 DENSE = ("gemma2", "gemma3", "gemma3-tower", "granite", "granite4", "phi3", "olmo2", "olmo3", "glm4", "exaone4", "minicpm",
-         "ministral3", "mistral3")
+         "ministral3", "mistral3", "gpt2", "mixtral", "mixtral-fused", "qwen3-moe", "gpt-oss", "lfm2")
 ENCODER_LABELS = {"bert": 3, "roberta": 2, "distilbert": 2, "bert-regression": 1}
 PLACES = ["the old mill", "a small cafe", "the harbour inn", "our garden", "the market", "Ada's kitchen"]
 FOODS = ["fish soup", "pancakes", "a lentil stew", "plum cake", "noodles", "bread and cheese"]
@@ -116,7 +116,7 @@ def train(c, case, init, *extra):
 
 
 # adapters on an embedding that the head shares
-EMBEDDINGS = ("embedding", "embedding-tied", "scaled-embedding")
+EMBEDDINGS = ("embedding", "embedding-tied", "scaled-embedding", "conv1d-embeddings")
 
 
 def compare_adapter(c, case, ref, adapter, name):

@@ -82,7 +82,8 @@ def load(folder, adapter=None, num_labels=None):
         kind = tf.AutoModelForImageTextToText
     if folder.endswith(".gguf"):
         folder, extra["gguf_file"] = os.path.split(folder)
-    model = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager", **extra)
+    extra.update(attn_implementation="eager", experts_implementation="eager")
+    model = kind.from_pretrained(folder, dtype=torch.float32, **extra)
     if adapter:
         model = PeftModel.from_pretrained(model, adapter)
     return model.eval()

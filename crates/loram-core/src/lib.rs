@@ -58,6 +58,7 @@ pub use step_size::StepSize;
 pub use targets::{LayerPlan, LinearInfo, check_targets, plan_layers};
 pub use weight::{
     BFloat16, BlockScales, Float16, Float32, Float64, FourBit, FourBitOptions, FourBitParts, FourBitType, GroupTables,
-    Grouped, NestedScales, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, RowOrder, ScaledFloat8, SharedBytes,
-    StoredWeight, Sums, ValueType, WeightBytes, WeightElement, WeightFormat, dynamic_map, nested_scales, quantise_4bit,
+    Grouped, Mxfp4, NestedScales, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, RowOrder, ScaledFloat8,
+    SharedBytes, StoredWeight, Sums, ValueType, WeightBytes, WeightElement, WeightFormat, dynamic_map, nested_scales,
+    quantise_4bit,
 };

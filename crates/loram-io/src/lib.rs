@@ -43,7 +43,7 @@ pub use adapter::{Adapter, AdapterForm};
 pub use checkpoint::{Checkpoint, DType, FileBytes, FourBitName, LoadIn4Bit, TensorRef};
 pub use config::{DecoderConfig, EncoderConfig, ModelConfig};
 pub use error::{Error, Result};
-pub use linear::{linear_modules, target_modules};
+pub use linear::{check_requests, linear_modules, target_modules};
 pub use norms::{WeightNorms, frobenius_norms, weight_norms};
 pub use tokenizer::TextTokenizer;
 pub use visible::visible;

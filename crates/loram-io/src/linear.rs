@@ -3,7 +3,7 @@
 
 use crate::family::{self, TensorNames};
 use crate::{Checkpoint, Error, ModelConfig, Result};
-use loram_core::{LinearInfo, LoraConfig, plan_layers};
+use loram_core::{LinearInfo, LoraConfig, module_ends_with, plan_layers};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,10 +69,14 @@ fn kind(
         // transformers 5 holds experts and router as bare parameters, whatever their form in the file
         _ if stored.contains(".experts.") => {
             format!(
-                "is an expert of a mixture, of shape {shape:?}: adapters on experts (PEFT's target_parameters) are not supported"
+                "is an expert of a mixture, of shape {shape:?}: adapters on experts (PEFT's target_parameters) are not supported; take \
+                 `all-linear`, or the names of layers outside the experts"
             )
         }
-        _ if routes => "routes to the experts of a mixture: adapters on routers are not supported".into(),
+        _ if routes => {
+            "routes to the experts of a mixture: adapters on routers are not supported; take `all-linear`, or the names of other layers"
+                .into()
+        }
         _ if path.contains("rotary_emb") => "is a table of rotary frequencies, which is not trained".into(),
         // no module of its own that is looked up by ids
         [_, _] if last == "relative_attention_bias" => "is a bias of attention scores: it takes no adapter".into(),
@@ -155,11 +159,35 @@ pub(crate) fn refuse_other_targets(ckpt: &Checkpoint, names: &TensorNames, lora:
     Ok(())
 }
 
+/// Errors for settings that would give another adapter than PEFT's, or one that PEFT does not load: `target_modules` that name modules which
+/// take no adapter, such as experts, and `modules_to_save` that name layers whose weights are stored transposed.
+pub fn check_requests(ckpt: &Checkpoint, cfg: &ModelConfig, lora: &LoraConfig) -> Result<()> {
+    let names = TensorNames::find(ckpt, cfg)?;
+    refuse_other_targets(ckpt, &names, lora)?;
+    let saved = |path: &str| {
+        let ends: Vec<&str> = path.match_indices('.').map(|(i, _)| &path[..i]).chain([path]).collect();
+        let asked = lora.modules_to_save.iter().flatten();
+        asked.into_iter().find(|name| ends.iter().any(|end| module_ends_with(end, name)))
+    };
+    for (path, _) in modules(ckpt, &names).into_iter().filter(|(path, _)| names.is_transposed(path)) {
+        if let Some(name) = saved(&path) {
+            let what = format!(
+                "modules_to_save names `{name}`, but a weight that is stored transposed (Conv1D) is not trained in full beside adapters: \
+                 adapt it (target_modules)"
+            );
+            return Err(Error::Tensor { name: path, what });
+        }
+    }
+    Ok(())
+}
+
 /// Orders paths as a reader expects: numbers by value, attention before the MLP, heads last.
 fn model_order(a: &str, b: &str) -> Ordering {
     fn rank(part: &str) -> usize {
-        const ORDER: [&str; 32] = [
+        const ORDER: [&str; 37] = [
             "self_attn",
+            "conv",
+            "in_proj",
             "attention",
             "attn",
             "self",
@@ -191,6 +219,9 @@ fn model_order(a: &str, b: &str) -> Ordering {
             "down_proj",
             "output_linear",
             "output",
+            "w1",
+            "w3",
+            "w2",
         ];
         ORDER.iter().position(|p| *p == part).unwrap_or(ORDER.len())
     }

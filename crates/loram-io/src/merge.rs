@@ -5,7 +5,9 @@ use crate::atomic::{self, AtomicDir, Output};
 use crate::checkpoint::{DType, INDEX_FILE, SINGLE_FILE, SafetensorsWriter, TensorRef, TensorSpec};
 use crate::config::CONFIG_FILE;
 use crate::family::TensorNames;
+use crate::layer_weight::transposed;
 use crate::{Checkpoint, Error, ModelConfig, Result, input, manifest};
+use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,7 +25,8 @@ pub trait MergeSource {
     /// Names of all tensors that change or are new, e.g. `model.layers.0.self_attn.q_proj.weight`.
     fn targets(&self) -> Vec<String>;
 
-    /// Changes a tensor in place; `values` is row-major with this shape.
+    /// Changes a tensor in place; `values` is row-major with this shape, also where the file has a weight the other way round (GPT-2's
+    /// `Conv1D`).
     fn apply(&mut self, name: &str, shape: &[usize], values: &mut [f32]) -> std::result::Result<(), Self::Error>;
 
     /// True when a head that shares the embedding's weight follows every change of it, so that they stay one tensor.
@@ -135,11 +138,21 @@ struct Item {
     /// The original.
     from: TensorRef,
     changes: bool,
+    /// The weight of a layer that is stored as (inputs, outputs).
+    transposed: bool,
 }
 
 /// The type in which a tensor is written that does not change: its own, or BF16 for one that safetensors cannot hold.
 fn kept(from: &TensorRef) -> DType {
     if from.dtype().is_quantised() { DType::BF16 } else { from.dtype() }
+}
+
+/// Dimensions of a tensor as it is written. Those of MXFP4 hold the matrices of experts the other way round than unquantised ones.
+fn written_shape(from: &TensorRef) -> Vec<usize> {
+    match *from.shape() {
+        [experts, n, m] if from.dtype() == DType::Mxfp4 => vec![experts, m, n],
+        ref shape => shape.to_vec(),
+    }
 }
 
 /// A tensor that the original does not hold.
@@ -183,7 +196,8 @@ impl Plan {
                 let dtype = source.dtype().filter(|_| changes).unwrap_or(kept(&from));
                 // a tied head that stands for the embedding is written as what it is
                 let name = if names.stands_for_embedding(stored) { path.clone() } else { stored.to_string() };
-                items.push(Item { name, changes, path, dtype, from });
+                let transposed = path.strip_suffix(".weight").is_some_and(|path| names.is_transposed(path));
+                items.push(Item { name, changes, path, dtype, from, transposed });
             }
         }
         let mut plan = Plan { files, added: Vec::new(), untied: false };
@@ -274,7 +288,7 @@ fn write_shard<E: From<Error>>(
 ) -> std::result::Result<(), E> {
     let last = file == plan.last_file();
     let added = if last { &plan.added[..] } else { &[] };
-    let specs = items.iter().map(|i| TensorSpec::new(&i.name, i.dtype, i.from.shape()));
+    let specs = items.iter().map(|i| TensorSpec::new(&i.name, i.dtype, &written_shape(&i.from)));
     let specs = specs.chain(added.iter().map(|a| a.spec.clone())).collect();
     let mut metadata = ckpt.files().iter().find(|s| s.name == file).map(|s| s.metadata.clone()).unwrap_or_default();
     metadata.entry("format".into()).or_insert("pt".into());
@@ -283,7 +297,15 @@ fn write_shard<E: From<Error>>(
     for item in items {
         if item.changes {
             let mut values = item.from.to_f32()?;
-            change(source, &item.path, item.from.shape(), &mut values)?;
+            match item.transposed {
+                false => change(source, &item.path, item.from.shape(), &mut values)?,
+                true => {
+                    let (m, n) = item.from.dims2()?;
+                    let mut weight = transposed(&values, m, n);
+                    change(source, &item.path, &[n, m], &mut weight)?;
+                    values = transposed(&weight, n, m);
+                }
+            }
             writer.put_f32(&item.name, &values)?;
             report.changed += 1;
         } else {
@@ -308,10 +330,14 @@ fn write_shard<E: From<Error>>(
 
 /// Writes a tensor as it is stored, or its values where these are in blocks or in another order.
 fn copy(writer: &mut SafetensorsWriter, name: &str, from: &TensorRef) -> Result<()> {
-    match from.is_plain() {
-        true => writer.put(name, from.bytes()),
-        false => writer.put_f32(name, &from.to_f32()?),
+    if from.is_plain() {
+        return writer.put(name, from.bytes());
     }
+    let mut values = from.to_f32()?;
+    if let (&[_, n, m], DType::Mxfp4) = (from.shape(), from.dtype()) {
+        values.par_chunks_exact_mut((n * m).max(1)).for_each(|w| w.copy_from_slice(&transposed(w, n, m)));
+    }
+    writer.put_f32(name, &values)
 }
 
 fn change<E: From<Error>>(

@@ -7,13 +7,16 @@
 mod adamw;
 mod batch;
 mod compute;
+mod convolution;
 pub mod cuda;
 mod dropout;
 mod error;
+mod frozen;
 mod held;
 pub mod kernels;
 mod linear;
 mod loss;
+mod mixture;
 mod model;
 mod observe;
 mod ops;

@@ -245,9 +245,29 @@ pub(crate) fn attention_cached(q: &Tensor, k: &Tensor, v: &Tensor, shape: &AttnS
     let mut o = Tensor::scratch(q.compute(), q.rows(), q.cols());
     typed!(
         q, T, attention::attention_cached::<T>(q.as_slice(), k.as_slice(), v.as_slice(), o.as_mut_slice(), shape),
-        gpu: cuda::attention::attention_cached([q, k, v], &mut o, shape)
+        gpu: cuda::attention::attention_cached([q, k, v], &mut o, None, shape)
     );
     o
+}
+
+/// [`attention_cached`], and the logarithms of the softmax's denominators (n, heads).
+pub(crate) fn attention_cached_with_lse(q: &Tensor, k: &Tensor, v: &Tensor, shape: &AttnShape) -> (Tensor, Tensor) {
+    let mut o = Tensor::scratch(q.compute(), q.rows(), q.cols());
+    let mut lse = Tensor::scratch(q.compute().exact(), q.rows(), shape.heads);
+    typed!(q, T, {
+        let (q, k, v) = (q.as_slice::<T>(), k.as_slice(), v.as_slice());
+        attention::attention_cached_with_lse(q, k, v, o.as_mut_slice(), Some(lse.as_mut_slice()), shape);
+    }, gpu: cuda::attention::attention_cached([q, k, v], &mut o, Some(&mut lse), shape));
+    (o, lse)
+}
+
+/// Output (t, heads·d) and logarithms of denominators (t, heads) of an attention, as they are with the scores `sinks` (1, heads) beside
+/// those of the keys.
+pub(crate) fn add_sinks(o: &mut Tensor, lse: &mut Tensor, sinks: &Tensor, d: usize) {
+    typed!(o, T, {
+        let (o, lse) = (o.as_mut_slice::<T>(), lse.as_mut_slice());
+        attention::add_sinks(o, lse, sinks.as_slice(), d);
+    }, gpu: cuda::attention::add_sinks(o, lse, sinks, d));
 }
 
 /// Neighbouring columns of x (t, n), as a matrix of their own.

@@ -4,8 +4,9 @@ use crate::config::{BaseMode, FinetuningType, MemoryCheck, OptimKind, TrainConfi
 use crate::device::{self, Arithmetic};
 use crate::{Error, Result};
 use loram_core::{check_targets, module_ends_with, plan_layers};
+use loram_io::config::MlpModules;
 use loram_io::family::TensorNames;
-use loram_io::{Checkpoint, ModelConfig, target_modules};
+use loram_io::{Checkpoint, ModelConfig, check_requests, target_modules};
 use loram_nn::{Compute, packed_bytes};
 use serde::Serialize;
 
@@ -57,8 +58,8 @@ fn shape(cfg: &ModelConfig) -> Shape {
             qkv: ((c.num_heads + 2 * c.num_kv_heads) * c.head_dim) as u64,
             attention: (c.num_heads * c.head_dim) as u64,
             heads: c.num_heads as u64,
-            intermediate: c.intermediate_size as u64,
-            gated: true,
+            intermediate: c.experts.map_or(0, |e| e.per_token * e.intermediate_size).max(c.intermediate_size) as u64,
+            gated: matches!(c.modules.mlp, MlpModules::Gated(_)),
             vocab: c.vocab_size as u64,
             decoder: true,
         },
@@ -102,6 +103,7 @@ pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, to
         let (lora, targets) = (config.lora_config(), target_modules(ckpt, Some(model))?);
         if config.adapter_name_or_path.is_none() {
             check_targets(&lora, &targets)?;
+            check_requests(ckpt, model, &lora)?;
         }
         let embedding = model.names().embedding_path();
         for t in &targets {

@@ -85,6 +85,8 @@ fn same_layers(model_type: &str, leave: &str, runs: bool, count: usize) {
         "gemma3_text" => "gemma3",
         "gemma3" => "gemma3-tower",
         "granitemoehybrid" => "granite4",
+        "qwen3_moe" => "qwen3-moe",
+        "gpt_oss" => "gpt-oss",
         own => own,
     };
     let model = if runs { model(room.path(), fixture, model_type, leave) } else { gpt2(room.path(), model_type) };
@@ -138,10 +140,17 @@ fn every_scheme_adapts_the_same_layers_of_every_family() {
         ("minicpm", 14),
         ("ministral3", 14),
         ("mistral3", 14),
+        // attention alone, and one dense block
+        ("mixtral", 8),
+        ("qwen3_moe", 15),
+        ("gpt_oss", 8),
+        // convolutions have two layers
+        ("lfm2", 17),
+        ("gpt2", 8),
     ];
     // PEFT adapts BERT's pooler and the first layer of ModernBERT's head, and leaves out both layers of the others' heads
     let encoders = [("bert", 13), ("roberta", 12), ("xlm-roberta", 12), ("distilbert", 12), ("modernbert", 17)];
-    let conv1d = [("gpt2", 4), ("openai-gpt", 4), ("imagegpt", 4)];
+    let conv1d = [("openai-gpt", 4), ("imagegpt", 4)];
     let running: Vec<(&str, usize)> = decoders.into_iter().chain(encoders).collect();
     let names: BTreeSet<&str> = running.iter().map(|f| f.0).collect();
     assert_eq!(names, family::supported().collect(), "a family is missing here");

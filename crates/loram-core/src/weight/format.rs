@@ -4,6 +4,7 @@ use super::codes::FourBitParts;
 use super::sums::{PIECE, Sums, prefetch};
 use std::fmt::Debug;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A format in which weights are stored. A new format is a file beside this one with [`decode`](WeightFormat::decode);
 /// sums, panels, tiles and gathers are compiled from it once for each format, for the vector unit of the machine, so
@@ -30,6 +31,13 @@ pub trait WeightFormat: Debug + Send + Sync {
 
     /// The parts of a weight in NF4 or FP4, for a decoder elsewhere.
     fn four_bit(&self) -> Option<FourBitParts<'_>> {
+        None
+    }
+
+    /// The format of the values from number `first` on, for a part of a weight. `None` where values depend on their place and the format
+    /// cannot be cut.
+    fn cut_at(&self, first: usize) -> Option<Arc<dyn WeightFormat>> {
+        let _ = first;
         None
     }
 

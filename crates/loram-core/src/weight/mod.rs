@@ -19,8 +19,8 @@ mod sums;
 pub use bfloat16::BFloat16;
 pub use bytes::WeightBytes;
 pub use codes::{
-    BlockScales, FourBit, FourBitOptions, FourBitParts, FourBitType, GroupTables, Grouped, NestedScales, SharedBytes,
-    ValueType, dynamic_map, nested_scales, quantise_4bit,
+    BlockScales, FourBit, FourBitOptions, FourBitParts, FourBitType, GroupTables, Grouped, Mxfp4, NestedScales,
+    SharedBytes, ValueType, dynamic_map, nested_scales, quantise_4bit,
 };
 pub use float8::ScaledFloat8;
 pub use float16::Float16;

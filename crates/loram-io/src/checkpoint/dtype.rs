@@ -45,6 +45,7 @@ pub enum DType {
     Int4,
     Int8Groups,
     Fp8,
+    Mxfp4,
 }
 
 /// Name in the file, type, number of elements that are stored together, bytes that they take; of safetensors.
@@ -88,12 +89,13 @@ const BLOCKS: [(&str, DType, usize, usize); 10] = [
 ];
 
 /// Codes with tables in other tensors: what a weight is called that several tensors hold.
-const PACKED: [(&str, DType, usize, usize); 5] = [
+const PACKED: [(&str, DType, usize, usize); 6] = [
     ("NF4", DType::Nf4, 2, 1),
     ("FP4", DType::Fp4, 2, 1),
     ("INT4", DType::Int4, 2, 1),
     ("INT8", DType::Int8Groups, 1, 1),
     ("FP8", DType::Fp8, 1, 1),
+    ("MXFP4", DType::Mxfp4, 32, 16),
 ];
 
 impl DType {

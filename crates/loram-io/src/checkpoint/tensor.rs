@@ -203,6 +203,77 @@ impl TensorRef {
         })
     }
 
+    /// Matrix `i` of a tensor of three dimensions, in place: one of the experts of a mixture. An error for another tensor, and for one
+    /// whose tables cannot be cut.
+    pub fn matrix(&self, i: usize) -> Result<TensorRef> {
+        let &[count, rows, cols] = self.shape() else {
+            return Err(self.error(format!("expected matrices (3-D), found shape {:?}", self.shape())));
+        };
+        assert!(i < count, "matrix {i} of {count}");
+        let first = i * rows * cols;
+        let format = match &self.format {
+            None => None,
+            Some(format) => Some(format.cut_at(first).ok_or_else(|| {
+                let name = format.name();
+                self.error(format!("experts in one tensor are not supported in {name}: expected a tensor for each"))
+            })?),
+        };
+        let whole = self.format()?;
+        if !cols.is_multiple_of(whole.block_values()) || self.order != RowOrder::Plain {
+            return Err(self.error(format!("rows of {cols} elements are not whole blocks of {}", whole.name())));
+        }
+        let (start, bytes) = (whole.bytes_of(first), whole.bytes_of(rows * cols));
+        self.part(vec![rows, cols], start, bytes, format)
+    }
+
+    /// Rows of a matrix, in place. An error for another tensor, and for one whose tables cannot be cut.
+    pub fn some_rows(&self, rows: Range<usize>) -> Result<TensorRef> {
+        let (_, cols) = self.dims2()?;
+        let (whole, first) = (self.format()?, rows.start * cols);
+        let format = match &self.format {
+            None => None,
+            Some(format) => {
+                let cut = format.cut_at(first);
+                Some(cut.ok_or_else(|| self.error(format!("rows of a weight in {} cannot be cut", format.name())))?)
+            }
+        };
+        let (start, bytes) = (whole.bytes_of(first), whole.bytes_of(rows.len() * cols));
+        self.part(vec![rows.len(), cols], start, bytes, format)
+    }
+
+    /// A part of the tensor, of another shape.
+    fn part(
+        &self,
+        shape: Vec<usize>,
+        start: usize,
+        bytes: usize,
+        format: Option<Arc<dyn WeightFormat>>,
+    ) -> Result<TensorRef> {
+        if self.memory.is_some() {
+            return Err(self.error("is held in memory: it cannot be cut".into()));
+        }
+        let info = TensorInfo { shape, start: self.info.start + start, bytes, ..TensorInfo::clone(&self.info) };
+        Ok(TensorRef { info: Arc::new(info), format, ..self.clone() })
+    }
+
+    /// The transpose of a matrix of plain numbers, in memory in the same type. An error for a quantised one.
+    pub fn transposed(&self) -> Result<TensorRef> {
+        let (rows, cols) = self.dims2()?;
+        if !self.is_plain() {
+            return Err(self.error(format!("a weight in {} that is stored transposed is not supported", self.dtype())));
+        }
+        let size = self.format()?.block_bytes();
+        let (from, mut bytes) = (self.bytes(), vec![0; self.bytes().len()]);
+        bytes.par_chunks_mut((rows * size).max(1)).enumerate().for_each(|(j, row)| {
+            for (i, to) in row.chunks_exact_mut(size).enumerate() {
+                to.copy_from_slice(&from[(i * cols + j) * size..][..size]);
+            }
+        });
+        self.release();
+        let info = TensorInfo { shape: vec![cols, rows], ..TensorInfo::clone(&self.info) };
+        Ok(TensorRef { info: Arc::new(info), memory: Some(Arc::new(bytes)), ..self.clone() })
+    }
+
     /// An error that names the tensor when any element is NaN or infinite in f32.
     pub fn check_finite(&self) -> Result<()> {
         let weight = self.stored()?;

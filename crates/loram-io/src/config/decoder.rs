@@ -28,11 +28,13 @@ pub struct DecoderConfig {
     pub num_kv_heads: usize,
     /// Width of a head; `num_heads · head_dim` need not be `hidden_size`.
     pub head_dim: usize,
-    /// ε of the RMS norms.
+    /// The norms of blocks and the last one.
+    pub norm: NormKind,
+    /// ε of the norms.
     pub rms_norm_eps: f64,
     /// The weights of the RMS norms are stored minus this: 1 in Gemma, else 0.
     pub norm_offset: f64,
-    /// Rotary embeddings, that of the full attention first; [`LayerKind::rope`] chooses one.
+    /// Rotary embeddings, that of the full attention first; [`LayerKind::rope`] chooses one. None where positions are learnt.
     pub ropes: Vec<RopeConfig>,
     /// `max_position_embeddings`.
     pub max_position_embeddings: usize,
@@ -66,8 +68,14 @@ pub struct DecoderConfig {
     pub attention_dropout: f64,
     /// Dropout on what attention and MLP add to the stream in training.
     pub residual_dropout: f64,
+    /// Dropout on the embeddings in training.
+    pub embedding_dropout: f64,
     /// Settings that differ between blocks; one entry per block.
     pub layers: Vec<LayerKind>,
+    /// The mixtures of experts of the blocks that have one.
+    pub experts: Option<ExpertConfig>,
+    /// The convolutions of the blocks that have one.
+    pub convolution: Option<ConvolutionConfig>,
     /// First token, if the family has one.
     pub bos_token_id: Option<u32>,
     /// Tokens that end a text; may be several, may be none.
@@ -127,6 +135,74 @@ pub struct LayerKind {
     /// Number of its rotary embedding among [`DecoderConfig::ropes`]; `None` for blocks without position information
     /// (SmolLM3's NoPE layers).
     pub rope: Option<usize>,
+    /// How tokens see others.
+    pub mixer: Mixer,
+    /// A mixture of experts in place of the MLP.
+    pub experts: bool,
+}
+
+impl LayerKind {
+    /// Attention to all tokens before, with the first rotary embedding, and an MLP.
+    pub const PLAIN: LayerKind =
+        LayerKind { sliding_window: None, rope: Some(0), mixer: Mixer::Attention, experts: false };
+}
+
+/// The part of a block in which tokens see others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mixer {
+    /// Attention.
+    Attention,
+    /// A short convolution between gates (LFM2).
+    Convolution,
+}
+
+/// Mixtures of experts: a router chooses some MLPs for each token, whose outputs are added with weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExpertConfig {
+    /// Experts of a block.
+    pub count: usize,
+    /// Experts that a token goes to.
+    pub per_token: usize,
+    /// Width inside an expert.
+    pub intermediate_size: usize,
+    /// The weights of the chosen experts add up to 1; otherwise they are their probabilities among all.
+    pub normalised: bool,
+    /// Router and experts have biases.
+    pub bias: bool,
+    /// How the first layers of an expert are joined.
+    pub gate: Gate,
+}
+
+/// How the outputs g and u of the first two layers of a gated MLP are joined.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Gate {
+    /// act(g)·u.
+    Activation(Activation),
+    /// g·σ(α·g)·(u + 1), with g at most `limit` and u within ±`limit` (gpt-oss).
+    Clamped {
+        /// α.
+        alpha: f64,
+        /// The bound.
+        limit: f64,
+    },
+}
+
+/// Convolutions over the last tokens, of each channel by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvolutionConfig {
+    /// Tokens that it sees, the current one included.
+    pub length: usize,
+    /// Projections and convolution have biases.
+    pub bias: bool,
+}
+
+/// The norms of a decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// RMS norms.
+    Rms,
+    /// Layer norms with bias.
+    Layer,
 }
 
 /// RMS norms of queries and keys before the rotary embedding.

@@ -14,7 +14,7 @@ mod quantisation;
 mod rope;
 
 pub use activation::Activation;
-pub use decoder::{DecoderConfig, LayerKind, QkNorm};
+pub use decoder::{ConvolutionConfig, DecoderConfig, ExpertConfig, Gate, LayerKind, Mixer, NormKind, QkNorm};
 pub use encoder::{EncoderConfig, EncoderLayer};
 pub use fields::CONFIG_FILE;
 pub(crate) use fields::{Fields, read_object};
@@ -22,8 +22,8 @@ pub use generation::GenerationConfig;
 pub use head::{CheckpointHead, HeadKind, HeadLabels, PoolingMode, ProblemType};
 pub use model::{ModelConfig, head_entries};
 pub use modules::{
-    ClassifierModules, DecoderModules, EncoderModules, FamilyNames, HeadLayer, HeadLayout, HeadNorm, MlpModules,
-    Pooling, Projections,
+    ClassifierModules, ConvolutionModules, DecoderModules, EncoderModules, ExpertModules, FamilyNames, HeadLayer,
+    HeadLayout, HeadNorm, MlpModules, Pooling, Projections,
 };
 pub(crate) use not_a_model::not_a_model;
 pub(crate) use quantisation::{AwqSettings, GptqSettings, Quantisation};

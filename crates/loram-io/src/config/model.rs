@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 /// The configuration of a supported model.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "a model has one")]
 pub enum ModelConfig {
     /// A decoder-only language model.
     Decoder(DecoderConfig),
@@ -59,7 +60,7 @@ impl ModelConfig {
         let stem = self.names().class_stem;
         match head {
             CheckpointHead::Base => format!("{stem}Model"),
-            CheckpointHead::CausalLm => format!("{stem}ForCausalLM"),
+            CheckpointHead::CausalLm => format!("{stem}{}", self.names().causal_class),
             CheckpointHead::SequenceClassification => format!("{stem}ForSequenceClassification"),
             CheckpointHead::TokenClassification => format!("{stem}ForTokenClassification"),
             CheckpointHead::Other(name) => name.clone(),

@@ -10,6 +10,8 @@ pub struct FamilyNames {
     pub model_type: &'static str,
     /// The common part of its class names, e.g. `Llama` in `LlamaForCausalLM`.
     pub class_stem: &'static str,
+    /// The end of the name of its class with a next-token head.
+    pub causal_class: &'static str,
     /// Prefix of the backbone in a model with a head, with its dot: `model.`, `bert.`; empty where there is none.
     pub backbone: &'static str,
     /// The token embedding within the backbone.
@@ -24,6 +26,8 @@ pub struct FamilyNames {
     pub tags_tokens: bool,
     /// Last parts of the layers whose weight is stored as (inputs, outputs): GPT-2's `Conv1D`.
     pub conv1d: &'static [&'static str],
+    /// Ends of the names of tables that old files hold and that a model computes by itself.
+    pub tables: &'static [&'static str],
 }
 
 impl FamilyNames {
@@ -50,6 +54,8 @@ pub struct DecoderModules {
     pub qkv: Projections<3>,
     /// Output projection of the attention.
     pub o: &'static str,
+    /// Scores of the sinks of the heads, where they have them.
+    pub sinks: Option<&'static str>,
     /// Norm of the queries, where [`qk_norm`](super::DecoderConfig::qk_norm) is set.
     pub q_norm: &'static str,
     /// Norm of the keys.
@@ -58,12 +64,18 @@ pub struct DecoderModules {
     pub attention_out_norm: Option<&'static str>,
     /// Norm before the MLP, where it has one.
     pub mlp_norm: Option<&'static str>,
-    /// Projections that the activation gates with, and that are gated.
-    pub gate_up: Projections<2>,
+    /// First layers of the MLP.
+    pub mlp: MlpModules,
     /// Norm of the MLP's output, before it joins the stream, where it has one.
     pub mlp_out_norm: Option<&'static str>,
     /// Output projection of the MLP.
     pub down: &'static str,
+    /// The mixture of experts in place of the MLP, in blocks that have one ([`LayerKind::experts`](super::LayerKind::experts)).
+    pub experts: Option<ExpertModules>,
+    /// The short convolution in place of the attention, in blocks that have one.
+    pub convolution: Option<ConvolutionModules>,
+    /// Position embedding, where it has one.
+    pub positions: Option<&'static str>,
     /// Norm after the last block.
     pub final_norm: &'static str,
     /// The output layer for classification of sequences and of tokens; not within the backbone.
@@ -77,6 +89,38 @@ pub enum Projections<const N: usize> {
     Apart([&'static str; N]),
     /// One layer with the rows of all, one after another.
     Fused(&'static str),
+}
+
+/// First layers of an MLP.
+#[derive(Debug, PartialEq, Eq)]
+pub enum MlpModules {
+    /// Projections that the activation gates with, and that are gated.
+    Gated(Projections<2>),
+    /// One projection, before the activation.
+    Plain(&'static str),
+}
+
+/// Names in a mixture of experts.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ExpertModules {
+    /// Router and list of experts: in transformers, and in files of older versions.
+    pub places: &'static [(&'static str, &'static str)],
+    /// The layers of an expert where a file has a tensor for each: gate, up and down. Otherwise it has `gate_up_proj` and `down_proj` of
+    /// all experts as tensors of three dimensions.
+    pub layers: Option<[&'static str; 3]>,
+    /// In tensors of three dimensions the outputs of gate and up alternate, and weights are stored as (inputs, outputs).
+    pub alternating: bool,
+}
+
+/// Names in a short convolution between two projections.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConvolutionModules {
+    /// Projection to two gates and the values, three times the width.
+    pub input: &'static str,
+    /// The convolution over the tokens, of each channel by itself.
+    pub kernel: &'static str,
+    /// Output projection.
+    pub output: &'static str,
 }
 
 /// Module names of an encoder, those of a block within the block, all others within the backbone.
@@ -110,15 +154,6 @@ pub struct EncoderModules {
     pub final_norm: Option<&'static str>,
     /// Heads for classification.
     pub classifier: ClassifierModules,
-}
-
-/// First layers of an MLP.
-#[derive(Debug, PartialEq, Eq)]
-pub enum MlpModules {
-    /// Projections that the activation gates with, and that are gated.
-    Gated(Projections<2>),
-    /// One projection, before the activation.
-    Plain(&'static str),
 }
 
 /// A sequence-classification head of two layers, `out(dropout(activation(dense(x))))` of the first token's state x, and one for a

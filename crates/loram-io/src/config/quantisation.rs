@@ -16,6 +16,8 @@ pub(crate) enum Quantisation {
     Awq(AwqSettings),
     /// Float8, with the size (height, width) of blocks.
     Float8(Option<(usize, usize)>),
+    /// MXFP4, of the experts of a mixture.
+    Mxfp4,
 }
 
 /// Settings of GPTQ.
@@ -37,7 +39,8 @@ pub(crate) struct AwqSettings {
 }
 
 /// The methods that are read, for messages.
-const SUPPORTED: &str = "supported are bitsandbytes in 4 bits, gptq, awq and fp8; otherwise use the unquantised model";
+const SUPPORTED: &str =
+    "supported are bitsandbytes in 4 bits, gptq, awq, fp8 and mxfp4; otherwise use the unquantised model";
 
 impl Quantisation {
     /// The quantisation that a `config.json` names, if any. Errors: one that is not supported, by name; a malformed field.
@@ -100,6 +103,7 @@ impl Quantisation {
                 };
                 Quantisation::Float8(block)
             }
+            "mxfp4" => Quantisation::Mxfp4,
             other => return refuse("quant_method", format!("quantised weights ({other}) are not supported")),
         }))
     }
@@ -131,6 +135,7 @@ mod tests {
         assert_eq!(of(awq), Ok(Some(Quantisation::Awq(AwqSettings { group_size: Some(128) }))));
         let fp8 = json!({"quant_method": "fp8", "weight_block_size": [128, 64]});
         assert_eq!(of(fp8), Ok(Some(Quantisation::Float8(Some((128, 64))))));
+        assert_eq!(of(json!({"quant_method": "mxfp4"})), Ok(Some(Quantisation::Mxfp4)));
         for (q, said) in [
             (json!({"quant_method": "bitsandbytes", "load_in_8bit": true}), "in 8 bits"),
             (json!({"quant_method": "gptq", "bits": 3, "group_size": 32}), "GPTQ in 3 bits"),

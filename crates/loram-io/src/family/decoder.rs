@@ -2,8 +2,8 @@
 
 use crate::Result;
 use crate::config::{
-    Activation, CheckpointHead, DecoderConfig, DecoderModules, FamilyNames, Fields, HeadLabels, LayerKind,
-    PartialRotary, PoolingMode, Projections, QkNorm, RopeConfig, RopeDefaults, RopeScaling, parse_rope,
+    Activation, CheckpointHead, DecoderConfig, DecoderModules, FamilyNames, Fields, HeadLabels, LayerKind, MlpModules,
+    NormKind, PartialRotary, PoolingMode, Projections, QkNorm, RopeConfig, RopeDefaults, RopeScaling, parse_rope,
 };
 use crate::limits::MAX_SIDE;
 use serde_json::Value;
@@ -12,6 +12,7 @@ use serde_json::Value;
 pub(super) const NAMES: FamilyNames = FamilyNames {
     model_type: "",
     class_stem: "",
+    causal_class: "ForCausalLM",
     backbone: "model.",
     embedding: "embed_tokens",
     parts: &["embed_tokens.", "layers.", "norm."],
@@ -19,6 +20,7 @@ pub(super) const NAMES: FamilyNames = FamilyNames {
     old_names: None,
     tags_tokens: false,
     conv1d: &[],
+    tables: &["rotary_emb.inv_freq"],
 };
 
 /// Modules that all families have in common.
@@ -27,13 +29,17 @@ pub(super) const MODULES: DecoderModules = DecoderModules {
     input_norm: Some("input_layernorm"),
     qkv: Projections::Apart(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
     o: "self_attn.o_proj",
+    sinks: None,
     q_norm: "self_attn.q_norm",
     k_norm: "self_attn.k_norm",
     attention_out_norm: None,
     mlp_norm: Some("post_attention_layernorm"),
-    gate_up: Projections::Apart(["mlp.gate_proj", "mlp.up_proj"]),
+    mlp: MlpModules::Gated(Projections::Apart(["mlp.gate_proj", "mlp.up_proj"])),
     mlp_out_norm: None,
     down: "mlp.down_proj",
+    experts: None,
+    convolution: None,
+    positions: None,
     final_norm: "norm",
     classifier: "score",
 };
@@ -81,6 +87,8 @@ pub(super) struct Defaults {
     pub eos: &'static [u32],
     /// `pad_token_id`.
     pub pad: Option<u32>,
+    /// The family has mixtures of experts, which it reads itself.
+    pub experts: bool,
 }
 
 /// Those of Llama.
@@ -97,14 +105,15 @@ pub(super) const DEFAULTS: Defaults = Defaults {
     bos: Some(1),
     eos: &[2],
     pad: None,
+    experts: false,
 };
 
 /// Reads the fields that all decoders have. What is left to the family is as in the plainest decoder: no biases, no norms of
 /// queries and keys, and rotary attention to all tokens before in every block.
 pub(super) fn read(f: &Fields<'_>, names: &'static FamilyNames, defaults: &Defaults) -> Result<DecoderConfig> {
     for moe in ["num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok"] {
-        if f.opt_usize(moe)?.is_some_and(|n| n > 1) {
-            return Err(f.error(moe, "mixture-of-experts models are not supported"));
+        if !defaults.experts && f.opt_usize(moe)?.is_some_and(|n| n > 1) {
+            return Err(f.error(moe, "mixtures of experts are not supported in this architecture"));
         }
     }
     let hidden_size = f.dim("hidden_size")?;
@@ -121,11 +130,7 @@ pub(super) fn read(f: &Fields<'_>, names: &'static FamilyNames, defaults: &Defau
     }
     let head_dim = match f.opt_usize("head_dim")?.or(defaults.head_dim) {
         Some(d) => d,
-        None if hidden_size % num_heads == 0 => hidden_size / num_heads,
-        None => {
-            let what = format!("{num_heads} heads do not divide hidden_size {hidden_size}, and there is no head_dim");
-            return Err(f.error("num_attention_heads", what));
-        }
+        None => width_of_heads(f, "num_attention_heads", hidden_size, num_heads)?,
     };
     if head_dim.checked_mul(num_heads.max(num_kv_heads)).is_none_or(|width| width > MAX_SIDE) {
         let what = format!("{num_heads} heads of width {head_dim} are more than any model has: a damaged file");
@@ -157,6 +162,7 @@ pub(super) fn read(f: &Fields<'_>, names: &'static FamilyNames, defaults: &Defau
         num_kv_heads,
         head_dim,
         rms_norm_eps: f.f64("rms_norm_eps", defaults.eps)?,
+        norm: NormKind::Rms,
         norm_offset: 0.0,
         ropes: vec![rope],
         max_position_embeddings,
@@ -175,7 +181,10 @@ pub(super) fn read(f: &Fields<'_>, names: &'static FamilyNames, defaults: &Defau
         hidden_act: Activation::parse(act).ok_or_else(|| Activation::unsupported(f, defaults.act_key, act))?,
         attention_dropout: f.f64("attention_dropout", 0.0)?,
         residual_dropout: 0.0,
-        layers: vec![LayerKind { sliding_window: None, rope: Some(0) }; num_layers],
+        embedding_dropout: 0.0,
+        layers: vec![LayerKind::PLAIN; num_layers],
+        experts: None,
+        convolution: None,
         bos_token_id: f.token("bos_token_id", defaults.bos)?,
         eos_token_ids: f.tokens("eos_token_id", defaults.eos)?,
         pad_token_id: f.token("pad_token_id", defaults.pad)?,
@@ -184,6 +193,17 @@ pub(super) fn read(f: &Fields<'_>, names: &'static FamilyNames, defaults: &Defau
         labels: HeadLabels::parse(f)?,
         raw: f.map.clone(),
     })
+}
+
+/// The width of a head where the file does not give it; `field` is the one that gives their number.
+pub(super) fn width_of_heads(f: &Fields<'_>, field: &str, hidden_size: usize, num_heads: usize) -> Result<usize> {
+    match hidden_size % num_heads {
+        0 => Ok(hidden_size / num_heads),
+        _ => {
+            let what = format!("{num_heads} heads do not divide hidden_size {hidden_size}, and there is no head_dim");
+            Err(f.error(field, what))
+        }
+    }
 }
 
 /// An error for a rotary embedding that does not go with the width of the heads.

@@ -10,6 +10,7 @@ use crate::config::{
 pub(super) const NAMES: FamilyNames = FamilyNames {
     model_type: "",
     class_stem: "",
+    causal_class: "ForCausalLM",
     backbone: "",
     embedding: "embeddings.word_embeddings",
     parts: &["embeddings.", "encoder.", "pooler."],
@@ -17,6 +18,7 @@ pub(super) const NAMES: FamilyNames = FamilyNames {
     old_names: None,
     tags_tokens: true,
     conv1d: &[],
+    tables: &["rotary_emb.inv_freq"],
 };
 
 /// Modules of BERT; a family sets its classifier.

@@ -4,7 +4,7 @@ use super::decoder::{self, DEFAULTS, Defaults, MODULES, NAMES};
 use super::description::Family;
 use crate::Result;
 use crate::config::{
-    DecoderConfig, DecoderModules, FamilyNames, Fields, ModelConfig, PartialRotary, Projections, RopeConfig,
+    DecoderConfig, DecoderModules, FamilyNames, Fields, MlpModules, ModelConfig, PartialRotary, Projections, RopeConfig,
 };
 
 pub(super) static FAMILY: Family = Family {
@@ -16,7 +16,7 @@ pub(super) static FAMILY: Family = Family {
 
 static OF_GLM: DecoderModules = DecoderModules {
     attention_out_norm: Some("post_self_attn_layernorm"),
-    gate_up: Projections::Fused("mlp.gate_up_proj"),
+    mlp: MlpModules::Gated(Projections::Fused("mlp.gate_up_proj")),
     mlp_out_norm: Some("post_mlp_layernorm"),
     ..MODULES
 };

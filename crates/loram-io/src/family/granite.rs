@@ -3,7 +3,9 @@
 use super::decoder::{self, DEFAULTS, MODULES, NAMES, factor};
 use super::description::Family;
 use crate::Result;
-use crate::config::{DecoderConfig, DecoderModules, FamilyNames, Fields, LayerKind, ModelConfig, Projections};
+use crate::config::{
+    DecoderConfig, DecoderModules, FamilyNames, Fields, LayerKind, MlpModules, ModelConfig, Projections,
+};
 
 pub(super) static FAMILY: Family = Family {
     names: FamilyNames { model_type: "granite", class_stem: "Granite", ..NAMES },
@@ -21,7 +23,7 @@ pub(super) static HYBRID: Family = Family {
 
 /// Its MLP is the shared expert of the models that have experts.
 static OF_HYBRID: DecoderModules = DecoderModules {
-    gate_up: Projections::Fused("shared_mlp.input_linear"),
+    mlp: MlpModules::Gated(Projections::Fused("shared_mlp.input_linear")),
     down: "shared_mlp.output_linear",
     ..MODULES
 };
@@ -67,6 +69,6 @@ fn read_dense(f: &Fields<'_>) -> Result<DecoderConfig> {
         Some(_) => f.dim("shared_intermediate_size")?,
         None => 1024,
     };
-    let layers = vec![LayerKind { sliding_window: None, rope }; config.num_layers];
+    let layers = vec![LayerKind { rope, ..LayerKind::PLAIN }; config.num_layers];
     Ok(DecoderConfig { modules: &OF_HYBRID, mlp_bias: false, intermediate_size, layers, ..config })
 }

@@ -58,7 +58,7 @@ fn read(f: &Fields<'_>) -> Result<DecoderConfig> {
         }
         _ => None,
     };
-    let block = LayerKind { sliding_window: windows::window(f, None)?, rope: Some(0) };
+    let block = LayerKind { sliding_window: windows::window(f, None)?, ..LayerKind::PLAIN };
     Ok(DecoderConfig {
         ropes: config.ropes.into_iter().map(|rope| RopeConfig { query_growth: growth, ..rope }).collect(),
         layers: vec![block; config.num_layers],

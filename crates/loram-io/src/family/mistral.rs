@@ -17,6 +17,6 @@ pub(super) static FAMILY: Family = Family {
 fn read(f: &Fields<'_>) -> Result<ModelConfig> {
     let defaults = Defaults { max_positions: 131_072, kv_heads: Some(8), ..DEFAULTS };
     let config = decoder::read(f, &FAMILY.names, &defaults)?;
-    let block = LayerKind { sliding_window: windows::window(f, Some(4096))?, rope: Some(0) };
+    let block = LayerKind { sliding_window: windows::window(f, Some(4096))?, ..LayerKind::PLAIN };
     Ok(ModelConfig::Decoder(DecoderConfig { layers: vec![block; config.num_layers], ..config }))
 }

@@ -5,7 +5,7 @@ use super::description::Family;
 use super::windows;
 use crate::Result;
 use crate::config::{
-    DecoderConfig, DecoderModules, FamilyNames, Fields, LayerKind, ModelConfig, PartialRotary, Projections,
+    DecoderConfig, DecoderModules, FamilyNames, Fields, LayerKind, MlpModules, ModelConfig, PartialRotary, Projections,
 };
 
 pub(super) static FAMILY: Family = Family {
@@ -17,7 +17,7 @@ pub(super) static FAMILY: Family = Family {
 
 static OF_PHI: DecoderModules = DecoderModules {
     qkv: Projections::Fused("self_attn.qkv_proj"),
-    gate_up: Projections::Fused("mlp.gate_up_proj"),
+    mlp: MlpModules::Gated(Projections::Fused("mlp.gate_up_proj")),
     ..MODULES
 };
 
@@ -34,7 +34,7 @@ fn read(f: &Fields<'_>) -> Result<DecoderConfig> {
     let mut map = f.map.clone();
     map.entry("original_max_position_embeddings").or_insert(4096.into());
     let config = decoder::read(&Fields { map: &map, ..*f }, &FAMILY.names, &DEFAULTS_MINI)?;
-    let block = LayerKind { sliding_window: windows::window(f, None)?, rope: Some(0) };
+    let block = LayerKind { sliding_window: windows::window(f, None)?, ..LayerKind::PLAIN };
     Ok(DecoderConfig {
         modules: &OF_PHI,
         residual_dropout: f.f64("resid_pdrop", 0.0)?,

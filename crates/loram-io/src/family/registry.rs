@@ -3,8 +3,8 @@
 use super::description::{Family, GgufFamily};
 use super::nearest::nearest;
 use super::{
-    bert, distilbert, exaone4, gemma2, gemma3, glm4, gpt2, granite, llama, minicpm, ministral3, mistral, modernbert,
-    olmo2, phi3, qwen2, qwen3, roberta, smollm3, tower,
+    bert, distilbert, exaone4, gemma2, gemma3, glm4, gpt_oss, gpt2, granite, lfm2, llama, minicpm, ministral3, mistral,
+    mixtral, modernbert, olmo2, phi3, qwen2, qwen3, qwen3_moe, roberta, smollm3, tower,
 };
 use crate::Result;
 use crate::config::{FamilyNames, Fields, ModelConfig, Quantisation};
@@ -31,12 +31,16 @@ static FAMILIES: &[&Family] = &[
     &minicpm::FAMILY,
     &ministral3::FAMILY,
     &ministral3::TOWER,
+    &mixtral::FAMILY,
+    &qwen3_moe::FAMILY,
+    &gpt_oss::FAMILY,
+    &lfm2::FAMILY,
+    &gpt2::FAMILY,
     &bert::FAMILY,
     &roberta::FAMILY,
     &roberta::XLM,
     &distilbert::FAMILY,
     &modernbert::FAMILY,
-    &gpt2::FAMILY,
     &gpt2::OPENAI_GPT,
     &gpt2::IMAGEGPT,
 ];
@@ -116,7 +120,7 @@ impl ModelConfig {
         }
         let Some(read) = family.and_then(|family| family.read) else {
             let why = match multimodal {
-                _ if model_type.contains("moe") || model_type == "mixtral" => " (mixture of experts)",
+                _ if model_type.contains("moe") => " (mixture of experts)",
                 Some(_) => " (multimodal)",
                 None => "",
             };

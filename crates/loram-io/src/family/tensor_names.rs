@@ -3,6 +3,7 @@
 //! A checkpoint saved from `BertModel` has `encoder.layer.0…`, one saved from `BertForSequenceClassification` has
 //! `bert.encoder.layer.0…`; the path is the latter in both cases.
 
+use super::description::Family;
 use super::{registry, unknown};
 use crate::config::{CONFIG_FILE, FamilyNames, HeadLayer, ModelConfig, Quantisation, read_object};
 use crate::{Checkpoint, Error, Result};
@@ -73,7 +74,9 @@ impl TensorNames {
         let raw = if path.exists() { read_object(&path)? } else { Default::default() };
         Quantisation::of(&raw, &path)?;
         let model_type = raw.get("model_type").and_then(serde_json::Value::as_str);
-        let family = match model_type.and_then(registry::find).filter(|f| !f.runs()) {
+        // weights that are stored transposed are so without a configuration, too
+        let counts = |f: &&Family| !f.runs() || !f.names.conv1d.is_empty();
+        let family = match model_type.and_then(registry::find).filter(counts) {
             Some(family) => &family.names,
             None => unknown::names(ckpt, model_type),
         };

@@ -7,6 +7,7 @@ use crate::config::FamilyNames;
 const NAMES: FamilyNames = FamilyNames {
     model_type: "",
     class_stem: "",
+    causal_class: "ForCausalLM",
     backbone: "",
     embedding: "model.embed_tokens",
     parts: &[],
@@ -14,6 +15,7 @@ const NAMES: FamilyNames = FamilyNames {
     old_names: None,
     tags_tokens: false,
     conv1d: &[],
+    tables: &["rotary_emb.inv_freq"],
 };
 
 static PLAIN: FamilyNames = NAMES;

@@ -41,6 +41,7 @@ pub(super) fn blocks(f: &Fields<'_>, slides: &[bool], rope: &[bool], window: Opt
     let block = |(slides, rope): (&bool, &bool)| LayerKind {
         sliding_window: window.filter(|_| *slides),
         rope: rope.then_some(0),
+        ..LayerKind::PLAIN
     };
     Ok(slides.iter().zip(rope).map(block).collect())
 }

@@ -8,10 +8,9 @@
 use crate::adapter::{ADAPTER_WEIGHTS, Adapter, AdapterForm, FactorFile, Fingerprint};
 use crate::atomic::Output;
 use crate::family::TensorNames;
-use crate::layer_weight::transposed;
 use crate::merge::{MergeSource, write_merged};
 use crate::{Checkpoint, DType, Error, ModelConfig, Result};
-use loram_core::{Factors, LayerPlan, SchemeSpec, StoredWeight};
+use loram_core::{LayerPlan, SchemeSpec, StoredWeight};
 use serde_json::{Map, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -70,7 +69,7 @@ pub(super) fn write(
     let plans: BTreeMap<String, &LayerPlan> = plans.iter().map(|p| (format!("{}.weight", p.path), p)).collect();
     let factors = Checkpoint::open_file(factors)?;
     let embeddings = &adapter.embeddings.clone();
-    let mut source = Taken { plans, embeddings, names, factors, dtype: how.dtype, spec };
+    let mut source = Taken { plans, embeddings, factors, dtype: how.dtype, spec };
     let mut updates = Map::new();
     if how.dtype == Some(DType::F32) {
         // transformers loads everything in the type that this names
@@ -93,7 +92,6 @@ struct Taken<'a> {
     /// By the name of the weight in the task model.
     plans: BTreeMap<String, &'a LayerPlan>,
     embeddings: &'a BTreeSet<String>,
-    names: &'a TensorNames,
     factors: Checkpoint,
     dtype: Option<DType>,
     spec: Option<SchemeSpec>,
@@ -118,23 +116,12 @@ impl MergeSource for Taken<'_> {
             None => Ok(None),
         };
         // what LoftQ's factors belong to: the quantised weight, read back
-        if self.names.is_transposed(path) {
-            if let Some(q) = quantised(&transposed(values, m, n))? {
-                values.copy_from_slice(&transposed(&q, n, m));
-                return Ok(());
-            }
-        } else if let Some(q) = quantised(values)? {
+        if let Some(q) = quantised(values)? {
             values.copy_from_slice(&q);
             return Ok(());
         }
         let file = FactorFile { path, n, m, r, embedding: self.embeddings.contains(path) };
-        let factors = file.read(&self.factors)?;
-        let factors = match self.names.is_transposed(path) {
-            false => factors,
-            // (B·A)ᵀ = Aᵀ·Bᵀ
-            true => Factors { n: m, m: n, r, a: transposed(&factors.b, n, r), b: transposed(&factors.a, r, m) },
-        };
-        factors.add_to(values, -scaling);
+        file.read(&self.factors)?.add_to(values, -scaling);
         Ok(())
     }
 }

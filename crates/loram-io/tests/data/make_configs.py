@@ -52,6 +52,17 @@ CASES = [
     dict(SMALL, model_type="exaone4", num_key_value_heads=2, sliding_window=11, sliding_window_pattern=3, rope_theta=1000000),
     dict(SMALL, model_type="ministral3", head_dim=16, num_key_value_heads=2),
     dict(SMALL, model_type="ministral3", head_dim=16, num_key_value_heads=2, sliding_window=10, rope_parameters=dict(rope_type="yarn", rope_theta=1e6, factor=4.0, original_max_position_embeddings=1024, beta_fast=16.0, mscale=1.0, mscale_all_dim=0.5, llama_4_scaling_beta=0.2)),
+    # mixtures of experts, convolutions, learnt positions
+    dict(SMALL, model_type="mixtral", num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2, rope_theta=5000.0),
+    dict(SMALL, model_type="mixtral", num_key_value_heads=4, sliding_window=7, head_dim=32, rope_parameters=dict(rope_theta=5000.0, rope_type="default")),
+    dict(SMALL, model_type="qwen3_moe", num_key_value_heads=2, head_dim=32, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=24, norm_topk_prob=True, mlp_only_layers=[3], decoder_sparse_step=2, rope_theta=1000000.0),
+    dict(SMALL, model_type="qwen3_moe", attention_bias=True, use_sliding_window=True, sliding_window=5, rope_parameters=dict(rope_theta=5000.0, rope_type="default")),
+    dict(SMALL, model_type="gpt_oss", num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2, head_dim=32, sliding_window=9, rope_theta=5000.0, rope_scaling=dict(YARN, rope_type="yarn", truncate=False, beta_fast=32.0, beta_slow=1.0)),
+    dict(SMALL, model_type="gpt_oss", num_key_value_heads=4, layer_types=["full_attention", "sliding_attention"] * 3, attention_bias=False, swiglu_limit=5.0),
+    dict(SMALL, model_type="lfm2", num_key_value_heads=2, full_attn_idxs=[1, 4], block_ff_dim=90, block_multiple_of=16, block_ffn_dim_multiplier=1.3, tie_embedding=False, conv_L_cache=4, conv_bias=True, norm_eps=1e-4),
+    dict(SMALL, model_type="lfm2", num_key_value_heads=4, layer_types=["conv", "full_attention"] * 3, block_auto_adjust_ff_dim=False, rope_parameters=dict(rope_theta=5000.0, rope_type="default")),
+    dict(model_type="gpt2", vocab_size=64, n_embd=64, n_layer=3, n_head=4, resid_pdrop=0.2, embd_pdrop=0.0),
+    dict(model_type="gpt2", vocab_size=64, n_embd=64, n_layer=3, n_head=4, n_inner=96, n_positions=50, layer_norm_epsilon=1e-4, scale_attn_weights=False, tie_word_embeddings=False, pad_token_id=3, eos_token_id=[4, 5]),
     # encoders
     dict(SMALL, model_type="bert"),
     dict(SMALL, model_type="bert", hidden_act="gelu_new", classifier_dropout=0.3, id2label={"0": "no", "1": "maybe", "2": "yes"}, problem_type="single_label_classification", type_vocab_size=1),
@@ -85,6 +96,15 @@ def expected(raw):
         out["hidden_dropout"] = c.dropout if distil else c.hidden_dropout_prob
         out["classifier_dropout"] = c.seq_classif_dropout if distil else (c.hidden_dropout_prob if c.classifier_dropout is None else c.classifier_dropout)
         return out
+    if kind == "gpt2":
+        out["intermediate_size"] = 4 * c.n_embd if c.n_inner is None else c.n_inner
+        out["head_dim"] = c.n_embd // c.n_head
+        out["scale"] = out["head_dim"] ** -0.5 if c.scale_attn_weights else 1.0
+        out["rms_norm_eps"] = c.layer_norm_epsilon
+        out["bos"], out["eos"] = c.bos_token_id, c.eos_token_id if isinstance(c.eos_token_id, list) else [c.eos_token_id]
+        out["dropout"] = [c.embd_pdrop, c.resid_pdrop, c.attn_pdrop]
+        out["inv_freq"] = out["attention_scaling"] = []
+        return out
     import importlib
 
     name = kind.removesuffix("_text")
@@ -98,7 +118,7 @@ def expected(raw):
     out["attention_scaling"] = [float(x) for x in of("attention_scaling")]
     out["theta"] = [float((c.rope_parameters[k] if k else c.rope_parameters)["rope_theta"]) for k in kinds]
     out["num_kv_heads"] = c.num_key_value_heads
-    out["rms_norm_eps"] = c.rms_norm_eps
+    out["rms_norm_eps"] = c.norm_eps if kind == "lfm2" else c.rms_norm_eps
     eos = c.eos_token_id
     out["eos"] = [] if eos is None else eos if isinstance(eos, list) else [eos]
     out["bos"] = c.bos_token_id
@@ -106,20 +126,36 @@ def expected(raw):
 
     with torch.device("meta"):
         model = next(v for k, v in vars(module).items() if k.endswith("ForCausalLM"))(c)
-    layer = model.model.layers[0]
+    layers = model.model.layers
+    layer = next(l for l in layers if hasattr(l, "self_attn"))
     out["head_dim"] = layer.self_attn.head_dim
     fused = get("model_type") == "phi3"
     out["qkv_bias"] = (layer.self_attn.qkv_proj if fused else layer.self_attn.k_proj).bias is not None
-    out["o_bias"] = layer.self_attn.o_proj.bias is not None
-    out["mlp_bias"] = layer.mlp.down_proj.bias is not None
+    output = layer.self_attn.out_proj if kind == "lfm2" else layer.self_attn.o_proj
+    out["o_bias"] = output.bias is not None
+    experts = [l for l in layers if hasattr(getattr(l, "mlp", None), "experts")]
+    out["sparse"] = [l in experts for l in layers]
+    if experts:
+        own = experts[0].mlp.experts
+        router = getattr(experts[0].mlp, "gate", None) or experts[0].mlp.router
+        inner = own.intermediate_size if kind == "gpt_oss" else own.intermediate_dim
+        out["experts"] = [own.num_experts, router.top_k, inner, kind != "qwen3_moe" or router.norm_topk_prob]
+        out["clamp"] = [own.alpha, own.limit] if kind == "gpt_oss" else None
+    elif kind == "lfm2":
+        out["intermediate_size"] = layers[0].feed_forward.w1.out_features
+        conv = next((l.conv for l in layers if hasattr(l, "conv")), None)
+        out["convolves"] = [hasattr(l, "conv") for l in layers]
+        out["convolution"] = [conv.conv_kernel_size, conv.bias]
+    else:
+        out["mlp_bias"] = layer.mlp.down_proj.bias is not None
     out["scale"] = layer.self_attn.scaling
     out["embedding"] = getattr(model.model.embed_tokens, "scalar_embed_scale", get("embedding_multiplier") or 1.0)
     out["residual"] = get("residual_multiplier") or 1.0
     out["logits"] = 1.0 / (get("logits_scaling") or 1.0)
     out["caps"] = [getattr(layer.self_attn, "attn_logit_softcapping", None), get("final_logit_softcapping")]
-    out["qk_norm"] = hasattr(layer.self_attn, "q_norm")
+    out["qk_norm"] = hasattr(layer.self_attn, "q_norm") or hasattr(layer.self_attn, "q_layernorm")
     types = get("layer_types") or ["sliding_attention" if get("sliding_window") else "full_attention"] * c.num_hidden_layers
-    if kind == "llama":
+    if kind in ("llama", "lfm2"):
         types = ["full_attention"] * c.num_hidden_layers
     out["windows"] = [c.sliding_window if t == "sliding_attention" else None for t in types]
     out["rope_layers"] = [bool(x) for x in (get("no_rope_layers") or [1] * c.num_hidden_layers)]

@@ -77,6 +77,15 @@ fn both_forms_of_every_family_are_read_as_transformers_reads_them() {
                     "logits": c.logit_scale, "caps": [c.attention_cap, c.logit_cap],
                     "windows": c.layers.iter().map(|l| l.sliding_window).collect::<Vec<_>>(),
                     "rope_layers": c.layers.iter().map(|l| l.rope.is_some()).collect::<Vec<_>>(),
+                    "sparse": c.layers.iter().map(|l| l.experts).collect::<Vec<_>>(),
+                    "experts": c.experts.map(|e| json!([e.count, e.per_token, e.intermediate_size, e.normalised])),
+                    "clamp": match c.experts.map(|e| e.gate) {
+                        Some(Gate::Clamped { alpha, limit }) => json!([alpha, limit]),
+                        _ => Value::Null,
+                    },
+                    "convolves": c.layers.iter().map(|l| l.mixer == Mixer::Convolution).collect::<Vec<_>>(),
+                    "convolution": c.convolution.map(|c| json!([c.length, c.bias])),
+                    "dropout": [c.embedding_dropout, c.residual_dropout, c.attention_dropout],
                 })));
                 let list = |key: &str| e[key].as_array().unwrap().clone();
                 assert_eq!(c.ropes.len(), list("inv_freq").len(), "{raw}");
@@ -128,7 +137,8 @@ fn refused(field: &str, value: Value, needles: &[&str]) {
 #[test]
 fn what_is_not_supported_is_named_with_its_field() {
     refused("model_type", json!("gemma"), &["model_type", "`gemma`", "llama, mistral, qwen2", "distilbert"]);
-    refused("model_type", json!("qwen3_moe"), &["mixture of experts", "nearest supported one is `qwen3`"]);
+    refused("model_type", json!("exaone_moe"), &["mixture of experts", "nearest supported one is `exaone4`"]);
+    refused("num_local_experts", json!(8), &["num_local_experts", "mixtures of experts are not supported"]);
     refused("model_type", json!("gemma3"), &["text_config", "is missing"]);
     refused("model_type", Value::Null, &["model_type", "is missing"]);
     refused("rope_scaling", json!({"type": "ntk", "factor": 2.0}), &["rope_scaling.type", "`ntk`", "yarn"]);

@@ -1,6 +1,6 @@
 //! Attention on the GPU.
 
-use super::call::Grid;
+use super::call::{Address, Grid};
 use super::launch::launch;
 use super::memory::{Buffer, Layout, width};
 use super::ops::{keep, named};
@@ -160,11 +160,20 @@ pub(crate) fn attention_backward(
     );
 }
 
-/// New queries, the last of a sequence, against all its keys and values.
-pub(crate) fn attention_cached([q, k, v]: [&Tensor; 3], o: &mut Tensor, shape: &AttnShape) {
+/// New queries, the last of a sequence, against all its keys and values; lse (queries, heads) where it is asked for.
+pub(crate) fn attention_cached([q, k, v]: [&Tensor; 3], o: &mut Tensor, lse: Option<&mut Tensor>, shape: &AttnShape) {
+    let lse = lse.map_or(Address::NULL, |lse| lse.address());
     let grid = Grid { blocks: (q.rows(), shape.heads), threads: THREADS, shared: 4 * (2 * shape.head_dim + THREADS) };
     launch_shaped!(
         named("attention_cached", q), grid, shape;
-        q.address(), k.address(), v.address(), o.address(), q.rows() as i32, k.rows() as i32
+        q.address(), k.address(), v.address(), o.address(), lse, q.rows() as i32, k.rows() as i32
+    );
+}
+
+/// o (t, heads·d) and lse (t, heads) as they are with a further score for each head.
+pub(crate) fn add_sinks(o: &mut Tensor, lse: &mut Tensor, sinks: &Tensor, d: usize) {
+    launch!(
+        named("add_sinks", o), Grid::rows(lse.len(), d);
+        o.address(), lse.address(), sinks.address(), sinks.cols() as i32, d as i32
     );
 }

@@ -13,6 +13,8 @@ pub(crate) mod attention;
 #[cfg(gpu)]
 pub(crate) mod call;
 #[cfg(gpu)]
+pub(crate) mod convolution;
+#[cfg(gpu)]
 pub(crate) mod device;
 #[cfg(all(gpu, not(feature = "cuda-emulation")))]
 mod driver;
@@ -31,6 +33,8 @@ pub(crate) mod low_rank;
 pub(crate) mod many;
 #[cfg(gpu)]
 pub(crate) mod memory;
+#[cfg(gpu)]
+pub(crate) mod mixture;
 #[cfg(gpu)]
 pub(crate) mod ops;
 #[cfg(gpu)]

@@ -10,6 +10,7 @@
 pub mod activation;
 pub mod attention;
 pub mod bf16;
+pub mod clamped;
 pub mod cross_entropy;
 pub mod elementwise;
 pub mod embedding;
@@ -22,6 +23,8 @@ pub mod par;
 pub mod pooling;
 pub mod real;
 pub mod rope;
+pub mod routing;
+pub mod short_convolution;
 pub mod simd;
 
 pub use real::Real;

@@ -4,17 +4,22 @@ use super::backbone::Backbone;
 use super::parts::{Embedding, Norm, NormSaved, Part, PartMut, PartRef};
 use super::pass::Pass;
 use super::stack::{Block, Blocks};
-use crate::Result;
 use crate::batch::Batch;
 use crate::compute::Compute;
+use crate::dropout::Dropout;
 use crate::param::Params;
 use crate::tensor::Tensor;
+use crate::{Error, Result};
 
 /// The backbone of a decoder.
 pub(crate) struct Decoder {
     pub embed: Embedding,
     /// Factor on the embeddings.
     pub embedding_scale: f64,
+    /// Learnt positions, which are added to the embeddings (GPT-2).
+    pub positions: Option<Embedding>,
+    /// On the sum of embeddings.
+    pub dropout: Dropout,
     pub blocks: Vec<Box<dyn Block>>,
     pub norm: Norm,
     /// [`Backbone::turning_point`].
@@ -23,13 +28,20 @@ pub(crate) struct Decoder {
 }
 
 impl Backbone for Decoder {
-    fn embed(&self, params: &Params, batch: &Batch, _: &Pass<'_>) -> Result<(Tensor, Option<(Tensor, NormSaved)>)> {
+    fn embed(&self, params: &Params, batch: &Batch, pass: &Pass<'_>) -> Result<(Tensor, Option<(Tensor, NormSaved)>)> {
         let mut x = Tensor::scratch(self.compute, batch.tokens.len(), self.norm.width(params));
         self.embed.forward(params, &batch.tokens, &mut x, false)?;
         if self.embedding_scale != 1.0 {
             x.scale(self.embedding_scale);
         }
-        Ok((x, None))
+        if let Some(table) = &self.positions {
+            let max = table.shape(params).0;
+            if let Some(length) = pass.sequences.lengths.iter().map(|n| pass.past + n).find(|&n| n > max) {
+                return Err(Error::TooLong { length, max });
+            }
+            table.forward(params, pass.sequences.positions, &mut x, true)?;
+        }
+        Ok((self.dropout.apply(x, pass.step), None))
     }
 
     fn embed_backward(
@@ -37,9 +49,13 @@ impl Backbone for Decoder {
         params: &mut Params,
         batch: &Batch,
         _: Option<(Tensor, NormSaved)>,
-        mut dx: Tensor,
-        _: &Pass<'_>,
+        dx: Tensor,
+        pass: &Pass<'_>,
     ) -> Result<()> {
+        let mut dx = self.dropout.apply(dx, pass.step);
+        if let Some(table) = &self.positions {
+            table.backward(params, pass.sequences.positions, &dx)?;
+        }
         if self.embedding_scale != 1.0 {
             dx.scale(self.embedding_scale);
         }
@@ -63,11 +79,12 @@ impl Backbone for Decoder {
     }
 
     fn embedding_parts(&self) -> Vec<PartRef<'_>> {
-        vec![Part::Embedding(&self.embed)]
+        [&self.embed].into_iter().chain(&self.positions).map(Part::Embedding).collect()
     }
 
     fn parts_mut(&mut self) -> Vec<PartMut<'_>> {
-        let mut parts = vec![Part::Embedding(&mut self.embed)];
+        let tables = [&mut self.embed].into_iter().chain(&mut self.positions);
+        let mut parts: Vec<_> = tables.map(Part::Embedding).collect();
         parts.extend(self.blocks.iter_mut().flat_map(|b| b.parts_mut()));
         parts.push(Part::Norm(&mut self.norm));
         parts

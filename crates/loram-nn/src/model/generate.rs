@@ -1,19 +1,19 @@
-//! Generation token by token, with a cache of keys and values.
+//! Generation token by token, with a cache of what layers need of the tokens before.
 
 use super::head::{Head, LmHead};
-use super::parts::KvCache;
+use super::parts::Cache;
 use super::pass::{Pass, run};
 use super::transformer::Model;
 use crate::batch::Batch;
 use crate::kernels::OutOfRange;
 use crate::{Error, Result, cuda};
 
-/// A sequence that is being generated, with keys and values of all tokens so far.
+/// A sequence that is being generated, with what layers need of all tokens so far, such as keys and values.
 pub struct Generator<'a> {
     model: &'a Model,
     /// `lm_head`.
     head: &'a LmHead,
-    cache: Vec<KvCache>,
+    cache: Vec<Cache>,
     tokens: Vec<u32>,
     /// The cache is that of a sequence beyond the turning point of the rotary embedding.
     turned: bool,

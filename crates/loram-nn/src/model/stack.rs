@@ -1,6 +1,6 @@
 //! A stack of blocks: which activations are kept, and how the backward pass goes down it.
 
-use super::parts::{KvCache, PartMut, PartRef};
+use super::parts::{Cache, PartMut, PartRef};
 use super::pass::Pass;
 use crate::compute::Compute;
 use crate::param::Params;
@@ -24,16 +24,19 @@ pub(crate) trait Block: Send + Sync {
     fn input_of(&self, saved: Saved) -> Tensor;
 
     /// An empty cache for generation.
-    fn cache(&self, compute: Compute) -> KvCache;
+    fn cache(&self, compute: Compute) -> Cache;
 
-    /// [`Self::forward`] for tokens that continue what the cache holds; their keys and values join it.
-    fn continue_with(&self, params: &Params, x: Tensor, cache: &mut KvCache, pass: &Pass<'_>) -> Tensor;
+    /// [`Self::forward`] for tokens that continue what the cache holds, which they join.
+    fn continue_with(&self, params: &Params, x: Tensor, cache: &mut Cache, pass: &Pass<'_>) -> Tensor;
 
     /// The parts that hold parameters, in the order of the model.
     fn parts(&self) -> Vec<PartRef<'_>>;
 
     /// [`Self::parts`] to change.
     fn parts_mut(&mut self) -> Vec<PartMut<'_>>;
+
+    /// The path of something in the block that no kind of training changes.
+    fn frozen(&self) -> Option<&str>;
 }
 
 /// Blocks of a model, from the embedding up.

@@ -17,6 +17,11 @@ impl Model {
             let ends = path.match_indices('.').map(|(i, _)| &path[..i]).chain([path]);
             ends.into_iter().any(|p| module_ends_with(p, name))
         };
+        if let Some(path) = self.never_trained().find(|path| matches(path)) {
+            let what =
+                format!("is never trained here: leave `{name}` out of modules_to_save, or name layers inside it");
+            return Err(Error::Layer { path: path.into(), what });
+        }
         let parts = parts_mut(&mut self.backbone, &mut self.head);
         let paths: Vec<String> = parts.map(|p| p.path().to_string()).filter(|p| matches(p)).collect();
         if paths.is_empty() {
@@ -28,7 +33,14 @@ impl Model {
 
     /// Makes every weight, bias and norm a parameter of kind [`ParamKind::Base`] (full fine-tuning). A tied `lm_head` stays
     /// tied. After an error, a failure of the GPU, the model is of no use.
+    ///
+    /// # Errors
+    /// A model with parts that are never trained (experts, sinks, convolutions), by name.
     pub fn full_finetune(&mut self) -> Result<()> {
+        if let Some(path) = self.never_trained().next() {
+            let what = "is never trained here, so that full fine-tuning is not supported: train adapters (finetuning_type: lora)";
+            return Err(Error::Layer { path: path.into(), what: what.into() });
+        }
         self.make_trainable(ParamKind::Base, |_| true)?;
         if self.tied_head.is_some()
             && let (Trainable::Param(id), Head::Lm(head)) = (&self.backbone.tokens().weight, &mut self.head)
@@ -36,6 +48,11 @@ impl Model {
             head.linear.weight = Trainable::Param(*id);
         }
         Ok(())
+    }
+
+    /// Paths of what no kind of training changes.
+    fn never_trained(&self) -> impl Iterator<Item = &str> {
+        self.backbone.blocks().iter().filter_map(|block| block.frozen())
     }
 
     fn make_trainable(&mut self, kind: ParamKind, chosen: impl Fn(&str) -> bool) -> Result<()> {

@@ -222,6 +222,14 @@ families! {
     minicpm "minicpm"
     ministral3 "ministral3"
     mistral3_text_tower "mistral3"
+    gpt2_with_transposed_weights "gpt2"
+    gpt2_sharded_bf16 "gpt2-sharded"
+    mixtral "mixtral"
+    mixtral_with_experts_in_one_tensor "mixtral-fused"
+    qwen3_moe_with_dense_blocks_sharded "qwen3-moe"
+    gpt_oss "gpt-oss"
+    gpt_oss_in_mxfp4 "gpt-oss-mxfp4"
+    lfm2_sharded_bf16 "lfm2"
     bert "bert"
     bert_regression "bert-regression"
     roberta "roberta"
@@ -401,7 +409,8 @@ fn loss_that_needs_all_rows() {
 /// Gradients of every parameter in full fine-tuning against central differences, in double precision.
 #[test]
 fn full_fine_tuning_gradients() {
-    let decoders = ["llama-untied", "qwen3", "gemma2", "gemma3", "granite", "phi3", "olmo2", "glm4", "ministral3"];
+    let decoders =
+        ["llama-untied", "qwen3", "gemma2", "gemma3", "granite", "phi3", "olmo2", "glm4", "ministral3", "gpt2"];
     let others = ["bert-mean", "distilbert-multi", "roberta-tags", "modernbert", "modernbert-tags"];
     for name in decoders.into_iter().chain(["bert", "roberta", "distilbert"]).chain(others) {
         let reference = Reference::read(name);

@@ -164,10 +164,12 @@ fn from_data(
 }
 
 impl Adaptation {
-    /// Writes into the recipe the fingerprint of the base under the adapted layers, as far as the checkpoint has them.
+    /// Writes into the recipe the fingerprint of the base under the adapted layers, as far as the checkpoint has them, and into the settings
+    /// that its weights are stored transposed where they are.
     pub fn identify(&mut self, ckpt: &Checkpoint, config: &ModelConfig) -> Result<()> {
-        let Some(recipe) = &mut self.recipe else { return Ok(()) };
         let names = TensorNames::find(ckpt, config)?;
+        self.config.fan_in_fan_out |= self.layers.keys().any(|path| names.is_transposed(path));
+        let Some(recipe) = &mut self.recipe else { return Ok(()) };
         let there = self.layers.keys().filter(|p| ckpt.contains(&names.stored(&format!("{p}.weight"))));
         let digests = self.layers.iter().filter_map(|(path, l)| Some((path.clone(), l.digest.clone()?)));
         let known = Fingerprint::new(digests.collect());

@@ -2,7 +2,7 @@
 //! so do the models that they are merged into.
 
 use loram_io::adapter::{Adapter, AdapterForm, MergeOptions, merge_adapter};
-use loram_io::{Checkpoint, ModelConfig};
+use loram_io::{Checkpoint, DType, ModelConfig};
 use loram_nn::{Batch, CrossEntropy, HeadKind, IGNORE, LoadOptions, Loss, Model};
 use loram_train::adapt::{ExportInfo, LoadAdapter, load};
 use serde_json::Value;
@@ -99,7 +99,9 @@ fn merged_and_rewritten(name: &'static str) {
     let (ckpt, config) = (Checkpoint::open(&out).unwrap(), ModelConfig::load(&out).unwrap());
     let merged = Model::load(&ckpt, &config, &LoadOptions::new(case.head)).unwrap();
     let error = case.worst(&merged);
-    assert!(error < 1e-4, "{name}, merged: {error:.1e}");
+    // weights in 16 bits are rounded once more
+    let narrow = case.ckpt.names().any(|n| case.ckpt.info(n).is_some_and(|info| info.dtype == DType::BF16));
+    assert!(error < if narrow { 2e-2 } else { 1e-4 }, "{name}, merged: {error:.1e}");
     if adapter.config.ensure_weight_tying || adapter.tokens.len() == 1 {
         assert!(!report.untied && merged.tied_head().is_some(), "{name}: the head stays the embedding");
     }
@@ -183,6 +185,16 @@ fn single_trained_tokens() {
 fn biases_of_b() {
     check("lora-bias");
     merged_and_rewritten("lora-bias");
+}
+
+/// GPT-2's `Conv1D`, which is merged as it is stored; layers beside experts and sinks; convolutions.
+#[test]
+fn transposed_weights_mixtures_and_convolutions() {
+    for name in ["conv1d", "conv1d-embeddings", "mixture", "convolution"] {
+        check(name);
+        merged_and_rewritten(name);
+    }
+    check("sinks");
 }
 
 /// Of `qkv_proj` and `gate_up_proj`; of an embedding with a factor; norms whose weights are stored minus one.

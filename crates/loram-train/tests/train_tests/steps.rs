@@ -172,8 +172,8 @@ fn loram() {
 /// Norms in other places, soft caps, factors, fused projections: a start that follows from the weights, in each family.
 #[test]
 fn families() {
-    for family in ["gemma2", "gemma3", "granite", "granite4", "phi3", "olmo2", "olmo3", "glm4", "exaone4", "ministral3"]
-    {
+    let dense = ["gemma2", "gemma3", "granite", "granite4", "phi3", "olmo2", "olmo3", "glm4", "exaone4", "ministral3"];
+    for family in dense.into_iter().chain(["gpt2", "mixtral", "qwen3-moe", "gpt-oss", "lfm2"]) {
         ours(&format!("{family}-loram"));
     }
 }

@@ -1,14 +1,17 @@
-//! Codes of 4 bits, two in a byte with the upper half first, looked up in tables of 16 values.
+//! Codes of 4 bits, two in a byte, looked up in tables of 16 values.
 
 /// The tables of runs of values.
 pub(super) trait Tables {
+    /// The upper half of a byte is the first of its two codes.
+    const UPPER_FIRST: bool = true;
+
     /// The end of the run that holds value `at`, and its table. Both ends of a run are even.
     fn run(&self, at: usize) -> (usize, [f32; 16]);
 }
 
 /// Decodes the values from `first` on, two to a byte.
 #[inline(always)]
-pub(super) fn decode(tables: &impl Tables, first: usize, codes: &[u8], out: &mut [f32]) {
+pub(super) fn decode<T: Tables>(tables: &T, first: usize, codes: &[u8], out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
@@ -20,7 +23,7 @@ pub(super) fn decode(tables: &impl Tables, first: usize, codes: &[u8], out: &mut
             return unsafe { x86::decode_256(tables, first, codes, out) };
         }
     }
-    runs(tables, first, codes, out, plain);
+    runs(tables, first, codes, out, plain::<T>);
 }
 
 /// Calls `look_up` for every run.
@@ -42,9 +45,10 @@ fn runs(
 }
 
 #[inline(always)]
-fn plain(table: &[f32; 16], codes: &[u8], out: &mut [f32]) {
+fn plain<T: Tables>(table: &[f32; 16], codes: &[u8], out: &mut [f32]) {
     for (out, code) in out.as_chunks_mut::<2>().0.iter_mut().zip(codes) {
-        *out = [table[usize::from(code >> 4)], table[usize::from(code & 15)]];
+        let (upper, lower) = (table[usize::from(code >> 4)], table[usize::from(code & 15)]);
+        *out = if T::UPPER_FIRST { [upper, lower] } else { [lower, upper] };
     }
 }
 
@@ -58,7 +62,7 @@ mod x86 {
     /// # Safety
     /// The processor has the instructions.
     #[target_feature(enable = "avx512f,avx512bw")]
-    pub(super) unsafe fn decode_512(tables: &impl Tables, first: usize, codes: &[u8], out: &mut [f32]) {
+    pub(super) unsafe fn decode_512<T: Tables>(tables: &T, first: usize, codes: &[u8], out: &mut [f32]) {
         runs(
             tables,
             first,
@@ -72,10 +76,10 @@ mod x86 {
                     let (codes8, rest) = codes.as_chunks::<8>();
                     let (out16, last) = out.as_chunks_mut::<16>();
                     for (codes, out) in codes8.iter().zip(out16) {
-                        let numbers = _mm512_cvtepu8_epi32(interleaved(codes));
+                        let numbers = _mm512_cvtepu8_epi32(interleaved::<T>(codes));
                         _mm512_storeu_ps(out.as_mut_ptr(), _mm512_permutexvar_ps(numbers, table16));
                     }
-                    plain(table, rest, last);
+                    plain::<T>(table, rest, last);
                 }
             },
         );
@@ -86,7 +90,7 @@ mod x86 {
     /// # Safety
     /// As for [`decode_512`].
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn decode_256(tables: &impl Tables, first: usize, codes: &[u8], out: &mut [f32]) {
+    pub(super) unsafe fn decode_256<T: Tables>(tables: &T, first: usize, codes: &[u8], out: &mut [f32]) {
         runs(
             tables,
             first,
@@ -106,12 +110,12 @@ mod x86 {
                     let (codes8, rest) = codes.as_chunks::<8>();
                     let (out16, last) = out.as_chunks_mut::<16>();
                     for (codes, out) in codes8.iter().zip(out16) {
-                        let numbers = interleaved(codes);
+                        let numbers = interleaved::<T>(codes);
                         _mm256_storeu_ps(out.as_mut_ptr(), look_up(_mm256_cvtepu8_epi32(numbers)));
                         let second = look_up(_mm256_cvtepu8_epi32(_mm_srli_si128::<8>(numbers)));
                         _mm256_storeu_ps(out[8..].as_mut_ptr(), second);
                     }
-                    plain(table, rest, last);
+                    plain::<T>(table, rest, last);
                 }
             },
         );
@@ -120,9 +124,10 @@ mod x86 {
     /// The 16 codes of 8 bytes, a byte each, in order.
     #[inline]
     #[target_feature(enable = "sse2")]
-    fn interleaved(codes: &[u8; 8]) -> __m128i {
+    fn interleaved<T: Tables>(codes: &[u8; 8]) -> __m128i {
         let (raw, mask) = (_mm_cvtsi64_si128(i64::from_le_bytes(*codes)), _mm_set1_epi8(15));
-        _mm_unpacklo_epi8(_mm_and_si128(_mm_srli_epi16::<4>(raw), mask), _mm_and_si128(raw, mask))
+        let (upper, lower) = (_mm_and_si128(_mm_srli_epi16::<4>(raw), mask), _mm_and_si128(raw, mask));
+        if T::UPPER_FIRST { _mm_unpacklo_epi8(upper, lower) } else { _mm_unpacklo_epi8(lower, upper) }
     }
 }
 
@@ -139,6 +144,16 @@ mod tests {
         }
     }
 
+    struct LowerFirst(Steps);
+
+    impl Tables for LowerFirst {
+        const UPPER_FIRST: bool = false;
+
+        fn run(&self, at: usize) -> (usize, [f32; 16]) {
+            self.0.run(at)
+        }
+    }
+
     #[test]
     fn every_vector_unit_finds_the_same_values() {
         let codes: Vec<u8> = (0..300u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 21) as u8).collect();
@@ -150,13 +165,26 @@ mod tests {
             let mut found = vec![f32::NAN; len];
             decode(&Steps(run), first, codes, &mut found);
             assert_eq!(found, want, "{run} {first} {len}");
-            runs(&Steps(run), first, codes, &mut found, plain);
+            runs(&Steps(run), first, codes, &mut found, plain::<Steps>);
             assert_eq!(found, want, "{run} {first} {len}, plainly");
             #[cfg(target_arch = "x86_64")]
             if is_x86_feature_detected!("avx2") {
                 // SAFETY: the processor has the instructions
                 unsafe { x86::decode_256(&Steps(run), first, codes, &mut found) };
                 assert_eq!(found, want, "{run} {first} {len}, 256 bits");
+            }
+            // the halves of each byte the other way round
+            let turned: Vec<u8> = codes.iter().map(|code| code.rotate_left(4)).collect();
+            let lower = LowerFirst(Steps(run));
+            decode(&lower, first, &turned, &mut found);
+            assert_eq!(found, want, "{run} {first} {len}, lower half first");
+            runs(&lower, first, &turned, &mut found, plain::<LowerFirst>);
+            assert_eq!(found, want, "{run} {first} {len}, lower half first, plainly");
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: the processor has the instructions
+                unsafe { x86::decode_256(&lower, first, &turned, &mut found) };
+                assert_eq!(found, want, "{run} {first} {len}, lower half first, 256 bits");
             }
         }
     }

@@ -6,6 +6,7 @@ mod awq;
 mod bitsandbytes;
 mod float8;
 mod gptq;
+mod mxfp4;
 mod packing;
 mod repacked;
 mod tables;
@@ -28,6 +29,7 @@ pub(super) fn packings(dir: &Path) -> Result<Vec<Box<dyn Packing>>> {
         None | Some(Quantisation::Bitsandbytes) => vec![Box::new(bitsandbytes::FourBits)],
         Some(Quantisation::Gptq(settings)) => vec![Box::new(gptq::Gptq(settings))],
         Some(Quantisation::Awq(settings)) => vec![Box::new(awq::Awq(settings))],
+        Some(Quantisation::Mxfp4) => vec![Box::new(mxfp4::Mxfp4Blocks)],
         Some(Quantisation::Float8(block)) => vec![Box::new(float8::Float8(block))],
     })
 }

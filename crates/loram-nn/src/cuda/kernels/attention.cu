@@ -233,7 +233,7 @@ BOTH(attention_backward_kv,
 
 // New queries, the last of a sequence of `n` tokens, against all keys and values so far. Grid: (queries, heads).
 template <typename T>
-__device__ void attention_cached(const T* q, const T* k, const T* v, T* o, int queries, int n, Shape s) {
+__device__ void attention_cached(const T* q, const T* k, const T* v, T* o, float* lse, int queries, int n, Shape s) {
     SHARED(float, query);
     const int d = s.d, head = blockIdx.y, kv_head = head / (s.heads / s.kv_heads), position = n - queries + blockIdx.x;
     float *sums = query + d, *weights = sums + d;
@@ -267,6 +267,18 @@ __device__ void attention_cached(const T* q, const T* k, const T* v, T* o, int q
         __syncthreads();
     }
     for (int c = threadIdx.x; c < d; c += THREADS) put(o + at + c, total == 0.0f ? 0.0f : sums[c] / total);
+    if (lse && threadIdx.x == 0) lse[(long long)blockIdx.x * s.heads + head] = top + logf(total);
 }
-BOTH(attention_cached, (const T* q, const T* k, const T* v, T* o, int queries, int n, SHAPE_PARAMETERS),
-     (q, k, v, o, queries, n, SHAPE))
+BOTH(attention_cached, (const T* q, const T* k, const T* v, T* o, float* lse, int queries, int n, SHAPE_PARAMETERS),
+     (q, k, v, o, lse, queries, n, SHAPE))
+
+// A row of o for each token and head, with a further score beside those of its keys, which adds nothing but to the denominator.
+template <typename T> __device__ void add_sinks(T* o, float* lse, const float* sinks, int heads, int d) {
+    const long long from = (long long)blockIdx.x * d;
+    const float sink = sinks[blockIdx.x % heads], before = lse[blockIdx.x], over = sink - before;
+    const float share = 1.0f / (1.0f + expf(over));
+    for (int c = threadIdx.x; c < d; c += blockDim.x) put(o + from + c, wide(o[from + c]) * share);
+    __syncthreads();  // all have read lse
+    if (threadIdx.x == 0) lse[blockIdx.x] = over > 0.0f ? sink + log1pf(expf(-over)) : before + log1pf(expf(over));
+}
+BOTH(add_sinks, (T* o, float* lse, const float* sinks, int heads, int d), (o, lse, sinks, heads, d))

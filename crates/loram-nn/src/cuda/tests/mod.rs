@@ -7,6 +7,7 @@ mod failures;
 mod linear;
 mod loss_optim;
 mod memory;
+mod mixture;
 mod packed;
 mod rows;
 

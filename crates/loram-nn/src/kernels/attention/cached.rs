@@ -13,6 +13,18 @@ const FEW: usize = 4;
 /// o (nq × heads·d) for the last nq positions of a sequence whose keys and values (kv_len × kv_heads·d, those of the
 /// queries included) are given; mask as in [`super::attention`].
 pub fn attention_cached<T: Real>(q: &[T], k_cache: &[T], v_cache: &[T], o: &mut [T], shape: &AttnShape) {
+    attention_cached_with_lse(q, k_cache, v_cache, o, None, shape);
+}
+
+/// The same, and the logarithms of the softmax's denominators (nq × heads) where they are asked for.
+pub fn attention_cached_with_lse<T: Real>(
+    q: &[T],
+    k_cache: &[T],
+    v_cache: &[T],
+    o: &mut [T],
+    lse: Option<&mut [T]>,
+    shape: &AttnShape,
+) {
     let (qw, kw, d) = (shape.q_width(), shape.kv_width(), shape.head_dim);
     let group = shape.group();
     if qw == 0 || q.is_empty() {
@@ -26,7 +38,9 @@ pub fn attention_cached<T: Real>(q: &[T], k_cache: &[T], v_cache: &[T], o: &mut 
     );
     assert!(nq <= keys, "{nq} queries among {keys} keys");
     let first = keys - nq;
-    let out = Shared::new(o);
+    let heads = shape.heads;
+    assert!(lse.as_ref().is_none_or(|lse| lse.len() == nq * heads), "attention_cached: lse");
+    let (out, lse) = (Shared::new(o), lse.map(Shared::new));
     if nq > FEW {
         let per_head = nq.div_ceil(BQ);
         let grain = GRAIN.div_ceil((BQ.min(nq) * keys * d / 8).max(1));
@@ -43,7 +57,7 @@ pub fn attention_cached<T: Real>(q: &[T], k_cache: &[T], v_cache: &[T], o: &mut 
                 k: k_cache[head / group * d..].as_ptr(),
                 v: v_cache[head / group * d..].as_ptr(),
                 o: out.ptr(at),
-                lse: None,
+                lse: lse.as_ref().map(|lse| lse.ptr(queries.start * heads + head)),
                 mask: None,
             };
             // SAFETY: lengths were checked; units write to different rows or heads
@@ -69,6 +83,10 @@ pub fn attention_cached<T: Real>(q: &[T], k_cache: &[T], v_cache: &[T], o: &mut 
                     shape.soft_cap(scores);
                     let top = max(scores);
                     let total = exp_sum(scores, top);
+                    if let Some(lse) = &lse {
+                        // SAFETY: one element per unit
+                        unsafe { *lse.ptr(i * heads + head) = top + total.ln() };
+                    }
                     o.fill(T::ZERO);
                     for (&p, j) in scores.iter().zip(seen) {
                         let p = p / total;

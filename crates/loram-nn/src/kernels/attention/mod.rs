@@ -9,11 +9,13 @@ mod cached;
 mod dropout;
 mod forward;
 pub mod rounded;
+mod sinks;
 mod units;
 
 pub use backward::attention_backward;
-pub use cached::attention_cached;
+pub use cached::{attention_cached, attention_cached_with_lse};
 pub use forward::attention;
+pub use sinks::add_sinks;
 
 use std::ops::Range;
 

@@ -116,6 +116,7 @@ impl EncoderBlock<'_> {
             o: self.linear(m.o, hidden, hidden, cfg.attention_bias)?,
             qk_norm: None,
             rope: kind.rope.map(|rope| ropes[rope].clone()),
+            sinks: None,
             shape: AttnShape {
                 heads: cfg.num_heads,
                 kv_heads: cfg.num_heads,

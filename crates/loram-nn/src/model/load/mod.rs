@@ -1,7 +1,9 @@
 //! Tensors of a checkpoint as layers, with their shapes checked against the configuration.
 
+mod convolution;
 mod decoder;
 mod encoder;
+mod experts;
 mod head;
 
 use super::options::LoadOptions;
@@ -80,6 +82,11 @@ impl<'a> Loader<'a> {
         Ok(shared)
     }
 
+    /// Returns whether the checkpoint has this tensor of the task model in a quantised type.
+    fn is_quantised(&self, name: &str) -> bool {
+        self.ckpt.info(&self.names.stored(name)).is_some_and(|info| info.dtype.is_quantised())
+    }
+
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorRef> {
         let stored = self.names.stored(name);
         let t = self.ckpt.tensor(&stored)?;
@@ -98,10 +105,10 @@ impl<'a> Loader<'a> {
         };
         let blocks = format!("{}{blocks}.", self.names.backbone());
         let used = self.used.borrow();
-        // tables that old versions of transformers saved, too
+        let tables = cfg.names().tables;
         let unused = |name: &&str| {
             !used.contains(*name)
-                && !name.ends_with("rotary_emb.inv_freq")
+                && !tables.iter().any(|table| name.ends_with(table))
                 && self.names.path(name).starts_with(&blocks)
         };
         let unused: Vec<&str> = self.ckpt.names().filter(unused).collect();
@@ -114,12 +121,20 @@ impl<'a> Loader<'a> {
     }
 
     fn vector(&self, name: &str, len: usize) -> Result<Vector> {
+        self.constant(name, len).map(Trainable::Frozen)
+    }
+
+    /// A vector that is never trained.
+    fn constant(&self, name: &str, len: usize) -> Result<Tensor> {
         let values = self.tensor(name, &[len])?.to_f32()?;
-        Ok(Trainable::Frozen(Tensor::from_f32(self.compute.exact(), 1, len, &values)))
+        Ok(Tensor::from_f32(self.compute.exact(), 1, len, &values))
     }
 
     fn weight(&self, path: &str, rows: usize, cols: usize) -> Result<Weight> {
-        let tensor = self.tensor(&format!("{path}.weight"), &[rows, cols])?;
+        let tensor = match self.names.is_transposed(path) {
+            false => self.tensor(&format!("{path}.weight"), &[rows, cols])?,
+            true => self.tensor(&format!("{path}.weight"), &[cols, rows])?.transposed()?,
+        };
         Ok(Weight::from_tensor(&tensor)?.with_products(self.products))
     }
 

@@ -1,5 +1,6 @@
 //! Multi-head attention with its projections (1706.03762), over grouped keys and values (2305.13245).
 
+use super::mixer::{Cache, Mixer};
 use super::projections::{Projections, ProjectionsSaved};
 use super::rope::Rotary;
 use super::{Norm, NormSaved, Part, PartMut, PartRef, Sublayer};
@@ -25,10 +26,20 @@ pub(crate) struct Attention {
     pub qk_norm: Option<(Norm, Norm)>,
     /// Rotary embedding of queries and keys; `None` for absolute positions, or no positions at all (some layers of SmolLM3).
     pub rope: Option<Rotary>,
+    /// Scores of the sinks of the heads (gpt-oss).
+    pub sinks: Option<Sinks>,
     /// Heads, scale and mask. Its dropout comes from `dropout`.
     pub shape: AttnShape,
     /// On the attention weights.
     pub dropout: Dropout,
+}
+
+/// Sinks: a score for each head that takes its share of the softmax. They are frozen.
+#[derive(Debug)]
+pub(crate) struct Sinks {
+    pub path: String,
+    /// (1, heads), in the number type of parameters.
+    pub scores: Tensor,
 }
 
 /// Activations of an attention.
@@ -49,20 +60,6 @@ struct Projected {
     /// Queries and keys before their norms, and the norms' statistics.
     before_norm: Option<[(Tensor, NormSaved); 2]>,
     saved: ProjectionsSaved<3>,
-}
-
-/// Keys and values of one attention for all tokens so far, (tokens, kv_heads·d) each.
-pub(crate) struct KvCache {
-    k: Tensor,
-    v: Tensor,
-}
-
-impl KvCache {
-    /// Forgets all but the first `len` tokens.
-    pub fn truncate(&mut self, len: usize) {
-        self.k.truncate_rows(len);
-        self.v.truncate_rows(len);
-    }
 }
 
 /// Moves a tensor (t, heads·d) out as (t·heads, d).
@@ -94,28 +91,34 @@ impl Attention {
         }
         Projected { q, k, v, before_norm, saved }
     }
+}
 
-    /// An empty cache for [`Self::continue_with`].
-    pub fn cache(&self, compute: Compute) -> KvCache {
-        let empty = |i| Tensor::scratch(compute, 0, self.qkv.width(i));
-        KvCache { k: empty(1), v: empty(2) }
+impl Mixer for Attention {
+    /// Keys and values, (tokens, kv_heads·d) each.
+    fn cache(&self, compute: Compute) -> Cache {
+        Cache::new(compute, [self.qkv.width(1), self.qkv.width(2)])
     }
 
-    /// Returns `base` + attention(x), or attention(x) alone, for tokens that continue what the cache holds. Their keys and
-    /// values join it.
-    pub fn continue_with(
+    fn continue_with(
         &self,
         params: &Params,
         x: Held<'_>,
         base: Option<&Tensor>,
-        cache: &mut KvCache,
+        cache: &mut Cache,
         pass: &Pass<'_>,
     ) -> Tensor {
         let Projected { q, k, v, .. } = self.project(params, &x, pass);
         drop(x);
-        cache.k.push_rows(&k);
-        cache.v.push_rows(&v);
-        let o = ops::attention_cached(&q, &cache.k, &cache.v, &self.shape);
+        cache.push([&k, &v]);
+        let [k, v] = cache.rows();
+        let o = match &self.sinks {
+            None => ops::attention_cached(&q, k, v, &self.shape),
+            Some(sinks) => {
+                let (mut o, mut lse) = ops::attention_cached_with_lse(&q, k, v, &self.shape);
+                ops::add_sinks(&mut o, &mut lse, &sinks.scores, self.shape.head_dim);
+                o
+            }
+        };
         self.o.forward_onto(params, &Operand::new(&o), base, None).0
     }
 }
@@ -139,7 +142,10 @@ impl Sublayer for Attention {
         let qkv = self.project(params, &x, pass);
         drop(x);
         let Projected { q, k, v, .. } = &qkv;
-        let (o, lse) = ops::attention(self.o.kernel(q), [q, k, v], &pass.sequences, &self.shape_in(pass.step));
+        let (mut o, mut lse) = ops::attention(self.o.kernel(q), [q, k, v], &pass.sequences, &self.shape_in(pass.step));
+        if let Some(sinks) = &self.sinks {
+            ops::add_sinks(&mut o, &mut lse, &sinks.scores, self.shape.head_dim);
+        }
         let (y, o_saved) = self.o.forward_onto(params, &Operand::new(&o), base, pass.step);
         (y, AttentionSaved { qkv, o, lse, o_saved })
     }
@@ -196,5 +202,9 @@ impl Sublayer for Attention {
     fn parts_mut(&mut self) -> Vec<PartMut<'_>> {
         let norms = self.qk_norm.iter_mut().flat_map(|(q, k)| [Part::Norm(q), Part::Norm(k)]);
         self.qkv.parts_mut().into_iter().chain([Part::Linear(&mut self.o)]).chain(norms).collect()
+    }
+
+    fn frozen(&self) -> Option<&str> {
+        self.sinks.as_ref().map(|sinks| &sinks.path[..])
     }
 }

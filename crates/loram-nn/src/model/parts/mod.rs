@@ -2,15 +2,21 @@
 //! its backward pass needs.
 
 mod attention;
+mod convolution;
 mod embedding;
+mod experts;
+mod mixer;
 mod mlp;
 mod norm;
 mod projections;
 mod residual;
 pub(crate) mod rope;
 
-pub(crate) use attention::{Attention, KvCache};
+pub(crate) use attention::{Attention, Sinks};
+pub(crate) use convolution::ShortConvolution;
 pub(crate) use embedding::Embedding;
+pub(crate) use experts::{Expert, Experts, First};
+pub(crate) use mixer::{Cache, Mixer};
 pub(crate) use mlp::{GatedMlp, Mlp};
 pub(crate) use norm::{Norm, NormSaved, Offset};
 pub(crate) use projections::Projections;
@@ -90,4 +96,9 @@ pub(crate) trait Sublayer: Send + Sync {
 
     /// [`Self::parts`] to change.
     fn parts_mut(&mut self) -> Vec<PartMut<'_>>;
+
+    /// The path of something in it that no kind of training changes.
+    fn frozen(&self) -> Option<&str> {
+        None
+    }
 }

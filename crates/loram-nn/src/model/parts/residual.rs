@@ -1,6 +1,6 @@
 //! Residual connections, and where their norms are.
 
-use super::{Attention, KvCache, Norm, NormSaved, Part, PartMut, PartRef, Sublayer};
+use super::{Cache, Mixer, Norm, NormSaved, Part, PartMut, PartRef, Sublayer};
 use crate::dropout::Dropout;
 use crate::held::Held;
 use crate::model::pass::Pass;
@@ -184,9 +184,9 @@ impl<S: Sublayer> Residual<S> {
     }
 }
 
-impl Residual<Attention> {
-    /// [`Self::forward`] for tokens that continue what the cache holds; their keys and values join it.
-    pub fn continue_with(&self, params: &Params, x: Tensor, cache: &mut KvCache, pass: &Pass<'_>) -> Tensor {
+impl<S: Mixer> Residual<S> {
+    /// [`Self::forward`] for tokens that continue what the cache holds, which they join.
+    pub fn continue_with(&self, params: &Params, x: Tensor, cache: &mut Cache, pass: &Pass<'_>) -> Tensor {
         let inner = |x: Held<'_>, base: Option<&Tensor>| (self.inner.continue_with(params, x, base, cache, pass), ());
         self.around(params, x, None, inner).0
     }
