@@ -40,8 +40,8 @@ pub mod scores;
 pub mod stats;
 
 pub use analyse::{
-    Analysis, ArmReport, BASELINES, Comparison, Edge, Group, MeanCost, Missing, RatePoint, Spread, Standing, Tally,
-    Verdict, analyse,
+    Analysis, ArmReport, BASELINES, Comparison, Decision, Edge, Group, MeanCost, Missing, PooledComparison, RatePoint,
+    Spread, Standing, Tally, Verdict, analyse,
 };
 pub use board::{Board, Brief, Shard, State};
 pub use choice::Choice;

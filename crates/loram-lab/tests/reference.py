@@ -1,7 +1,7 @@
 """Reference values for the statistics: python3 crates/loram-lab/tests/reference.py (numpy, scipy, sklearn).
 
 Writes tests/reference/statistics.json: plain summaries by numpy, intervals by scipy's percentile bootstrap with many
-replicates, and curve figures by numpy.trapezoid and numpy.interp.
+replicates, of pooled differences by a loop over numpy's draws, and curve figures by numpy.trapezoid and numpy.interp.
 """
 import json
 import os
@@ -64,6 +64,32 @@ for row, c in zip(logits.astype(np.float32), classes):
     p = np.exp(row.astype(float)) / np.exp(row.astype(float)).sum()
     out["cross_entropy"].append({"logits": row.tolist(), "class": c,
                                  "loss": float(log_loss([c], [p], labels=[0, 1, 2]))})
+
+# tasks, seeds and examples: losses per token of two runs a seed, in percent of a loss
+own = np.random.default_rng(11)
+tasks = []
+for t in range(5):
+    seeds, n = 3 - t % 2, 30 + 10 * t
+    tokens = own.integers(5, 40, size=n)
+    a = tokens * own.gamma(4.0, 0.25, size=n) * own.normal(1.0, 0.03, size=(seeds, 1))
+    b = a * own.normal(1.0 + 0.02 * t, 0.1, size=(seeds, n))
+    tasks.append((tokens, a, b, -100 / 1.5))
+
+
+def pooled(draw):
+    values = []
+    for t in draw(len(tasks)):
+        tokens, a, b, scale = tasks[t]
+        seeds, i = draw(len(a)), draw(len(tokens))
+        values.append(scale * np.mean([(a[s][i].sum() - b[s][i].sum()) / tokens[i].sum() for s in seeds]))
+    return np.mean(values)
+
+
+drawn = np.sort([pooled(lambda n: own.integers(0, n, size=n)) for _ in range(40_000)])
+out["pooled"] = {
+    "tasks": [{"tokens": t.tolist(), "a": a.tolist(), "b": b.tolist(), "scale": s} for t, a, b, s in tasks],
+    "estimate": float(pooled(np.arange)), "quantiles": [float(np.quantile(drawn, q)) for q in (0.025, 0.05, 0.95, 0.975)],
+}
 
 path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "reference", "statistics.json")
 with open(path, "w") as f:

@@ -1,76 +1,26 @@
 //! Analyses run records: the best learning rate of every arm, its score, its difference from the baselines.
 
 mod arm;
+mod group;
 mod missing;
 mod pair;
+mod pooled;
 mod warnings;
 
 pub use arm::{ArmReport, Edge, MeanCost, RatePoint, Spread};
+pub use group::{BASELINES, Group};
 pub use missing::Missing;
 pub use pair::{Comparison, Verdict};
+pub use pooled::{Decision, PooledComparison, SCORE_MARGIN, STEPS_MARGIN};
 
 use crate::collect::Collection;
-use crate::grid::{Point, Score};
-use crate::names::file_name;
+use crate::grid::Point;
 use crate::planned::Planned;
 use crate::run_record::RunRecord;
 use loram_io::gain_curves::GainCurves;
 use loram_train::config::LearningRate;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Names of the arms that all others are compared with.
-pub const BASELINES: [&str; 2] = ["lora", "pissa"];
-
-/// The arms of one model, task and rank.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Group {
-    /// Model.
-    pub model: String,
-    /// Task.
-    pub task: String,
-    /// Rank; absent if no arm has one.
-    pub r: Option<u64>,
-    /// Other keys that vary.
-    pub others: BTreeMap<String, String>,
-    /// The metric that runs are judged by.
-    pub score: Score,
-    /// Seeds that all arms have, from which scores are computed.
-    pub seeds: Vec<u64>,
-    /// True if learning rates were chosen on other data than the scores are computed on.
-    pub separate: bool,
-    /// Number of records of the selection part; 0 if it is not known.
-    pub selection_examples: u64,
-    /// Number of records of the test part.
-    pub test_examples: u64,
-    /// Arms, the best first.
-    pub arms: Vec<ArmReport>,
-    /// The best learning rate of `lora`, for the comparison at one learning rate.
-    pub fixed_rate: Option<LearningRate>,
-    /// Number of runs of the comparison that are not there yet, those of arms without any run included.
-    pub missing: usize,
-    /// Warnings for the reader.
-    pub warnings: Vec<String>,
-}
-
-impl Group {
-    /// `task on model, r 16`.
-    pub fn title(&self) -> String {
-        let mut out = format!("{} on {}", self.task, self.model);
-        if let Some(r) = self.r {
-            out += &format!(", r {r}");
-        }
-        for (key, value) in &self.others {
-            out += &format!(", {key} {value}");
-        }
-        out
-    }
-
-    /// The name of its files and anchors.
-    pub fn slug(&self) -> String {
-        file_name(&self.title().replace(", ", "-").replace(' ', "-"))
-    }
-}
 
 /// The number of groups in which an arm is better than a baseline, worse, or level with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +62,9 @@ pub struct Analysis {
     pub groups: Vec<Group>,
     /// Arms against baselines.
     pub standings: Vec<Standing>,
+    /// Arms against baselines over all tasks, where there are several.
+    #[serde(default)]
+    pub pooled: Vec<PooledComparison>,
     /// Number of runs of the comparisons that are not there yet.
     pub missing: usize,
     /// Gains of the models' weights by rank, if the comparison has them.
@@ -141,7 +94,8 @@ pub fn analyse(found: &Collection) -> Analysis {
     let standings = standings(&groups);
     let gains = |r: &RunRecord| Some((r.scores.point.model.clone(), r.gains.clone()?));
     let gains = runs.iter().filter_map(gains).collect();
-    Analysis { missing: missing_runs(found), groups, standings, gains }
+    let pooled = pooled::comparisons(&groups, runs);
+    Analysis { missing: missing_runs(found), groups, standings, pooled, gains }
 }
 
 /// An arm of one model, task and rank.

@@ -1,8 +1,9 @@
 //! The sections of a report.
 
-use super::figures::{Figure, view};
+use super::figure::{Figure, Place, view};
 use super::groups;
 use super::page::{Block, Cell, Page, PlotView, Section, Table};
+use super::pooled;
 use crate::analyse::{Analysis, BASELINES, Standing, Tally};
 use crate::collect::Collection;
 use crate::run_record::RunRecord;
@@ -14,8 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) fn page(title: &str, found: &Collection, analysis: &Analysis, figures: &[Figure]) -> Page {
     let runs = &found.runs;
     let mut sections = vec![overview(found, analysis)];
+    sections.extend(pooled::section(analysis, figures));
     for (i, group) in analysis.groups.iter().enumerate() {
-        let own: Vec<&Figure> = figures.iter().filter(|f| f.group == Some(i)).collect();
+        let own: Vec<&Figure> = figures.iter().filter(|f| f.place == Place::Group(i)).collect();
         sections.push(groups::section(group, &own));
     }
     sections.extend(gains(figures));
@@ -150,7 +152,7 @@ fn standings(analysis: &Analysis) -> Table {
 
 /// The gain of LoRAM compared with the spectra of the weights.
 fn gains(figures: &[Figure]) -> Option<Section> {
-    let plots: Vec<PlotView> = figures.iter().filter(|f| f.group.is_none()).map(view).collect();
+    let plots: Vec<PlotView> = figures.iter().filter(|f| f.place == Place::Gains).map(view).collect();
     (!plots.is_empty()).then(|| Section {
         anchor: "gains".into(),
         title: "Gains of the weights".into(),

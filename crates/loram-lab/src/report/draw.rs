@@ -1,6 +1,7 @@
 //! Draws plots as SVG and PNG.
 
 use super::clip::pieces;
+use super::forest;
 use super::legend::{LEGEND_ROW, draw_legend, legend_rows};
 use super::plot::{
     Drawn, GRID, Ground, HEIGHT, HeatMap, INK, LinePlot, PNG_SCALE, Plot, Series, TEXT, TITLE, WIDTH, colour, dashes,
@@ -38,6 +39,7 @@ impl Plot {
         match self {
             Plot::Lines(p) => (WIDTH, HEIGHT + LEGEND_ROW * legend_rows(p) + 8),
             Plot::Heat(h) => (WIDTH, 98 + h.rows.len() as u32 * row_height(h)),
+            Plot::Forest(f) => forest::size(f),
         }
     }
 
@@ -45,6 +47,7 @@ impl Plot {
         match self {
             Plot::Lines(p) => lines(p, area, k).map_err(|e| e.to_string()),
             Plot::Heat(h) => heat(h, area, k).map_err(|e| e.to_string()),
+            Plot::Forest(f) => forest::draw(f, area, k).map_err(|e| e.to_string()),
         }
     }
 }

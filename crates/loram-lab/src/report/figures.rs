@@ -1,29 +1,12 @@
 //! The plots of a comparison.
 
-use super::draw::svg;
-use super::page::PlotView;
-use super::plot::{Ground, HeatMap, LinePlot, Plot, Series, XAxis, YRange};
+use super::figure::{Figure, Place};
+use super::plot::{HeatMap, LinePlot, Plot, Series, XAxis, YRange};
+use super::pooled;
 use crate::analyse::{Analysis, ArmReport, Group};
 use crate::names::file_name;
 use loram_io::gain_curves::{Band, GainCurves};
 use std::collections::BTreeSet;
-
-/// A plot with its place in the report.
-pub(super) struct Figure {
-    /// Index of the group; `None` for a plot of a model.
-    pub group: Option<usize>,
-    /// Name of its files.
-    pub name: String,
-    /// A sentence that describes it.
-    pub caption: String,
-    /// Its content.
-    pub plot: Plot,
-}
-
-/// A figure as a part of a page.
-pub(super) fn view(f: &Figure) -> PlotView {
-    PlotView { svg: svg(&f.plot, Ground::Page), caption: f.caption.clone(), name: f.name.clone() }
-}
 
 /// All plots, in the order of the groups.
 pub(super) fn figures(analysis: &Analysis) -> Vec<Figure> {
@@ -31,7 +14,7 @@ pub(super) fn figures(analysis: &Analysis) -> Vec<Figure> {
     let names: BTreeSet<&String> = analysis.groups.iter().flat_map(|g| &g.arms).map(|a| &a.arm).collect();
     let style = |name: &String| names.iter().position(|a| *a == name).unwrap_or(0);
     let scale = magnitude_scale(analysis);
-    let mut out = Vec::new();
+    let mut out = pooled::figures(analysis);
     for (i, group) in analysis.groups.iter().enumerate() {
         out.extend(rates(i, group, &style));
         out.extend(short_rates(i, group, &style));
@@ -68,7 +51,7 @@ fn gains(model: &str, c: &GainCurves) -> Figure {
     series.push(line("sketch", 1, &c.sketch, exact.is_none()));
     series.push(line("ln r / ln min(n, m)", 2, &c.log, false));
     Figure {
-        group: None,
+        place: Place::Gains,
         name: format!("{}-gains", file_name(model)),
         caption: format!(
             "Gain Q[r] of the {} linear layers in the blocks of {model}: the mean over layers, with the range of the middle \
@@ -151,7 +134,7 @@ fn search(i: usize, group: &Group, style: &dyn Fn(&String) -> usize) -> Option<F
     ticks.sort_by(f64::total_cmp);
     ticks.dedup();
     (ticks.len() > 1).then(|| Figure {
-        group: Some(i),
+        place: Place::Group(i),
         name: format!("{}-search", group.slug()),
         caption: "Loss on some training records after one step at each learning rate: the line search of `learning_rate: auto`, first \
                   seed; rings mark the best step. Each arm has the rate that moves the weights as far as the best step does, \
@@ -183,7 +166,7 @@ fn by_rate(
     ticks.sort_by(f64::total_cmp);
     ticks.dedup();
     (ticks.len() > 1).then(|| Figure {
-        group: Some(i),
+        place: Place::Group(i),
         name: format!("{}-{name}", group.slug()),
         caption,
         plot: Plot::Lines(LinePlot {
@@ -212,7 +195,7 @@ fn curves(i: usize, group: &Group, style: &dyn Fn(&String) -> usize) -> Option<F
         return None;
     }
     Some(Figure {
-        group: Some(i),
+        place: Place::Group(i),
         name: format!("{}-curves", group.slug()),
         caption:
             "Loss during training, each arm at its best learning rate: mean over seeds, with the range from least to \
@@ -233,7 +216,7 @@ fn curves(i: usize, group: &Group, style: &dyn Fn(&String) -> usize) -> Option<F
 fn magnitudes(i: usize, group: &Group, arm: &ArmReport, scale: (f64, f64)) -> Option<Figure> {
     let m = arm.magnitudes.as_ref()?;
     Some(Figure {
-        group: Some(i),
+        place: Place::Group(i),
         name: format!("{}-magnitude-{}", group.slug(), file_name(&arm.arm)),
         caption: format!(
             "Relative size of each layer's update under {}: ‖ΔW‖ / ‖W‖ by step, first seed. All maps have one scale.",

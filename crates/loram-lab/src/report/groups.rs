@@ -1,6 +1,7 @@
 //! The section of one model, task and rank.
 
-use super::figures::{Figure, capital, view, words};
+use super::figure::{Figure, view};
+use super::figures::{capital, words};
 use super::page::{Block, Cell, Section, Table};
 use super::scale::minus;
 use crate::analyse::{ArmReport, BASELINES, Comparison, Group, Spread, Verdict};

@@ -1,5 +1,6 @@
 //! Plots before they are drawn, and the style that all share.
 
+use crate::stats::Pooled;
 use plotters::prelude::*;
 
 /// Width of a plot in units of its SVG; a phone shows it slightly smaller.
@@ -35,6 +36,18 @@ pub(super) enum Plot {
     Lines(LinePlot),
     /// Coloured cells.
     Heat(HeatMap),
+    /// Estimates with intervals.
+    Forest(Forest),
+}
+
+/// Estimates with their intervals, a row for each.
+pub(super) struct Forest {
+    pub title: String,
+    pub x_label: String,
+    /// Names, and estimates with 90 % and 95 % intervals.
+    pub rows: Vec<(String, Pooled)>,
+    /// Differences below it count as none.
+    pub margin: f64,
 }
 
 /// Lines over a common horizontal axis.

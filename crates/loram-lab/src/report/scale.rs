@@ -124,7 +124,7 @@ fn values(p: &LinePlot) -> Range<f64> {
 }
 
 /// Ticks in steps of 1, 2 or 5 times a power of ten.
-fn steps(range: &Range<f64>) -> Vec<f64> {
+pub(super) fn steps(range: &Range<f64>) -> Vec<f64> {
     let width = (range.end - range.start).max(f64::MIN_POSITIVE);
     let power = 10f64.powf((width / MOST_TICKS as f64).log10().floor());
     let fits = |s: &&f64| width / (**s * power) <= MOST_TICKS as f64;

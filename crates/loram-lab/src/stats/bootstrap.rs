@@ -62,14 +62,14 @@ pub enum Observations<'a> {
 }
 
 impl Observations<'_> {
-    fn seeds(&self) -> usize {
+    pub(super) fn seeds(&self) -> usize {
         match self {
             Observations::Examples(runs, _) => runs.len(),
             Observations::Scores(scores) => scores.len(),
         }
     }
 
-    fn examples(&self) -> usize {
+    pub(super) fn examples(&self) -> usize {
         match self {
             Observations::Examples(runs, _) => runs.first().map_or(0, |e| e.len()),
             Observations::Scores(_) => 0,
@@ -77,7 +77,7 @@ impl Observations<'_> {
     }
 
     /// The score over these seeds and examples; `None` if the metric is not defined on them.
-    fn score(&self, seeds: &[usize], examples: &[usize]) -> Option<f64> {
+    pub(super) fn score(&self, seeds: &[usize], examples: &[usize]) -> Option<f64> {
         let mut sum = 0.0;
         for &s in seeds {
             sum += match self {

@@ -1,6 +1,6 @@
 //! From run folders to figures and pages, on folders that are written by hand.
 
-use loram_lab::{Analysis, ArmReport, Group, Planned, Point, Verdict, analyse, collect, report};
+use loram_lab::{Analysis, ArmReport, Decision, Group, Planned, Point, Verdict, analyse, collect, report};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -223,6 +223,55 @@ fn a_report_in_every_form() {
     assert_eq!((json["groups"].as_array().unwrap().len(), json["runs"].as_array().unwrap().len()), (2, 42));
     assert_eq!(page.write_plots(&file("plots")).unwrap().len(), 20);
     assert!(page.write(&file("r.pdf")).unwrap_err().to_string().contains(".html"));
+}
+
+/// The same runs on a second task, `loram` with other losses on the test part.
+fn second_task(root: &Path, change: f64) {
+    for folder in fs::read_dir(root.join("runs")).unwrap().map(|f| f.unwrap().path()).collect::<Vec<_>>() {
+        let name = folder.file_name().unwrap().to_str().unwrap().replace("m.t.", "m.u.");
+        let to = root.join("runs").join(name);
+        fs::create_dir(&to).unwrap();
+        for file in ["config.yaml", "summary.json", "metrics.jsonl"] {
+            fs::copy(folder.join(file), to.join(file)).unwrap();
+        }
+        let mut scores: Value = serde_json::from_slice(&fs::read(folder.join("scores.json")).unwrap()).unwrap();
+        scores["point"]["task"] = json!("u");
+        if scores["point"]["arm"] == "loram" {
+            scores["test"]["loss"] = json!(scores["test"]["loss"].as_f64().unwrap() + change);
+            for nats in scores["examples"]["nats"].as_array_mut().unwrap() {
+                *nats = json!(nats.as_f64().unwrap() + 10.0 * change);
+            }
+        }
+        fs::write(to.join("scores.json"), scores.to_string()).unwrap();
+    }
+}
+
+#[test]
+fn tasks_are_pooled() {
+    let dir = tempfile::tempdir().unwrap();
+    folders(dir.path());
+    assert!(analyse(&collect(&[dir.path().to_path_buf()]).unwrap()).pooled.is_empty(), "one task");
+    second_task(dir.path(), 0.03);
+    let runs = collect(&[dir.path().to_path_buf()]).unwrap();
+    let a = analyse(&runs);
+    let of = |arm: &str| a.pooled.iter().find(|p| p.arm == arm && p.baseline == "lora").unwrap();
+    let loram = of("loram");
+    assert_eq!((loram.tasks, loram.left_out, loram.effects.len()), (2, 0, 4));
+    // 0.95 and 0.98 against 1.0, in percent of lora's mean loss of 1.01; examples and seeds shift both arms alike
+    assert!((loram.score.estimate - 3.5 / 1.01).abs() < 1e-9, "{:?}", loram.score);
+    assert!((loram.score.wide.0 - 2.0 / 1.01).abs() < 1e-9 && (loram.score.wide.1 - 5.0 / 1.01).abs() < 1e-9);
+    // curves end at the losses on the selection part, 0.9 and 1.0, and begin 2 above
+    assert!((loram.area.unwrap().estimate - 10.0 / 1.01).abs() < 1e-9, "{:?}", loram.area);
+    // from 1.9 to 0.9 in the second ten steps: a tenth of them earlier
+    assert!((loram.steps.unwrap().estimate - 5.0).abs() < 1e-6, "{:?}", loram.steps);
+    assert!((loram.seconds.unwrap().estimate - 5.0 * 2.0 / 2.5).abs() < 1e-6, "{:?}", loram.seconds);
+    assert_eq!((loram.decision, of("full").decision), (Decision::Exceeds, Decision::Matches));
+    let page = report::Report::new("two".into(), &runs, a);
+    let markdown = page.markdown().unwrap();
+    assert!(markdown.contains(r"| loram | lora | 2 | \+3.47 \[+1.98, +4.95\] |"), "{markdown}");
+    page.write(&dir.path().join("r.html")).unwrap();
+    let html = fs::read_to_string(dir.path().join("r.html")).unwrap();
+    assert!(html.contains("Against lora") && html.contains("loram against lora"));
 }
 
 /// Two arms at two learning rates with three seeds; the better learning rate of `loram` is 1e-3.

@@ -1,6 +1,8 @@
 //! Statistics against numpy and scipy (`tests/reference.py`).
 
-use loram_lab::stats::{Curve, Observations, Resampled, bootstrap, mean, mean_curve, paired_bootstrap, quantile, std};
+use loram_lab::stats::{
+    Curve, Observations, Paired, Resampled, bootstrap, mean, mean_curve, paired_bootstrap, pooled, quantile, std,
+};
 use loram_train::ExampleScores;
 use loram_train::objective::{Classification, NextToken, Regression};
 use serde_json::Value;
@@ -63,6 +65,40 @@ fn intervals_over_examples_are_those_of_scipy() {
         close(found.low, &s["low"], room, "low");
         close(found.high, &s["high"], room, "high");
     }
+}
+
+#[test]
+fn intervals_over_tasks_are_those_of_numpy() {
+    let reference = &reference()["pooled"];
+    let runs = |task: &Value, arm: &str| -> Vec<ExampleScores> {
+        let tokens: Vec<u64> = list(&task["tokens"]).into_iter().map(|t| t as u64).collect();
+        task[arm].as_array().unwrap().iter().map(|nats| language(list(nats), &tokens)).collect()
+    };
+    let tasks = reference["tasks"].as_array().unwrap();
+    let all: Vec<(Vec<ExampleScores>, Vec<ExampleScores>, f64)> =
+        tasks.iter().map(|t| (runs(t, "a"), runs(t, "b"), t["scale"].as_f64().unwrap())).collect();
+    let borrowed: Vec<(Vec<&ExampleScores>, Vec<&ExampleScores>, f64)> =
+        all.iter().map(|(a, b, scale)| (a.iter().collect(), b.iter().collect(), *scale)).collect();
+    let tasks: Vec<Vec<Paired<'_>>> = borrowed
+        .iter()
+        .map(|(a, b, scale)| {
+            let of = |runs| Observations::Examples(runs, "loss");
+            vec![Paired { a: of(a), b: of(b), scale: *scale }]
+        })
+        .collect();
+    let found = pooled(&tasks).unwrap();
+    close(found.estimate, &reference["estimate"], 1e-9, "estimate");
+    let quantiles = reference["quantiles"].as_array().unwrap();
+    let width = quantiles[3].as_f64().unwrap() - quantiles[0].as_f64().unwrap();
+    let ends = [found.wide.0, found.narrow.0, found.narrow.1, found.wide.1];
+    for (found, expected) in ends.into_iter().zip(quantiles) {
+        close(found, expected, 0.03 * width, "quantile");
+    }
+    // a task at several ranks counts once, with their mean
+    let (alone, twice) = (pooled(&tasks[..1]).unwrap(), pooled(&[[&tasks[0][..], &tasks[0][..]].concat()]).unwrap());
+    assert!((alone.estimate - twice.estimate).abs() < 1e-12);
+    assert!(twice.wide.1 - twice.wide.0 < alone.wide.1 - alone.wide.0);
+    assert_eq!(pooled(&[]), None);
 }
 
 #[test]
