@@ -1,6 +1,6 @@
 //! The speed of a run, measured on a few of its steps, and the time that it will take.
 
-use crate::config::{LearningRate, SamplePrompts, SchemeName, Strategy, TrainConfig};
+use crate::config::{SamplePrompts, SchemeName, Strategy, TrainConfig};
 use crate::observer::{Event, Observe, Stage};
 use crate::trainer::{Preview, Trainer};
 use crate::{Result, device};
@@ -126,7 +126,7 @@ pub fn expected_time(config: &TrainConfig, preview: &Preview) -> Option<Expected
     if fits && work * STEPS as f64 <= if gpu { GPU_WORK } else { CPU_WORK } {
         let t = trial(&cheap_to_begin(config)).ok()?;
         let step = t.step * tokens / t.tokens.max(1.0);
-        let search = if config.learning_rate == LearningRate::Auto { SEARCH_STEPS * step } else { 0.0 };
+        let search = if config.learning_rate.times_auto().is_some() { SEARCH_STEPS * step } else { 0.0 };
         let seconds = t.start + search + preview.total_steps as f64 * step + evaluated * t.example;
         return Some(ExpectedTime { seconds, measured: Measured::Steps });
     }

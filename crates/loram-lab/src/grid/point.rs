@@ -45,6 +45,7 @@ impl Point {
         let mut out = self.without_rate();
         out += &match self.learning_rate {
             LearningRate::Auto => ".lr-auto".to_string(),
+            LearningRate::AutoTimes(x) => format!(".lr-auto-x{x:e}"),
             LearningRate::Value(x) => format!(".lr{x:e}"),
             LearningRate::StepSize(share) => format!(".step{share:e}"),
         };

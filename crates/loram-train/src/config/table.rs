@@ -126,7 +126,8 @@ key_table! {
         adapter_format: AdapterFormat = AdapterFormat::Plain, [Resumable];
     }
     "Optimiser" {
-        /// Peak learning rate. auto: a line search on the training data finds it before the first step (docs/rate.md).
+        /// Peak learning rate. auto: a line search on the training data finds it before the first step (docs/rate.md);
+        /// auto*F: F times that.
         /// step:SHARE: the rate at which the first step moves the weights by this share of their norm, such as step:0.3%.
         learning_rate ["lr"]: LearningRate = LearningRate::Auto, [Init Plan Common Axis Rewritable];
         /// Peak learning rate of modules that are trained beside the adapters: heads and modules_to_save; null: 3e-2·384/width,

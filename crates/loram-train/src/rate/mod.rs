@@ -54,6 +54,9 @@ pub struct FoundRate {
     pub learning_rate: f64,
     /// Its origin.
     pub origin: RateOrigin,
+    /// The factor of the configuration on the rate of the search (`auto*F`); `None`: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor: Option<f64>,
     /// D at that rate: the share of the weights' norm that the first step moves; `None` where it was not computed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_size: Option<f64>,
@@ -90,7 +93,8 @@ impl Job<'_> {
 impl FoundRate {
     /// A number of the configuration.
     pub fn given(learning_rate: f64) -> FoundRate {
-        FoundRate { learning_rate, origin: RateOrigin::Given, step_size: None, search: None, from_cache: false }
+        let origin = RateOrigin::Given;
+        FoundRate { learning_rate, origin, factor: None, step_size: None, search: None, from_cache: false }
     }
 
     /// The rate of a run whose model is ready. `adapters` are those on the model; `None` in full fine-tuning.
@@ -117,7 +121,8 @@ impl FoundRate {
                 let learning_rate = sizes(config, base, model, adapters)?.rate(size).ok_or_else(|| nothing_moves(config))?;
                 Ok(FoundRate { origin: RateOrigin::StepSize, step_size: Some(size), ..given(learning_rate) })
             }
-            (LearningRate::Auto, Some(search)) => {
+            (rate @ (LearningRate::Auto | LearningRate::AutoTimes(_)), Some(search)) => {
+                let factor = rate.times_auto().unwrap_or(1.0);
                 let own = adapters.filter(|_| search.scheme == "loram" && !config.scheme().is_ok_and(|s| s.behaviour().first_step));
                 let learning_rate = match own {
                     // the steps of the search were those of this run
@@ -125,11 +130,13 @@ impl FoundRate {
                     Some(_) => own_rate(config, &search, &sizes(config, base, model, adapters)?)?,
                 };
                 // under SGD it is no share of the norm
-                let step_size = Some(search.step_size).filter(|_| config.optim == OptimKind::AdamW);
+                let step_size = Some(search.step_size).filter(|_| config.optim == OptimKind::AdamW && factor == 1.0);
                 let origin = RateOrigin::Search;
-                Ok(FoundRate { origin, step_size, search: Some(search), from_cache, ..given(learning_rate) })
+                let learning_rate = factor * learning_rate;
+                let factor = Some(factor).filter(|f| *f != 1.0);
+                Ok(FoundRate { origin, factor, step_size, search: Some(search), from_cache, ..given(learning_rate) })
             }
-            (LearningRate::Auto, None) => unreachable!("auto is searched for"),
+            (LearningRate::Auto | LearningRate::AutoTimes(_), None) => unreachable!("auto is searched for"),
         }
     }
 
@@ -143,8 +150,9 @@ impl FoundRate {
                     true => "found by an earlier run".into(),
                     false => format!("found in {:.1} s", s.seconds),
                 };
+                let times = self.factor.map_or(String::new(), |f| format!("*{f}"));
                 Some(format!(
-                    "learning_rate: auto is {:.3e}{size} ({cost}, {} rates)",
+                    "learning_rate: auto{times} is {:.3e}{size} ({cost}, {} rates)",
                     self.learning_rate,
                     s.ladder.rungs.len()
                 ))

@@ -6,7 +6,7 @@ use crate::adapt::{Adaptation, Calibration, ExportInfo, LoadAdapter, initialize,
 use crate::base::{Base, resolve, stage};
 use crate::batching::Order;
 use crate::checkpoint::{self, Inputs, TrainerState, read_state};
-use crate::config::{FinetuningType, LearningRate, Strategy, TrainConfig};
+use crate::config::{FinetuningType, Strategy, TrainConfig};
 use crate::dataset::{DataOptions, Dataset, calibration_examples, data_checksum, read_dataset};
 use crate::device::{self, Arithmetic};
 use crate::estimate::MemoryEstimate;
@@ -213,7 +213,7 @@ impl<'c> Setup<'c> {
 
 /// True if the run has a line search: for its learning rate, or for initial factors that follow its result.
 fn needs_search(config: &TrainConfig) -> Result<bool> {
-    Ok(config.learning_rate == LearningRate::Auto || config.scheme()?.behaviour().takes_share)
+    Ok(config.learning_rate.times_auto().is_some() || config.scheme()?.behaviour().takes_share)
 }
 
 /// The line search of a run.

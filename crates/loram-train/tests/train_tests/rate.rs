@@ -88,6 +88,11 @@ fn searches_are_kept_for_repeated_runs() {
     for more in ["lora_alpha: 8\n", "loraplus_lr_ratio: 4\n", "weight_decay: 0.1\n", "seed: 3\n", "max_length: 60\n"] {
         assert!(!find(&format!("{RESTAURANTS}{more}")).from_cache, "{more}");
     }
+    // a factor takes the same search
+    let half = find(&format!("{RESTAURANTS}learning_rate: auto*0.5\n"));
+    assert!(half.from_cache && half.step_size.is_none());
+    assert_eq!((half.learning_rate, half.factor), (0.5 * first.learning_rate, Some(0.5)));
+    assert!(half.text().unwrap().starts_with("learning_rate: auto*0.5 is "), "{half:?}");
     // a damaged file is no result
     for entry in std::fs::read_dir(&cache).unwrap().flatten() {
         std::fs::write(entry.path(), "{}").unwrap();

@@ -10,6 +10,8 @@ use std::cmp::Ordering;
 pub enum LearningRate {
     /// Found by a line search on the training data.
     Auto,
+    /// The same times a factor, for sweeps around it.
+    AutoTimes(f64),
     /// This number.
     Value(f64),
     /// The rate at which the first step moves the weights by this share of their norm.
@@ -21,7 +23,16 @@ impl LearningRate {
     pub fn value(self) -> Option<f64> {
         match self {
             LearningRate::Value(x) => Some(x),
-            LearningRate::Auto | LearningRate::StepSize(_) => None,
+            LearningRate::Auto | LearningRate::AutoTimes(_) | LearningRate::StepSize(_) => None,
+        }
+    }
+
+    /// The factor on the rate that a line search finds; `None` without a search.
+    pub fn times_auto(self) -> Option<f64> {
+        match self {
+            LearningRate::Auto => Some(1.0),
+            LearningRate::AutoTimes(factor) => Some(factor),
+            LearningRate::Value(_) | LearningRate::StepSize(_) => None,
         }
     }
 
@@ -35,13 +46,14 @@ impl LearningRate {
 
 impl Eq for LearningRate {}
 
-/// `auto`, then numbers, then step sizes, each from low to high.
+/// `auto`, then numbers, then step sizes, then factors on `auto`, each from low to high.
 impl Ord for LearningRate {
     fn cmp(&self, other: &LearningRate) -> Ordering {
         let key = |rate: &LearningRate| match *rate {
             LearningRate::Auto => (0, 0.0),
             LearningRate::Value(x) => (1, x),
             LearningRate::StepSize(x) => (2, x),
+            LearningRate::AutoTimes(x) => (3, x),
         };
         let (a, b) = (key(self), key(other));
         a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
@@ -64,6 +76,7 @@ impl std::fmt::Display for LearningRate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             LearningRate::Auto => f.write_str("auto"),
+            LearningRate::AutoTimes(x) => write!(f, "auto*{x}"),
             LearningRate::Value(x) => write!(f, "{x:e}"),
             // rounded, so that 0.3 % is not 0.30000000000000004 %
             LearningRate::StepSize(x) => write!(f, "step:{}%", (x * 1e14).round() / 1e12),
@@ -72,15 +85,22 @@ impl std::fmt::Display for LearningRate {
 }
 
 impl KeyType for LearningRate {
-    const PLACEHOLDER: &'static str = "X|auto|step:SHARE";
+    const PLACEHOLDER: &'static str = "X|auto|auto*F|step:SHARE";
     fn expected() -> String {
-        "a number, 0 or more, auto, or step:SHARE such as step:0.3%".into()
+        "a number, 0 or more, auto, auto*F such as auto*0.5, or step:SHARE such as step:0.3%".into()
     }
     fn read(value: &Value) -> Option<LearningRate> {
         let given = text(value)?;
-        match given.trim().strip_prefix("step:") {
-            Some(share) => LearningRate::step_size(share),
-            None if given.trim().eq_ignore_ascii_case("auto") => Some(LearningRate::Auto),
+        let given = given.trim();
+        if let Some(share) = given.strip_prefix("step:") {
+            return LearningRate::step_size(share);
+        }
+        match given.split_at_checked(4).filter(|(word, _)| word.eq_ignore_ascii_case("auto")) {
+            Some((_, "")) => Some(LearningRate::Auto),
+            Some((_, rest)) => {
+                let factor: f64 = rest.trim_start().strip_prefix('*')?.trim_start().parse().ok()?;
+                (factor > 0.0 && factor.is_finite()).then_some(LearningRate::AutoTimes(factor))
+            }
             None => f64::read(value).filter(|x| *x >= 0.0).map(LearningRate::Value),
         }
     }
@@ -112,12 +132,17 @@ mod tests {
 
     #[test]
     fn rates_as_people_write_them() {
-        use LearningRate::{Auto, StepSize, Value as Number};
+        use LearningRate::{Auto, AutoTimes, StepSize, Value as Number};
         for (given, wanted) in [
             (json!(2e-4), Some(Number(2e-4))),
             (json!("2e-4"), Some(Number(2e-4))),
             (json!(0), Some(Number(0.0))),
             (json!("Auto"), Some(Auto)),
+            (json!("auto*0.56"), Some(AutoTimes(0.56))),
+            (json!("auto * 2"), Some(AutoTimes(2.0))),
+            (json!("auto*"), None),
+            (json!("auto*-1"), None),
+            (json!("automatic"), None),
             (json!("step:0.3%"), Some(StepSize(0.003))),
             (json!("step:0.003"), Some(StepSize(0.003))),
             (json!("step:0"), None),
