@@ -6,11 +6,11 @@ use crate::cuda;
 #[cfg(gpu)]
 use crate::cuda::product::{Side, product};
 use crate::kernels::activation::{self, Act};
-use crate::kernels::attention::{self, AttnShape};
+use crate::kernels::attention::{self, AttnShape, DisentangledGradients, RelativeTerms};
 use crate::kernels::bf16::Kernel;
 use crate::kernels::gemm::gemm;
 use crate::kernels::{elementwise, embedding, norm, pooling};
-use crate::tensor::{Tensor, typed};
+use crate::tensor::{Element, Tensor, typed};
 use std::ops::Range;
 
 /// Statistics of a norm for each row: 1/σ, and the mean for layer norm.
@@ -238,6 +238,59 @@ pub(crate) fn attention_backward(
         cuda::attention::attention_backward(qkv, out, d_o, gradients, lengths, &sequences.layout, shape);
     });
     [dq, dk, dv]
+}
+
+/// Projected relative positions, (rows, heads·d), where the attention has the term, and the row for each distance.
+pub(crate) struct Tables<'a> {
+    pub k: Option<&'a Tensor>,
+    pub q: Option<&'a Tensor>,
+    pub rows: &'a [u32],
+}
+
+impl Tables<'_> {
+    fn terms<T: Element>(&self) -> RelativeTerms<'_, T> {
+        RelativeTerms { k: self.k.map(Tensor::as_slice), q: self.q.map(Tensor::as_slice), rows: self.rows }
+    }
+}
+
+/// [`attention`] with terms of relative positions, on the CPU.
+pub(crate) fn disentangled(
+    [q, k, v]: [&Tensor; 3],
+    tables: &Tables<'_>,
+    sequences: &Sequences<'_>,
+    shape: &AttnShape,
+) -> (Tensor, Tensor) {
+    let mut o = Tensor::scratch(q.compute(), q.rows(), q.cols());
+    let mut lse = Tensor::scratch(q.compute().exact(), q.rows(), shape.heads);
+    typed!(q, T, {
+        let (qkv, o, lse) = ([q, k, v].map(Tensor::as_slice::<T>), o.as_mut_slice(), lse.as_mut_slice());
+        attention::disentangled(qkv, &tables.terms(), o, lse, sequences.lengths, shape);
+    });
+    (o, lse)
+}
+
+/// Gradients of [`disentangled`]: of queries, keys and values, and of the tables of keys and queries where there are such.
+pub(crate) fn disentangled_backward(
+    qkv: [&Tensor; 3],
+    tables: &Tables<'_>,
+    out: (&Tensor, &Tensor),
+    d_o: &Tensor,
+    sequences: &Sequences<'_>,
+    shape: &AttnShape,
+) -> ([Tensor; 3], Option<Tensor>, Option<Tensor>) {
+    let mut all = qkv.map(|t| Tensor::scratch(t.compute(), t.rows(), t.cols()));
+    let [mut dk, mut dq] = [tables.k, tables.q].map(|t| t.map(|t| Tensor::zeros(t.compute(), t.rows(), t.cols())));
+    typed!(d_o, T, {
+        let gradients = DisentangledGradients {
+            qkv: all.each_mut().map(Tensor::as_mut_slice::<T>),
+            position_k: dk.as_mut().map(Tensor::as_mut_slice),
+            position_q: dq.as_mut().map(Tensor::as_mut_slice),
+        };
+        let (qkv, out) = (qkv.map(Tensor::as_slice::<T>), (out.0.as_slice(), out.1.as_slice()));
+        let terms = tables.terms();
+        attention::disentangled_backward(qkv, &terms, out, d_o.as_slice(), gradients, sequences.lengths, shape);
+    });
+    (all, dk, dq)
 }
 
 /// The last tokens attend to everything in the cache, which ends with themselves: q (n, heads·d) → (n, heads·d).

@@ -36,11 +36,22 @@ impl Products {
 pub(crate) struct Operand<'a> {
     tensor: &'a Tensor,
     rounded: OnceCell<Rounded>,
+    watched: bool,
 }
 
 impl<'a> Operand<'a> {
     pub fn new(tensor: &'a Tensor) -> Operand<'a> {
-        Operand { tensor, rounded: OnceCell::new() }
+        Operand { tensor, rounded: OnceCell::new(), watched: true }
+    }
+
+    /// An operand that does not count where inputs of layers are watched.
+    pub fn unwatched(tensor: &'a Tensor) -> Operand<'a> {
+        Operand { watched: false, ..Operand::new(tensor) }
+    }
+
+    /// Returns whether it counts where inputs of layers are watched.
+    pub fn is_watched(&self) -> bool {
+        self.watched
     }
 
     pub fn tensor(&self) -> &'a Tensor {

@@ -82,6 +82,7 @@ fn same_layers(model_type: &str, leave: &str, runs: bool, count: usize) {
     let room = tempfile::tempdir().unwrap();
     let fixture = match model_type {
         "xlm-roberta" => "roberta",
+        "deberta-v2" => "deberta",
         "gemma3_text" => "gemma3",
         "gemma3" => "gemma3-tower",
         "granitemoehybrid" => "granite4",
@@ -148,8 +149,15 @@ fn every_scheme_adapts_the_same_layers_of_every_family() {
         ("lfm2", 17),
         ("gpt2", 8),
     ];
-    // PEFT adapts BERT's pooler and the first layer of ModernBERT's head, and leaves out both layers of the others' heads
-    let encoders = [("bert", 13), ("roberta", 12), ("xlm-roberta", 12), ("distilbert", 12), ("modernbert", 17)];
+    // PEFT adapts the poolers of BERT and DeBERTa and the first layer of ModernBERT's head, and leaves out both layers of the others' heads
+    let encoders = [
+        ("bert", 13),
+        ("roberta", 12),
+        ("xlm-roberta", 12),
+        ("distilbert", 12),
+        ("modernbert", 17),
+        ("deberta-v2", 13),
+    ];
     let conv1d = [("openai-gpt", 4), ("imagegpt", 4)];
     let running: Vec<(&str, usize)> = decoders.into_iter().chain(encoders).collect();
     let names: BTreeSet<&str> = running.iter().map(|f| f.0).collect();

@@ -192,9 +192,12 @@ fn several_labels() {
 
 #[test]
 fn tags_of_words() {
-    for (fixture, class) in
-        [("roberta", "RobertaModel"), ("llama", "LlamaForCausalLM"), ("modernbert", "ModernBertModel")]
-    {
+    for (fixture, class) in [
+        ("roberta", "RobertaModel"),
+        ("llama", "LlamaForCausalLM"),
+        ("modernbert", "ModernBertModel"),
+        ("deberta-v2", "DebertaV2Model"),
+    ] {
         let room = tempfile::tempdir().unwrap();
         let tag = |word: &&str| match *word {
             "good" => "B-PRAISE",
@@ -206,7 +209,8 @@ fn tags_of_words() {
             json!({"tokens": words, "ner_tags": words.iter().map(tag).collect::<Vec<_>>()})
         };
         let data = lines(room.path(), "tags.jsonl", &TEXTS.map(record));
-        let dir = base(room.path(), fixture, fixture, class);
+        let files = if fixture == "deberta-v2" { "deberta" } else { fixture };
+        let dir = base(room.path(), files, fixture, class);
         let merged = [
             (
                 "architectures",

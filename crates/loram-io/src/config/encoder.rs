@@ -29,6 +29,8 @@ pub struct EncoderConfig {
     pub has_positions: bool,
     /// Rotary embeddings; [`EncoderLayer::rope`] chooses one.
     pub ropes: Vec<RopeConfig>,
+    /// Relative positions in the attention (DeBERTa).
+    pub relative: Option<RelativePositions>,
     /// Settings that differ between blocks; one entry per block.
     pub layers: Vec<EncoderLayer>,
     /// Factor on the attention scores.
@@ -93,6 +95,26 @@ pub struct EncoderLayer {
 impl EncoderLayer {
     /// A block of full attention without rotary embedding.
     pub const PLAIN: EncoderLayer = EncoderLayer { window: None, rope: None, has_input_norm: true };
+}
+
+/// Relative positions of disentangled attention (DeBERTa, 2006.03654): a score has terms of a query with the position of the key, and
+/// of a key with the position of the query, both from one embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelativePositions {
+    /// Rows of the embedding for each direction; it has twice as many.
+    pub span: usize,
+    /// Positions beyond the half of so many are put together on a logarithmic scale; `None`: each has a row.
+    pub buckets: Option<usize>,
+    /// The distance at which the scale ends.
+    pub max_distance: usize,
+    /// Content to position: the query with the position of the key.
+    pub c2p: bool,
+    /// Position to content: the key with the position of the query.
+    pub p2c: bool,
+    /// Positions go through the projections of the content.
+    pub shares_projections: bool,
+    /// The embedding has a norm.
+    pub norm: bool,
 }
 
 impl EncoderConfig {

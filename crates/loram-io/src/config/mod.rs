@@ -15,7 +15,7 @@ mod rope;
 
 pub use activation::Activation;
 pub use decoder::{ConvolutionConfig, DecoderConfig, ExpertConfig, Gate, LayerKind, Mixer, NormKind, QkNorm};
-pub use encoder::{EncoderConfig, EncoderLayer};
+pub use encoder::{EncoderConfig, EncoderLayer, RelativePositions};
 pub use fields::CONFIG_FILE;
 pub(crate) use fields::{Fields, read_object};
 pub use generation::GenerationConfig;
@@ -23,7 +23,7 @@ pub use head::{CheckpointHead, HeadKind, HeadLabels, PoolingMode, ProblemType};
 pub use model::{ModelConfig, head_entries};
 pub use modules::{
     ClassifierModules, ConvolutionModules, DecoderModules, EncoderModules, ExpertModules, FamilyNames, HeadLayer,
-    HeadLayout, HeadNorm, MlpModules, Pooling, Projections,
+    HeadLayout, HeadNorm, MlpModules, Pooling, Projections, RelativeModules,
 };
 pub(crate) use not_a_model::not_a_model;
 pub(crate) use quantisation::{AwqSettings, GptqSettings, Quantisation};

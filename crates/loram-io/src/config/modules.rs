@@ -152,8 +152,23 @@ pub struct EncoderModules {
     pub output_norm: Option<&'static str>,
     /// Norm after the last block, where it has one.
     pub final_norm: Option<&'static str>,
+    /// Modules of relative positions, where [`relative`](super::EncoderConfig::relative) is set.
+    pub relative: RelativeModules,
     /// Heads for classification.
     pub classifier: ClassifierModules,
+}
+
+/// Module names of relative positions (DeBERTa): two within the backbone, two within a block.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RelativeModules {
+    /// The embedding of relative positions, which all blocks share.
+    pub embedding: &'static str,
+    /// Norm of it.
+    pub norm: &'static str,
+    /// Key projection of positions, where they do not share that of the content.
+    pub k: &'static str,
+    /// Query projection of positions.
+    pub q: &'static str,
 }
 
 /// A sequence-classification head of two layers, `out(dropout(activation(dense(x))))` of the first token's state x, and one for a

@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::config::{
     Activation, CheckpointHead, ClassifierModules, EncoderConfig, EncoderLayer, EncoderModules, FamilyNames, Fields,
-    HeadLabels, MlpModules, PoolingMode, Projections,
+    HeadLabels, MlpModules, PoolingMode, Projections, RelativeModules,
 };
 
 /// Names that BERT and its relatives have in common; a family sets `model_type`, `class_stem` and `backbone`.
@@ -36,6 +36,7 @@ pub(super) const MODULES: EncoderModules = EncoderModules {
     down: "output.dense",
     output_norm: Some("output.LayerNorm"),
     final_norm: None,
+    relative: RelativeModules { embedding: "", norm: "", k: "", q: "" },
     classifier: ClassifierModules {
         dense: "",
         dense_module: "",
@@ -127,6 +128,7 @@ pub(super) fn read(
         max_position_embeddings,
         has_positions: true,
         ropes: Vec::new(),
+        relative: None,
         layers: vec![EncoderLayer::PLAIN; num_layers],
         attention_scale: 1.0 / ((hidden_size / num_heads) as f64).sqrt(),
         attention_bias: true,

@@ -2,6 +2,7 @@
 //! lists them. No other part of the workspace knows a family by name.
 
 mod bert;
+mod deberta_v2;
 mod decoder;
 mod description;
 mod distilbert;

@@ -4,15 +4,14 @@ const EXPERTS: &str = "its MLPs are mixtures of experts";
 const IMAGES: &str = "it reads images, and its text tower has a rotary embedding of its own";
 
 /// `model_type`, the nearest family, and the difference.
-const NEAREST: [(&str, &str, &str); 51] = [
+const NEAREST: [(&str, &str, &str); 50] = [
     ("apertus", "qwen3", "its MLP has no gate and the activation xIELU"),
     ("arcee", "llama", "its MLP has no gate and the activation relu²"),
     ("cohere", "llama", "attention and MLP are beside each other, with layer norms without bias"),
     ("cohere2", "llama", "attention and MLP are beside each other, with layer norms without bias"),
     ("deepseek_v2", "qwen3_moe", "latent attention, and experts that all tokens share"),
     ("deepseek_v3", "qwen3_moe", "latent attention, and experts that all tokens share"),
-    ("deberta-v2", "bert", "its attention has terms of content and position apart"),
-    ("deberta", "bert", "its attention has terms of content and position apart"),
+    ("deberta", "deberta-v2", "a fused projection, and biases of queries and values alone"),
     ("ernie4_5", "llama", "it rotates neighbouring pairs of whole heads"),
     ("electra", "bert", "its embeddings may be narrower, and its pooling differs"),
     ("exaone", "llama", "its modules have the names of GPT-2"),

@@ -3,8 +3,8 @@
 use super::description::{Family, GgufFamily};
 use super::nearest::nearest;
 use super::{
-    bert, distilbert, exaone4, gemma2, gemma3, glm4, gpt_oss, gpt2, granite, lfm2, llama, minicpm, ministral3, mistral,
-    mixtral, modernbert, olmo2, phi3, qwen2, qwen3, qwen3_moe, roberta, smollm3, tower,
+    bert, deberta_v2, distilbert, exaone4, gemma2, gemma3, glm4, gpt_oss, gpt2, granite, lfm2, llama, minicpm,
+    ministral3, mistral, mixtral, modernbert, olmo2, phi3, qwen2, qwen3, qwen3_moe, roberta, smollm3, tower,
 };
 use crate::Result;
 use crate::config::{FamilyNames, Fields, ModelConfig, Quantisation};
@@ -41,6 +41,7 @@ static FAMILIES: &[&Family] = &[
     &roberta::XLM,
     &distilbert::FAMILY,
     &modernbert::FAMILY,
+    &deberta_v2::FAMILY,
     &gpt2::OPENAI_GPT,
     &gpt2::IMAGEGPT,
 ];

@@ -123,7 +123,7 @@ fn forward_onto<const N: usize>(
     #[cfg(gpu)]
     let mut projected = group::project(&linears.map(|(linear, _)| linear), params, x, step).into_iter();
     linears.map(|(linear, base)| {
-        if let Some(watch) = &params.watch {
+        if let Some(watch) = params.watch.as_ref().filter(|_| operand.is_watched()) {
             watch.input(&linear.path, x);
         }
         let new = || Tensor::scratch(x.compute(), x.rows(), linear.n);

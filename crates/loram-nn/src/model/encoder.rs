@@ -11,6 +11,40 @@ use crate::param::Params;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
+/// The embedding of relative positions.
+pub(crate) struct RelativeEmbedding {
+    pub table: Embedding,
+    pub norm: Option<Norm>,
+}
+
+impl RelativeEmbedding {
+    /// All rows of the table, and the same after the norm.
+    fn rows(&self, params: &Params, compute: Compute) -> Result<(Tensor, Option<(Tensor, NormSaved)>)> {
+        let (rows, cols) = self.table.shape(params);
+        let ids: Vec<u32> = (0..rows as u32).collect();
+        let mut all = Tensor::scratch(compute, rows, cols);
+        self.table.forward(params, &ids, &mut all, false)?;
+        let normed = self.norm.as_ref().map(|norm| norm.forward(params, &all));
+        Ok((all, normed))
+    }
+
+    /// Adds to the gradients of the table and of the norm.
+    fn backward(&self, params: &mut Params, mut d: Tensor) -> Result<()> {
+        let (all, normed) = self.rows(params, d.compute())?;
+        if let (Some(norm), Some((_, saved))) = (&self.norm, normed) {
+            let mut dx = Tensor::scratch(d.compute(), d.rows(), d.cols());
+            norm.backward(params, &all, &saved, &d, &mut dx, false);
+            d = dx;
+        }
+        let ids: Vec<u32> = (0..d.rows() as u32).collect();
+        self.table.backward(params, &ids, &d)
+    }
+
+    fn trains(&self) -> bool {
+        self.table.trains() || self.norm.as_ref().is_some_and(Norm::trains)
+    }
+}
+
 /// The backbone of an encoder.
 pub(crate) struct Encoder {
     pub words: Embedding,
@@ -20,6 +54,8 @@ pub(crate) struct Encoder {
     pub types: Option<Embedding>,
     /// Of the sum of the embeddings.
     pub norm: Norm,
+    /// Of relative positions, which its attention reads (DeBERTa).
+    pub relative: Option<RelativeEmbedding>,
     pub dropout: Dropout,
     pub blocks: Vec<Box<dyn Block>>,
     /// After the blocks, where it has one.
@@ -75,6 +111,10 @@ impl Backbone for Encoder {
         if let Some(&length) = batch.lengths.iter().find(|&&n| n > self.max_length) {
             return Err(Error::TooLong { length, max: self.max_length });
         }
+        if let Some(relative) = &self.relative {
+            let (all, normed) = relative.rows(params, self.compute)?;
+            pass.relative.set(normed.map_or(all, |n| n.0), relative.trains());
+        }
         let (positions, types) = self.rows(batch, pass);
         let mut sum = Tensor::scratch(self.compute, batch.tokens.len(), self.norm.weight.get(params).cols());
         self.words.forward(params, &batch.tokens, &mut sum, false)?;
@@ -95,6 +135,9 @@ impl Backbone for Encoder {
         dx: Tensor,
         pass: &Pass<'_>,
     ) -> Result<()> {
+        if let (Some(relative), Some(d)) = (&self.relative, pass.relative.take_gradient()) {
+            relative.backward(params, d)?;
+        }
         let (sum, saved) = saved.expect("an encoder normalises its embeddings");
         let dx = self.dropout.apply(dx, pass.step);
         let mut d = Tensor::scratch(dx.compute(), dx.rows(), dx.cols());
@@ -118,14 +161,20 @@ impl Backbone for Encoder {
     }
 
     fn embedding_parts(&self) -> Vec<PartRef<'_>> {
+        let relative = self.relative.iter();
         let tables = [&self.words].into_iter().chain(&self.positions).chain(&self.types);
-        tables.map(Part::Embedding).chain([Part::Norm(&self.norm)]).collect()
+        let tables = tables.chain(relative.clone().map(|r| &r.table)).map(Part::Embedding);
+        tables.chain([Part::Norm(&self.norm)]).chain(relative.flat_map(|r| &r.norm).map(Part::Norm)).collect()
     }
 
     fn parts_mut(&mut self) -> Vec<PartMut<'_>> {
         let tables = [&mut self.words].into_iter().chain(&mut self.positions).chain(&mut self.types);
         let mut parts: Vec<_> = tables.map(Part::Embedding).collect();
         parts.push(Part::Norm(&mut self.norm));
+        if let Some(relative) = &mut self.relative {
+            parts.push(Part::Embedding(&mut relative.table));
+            parts.extend(relative.norm.as_mut().map(Part::Norm));
+        }
         parts.extend(self.blocks.iter_mut().flat_map(|b| b.parts_mut()));
         parts.extend(self.final_norm.as_mut().map(Part::Norm));
         parts

@@ -1,8 +1,10 @@
 //! Data that all parts of a model share in one pass over a batch.
 
 use crate::compute::Compute;
-use crate::ops::Sequences;
+use crate::ops::{self, Sequences};
+use crate::tensor::Tensor;
 use crate::{Result, cuda};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A pass over sequences.
 pub(crate) struct Pass<'a> {
@@ -11,12 +13,55 @@ pub(crate) struct Pass<'a> {
     pub step: Option<u64>,
     /// Tokens before those of this pass that are in the caches (generation).
     pub past: usize,
+    /// Of models with relative positions.
+    pub relative: Relative,
+}
+
+/// The embedding of relative positions that the blocks of a pass share, and its gradient.
+#[derive(Debug, Default)]
+pub(crate) struct Relative {
+    embedding: OnceLock<Tensor>,
+    /// `None` where nothing of it is trained.
+    gradient: Mutex<Option<Tensor>>,
+}
+
+impl Relative {
+    /// Sets the embedding (rows, hidden), once in a pass; `trains` asks for its gradient.
+    pub fn set(&self, embedding: Tensor, trains: bool) {
+        let zeros = trains.then(|| Tensor::zeros(embedding.compute(), embedding.rows(), embedding.cols()));
+        *self.gradient() = zeros;
+        self.embedding.set(embedding).expect("one embedding in a pass");
+    }
+
+    pub fn embedding(&self) -> &Tensor {
+        self.embedding.get().expect("a model with relative positions embeds them first")
+    }
+
+    /// Returns whether anything of the embedding is trained.
+    pub fn wants_gradient(&self) -> bool {
+        self.gradient().is_some()
+    }
+
+    pub fn add_gradient(&self, d: &Tensor) {
+        if let Some(sum) = self.gradient().as_mut() {
+            ops::add_assign(sum, d);
+        }
+    }
+
+    /// The gradient of all blocks.
+    pub fn take_gradient(&self) -> Option<Tensor> {
+        self.gradient().take()
+    }
+
+    fn gradient(&self) -> MutexGuard<'_, Option<Tensor>> {
+        self.gradient.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<'a> Pass<'a> {
     /// A pass over whole sequences.
     pub fn new(lengths: &'a [usize], positions: &'a [u32], step: Option<u64>) -> Pass<'a> {
-        Pass { sequences: Sequences::new(lengths, positions), step, past: 0 }
+        Pass { sequences: Sequences::new(lengths, positions), step, past: 0, relative: Relative::default() }
     }
 }
 

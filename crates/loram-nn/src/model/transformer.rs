@@ -34,6 +34,12 @@ impl Model {
     pub fn load(ckpt: &Checkpoint, cfg: &ModelConfig, options: &LoadOptions) -> Result<Model> {
         if options.compute.on_gpu() {
             cuda::info()?;
+            if matches!(cfg, ModelConfig::Encoder(c) if c.relative.is_some()) {
+                return Err(Error::Task(format!(
+                    "`{}` runs on the CPU alone: its attention with relative positions has no kernel for GPUs; set device: cpu",
+                    cfg.family()
+                )));
+            }
         }
         cuda::catch(|| Model::build(ckpt, cfg, options))
     }

@@ -167,6 +167,7 @@ fn loram() {
     ours("llama-loram");
     ours("bert-loram");
     ours("modernbert-loram");
+    ours("deberta-loram");
 }
 
 /// Norms in other places, soft caps, factors, fused projections: a start that follows from the weights, in each family.

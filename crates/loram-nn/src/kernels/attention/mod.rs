@@ -6,6 +6,7 @@
 
 mod backward;
 mod cached;
+mod disentangled;
 mod dropout;
 mod forward;
 pub mod rounded;
@@ -14,6 +15,7 @@ mod units;
 
 pub use backward::attention_backward;
 pub use cached::{attention_cached, attention_cached_with_lse};
+pub use disentangled::{DisentangledGradients, RelativeTerms, disentangled, disentangled_backward};
 pub use forward::attention;
 pub use sinks::add_sinks;
 

@@ -158,6 +158,7 @@ impl DecoderBlock<'_> {
                 }
                 None => None,
             },
+            positions: None,
             shape: AttnShape {
                 heads: cfg.num_heads,
                 kv_heads: cfg.num_kv_heads,

@@ -4,12 +4,12 @@ use super::{Loader, act};
 use crate::Result;
 use crate::kernels::attention::AttnShape;
 use crate::model::block::SequentialBlock;
-use crate::model::encoder::Encoder;
+use crate::model::encoder::{Encoder, RelativeEmbedding};
 use crate::model::parts::rope::Rotary;
-use crate::model::parts::{Attention, GatedMlp, Mlp, Norm, Projections, Residual};
+use crate::model::parts::{Attention, GatedMlp, Mlp, Norm, Positions, Projections, Residual};
 use crate::model::stack::Block;
 use loram_io::EncoderConfig;
-use loram_io::config::{MlpModules, Projections as Names};
+use loram_io::config::{MlpModules, Projections as Names, RelativePositions};
 
 impl Loader<'_> {
     /// The backbone of an encoder: blocks of bidirectional attention and an MLP.
@@ -33,6 +33,13 @@ impl Loader<'_> {
             },
             norm: norm(names.embedding_norm)?,
             final_norm: names.final_norm.map(norm).transpose()?,
+            relative: match &cfg.relative {
+                None => None,
+                Some(relative) => Some(RelativeEmbedding {
+                    table: table(names.relative.embedding, 2 * relative.span, None)?,
+                    norm: if relative.norm { Some(norm(names.relative.norm)?) } else { None },
+                }),
+            },
             dropout: self.dropout(cfg.embedding_dropout, cfg.num_layers, 0),
             position_offset: cfg.position_offset,
             padding: cfg.padding_position,
@@ -108,6 +115,20 @@ impl EncoderBlock<'_> {
         self.loader.projections(names, [width; N], self.cfg.hidden_size, bias, |name| self.at(name))
     }
 
+    fn positions(&self, of: &RelativePositions) -> Result<Positions> {
+        let (cfg, m) = (self.cfg, self.cfg.modules);
+        let own = |name: &str, there: bool| match there && !of.shares_projections {
+            true => self.linear(name, cfg.hidden_size, cfg.hidden_size, cfg.attention_bias).map(Some),
+            false => Ok(None),
+        };
+        Ok(Positions {
+            k: own(m.relative.k, of.c2p)?,
+            q: own(m.relative.q, of.p2c)?,
+            of: *of,
+            dropout: self.loader.dropout(cfg.embedding_dropout, self.number, 3),
+        })
+    }
+
     fn attention(&self, ropes: &[Rotary]) -> Result<Attention> {
         let (cfg, m, hidden) = (self.cfg, self.cfg.modules, self.cfg.hidden_size);
         let kind = cfg.layers[self.number];
@@ -117,6 +138,7 @@ impl EncoderBlock<'_> {
             qk_norm: None,
             rope: kind.rope.map(|rope| ropes[rope].clone()),
             sinks: None,
+            positions: cfg.relative.as_ref().map(|relative| self.positions(relative)).transpose()?,
             shape: AttnShape {
                 heads: cfg.num_heads,
                 kv_heads: cfg.num_heads,

@@ -1,6 +1,7 @@
 //! Multi-head attention with its projections (1706.03762), over grouped keys and values (2305.13245).
 
 use super::mixer::{Cache, Mixer};
+use super::positions::{Positions, PositionsSaved};
 use super::projections::{Projections, ProjectionsSaved};
 use super::rope::Rotary;
 use super::{Norm, NormSaved, Part, PartMut, PartRef, Sublayer};
@@ -28,6 +29,8 @@ pub(crate) struct Attention {
     pub rope: Option<Rotary>,
     /// Scores of the sinks of the heads (gpt-oss).
     pub sinks: Option<Sinks>,
+    /// Terms of relative positions (DeBERTa). Queries and keys then have layers of their own.
+    pub positions: Option<Positions>,
     /// Heads, scale and mask. Its dropout comes from `dropout`.
     pub shape: AttnShape,
     /// On the attention weights.
@@ -50,6 +53,7 @@ pub(crate) struct AttentionSaved {
     /// Logarithm of the denominators of the softmax, (t, heads).
     lse: Tensor,
     o_saved: LinearSaved,
+    positions: Option<PositionsSaved>,
 }
 
 /// Queries, keys and values as the heads see them.
@@ -142,12 +146,19 @@ impl Sublayer for Attention {
         let qkv = self.project(params, &x, pass);
         drop(x);
         let Projected { q, k, v, .. } = &qkv;
-        let (mut o, mut lse) = ops::attention(self.o.kernel(q), [q, k, v], &pass.sequences, &self.shape_in(pass.step));
+        let shape = self.shape_in(pass.step);
+        let ((mut o, mut lse), positions) = match self.positions.as_ref().zip(self.qkv.first_two()) {
+            None => (ops::attention(self.o.kernel(q), [q, k, v], &pass.sequences, &shape), None),
+            Some((positions, content)) => {
+                let (out, saved) = positions.forward(params, content, [q, k, v], pass, &shape);
+                (out, Some(saved))
+            }
+        };
         if let Some(sinks) = &self.sinks {
             ops::add_sinks(&mut o, &mut lse, &sinks.scores, self.shape.head_dim);
         }
         let (y, o_saved) = self.o.forward_onto(params, &Operand::new(&o), base, pass.step);
-        (y, AttentionSaved { qkv, o, lse, o_saved })
+        (y, AttentionSaved { qkv, o, lse, o_saved, positions })
     }
 
     fn backward(&self, params: &mut Params, s: AttentionSaved, dy: Held<'_>, pass: &Pass<'_>) -> Self::Projected {
@@ -165,8 +176,13 @@ impl Sublayer for Attention {
         let Projected { q, k, v, before_norm, saved } = s.qkv;
         let shape = self.shape_in(pass.step);
         let kernel = self.o.kernel(&q);
-        let [mut dq, mut dk, dv] =
-            ops::attention_backward(kernel, [&q, &k, &v], (&s.o, &s.lse), &d_o, &pass.sequences, &shape);
+        let (qkv, out) = ([&q, &k, &v], (&s.o, &s.lse));
+        let [mut dq, mut dk, dv] = match (self.positions.as_ref().zip(self.qkv.first_two()), s.positions) {
+            (Some((positions, content)), Some(saved)) => {
+                positions.backward(params, (content, qkv), (saved, out), &d_o, pass, &shape)
+            }
+            _ => ops::attention_backward(kernel, qkv, out, &d_o, &pass.sequences, &shape),
+        };
         drop((d_o, q, k, v, s.o, s.lse));
         if let Some(rope) = &self.rope {
             rope.rotate(&mut dq, &mut dk, pass, d, true);
@@ -196,12 +212,14 @@ impl Sublayer for Attention {
 
     fn parts(&self) -> Vec<PartRef<'_>> {
         let norms = self.qk_norm.iter().flat_map(|(q, k)| [Part::Norm(q), Part::Norm(k)]);
-        self.qkv.parts().into_iter().chain([Part::Linear(&self.o)]).chain(norms).collect()
+        let positions = self.positions.iter().flat_map(|p| p.linears()).map(Part::Linear);
+        self.qkv.parts().into_iter().chain(positions).chain([Part::Linear(&self.o)]).chain(norms).collect()
     }
 
     fn parts_mut(&mut self) -> Vec<PartMut<'_>> {
         let norms = self.qk_norm.iter_mut().flat_map(|(q, k)| [Part::Norm(q), Part::Norm(k)]);
-        self.qkv.parts_mut().into_iter().chain([Part::Linear(&mut self.o)]).chain(norms).collect()
+        let positions = self.positions.iter_mut().flat_map(|p| p.linears_mut()).map(Part::Linear);
+        self.qkv.parts_mut().into_iter().chain(positions).chain([Part::Linear(&mut self.o)]).chain(norms).collect()
     }
 
     fn frozen(&self) -> Option<&str> {

@@ -8,6 +8,7 @@ mod experts;
 mod mixer;
 mod mlp;
 mod norm;
+mod positions;
 mod projections;
 mod residual;
 pub(crate) mod rope;
@@ -19,6 +20,7 @@ pub(crate) use experts::{Expert, Experts, First};
 pub(crate) use mixer::{Cache, Mixer};
 pub(crate) use mlp::{GatedMlp, Mlp};
 pub(crate) use norm::{Norm, NormSaved, Offset};
+pub(crate) use positions::Positions;
 pub(crate) use projections::Projections;
 pub(crate) use residual::{Residual, ResidualSaved};
 

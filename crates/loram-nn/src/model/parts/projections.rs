@@ -33,6 +33,14 @@ impl<const N: usize> Projections<N> {
         }
     }
 
+    /// The layers of the first two projections, where each has its own.
+    pub fn first_two(&self) -> Option<[&Linear; 2]> {
+        match self {
+            Projections::Apart(linears) => Some([linears.first()?, linears.get(1)?]),
+            Projections::Fused(..) => None,
+        }
+    }
+
     /// Columns of projection `i`.
     pub fn width(&self, i: usize) -> usize {
         match self {
