@@ -65,6 +65,11 @@ fn a_run_without_a_rate_finds_one_and_trains_as_if_it_had_been_given() {
     assert_eq!(given.learning_rate, auto.learning_rate);
     assert!(weights(&at("auto")) == weights(&at("given")));
     assert_eq!(environment(&at("given")).origin, RateOrigin::Given);
+    // a factor on it
+    let half = run(config(&at("half"), &format!("{RESTAURANTS}learning_rate: auto*0.5\n")));
+    let found_half = environment(&at("half"));
+    assert_eq!((half.learning_rate, found_half.factor), (0.5 * auto.learning_rate, Some(0.5)));
+    assert!(found_half.text().unwrap().starts_with("learning_rate: auto*0.5 is "), "{found_half:?}");
     // the same for any number of threads, and another for another seed's records
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     assert_eq!(pool.install(|| found(RESTAURANTS)).learning_rate, rate.learning_rate);
@@ -88,11 +93,6 @@ fn searches_are_kept_for_repeated_runs() {
     for more in ["lora_alpha: 8\n", "loraplus_lr_ratio: 4\n", "weight_decay: 0.1\n", "seed: 3\n", "max_length: 60\n"] {
         assert!(!find(&format!("{RESTAURANTS}{more}")).from_cache, "{more}");
     }
-    // a factor takes the same search
-    let half = find(&format!("{RESTAURANTS}learning_rate: auto*0.5\n"));
-    assert!(half.from_cache && half.step_size.is_none());
-    assert_eq!((half.learning_rate, half.factor), (0.5 * first.learning_rate, Some(0.5)));
-    assert!(half.text().unwrap().starts_with("learning_rate: auto*0.5 is "), "{half:?}");
     // a damaged file is no result
     for entry in std::fs::read_dir(&cache).unwrap().flatten() {
         std::fs::write(entry.path(), "{}").unwrap();
