@@ -2,6 +2,7 @@
 
 mod coming_from;
 mod markdown;
+mod schema;
 
 use crate::console::Console;
 use crate::error::Result;
@@ -24,6 +25,8 @@ pub enum DocsPage {
     Models,
     /// `docs/coming-from.md`
     ComingFrom,
+    /// `docs/configuration.schema.json`: JSON Schema of a configuration, for editors
+    Schema,
 }
 
 /// `command` is the whole command line, whose help texts are a page.
@@ -34,6 +37,7 @@ pub fn run(page: DocsPage, command: Command, console: &Console) -> Result<()> {
         DocsPage::Commands => commands(command),
         DocsPage::Models => models(),
         DocsPage::ComingFrom => coming_from::page(),
+        DocsPage::Schema => format!("{:#}\n", schema::schema()),
     };
     console.result(|| text.clone(), &json!({ "markdown": text }))
 }
@@ -46,7 +50,9 @@ fn configuration() -> String {
          the key. The same keys work as `--set key=value` and as flags (`learning_rate` is `--learning-rate`; \
          `--learning_rate` is understood too). A flag wins over `--set`, that over the file, the file over the default. An \
          unknown key is an error that names the nearest known one. `loram train … --dry-run` shows every value and where it \
-         came from.\n",
+         came from.\n\n\
+         Editors complete and check keys by [the JSON Schema](configuration.schema.json) (`loram docs schema > loram.schema.json`): \
+         with the YAML language server, begin the file with `# yaml-language-server: $schema=loram.schema.json`.\n",
     );
     let mut section = "";
     for key in keys() {

@@ -91,10 +91,12 @@ fn the_commands_of_the_readme_run_as_they_are_written() {
 
 #[test]
 fn generated_pages_are_what_the_program_prints() {
-    for page in ["coming-from", "commands", "configuration", "models", "schemes"] {
+    let pages =
+        ["coming-from", "commands", "configuration", "models", "schemes"].map(|page| (page, format!("{page}.md")));
+    for (page, file) in pages.into_iter().chain([("schema", "configuration.schema.json".into())]) {
         let run = assert_cmd::Command::cargo_bin("loram").unwrap().args(["docs", page]).assert().success();
-        let stored = fs::read_to_string(repo_root().join(format!("docs/{page}.md"))).unwrap();
+        let stored = fs::read_to_string(repo_root().join(format!("docs/{file}"))).unwrap();
         let same = String::from_utf8_lossy(&run.get_output().stdout) == stored;
-        assert!(same, "docs/{page}.md has drifted: loram docs {page} > docs/{page}.md");
+        assert!(same, "docs/{file} has drifted: loram docs {page} > docs/{file}");
     }
 }

@@ -14,6 +14,8 @@ pub struct Key {
     pub section: &'static str,
     /// The values that it takes, for messages.
     pub expected: String,
+    /// The JSON Schema of its values, without its range.
+    pub schema: Value,
     /// Its default; null where that depends on other keys (the help says how).
     pub default: Value,
     /// Its meaning, for help texts.
@@ -145,6 +147,7 @@ macro_rules! key_table {
                 aliases: &[$($($alias),+)?],
                 section: $section,
                 expected: expected::<$type>(&[$($range)?]),
+                schema: <$type as KeyType>::schema(),
                 default: KeyType::write(&defaults.$name),
                 help: [$($doc),+].join("").trim().to_string(),
                 form: <$type as KeyType>::FORM,

@@ -3,7 +3,7 @@
 use super::key::{Key, Mark};
 use super::types::FlagForm;
 use loram_core::{OptionInfo, scheme_option, scheme_options};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Options that are given, by key.
@@ -16,6 +16,7 @@ pub fn scheme_keys() -> impl Iterator<Item = Key> {
         aliases: &[],
         section: "Adapter",
         expected: expected(option),
+        schema: schema(option),
         default: Value::Null,
         help: format!("{}; null: {}.", option.help, option.default),
         form: FlagForm::Value,
@@ -27,6 +28,15 @@ pub fn scheme_keys() -> impl Iterator<Item = Key> {
 /// The value of an option in the form in which it is kept; the value itself of another key.
 pub fn canonical(key: &str, value: &Value) -> Value {
     scheme_option(key).and_then(|option| (option.read)(value)).unwrap_or_else(|| value.clone())
+}
+
+/// An option says in words what it takes: a number and a few names, or both.
+fn schema(option: &OptionInfo) -> Value {
+    match option.default_value() {
+        Value::Number(_) => json!({ "type": ["number", "string", "null"] }),
+        Value::Bool(_) => json!({ "type": ["boolean", "null"] }),
+        _ => json!({ "type": ["string", "number", "null"] }),
+    }
 }
 
 fn expected(option: &OptionInfo) -> String {
@@ -56,7 +66,6 @@ pub fn put_option(given: &mut Options, option: &OptionInfo, value: &Value) -> Re
 mod tests {
     use super::*;
     use crate::config::{TrainConfig, key};
-    use serde_json::json;
 
     #[test]
     fn options_of_schemes_are_keys() {

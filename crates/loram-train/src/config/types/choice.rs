@@ -23,6 +23,9 @@ macro_rules! choices {
             fn expected() -> String {
                 concat!("one of", $(" ", $text),*).replace(' ', ", ").replacen("one, of, ", "one of ", 1)
             }
+            fn schema() -> Value {
+                json!({ "enum": [$($text $(, $other)*),*] })
+            }
             fn read(value: &Value) -> Option<$name> {
                 // an unquoted `no` is a boolean to many YAML writers
                 let text = match value {
@@ -45,6 +48,9 @@ impl KeyType for PoolingMode {
     const PLACEHOLDER: &'static str = "CHOICE";
     fn expected() -> String {
         "one of cls, mean, last".into()
+    }
+    fn schema() -> Value {
+        json!({ "enum": ["cls", "mean", "last"] })
     }
     fn read(value: &Value) -> Option<PoolingMode> {
         let name = text(value)?.to_ascii_lowercase();

@@ -11,6 +11,9 @@ impl KeyType for Vec<String> {
     fn expected() -> String {
         "a list of texts".into()
     }
+    fn schema() -> Value {
+        json!({ "anyOf": [{ "type": "array", "items": String::schema() }, { "type": ["string", "null"] }] })
+    }
     fn read(value: &Value) -> Option<Vec<String>> {
         match value {
             Value::Null => Some(Vec::new()),
@@ -31,6 +34,9 @@ macro_rules! map_type {
             const PLACEHOLDER: &'static str = "{KEY: VALUE}";
             fn expected() -> String {
                 $expected.into()
+            }
+            fn schema() -> Value {
+                json!({ "type": ["object", "null"], "additionalProperties": <$value as KeyType>::schema() })
             }
             fn read(value: &Value) -> Option<Self> {
                 match value {
@@ -56,6 +62,9 @@ impl KeyType for Map<String, Value> {
     const PLACEHOLDER: &'static str = "{KEY: VALUE}";
     fn expected() -> String {
         "a map from name to value".into()
+    }
+    fn schema() -> Value {
+        json!({ "type": ["object", "null"] })
     }
     fn read(value: &Value) -> Option<Map<String, Value>> {
         match value {
@@ -83,6 +92,9 @@ impl KeyType for TargetModules {
     fn expected() -> String {
         "\"all-linear\", a list of module names, or a regular expression".into()
     }
+    fn schema() -> Value {
+        json!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }] })
+    }
     fn read(value: &Value) -> Option<TargetModules> {
         match value {
             Value::Array(list) => named_targets(list.iter().map(text).collect::<Option<_>>()?),
@@ -107,6 +119,9 @@ impl KeyType for OneOrMany<usize> {
     fn expected() -> String {
         "a block number or a list of them".into()
     }
+    fn schema() -> Value {
+        json!({ "anyOf": [usize::schema(), { "type": "array", "items": usize::schema() }] })
+    }
     fn read(value: &Value) -> Option<Self> {
         match value {
             Value::Array(list) => Some(OneOrMany::Many(list.iter().map(usize::read).collect::<Option<_>>()?)),
@@ -127,6 +142,10 @@ impl KeyType for TokenIndices {
     const PLACEHOLDER: &'static str = "TOKENS|{MODULE: TOKENS}";
     fn expected() -> String {
         "a list of token numbers, or a map from module to such a list".into()
+    }
+    fn schema() -> Value {
+        let list = json!({ "anyOf": [usize::schema(), { "type": "array", "items": usize::schema() }] });
+        json!({ "anyOf": [list, { "type": "object", "additionalProperties": list }] })
     }
     fn read(value: &Value) -> Option<Self> {
         let id = |value: &Value| u32::try_from(usize::read(value)?).ok();
@@ -152,6 +171,9 @@ impl KeyType for OneOrMany<String> {
     const FORM: FlagForm = FlagForm::List;
     fn expected() -> String {
         "a name or a list of names".into()
+    }
+    fn schema() -> Value {
+        json!({ "anyOf": [String::schema(), { "type": "array", "items": String::schema() }] })
     }
     fn read(value: &Value) -> Option<Self> {
         match value {

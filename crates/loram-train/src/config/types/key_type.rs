@@ -10,6 +10,8 @@ pub trait KeyType: Sized {
     const PLACEHOLDER: &'static str = "VALUE";
     /// The values that are accepted, for messages: "a whole number".
     fn expected() -> String;
+    /// The JSON Schema of the values that [`KeyType::read`] accepts, for editors; a few texts of other kinds are accepted beside it.
+    fn schema() -> Value;
     /// Reads a value; `None` when it has another type.
     fn read(value: &Value) -> Option<Self>;
     /// The value as it is written to `config.yaml`.

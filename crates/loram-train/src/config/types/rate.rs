@@ -89,6 +89,13 @@ impl KeyType for LearningRate {
     fn expected() -> String {
         "a number, 0 or more, auto, auto*F such as auto*0.5, or step:SHARE such as step:0.3%".into()
     }
+    fn schema() -> Value {
+        json!({ "anyOf": [
+            { "type": "number", "minimum": 0 },
+            { "type": "string", "pattern": r"^auto(\s*\*\s*[0-9.eE+-]+)?$" },
+            { "type": "string", "pattern": r"^step:\s*[0-9.eE+-]+\s*%?$" },
+        ] })
+    }
     fn read(value: &Value) -> Option<LearningRate> {
         let given = text(value)?;
         let given = given.trim();

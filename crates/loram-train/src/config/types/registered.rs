@@ -11,6 +11,9 @@ impl KeyType for &'static dyn Objective {
         let names: Vec<&str> = objectives().iter().map(|o| o.name()).collect();
         format!("one of {}", names.join(", "))
     }
+    fn schema() -> Value {
+        json!({ "enum": objectives().iter().map(|o| o.name()).collect::<Vec<_>>() })
+    }
     fn read(value: &Value) -> Option<&'static dyn Objective> {
         find(&name(value)?)
     }
@@ -24,6 +27,9 @@ impl KeyType for &'static dyn DataFormat {
     fn expected() -> String {
         let names: Vec<&str> = formats().iter().map(|f| f.name()).collect();
         format!("one of {}", names.join(", "))
+    }
+    fn schema() -> Value {
+        json!({ "enum": formats().iter().map(|f| f.name()).collect::<Vec<_>>() })
     }
     fn read(value: &Value) -> Option<&'static dyn DataFormat> {
         find_format(&name(value)?)

@@ -10,6 +10,9 @@ impl KeyType for bool {
     fn expected() -> String {
         "true or false".into()
     }
+    fn schema() -> Value {
+        json!({ "type": "boolean" })
+    }
     fn read(value: &Value) -> Option<bool> {
         match value {
             Value::Bool(b) => Some(*b),
@@ -43,6 +46,9 @@ impl KeyType for usize {
     fn expected() -> String {
         "a whole number, 0 or more".into()
     }
+    fn schema() -> Value {
+        json!({ "type": "integer", "minimum": 0 })
+    }
     fn read(value: &Value) -> Option<usize> {
         whole(value)?.try_into().ok()
     }
@@ -56,6 +62,9 @@ impl KeyType for u64 {
     fn expected() -> String {
         "a whole number, 0 or more".into()
     }
+    fn schema() -> Value {
+        json!({ "type": "integer", "minimum": 0 })
+    }
     fn read(value: &Value) -> Option<u64> {
         whole(value)
     }
@@ -68,6 +77,9 @@ impl KeyType for f64 {
     const PLACEHOLDER: &'static str = "X";
     fn expected() -> String {
         "a number".into()
+    }
+    fn schema() -> Value {
+        json!({ "type": "number" })
     }
     fn read(value: &Value) -> Option<f64> {
         match value {
@@ -87,6 +99,9 @@ impl KeyType for String {
     fn expected() -> String {
         "text".into()
     }
+    fn schema() -> Value {
+        json!({ "type": ["string", "number", "boolean"] })
+    }
     fn read(value: &Value) -> Option<String> {
         text(value)
     }
@@ -99,6 +114,9 @@ impl KeyType for PathBuf {
     const PLACEHOLDER: &'static str = "DIR";
     fn expected() -> String {
         "a path".into()
+    }
+    fn schema() -> Value {
+        json!({ "type": "string", "minLength": 1 })
     }
     fn read(value: &Value) -> Option<PathBuf> {
         text(value).filter(|t| !t.is_empty()).map(PathBuf::from)
@@ -113,6 +131,9 @@ impl<T: KeyType> KeyType for Option<T> {
     const PLACEHOLDER: &'static str = T::PLACEHOLDER;
     fn expected() -> String {
         format!("{}, or null", T::expected())
+    }
+    fn schema() -> Value {
+        json!({ "anyOf": [T::schema(), { "type": "null" }] })
     }
     fn read(value: &Value) -> Option<Option<T>> {
         match value {

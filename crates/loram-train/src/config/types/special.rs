@@ -14,6 +14,10 @@ impl KeyType for SchemeName {
         let names: Vec<&str> = loram_core::registry().iter().map(|s| s.name).collect();
         format!("the name of a scheme ({})", names.join(", "))
     }
+    fn schema() -> Value {
+        let names: Vec<&str> = loram_core::registry().iter().map(|s| s.name).collect();
+        json!({ "anyOf": [{ "enum": names }, { "const": true }] })
+    }
     fn read(value: &Value) -> Option<SchemeName> {
         match value {
             Value::Bool(true) => Some(SchemeName("lora".into())),
@@ -43,6 +47,9 @@ impl KeyType for Resume {
     const PLACEHOLDER: &'static str = "CHECKPOINT";
     fn expected() -> String {
         "null, \"auto\" (the latest checkpoint in output_dir), or a checkpoint folder".into()
+    }
+    fn schema() -> Value {
+        json!({ "type": ["string", "boolean", "null"] })
     }
     fn read(value: &Value) -> Option<Resume> {
         match value {
@@ -78,6 +85,9 @@ impl KeyType for SamplePrompts {
     const FORM: FlagForm = FlagForm::List;
     fn expected() -> String {
         "a list of prompts, or how many evaluation examples to take".into()
+    }
+    fn schema() -> Value {
+        json!({ "anyOf": [usize::schema(), { "type": "array", "items": String::schema() }, { "type": ["string", "null"] }] })
     }
     fn read(value: &Value) -> Option<SamplePrompts> {
         match value {
