@@ -14,7 +14,7 @@ use crate::commands::report::ReportArgs;
 use crate::commands::train::TrainArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::commands::{
-    compare, convert, docs, eval, export, generate, info, init, merge, plan, report, schemes, train, verify,
+    compare, convert, docs, doctor, eval, export, generate, info, init, merge, plan, report, schemes, train, verify,
 };
 use crate::console::Console;
 use crate::error::Result;
@@ -84,6 +84,8 @@ pub enum Verb {
     Verify(VerifyArgs),
     /// List initialisation schemes
     Schemes,
+    /// Show what the program finds on this machine: instructions, speed, memory, GPU, caches
+    Doctor,
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -130,6 +132,7 @@ impl Cli {
             Verb::Info(args) => info::run(&args, own, console),
             Verb::Verify(args) => return verify::run(&args, console),
             Verb::Schemes => schemes::run(console),
+            Verb::Doctor => doctor::run(console),
             Verb::Completions { shell } => completions(shell, console),
             Verb::Docs { page } => docs::run(page, command(), console),
         }?;

@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod convert;
 pub mod docs;
+pub mod doctor;
 pub mod eval;
 pub mod export;
 pub mod generate;

@@ -288,3 +288,18 @@ fn help_lists_and_completions() {
         assert!(facts.contains(word), "{word} is not in:\n{facts}");
     }
 }
+
+#[test]
+fn doctor_describes_the_machine() {
+    let run = |args: &[&str]| {
+        let mut loram = assert_cmd::Command::cargo_bin("loram").unwrap();
+        let done = loram.arg("doctor").args(args).env("HF_HUB_CACHE", "/nowhere/at/all").env_remove("HF_TOKEN").assert();
+        String::from_utf8(done.success().get_output().stdout.clone()).unwrap()
+    };
+    let text = run(&[]);
+    assert!(text.contains("GFLOP/s in float32") && text.contains("/nowhere/at/all, not there yet"), "{text}");
+    let value: serde_json::Value = serde_json::from_str(&run(&["--json", "--threads", "1"])).unwrap();
+    assert_eq!((&value["threads"], &value["hub"]["cache"]), (&1.into(), &"/nowhere/at/all".into()));
+    assert!(value["float32_gflops"].as_f64().unwrap() > 0.1);
+    assert_eq!(value["kernel"].is_null(), value["bfloat16_gflops"].is_null());
+}
