@@ -54,10 +54,6 @@ pub fn text(plan: &RatePlan, config: &TrainConfig) -> String {
 
 /// A note on a rate that was given and is far from the one that was found.
 fn note(found: &FoundRate, config: &TrainConfig) -> Option<String> {
-    let given = config.learning_rate.value().filter(|x| *x > 0.0)?;
-    let decades = (given / found.learning_rate).log10();
-    (decades.abs() > 1.0).then(|| {
-        let direction = if decades > 0.0 { "above" } else { "below" };
-        format!("the configuration gives {given:e}, which is {:.1} decades {direction} that\n", decades.abs())
-    })
+    let given = config.learning_rate.value()?;
+    Some(format!("the configuration gives {given:e}, which is {} that\n", found.far_from(given)?))
 }

@@ -293,7 +293,8 @@ fn help_lists_and_completions() {
 fn doctor_describes_the_machine() {
     let run = |args: &[&str]| {
         let mut loram = assert_cmd::Command::cargo_bin("loram").unwrap();
-        let done = loram.arg("doctor").args(args).env("HF_HUB_CACHE", "/nowhere/at/all").env_remove("HF_TOKEN").assert();
+        let done =
+            loram.arg("doctor").args(args).env("HF_HUB_CACHE", "/nowhere/at/all").env_remove("HF_TOKEN").assert();
         String::from_utf8(done.success().get_output().stdout.clone()).unwrap()
     };
     let text = run(&[]);

@@ -75,6 +75,12 @@ pub(crate) struct Searched {
 }
 
 impl Job<'_> {
+    /// The result of an earlier search in the folder `cache`.
+    pub fn known(&self, cache: &Path) -> Result<Option<Searched>> {
+        let search = cache::key(self)?.and_then(|key| cache::read(cache, &key));
+        Ok(search.map(|search| Searched { search, from_cache: true }))
+    }
+
     /// The search, or the result of an earlier one in the folder `cache`.
     pub fn searched(&self, cache: Option<&Path>, observer: &mut dyn Observer) -> Result<Searched> {
         let key = if cache.is_some() { cache::key(self)? } else { None };
@@ -138,6 +144,13 @@ impl FoundRate {
             }
             (LearningRate::Auto | LearningRate::AutoTimes(_), None) => unreachable!("auto is searched for"),
         }
+    }
+
+    /// How far a rate that was given is from this one, where that is more than a decade: "1.3 decades below".
+    pub fn far_from(&self, given: f64) -> Option<String> {
+        let decades = (given / self.learning_rate).log10();
+        let direction = if decades > 0.0 { "above" } else { "below" };
+        (given > 0.0 && decades.abs() > 1.0).then(|| format!("{:.1} decades {direction}", decades.abs()))
     }
 
     /// One line about where the rate comes from; `None` for a number that was given.

@@ -6,7 +6,7 @@ use crate::adapt::{Adaptation, Calibration, ExportInfo, LoadAdapter, initialize,
 use crate::base::{Base, resolve, stage};
 use crate::batching::Order;
 use crate::checkpoint::{self, Inputs, TrainerState, read_state};
-use crate::config::{FinetuningType, Strategy, TrainConfig};
+use crate::config::{FinetuningType, LearningRate, Strategy, TrainConfig};
 use crate::dataset::{DataOptions, Dataset, calibration_examples, data_checksum, read_dataset};
 use crate::device::{self, Arithmetic};
 use crate::estimate::MemoryEstimate;
@@ -163,6 +163,12 @@ impl<'c> Setup<'c> {
             true => Some(job(config, &base, &data, &options, passes.max_tokens).searched(rates, reporter)?),
             false => None,
         };
+        // a rate that was given is not searched for, but an earlier search may know better
+        let given = config.learning_rate.value().filter(|_| state.rate.is_none() && searched.is_none());
+        let earlier = match given.and(rates) {
+            Some(cache) => job(config, &base, &data, &options, passes.max_tokens).known(cache)?,
+            None => None,
+        };
         // factors that follow the run's first step need a rate before there is a model to convert it for
         let near = match (&state.rate, &searched) {
             (Some(rate), _) => config.at(rate.learning_rate),
@@ -199,6 +205,17 @@ impl<'c> Setup<'c> {
         };
         if resumed.is_none() {
             tell_about_rate(&rate, reporter);
+        }
+        if let (Some(given), Some(earlier)) = (given, earlier) {
+            let auto = TrainConfig { learning_rate: LearningRate::Auto, ..config.clone() };
+            let found = FoundRate::of(&auto, &base, &model, adaptation.as_ref(), Some(earlier))?;
+            if let Some(far) = found.far_from(given) {
+                let found = found.learning_rate;
+                let text = format!(
+                    "learning_rate: {given:e} is {far} the {found:.2e} that an earlier search on this model and data found"
+                );
+                reporter.message(Level::Info, text);
+            }
         }
         let mut optimizer = Optimizer::with_head(&config.at(rate.learning_rate), head.as_ref(), model.params().iter())?;
         state.rate = Some(rate);

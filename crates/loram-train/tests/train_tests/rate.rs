@@ -93,6 +93,21 @@ fn searches_are_kept_for_repeated_runs() {
     for more in ["lora_alpha: 8\n", "loraplus_lr_ratio: 4\n", "weight_decay: 0.1\n", "seed: 3\n", "max_length: 60\n"] {
         assert!(!find(&format!("{RESTAURANTS}{more}")).from_cache, "{more}");
     }
+    // a run at a rate of its own hears of it
+    let said = |rate: &str| {
+        let mut messages = Vec::new();
+        let mut watch = Observe(|e: &Event| {
+            if let Event::Message { text, .. } = e {
+                messages.push(text.clone());
+            }
+        });
+        let trainer =
+            Trainer::new(config(&dir.path().join(rate), &format!("{RESTAURANTS}learning_rate: {rate}\n"))).unwrap();
+        trainer.with_rate_cache(Some(cache.clone())).run(&mut watch).unwrap();
+        messages.into_iter().find(|m| m.contains("earlier search"))
+    };
+    assert!(said("2e-5").unwrap().starts_with("learning_rate: 2e-5 is 2.7 decades below the "), "{:?}", said("2e-5"));
+    assert_eq!(said("4e-3"), None);
     // a damaged file is no result
     for entry in std::fs::read_dir(&cache).unwrap().flatten() {
         std::fs::write(entry.path(), "{}").unwrap();
