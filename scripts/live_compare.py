@@ -15,7 +15,11 @@ REAL = "model "
 ASSET = "assets/tiny-llama-en"
 DENSE = ("gemma2", "gemma3", "gemma3-tower", "granite", "granite4", "phi3", "olmo2", "olmo3", "glm4", "exaone4", "minicpm",
          "ministral3", "mistral3", "gpt2", "mixtral", "mixtral-fused", "qwen3-moe", "gpt-oss", "lfm2")
-ENCODER_LABELS = {"bert": 3, "roberta": 2, "distilbert": 2, "bert-regression": 1}
+# labels of texts; several of each text; of each word
+CLASSIFIERS = {"bert": 3, "roberta": 2, "distilbert": 2, "bert-regression": 1, "modernbert": 3, "deberta": 3, "bert-mean": 3,
+               "roberta-cls": 1, "llama-mean": 3}
+SETS = {"distilbert-multi": 4}
+TAGS = {"roberta-tags": 5, "llama-tags": 5, "modernbert-tags": 5, "deberta-tags": 5}
 PLACES = ["the old mill", "a small cafe", "the harbour inn", "our garden", "the market", "Ada's kitchen"]
 FOODS = ["fish soup", "pancakes", "a lentil stew", "plum cake", "noodles", "bread and cheese"]
 
@@ -70,11 +74,18 @@ def records_of(name, folder, rng):
     def text():
         return " ".join(f"w{rng.randint(4, 90)}" for _ in range(rng.randint(3, 13)))
 
-    if name not in ENCODER_LABELS:
+    if name in SETS:
+        some = lambda i: [f"LABEL_{j}" for j in range(SETS[name]) if j == i % SETS[name] or rng.random() < 0.3]
+        return [{"text": text(), "labels": some(i)} for i in range(8)]
+    if name in TAGS:
+        words = [text().split() for _ in range(8)]
+        return [{"tokens": w, "ner_tags": [f"LABEL_{(i + j) % TAGS[name]}" for j in range(len(w))]} for i, w in enumerate(words)]
+    if name not in CLASSIFIERS:
         return [{"text": text()} for _ in range(8)]
     # one of each label first: a program that collects labels must find them all
-    label = lambda i: rng.uniform(-1, 1) if ENCODER_LABELS[name] == 1 else f"LABEL_{i % ENCODER_LABELS[name]}"
-    return [{"text": text(), "text_pair": text(), "label": label(i)} if i % 2 else {"text": text(), "label": label(i)}
+    label = lambda i: rng.uniform(-1, 1) if CLASSIFIERS[name] == 1 else f"LABEL_{i % CLASSIFIERS[name]}"
+    pairs = not name.startswith("llama")
+    return [{"text": text(), "text_pair": text(), "label": label(i)} if i % 2 and pairs else {"text": text(), "label": label(i)}
             for i in range(8)]
 
 
@@ -87,9 +98,11 @@ class Case:
         self.name, self.folder, self.tokenizer = name, folder, tokenizer or folder
         rng = random.Random(name)
         records = records_of(name, folder, rng)
-        self.labels = sorted({r["label"] for r in records if isinstance(r.get("label"), str)})
-        formats = {"text": [r for r in records if "label" not in r and "text" in r],
-                   "prompt": [r for r in records if "prompt" in r], "label": [r for r in records if "label" in r]}
+        labels = lambda r: r.get("ner_tags", r.get("labels", [r.get("label")]))
+        self.labels = sorted({label for r in records for label in labels(r) if isinstance(label, str)})
+        labelled = [r for r in records if labels(r) != [None]]
+        formats = {"text": [r for r in records if r not in labelled and "text" in r],
+                   "prompt": [r for r in records if "prompt" in r], "label": labelled}
         self.sets = {}
         for kind, some in formats.items():
             if some:
@@ -180,8 +193,8 @@ def jobs(c, ref, bert, models):
         yield "eval", name, lambda case=case: compare_eval(c, case, ref)
     if bert:
         cases["all-minilm"] = Case(c, "all-minilm", bert)
-    trained = ["tiny-llama-en", "llama", "llama-sharded", "llama-f16", "qwen2", "qwen3", "mistral", "smollm3", *DENSE, "bert",
-               "bert-regression", "roberta", "distilbert", "all-minilm"]
+    trained = ["tiny-llama-en", "llama", "llama-sharded", "llama-f16", "qwen2", "qwen3", "mistral", "smollm3", *DENSE,
+               *CLASSIFIERS, *SETS, *TAGS, "all-minilm"]
     real = [n for n in cases if n.startswith(REAL)]
     for name in [n for n in trained if n in cases] + [n for n in real if not n.endswith(".gguf")]:
         case = cases[name]

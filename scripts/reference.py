@@ -13,7 +13,8 @@ tf.utils.logging.disable_progress_bar()
 
 # family -> words of the special tokens by id; every other id i is the word `w<i>`
 SPECIALS = {"bert": ["<pad>", "<cls>", "<sep>"], "distilbert": ["<pad>", "<cls>", "<sep>"],
-            "roberta": ["<cls>", "<pad>", "<sep>"]}
+            "roberta": ["<cls>", "<pad>", "<sep>"], "modernbert": ["<pad>", "<cls>", "<sep>"],
+            "deberta-v2": ["<pad>", "<cls>", "<sep>"]}
 
 
 def config_of(folder):
@@ -27,6 +28,10 @@ def family(folder):
 
 def is_decoder(folder):
     return folder.endswith(".gguf") or family(folder) not in SPECIALS
+
+
+def tags_tokens(folder):
+    return not folder.endswith(".gguf") and config_of(folder)["architectures"][0].endswith("ForTokenClassification")
 
 
 def with_tokenizer(folder, out):
@@ -75,6 +80,8 @@ def as_granite(folder):
 
 def load(folder, adapter=None, num_labels=None):
     kind = tf.AutoModelForCausalLM if is_decoder(folder) else tf.AutoModelForSequenceClassification
+    if tags_tokens(folder):
+        kind = tf.AutoModelForTokenClassification
     extra = {"num_labels": num_labels} if num_labels else {}
     if not folder.endswith(".gguf") and family(folder) == "minicpm":
         extra["config"] = as_granite(folder)
@@ -94,6 +101,16 @@ def examples(folder, records, labels=()):
     tokenizer = tokenizer_of(folder)
     out = []
     for r in records:
+        if "ner_tags" in r:
+            e = tokenizer(r["tokens"], is_split_into_words=True)
+            of_word = e.word_ids()
+            first = lambda i: of_word[i] is not None and (i == 0 or of_word[i - 1] != of_word[i])
+            tags = [labels.index(r["ner_tags"][w]) if first(i) else -100 for i, w in enumerate(of_word)]
+            out.append((e["input_ids"], None, ("tags", tags)))
+            continue
+        if "labels" in r:
+            out.append((tokenizer(r["text"])["input_ids"], None, ("set", [float(label in r["labels"]) for label in labels])))
+            continue
         if "label" in r:
             e = tokenizer(r["text"], r.get("text_pair"), return_token_type_ids=True)
             target = labels.index(r["label"]) if labels else float(r["label"])
@@ -111,10 +128,13 @@ def examples(folder, records, labels=()):
 
 def logits(model, batch):
     out = []
+    # a classifier of texts whose pooling no class has: the outputs for tokens, pooled
+    pooling = getattr(model.config, "classifier_pooling", None) if model.config.model_type != "modernbert" else None
     with torch.no_grad():
         for ids, types, _ in batch:
             extra = {} if types is None else {"token_type_ids": torch.tensor([types])}
-            out.append(model(input_ids=torch.tensor([ids]), **extra).logits[0])
+            got = model(input_ids=torch.tensor([ids]), **extra).logits[0]
+            out.append({None: got, "mean": got.mean(0), "cls": got[0], "last": got[-1]}[pooling] if pooling else got)
     return out
 
 
@@ -122,7 +142,15 @@ def loss(model, batch):
     """Mean over counted tokens, or over texts for heads: cross-entropy, or squared error where the target is a number."""
     total, counted = 0.0, 0
     for (_, _, target), got in zip(batch, logits(model, batch)):
-        if isinstance(target, float):
+        if isinstance(target, tuple) and target[0] == "set":
+            y = torch.tensor(target[1])
+            total += torch.nn.functional.binary_cross_entropy_with_logits(got.double(), y.double()).item()
+            counted += 1
+        elif isinstance(target, tuple):
+            y = torch.tensor(target[1])
+            total += torch.nn.functional.cross_entropy(got.double(), y, ignore_index=-100, reduction="sum").item()
+            counted += int((y != -100).sum())
+        elif isinstance(target, float):
             total, counted = total + (got[0].item() - target) ** 2, counted + 1
         elif isinstance(target, int):
             total, counted = total + torch.nn.functional.cross_entropy(got, torch.tensor(target)).item(), counted + 1
