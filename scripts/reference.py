@@ -4,7 +4,7 @@ Used by live_compare.py. Everything is computed in f32, whatever the checkpoint'
 import gc, json, os, shutil
 import torch
 import transformers as tf
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 torch.set_num_threads(2)
@@ -94,6 +94,21 @@ def load(folder, adapter=None, num_labels=None):
     if adapter:
         model = PeftModel.from_pretrained(model, adapter)
     return model.eval()
+
+
+def save_random_adapter(folder, out):
+    torch.manual_seed(5)
+    task = TaskType.TOKEN_CLS if tags_tokens(folder) else TaskType.SEQ_CLS
+    model = load(folder)
+    heads = ("classifier", "pre_classifier", "score")  # PEFT's all-linear takes those of token classification too
+    linear = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and not n.startswith(heads)]
+    settings = LoraConfig(r=3, lora_alpha=5, target_modules=linear, task_type=task, init_lora_weights=False)
+    model = get_peft_model(model, settings)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "modules_to_save" in name:
+                p.add_(torch.randn(p.shape) * 0.1)
+    model.save_pretrained(out)
 
 
 def examples(folder, records, labels=()):
