@@ -8,13 +8,15 @@ use crate::commands::export::ExportArgs;
 use crate::commands::generate::GenerateArgs;
 use crate::commands::info::InfoArgs;
 use crate::commands::init::InitArgs;
+use crate::commands::man::ManArgs;
 use crate::commands::merge::MergeArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::report::ReportArgs;
 use crate::commands::train::TrainArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::commands::{
-    compare, convert, docs, doctor, eval, export, generate, info, init, merge, plan, report, schemes, train, verify,
+    compare, convert, docs, doctor, eval, export, generate, info, init, man, merge, plan, report, schemes, train,
+    verify,
 };
 use crate::console::Console;
 use crate::error::Result;
@@ -91,6 +93,8 @@ pub enum Verb {
         /// The shell
         shell: Shell,
     },
+    /// Print manual pages, or write them to a folder
+    Man(ManArgs),
     /// Print a generated page of the documentation
     #[command(hide = true)]
     Docs {
@@ -134,6 +138,7 @@ impl Cli {
             Verb::Schemes => schemes::run(console),
             Verb::Doctor => doctor::run(console),
             Verb::Completions { shell } => completions(shell, console),
+            Verb::Man(args) => man::run(&args, command(), console),
             Verb::Docs { page } => docs::run(page, command(), console),
         }?;
         Ok(0)

@@ -304,3 +304,16 @@ fn doctor_describes_the_machine() {
     assert!(value["float32_gflops"].as_f64().unwrap() > 0.1);
     assert_eq!(value["kernel"].is_null(), value["bfloat16_gflops"].is_null());
 }
+
+#[test]
+fn manual_pages_of_all_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    let loram = || assert_cmd::Command::cargo_bin("loram").unwrap();
+    let page = loram().arg("man").assert().success();
+    assert!(String::from_utf8_lossy(&page.get_output().stdout).contains(".TH loram 1"));
+    std::fs::write(dir.path().join("other.1"), "x").unwrap();
+    loram().args(["man", "-o"]).arg(dir.path()).assert().success();
+    let train = std::fs::read_to_string(dir.path().join("loram-train.1")).unwrap();
+    assert!(train.contains(".TH loram-train 1") && train.contains("learning\\-rate"), "{train}");
+    assert!(dir.path().join("other.1").exists() && !dir.path().join("loram-docs.1").exists());
+}
