@@ -59,7 +59,7 @@ fn kind(
     experts: &BTreeSet<&str>,
     names: &TensorNames,
 ) -> Kind {
-    let last = path.rsplit('.').next().unwrap_or(path);
+    let last = last(path);
     let routes = stored
         .rsplit_once('.')
         .and_then(|s| s.0.rsplit_once('.'))
@@ -89,6 +89,11 @@ fn kind(
     Kind::Other(what)
 }
 
+/// The last part of a path.
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
+}
+
 /// The linear layers of the task model (`AutoModelForCausalLM`, `AutoModelForSequenceClassification`), by the module
 /// paths that PEFT sees, blocks in their order; (n, m) are outputs and inputs, also where GPT-2's `Conv1D` stores them
 /// transposed.
@@ -106,7 +111,10 @@ pub fn linear_modules(ckpt: &Checkpoint, cfg: Option<&ModelConfig>) -> Result<Ve
         if let Kind::Linear(n, m) = kind
             && cfg.is_none_or(|cfg| path.starts_with(names.backbone()) && !cfg.without_use().contains(&path.as_str()))
         {
-            let output_layer = cfg.is_none() && family::is_output(&path);
+            let output_layer = match cfg {
+                None => family::is_output(&path),
+                Some(cfg) => cfg.expert_layers().contains(&last(&path)),
+            };
             found.insert(path.clone(), LinearInfo { path, n, m, output_layer });
         }
     }
@@ -149,18 +157,23 @@ pub(crate) fn embedding_paths(ckpt: &Checkpoint, names: &TensorNames) -> BTreeSe
 pub(crate) fn refuse_other_targets(ckpt: &Checkpoint, names: &TensorNames, lora: &LoraConfig) -> Result<()> {
     for (path, kind) in modules(ckpt, names) {
         let Kind::Other(what) = kind else { continue };
-        // sides without meaning: only whether it is asked for counts
-        let sides = lora.r.max(lora.rank_pattern.values().copied().max().unwrap_or(0));
-        let as_linear = LinearInfo { path, n: sides, m: sides, output_layer: true };
-        if plan_layers(lora, std::slice::from_ref(&as_linear)).is_ok() {
-            return Err(Error::Tensor { name: as_linear.path, what });
+        if asks_for(lora, &path) {
+            return Err(Error::Tensor { name: path, what });
         }
     }
     Ok(())
 }
 
+/// Whether `target_modules` asks for a module by its name.
+fn asks_for(lora: &LoraConfig, path: &str) -> bool {
+    // sides without meaning
+    let sides = lora.r.max(lora.rank_pattern.values().copied().max().unwrap_or(0));
+    let as_linear = LinearInfo { path: path.to_string(), n: sides, m: sides, output_layer: true };
+    plan_layers(lora, std::slice::from_ref(&as_linear)).is_ok()
+}
+
 /// Errors for settings that would give another adapter than PEFT's, or one that PEFT does not load: `target_modules` that name modules which
-/// take no adapter, such as experts, and `modules_to_save` that name layers whose weights are stored transposed.
+/// take no adapter, such as experts, or share a name with these, and `modules_to_save` that name layers whose weights are stored transposed.
 pub fn check_requests(ckpt: &Checkpoint, cfg: &ModelConfig, lora: &LoraConfig) -> Result<()> {
     let names = TensorNames::find(ckpt, cfg)?;
     refuse_other_targets(ckpt, &names, lora)?;
@@ -169,7 +182,15 @@ pub fn check_requests(ckpt: &Checkpoint, cfg: &ModelConfig, lora: &LoraConfig) -
         let asked = lora.modules_to_save.iter().flatten();
         asked.into_iter().find(|name| ends.iter().any(|end| module_ends_with(end, name)))
     };
-    for (path, _) in modules(ckpt, &names).into_iter().filter(|(path, _)| names.is_transposed(path)) {
+    for (path, _) in modules(ckpt, &names) {
+        if cfg.expert_layers().contains(&last(&path)) && asks_for(lora, &path) {
+            let what = "has the name of the experts' layers, for which PEFT takes it: adapters on it are not supported; take `all-linear`, or \
+                        the names of other layers";
+            return Err(Error::Tensor { name: path, what: what.into() });
+        }
+        if !names.is_transposed(&path) {
+            continue;
+        }
         if let Some(name) = saved(&path) {
             let what = format!(
                 "modules_to_save names `{name}`, but a weight that is stored transposed (Conv1D) is not trained in full beside adapters: \

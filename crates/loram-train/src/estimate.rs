@@ -102,8 +102,8 @@ pub fn estimate(config: &TrainConfig, ckpt: &Checkpoint, model: &ModelConfig, to
         let basis = config.scheme()?.info().changes_base;
         let (lora, targets) = (config.lora_config(), target_modules(ckpt, Some(model))?);
         if config.adapter_name_or_path.is_none() {
-            check_targets(&lora, &targets)?;
             check_requests(ckpt, model, &lora)?;
+            check_targets(&lora, &targets)?;
         }
         let embedding = model.names().embedding_path();
         for t in &targets {

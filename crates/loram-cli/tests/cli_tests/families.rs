@@ -1,5 +1,6 @@
 //! `loram init` adapts the same layers of a model under every scheme, whichever family it belongs to.
 
+use crate::program::{json, refused};
 use loram_core::{Statistic, registry};
 use loram_io::checkpoint::{DType, TensorSpec, pt_metadata, write_safetensors};
 use loram_io::{Checkpoint, family, testing};
@@ -141,9 +142,9 @@ fn every_scheme_adapts_the_same_layers_of_every_family() {
         ("minicpm", 14),
         ("ministral3", 14),
         ("mistral3", 14),
-        // attention alone, and one dense block
+        // attention alone
         ("mixtral", 8),
-        ("qwen3_moe", 15),
+        ("qwen3_moe", 12),
         ("gpt_oss", 8),
         // convolutions have two layers
         ("lfm2", 17),
@@ -173,4 +174,64 @@ fn every_scheme_adapts_the_same_layers_of_every_family() {
         scope.spawn(|| same_layers("bert", "pooler", true, 12));
         scope.spawn(|| same_layers("distilbert", "classifier", true, 12));
     });
+}
+
+#[test]
+fn what_is_never_trained_is_refused_by_name() {
+    let room = tempfile::tempdir().unwrap();
+    std::fs::write(room.path().join("data.jsonl"), "{\"text\": \"this is a good film\"}\n").unwrap();
+    for (fixture, model_type) in
+        [("mixtral", "mixtral"), ("qwen3-moe", "qwen3_moe"), ("gpt-oss", "gpt_oss"), ("lfm2", "lfm2"), ("gpt2", "gpt2")]
+    {
+        model(room.path(), fixture, model_type, "");
+    }
+    let says = |model: &str, flags: &[&str], needles: &[&str]| {
+        let args = [&["train", "--model", model, "--data", "data.jsonl", "--max-steps", "1"], flags].concat();
+        refused(room.path(), &args, needles);
+        assert!(!room.path().join("loram-output").exists(), "{model} {flags:?}");
+    };
+    for (model, path) in [("mixtral", ".experts"), ("gpt_oss", "sinks"), ("lfm2", "conv.conv")] {
+        says(model, &["--finetuning-type", "full"], &["never trained", path, "finetuning_type: lora"]);
+    }
+    says("mixtral", &["--target-modules", "q_proj,w1"], &["experts.0.w1", "target_parameters", "all-linear"]);
+    says("mixtral", &["--target-modules", "gate"], &["router"]);
+    says("gpt_oss", &["--target-modules", "gate_up_proj"], &["experts.gate_up_proj", "all-linear"]);
+    says("qwen3_moe", &["--target-modules", "q_proj,down_proj"], &["down_proj", "experts"]);
+    says("gpt_oss", &["--modules-to-save", "layers.0.self_attn"], &["never trained", "modules_to_save"]);
+    says("gpt2", &["--modules-to-save", "c_attn"], &["modules_to_save", "Conv1D"]);
+}
+
+/// What was trained on weights that are stored transposed belongs to the checkpoint, and is merged into it.
+#[test]
+fn an_adapter_of_gpt2_is_merged_into_its_base() {
+    let room = tempfile::tempdir().unwrap();
+    std::fs::write(room.path().join("data.jsonl"), "{\"text\": \"this is a good film\"}\n").unwrap();
+    model(room.path(), "gpt2", "gpt2", "");
+    for init in ["loram", "pissa", "loftq"] {
+        let (run, merged) = (format!("run-{init}"), format!("merged-{init}"));
+        let train = [
+            "train",
+            "--model",
+            "gpt2",
+            "--data",
+            "data.jsonl",
+            "--max-steps",
+            "2",
+            "--learning-rate",
+            "1e-3",
+            "--r",
+            "2",
+        ];
+        json(room.path(), &[&train[..], &["--init", init, "-o", &run]].concat());
+        let adapter = format!("{run}/adapter");
+        let config = fs::read_to_string(room.path().join(&adapter).join("adapter_config.json")).unwrap();
+        assert!(config.contains("\"fan_in_fan_out\": true"), "{config}");
+        json(room.path(), &["merge", "--model", "gpt2", "--adapter", &adapter, "-o", &merged]);
+        let loss = |flags: &[&str]| {
+            let found = json(room.path(), &[&["eval", "--data", "data.jsonl"], flags].concat());
+            found["loss"].as_f64().unwrap()
+        };
+        let (with, alone) = (loss(&["--model", "gpt2", "--adapter", &adapter]), loss(&["--model", &merged]));
+        assert!((with / alone - 1.0).abs() < 1e-5, "{init}: {with} {alone}");
+    }
 }

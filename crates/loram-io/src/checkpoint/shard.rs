@@ -58,6 +58,7 @@ impl Shard {
             memory: None,
             order: RowOrder::Plain,
             shift: 0.0,
+            transposed: false,
         }
     }
 

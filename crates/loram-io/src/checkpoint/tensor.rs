@@ -32,6 +32,8 @@ pub struct TensorRef {
     pub(super) order: RowOrder,
     /// Its values are stored plus this.
     pub(super) shift: f32,
+    /// It is the transpose of the tensor in its file.
+    pub(crate) transposed: bool,
 }
 
 /// An open file, from which any thread may read anywhere.
@@ -271,7 +273,12 @@ impl TensorRef {
         });
         self.release();
         let info = TensorInfo { shape: vec![cols, rows], ..TensorInfo::clone(&self.info) };
-        Ok(TensorRef { info: Arc::new(info), memory: Some(Arc::new(bytes)), ..self.clone() })
+        Ok(TensorRef {
+            info: Arc::new(info),
+            memory: Some(Arc::new(bytes)),
+            transposed: !self.transposed,
+            ..self.clone()
+        })
     }
 
     /// An error that names the tensor when any element is NaN or infinite in f32.

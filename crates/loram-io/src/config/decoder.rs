@@ -94,6 +94,12 @@ pub struct DecoderConfig {
 }
 
 impl DecoderConfig {
+    /// The names of the layers of experts. PEFT takes them for those in a dense MLP of the same model, too: `all-linear` omits both.
+    pub fn expert_layers(&self) -> &'static [&'static str] {
+        let names = self.modules.experts.as_ref().filter(|_| self.experts.is_some());
+        names.and_then(|names| names.layers.as_ref()).map_or(&[], |layers| layers)
+    }
+
     /// The head of this kind; `None` for a label of each token (or a pooling of such labels) where transformers has no class for it.
     pub fn head_layout(&self, kind: HeadKind) -> Option<HeadLayout> {
         let last = Pooling::Last { padding: self.pad_token_id };

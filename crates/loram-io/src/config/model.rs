@@ -75,6 +75,14 @@ impl ModelConfig {
         Some((format!("{head}.weight"), format!("{}.weight", names.embedding_path())))
     }
 
+    /// [`DecoderConfig::expert_layers`]; an encoder has none.
+    pub fn expert_layers(&self) -> &'static [&'static str] {
+        match self {
+            ModelConfig::Decoder(c) => c.expert_layers(),
+            ModelConfig::Encoder(_) => &[],
+        }
+    }
+
     /// The head of the checkpoint.
     pub fn head(&self) -> &CheckpointHead {
         match self {

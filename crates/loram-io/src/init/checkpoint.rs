@@ -12,7 +12,7 @@ use crate::atomic::Output;
 use crate::config::{CONFIG_FILE, CheckpointHead, read_object};
 use crate::family::TensorNames;
 use crate::layer_weight::LayerWeight;
-use crate::linear::{embedding_paths, refuse_other_targets};
+use crate::linear::{check_requests, embedding_paths, refuse_other_targets};
 use crate::{Checkpoint, Error, ModelConfig, Result, target_modules};
 use loram_core::{Factors, LayerPlan, check_targets, plan_layers};
 use serde_json::Value;
@@ -116,7 +116,10 @@ impl<'a> Job<'a> {
         options.refuse_saved_modules()?;
         let names = TensorNames::of(ckpt, cfg)?;
         let targets = target_modules(ckpt, cfg)?;
-        refuse_other_targets(ckpt, &names, &options.lora)?;
+        match cfg {
+            Some(cfg) => check_requests(ckpt, cfg, &options.lora)?,
+            None => refuse_other_targets(ckpt, &names, &options.lora)?,
+        }
         check_targets(&options.lora, &targets)?;
         let mut plans = plan_layers(&options.lora, &targets)?;
         let mut embeddings = embedding_paths(ckpt, &names);

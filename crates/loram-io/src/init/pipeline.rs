@@ -67,7 +67,7 @@ impl InitOptions {
             let tensor = weight.in_checkpoint();
             let made = LayerInit {
                 init,
-                digest: tensor.map(Fingerprint::digest),
+                digest: tensor.filter(|t| !t.transposed).map(Fingerprint::digest),
                 bytes: tensor.map_or(0, |t| t.bytes().len() as u64),
             };
             if let Some(tensor) = tensor {

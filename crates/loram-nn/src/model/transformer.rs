@@ -26,6 +26,8 @@ pub struct Model {
     pub(super) tied_head: Option<&'static str>,
     /// Layers of the head that `all-linear` omits.
     pub(super) omitted: Vec<&'static str>,
+    /// Last parts of the paths of others that it omits.
+    pub(super) omitted_names: &'static [&'static str],
 }
 
 impl Model {
@@ -57,7 +59,8 @@ impl Model {
         let omitted = layout.layers().filter(|l| loader.omits(l)).map(|l| l.path).collect();
         let tied_head = tied.then_some(layout.out.path);
         let (params, originals) = (Params::default(), Originals::default());
-        Ok(Model { backbone, head, params, options: *options, originals, tied_head, omitted })
+        let omitted_names = cfg.expert_layers();
+        Ok(Model { backbone, head, params, options: *options, originals, tied_head, omitted, omitted_names })
     }
 
     /// The options that the model was loaded with.
@@ -89,7 +92,8 @@ impl Model {
 
     /// The linear layers among [`Model::targets`].
     pub fn linears(&self) -> Vec<LinearInfo> {
-        let omitted = |path: &str| self.omitted.contains(&path);
+        let named = |path: &str| path.rsplit('.').next().is_some_and(|last| self.omitted_names.contains(&last));
+        let omitted = |path: &str| self.omitted.contains(&path) || named(path);
         self.all_linears()
             .map(|l| LinearInfo { path: l.path.clone(), n: l.n, m: l.m, output_layer: omitted(&l.path) })
             .collect()

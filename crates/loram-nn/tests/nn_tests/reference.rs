@@ -159,6 +159,10 @@ fn check(name: &str) {
             // their attention is sharp: gradients of q and k are many times those of the other models
             limit[2] = 0.5;
         }
+        if compute == Compute::CudaBf16 && ["mixtral", "qwen3-moe", "gpt-oss"].iter().any(|m| name.starts_with(m)) {
+            // rounding may send a token to another expert, whose output is another one altogether
+            limit = [0.6, 3e-2, 0.9];
+        }
         let mut model = reference.model(name, compute, false);
         let base = worst(&doubles(&model.logits(&batch).unwrap()), reference.get("logits"));
         reference.attach(&mut model, false);

@@ -2,6 +2,7 @@
 //! so do the models that they are merged into.
 
 use loram_io::adapter::{Adapter, AdapterForm, MergeOptions, merge_adapter};
+use loram_io::merge::{MergeSource, write_merged};
 use loram_io::{Checkpoint, DType, ModelConfig};
 use loram_nn::{Batch, CrossEntropy, HeadKind, IGNORE, LoadOptions, Loss, Model};
 use loram_train::adapt::{ExportInfo, LoadAdapter, load};
@@ -204,4 +205,44 @@ fn fused_layers_and_those_of_gemma() {
         check(name);
         merged_and_rewritten(name);
     }
+}
+
+/// Nothing changes.
+struct Unchanged;
+
+impl MergeSource for Unchanged {
+    type Error = loram_io::Error;
+
+    fn targets(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn apply(&mut self, _: &str, _: &[usize], _: &mut [f32]) -> loram_io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Experts in MXFP4 are written in BF16, the other way round, as transformers has them.
+#[test]
+fn experts_in_mxfp4_are_merged_into_bf16() {
+    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    let reference = Checkpoint::open_file(fixtures.join("ref/gpt-oss-mxfp4.safetensors")).unwrap();
+    let numbers = |key: &str| reference.tensor(key).unwrap().to_i64().unwrap();
+    let batch = Batch {
+        tokens: numbers("input_ids").into_iter().map(|t| t as u32).collect(),
+        lengths: numbers("lengths").into_iter().map(|n| n as usize).collect(),
+        token_types: Vec::new(),
+    };
+    let (dir, room) = (fixtures.join("models/gpt-oss-mxfp4"), tempfile::tempdir().unwrap());
+    let out = room.path().join("merged");
+    let (ckpt, config) = (Checkpoint::open(&dir).unwrap(), ModelConfig::load(&dir).unwrap());
+    write_merged(&ckpt, Some(&config), &out, &serde_json::Map::new(), &mut Unchanged).unwrap();
+    let (ckpt, config) = (Checkpoint::open(&out).unwrap(), ModelConfig::load(&out).unwrap());
+    assert!(ckpt.quantised().is_none());
+    let experts = ckpt.info("model.layers.0.mlp.experts.gate_up_proj").unwrap();
+    assert_eq!((experts.dtype, &experts.shape[..]), (DType::BF16, &[3, 32, 64][..]));
+    let merged = Model::load(&ckpt, &config, &LoadOptions::new(HeadKind::LanguageModel)).unwrap();
+    let expected = reference.tensor("logits").unwrap().to_f32().unwrap();
+    let error = apart(&merged.logits(&batch).unwrap(), &expected);
+    assert!(error < 1e-4, "{error:.1e}");
 }
