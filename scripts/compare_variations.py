@@ -50,6 +50,16 @@ ENCODERS = {
     "bert": [*ANY_ENCODER, {"type_vocab_size": 3}, {"classifier_dropout": 0.3}, ({"is_decoder": True}, "is_decoder")],
     "roberta": [*ANY_ENCODER, {"type_vocab_size": 2}, {"pad_token_id": 1}],
     "xlm-roberta": [{}, {"type_vocab_size": 1}, {"hidden_act": "relu"}],
+    "modernbert": [{}, {"local_attention": 4}, {"global_attn_every_n_layers": 1}, {"layer_types": ["sliding_attention"] * 2},
+                   {"classifier_pooling": "mean"}, {"norm_bias": True}, {"attention_bias": True}, {"mlp_bias": True}, {"classifier_bias": True},
+                   {"classifier_activation": "relu"}, {"hidden_activation": "silu"}, {"norm_eps": 1e-2}, {"attention_dropout": 0.3},
+                   {"global_rope_theta": 500.0}, {"local_rope_theta": 30.0}, {"num_labels": 1}, ({"mlp_dropout": 0.1}, "mlp_dropout")],
+    "deberta-v2": [{}, *({"relative_attention": True, "pos_att_type": ["p2c", "c2p"], **more} for more in (
+                       {}, {"pos_att_type": ["c2p"]}, {"pos_att_type": ["p2c"]}, {"pos_att_type": "c2p|p2c"}, {"pos_att_type": None},
+                       {"share_att_key": True}, {"share_att_key": True, "position_buckets": 8}, {"norm_rel_ebd": "layer_norm"},
+                       {"max_relative_positions": 5}, {"type_vocab_size": 2}, {"position_biased_input": False}, {"pooler_hidden_act": "tanh"},
+                       {"pooler_dropout": 0.2, "cls_dropout": 0.3}, {"num_labels": 1})),
+                   ({"conv_kernel_size": 3}, "conv_kernel_size"), ({"embedding_size": 16}, "embedding_size")],
     "distilbert": [{}, {"activation": "relu"}, {"activation": "quick_gelu"}, {"num_labels": 1}, {"sinusoidal_pos_embds": True}],
 }
 CLASSIFIERS = {"llama": [{}, {"pad_token_id": 2}, {"pad_token_id": None}], "mistral": [{"pad_token_id": 2}],

@@ -172,6 +172,34 @@ fn labels() {
 }
 
 #[test]
+fn the_first_token_of_a_word_has_its_tag() {
+    let line = r#"{"tokens": ["Once", "upon", "unbelievably", "old", "."], "ner_tags": ["B-X", "O", "I-X", 0, "O"]}"#;
+    let (_d, spec) = write("t.jsonl", &format!("{line}\n"));
+    let records = load_records(&spec).unwrap();
+    let mut p = preparer(64);
+    p.labels = Labels { names: ["B-X", "I-X", "O"].map(String::from).into() };
+    let (examples, report) = p.prepare_all(&records).unwrap();
+    let (ids, Some(Target::Tags(tags))) = (&examples[0].sequences[0].input_ids, &examples[0].target) else {
+        panic!("{:?}", examples[0].target)
+    };
+    assert_eq!(tags.iter().filter(|t| **t >= 0).copied().collect::<Vec<_>>(), [0, 2, 1, 0, 2]);
+    assert_eq!((report.counted, ids.len()), (5, tags.len()));
+    // words have a space before them, as in the middle of a text
+    let starts: Vec<usize> = (0..tags.len()).filter(|&i| tags[i] >= 0).collect();
+    let ends = starts[1..].iter().copied().chain([ids.len()]);
+    let words: Vec<String> =
+        starts.iter().zip(ends).map(|(&from, to)| p.tokenizer().decode(&ids[from..to], true).unwrap()).collect();
+    assert_eq!(
+        words.iter().map(|w| w.trim_end_matches('\n')).collect::<Vec<_>>(),
+        [" Once", " upon", " unbelievably", " old", " ."]
+    );
+    // of a word that is cut off nothing counts
+    p.max_length = starts[3];
+    let (cut, report) = p.prepare_all(&records).unwrap();
+    assert_eq!((cut[0].units(), report.truncated), (3, 1));
+}
+
+#[test]
 fn mistakes_are_named_with_file_and_line() {
     let expect = |name: &str, text: &str, parts: &[&str]| {
         let (_d, spec) = write(name, text);
