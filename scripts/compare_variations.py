@@ -44,6 +44,23 @@ DECODERS = {
                 {"attention_bias": True}, {"use_sliding_window": True, "sliding_window": 3,
                                            "layer_types": ["sliding_attention", "full_attention"]}],
 }
+# what the defaults of a family would make large, and names of its own
+OWN = {"mixtral": dict(num_local_experts=4, head_dim=8), "qwen3_moe": dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24),
+       "gpt_oss": dict(num_local_experts=4, num_experts_per_tok=2, head_dim=16, swiglu_limit=0.5), "lfm2": dict(block_multiple_of=8)}
+MIXTURES = {
+    "mixtral": [{"num_experts_per_tok": 1}, {"num_experts_per_tok": 4}, {"sliding_window": 3}, {"head_dim": 12}, {"hidden_act": "gelu"},
+                ({"output_router_logits": True}, "output_router_logits"), ({"router_jitter_noise": 0.1}, "router_jitter_noise")],
+    "qwen3_moe": [{"norm_topk_prob": True}, {"mlp_only_layers": [0]}, {"decoder_sparse_step": 2}, {"attention_bias": True}, {"head_dim": 12},
+                  {"use_sliding_window": True, "sliding_window": 3}],
+    "gpt_oss": [{"num_experts_per_tok": 4}, {"attention_bias": False}, {"swiglu_alpha": 1.0, "swiglu_limit": 3.0}, {"sliding_window": 2},
+                {"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 3}],
+    "lfm2": [{"layer_types": ["conv", "full_attention"]}, {"layer_types": ["conv", "full_attention"], "conv_L_cache": 5}, {"full_attn_idxs": [1], "conv_bias": True},
+             {"block_auto_adjust_ff_dim": False}, {"block_ffn_dim_multiplier": 1.7}, {"norm_eps": 1e-2}, {"tie_word_embeddings": False}],
+}
+DECODERS |= MIXTURES
+GPT2 = [{}, {"n_inner": 40}, {"n_layer": 3, "n_head": 2}, {"scale_attn_weights": False}, {"activation_function": "relu"}, {"layer_norm_epsilon": 1e-2},
+        {"tie_word_embeddings": False}, {"attn_pdrop": 0.3, "resid_pdrop": 0.0},
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"), ({"activation_function": "mish"}, "activation_function")]
 ANY_ENCODER = [{}, {"hidden_act": "relu"}, {"hidden_act": "quick_gelu"}, {"hidden_act": "gelu_new"}, {"num_labels": 1},
                {"layer_norm_eps": 1e-3}, {"pad_token_id": 3}, {"num_labels": 5}]
 ENCODERS = {
@@ -62,7 +79,7 @@ ENCODERS = {
                    ({"conv_kernel_size": 3}, "conv_kernel_size"), ({"embedding_size": 16}, "embedding_size")],
     "distilbert": [{}, {"activation": "relu"}, {"activation": "quick_gelu"}, {"num_labels": 1}, {"sinusoidal_pos_embds": True}],
 }
-CLASSIFIERS = {"llama": [{}, {"pad_token_id": 2}, {"pad_token_id": None}], "mistral": [{"pad_token_id": 2}],
+CLASSIFIERS = {"mixtral": [{"pad_token_id": 2}], "llama": [{}, {"pad_token_id": 2}, {"pad_token_id": None}], "mistral": [{"pad_token_id": 2}],
                "qwen2": [{"pad_token_id": 5}], "qwen3": [{"pad_token_id": 2, "num_labels": 1}], "smollm3": [{"pad_token_id": 2}]}
 
 # adapters: base -> (name, settings, field that is refused)
@@ -199,11 +216,16 @@ def variations(run):
         base = dict(DECODER if family in DECODERS else ENCODER)
         if family == "distilbert":
             base.update(dim=base.pop("hidden_size"), hidden_dim=base.pop("intermediate_size"), n_layers=2, n_heads=4)
-        base.update(settings)
-        model = kind.from_config(tf.AutoConfig.for_model(family, **base), attn_implementation="eager")
+        if family == "gpt2":
+            tokens = {k: v for k, v in DECODER.items() if k.endswith("token_id")}
+            base = dict(vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, n_positions=64, **tokens)
+        base.update(OWN.get(family, {}) | settings)
+        how = dict(attn_implementation="eager", experts_implementation="eager")
+        model = kind.from_config(tf.AutoConfig.for_model(family, **base), **how)
         for name, p in model.named_parameters():
             with torch.no_grad():
-                p.normal_(1.0 if p.dim() == 1 and "norm" in name.lower() and name.endswith("weight") else 0.0, 0.2)
+                norm = "norm" in name.lower() or ".ln_" in name
+                p.normal_(1.0 if p.dim() == 1 and norm and name.endswith("weight") else 0.0, 0.2)
         plain = run.folder()
         model.save_pretrained(plain)
         return with_tokenizer(plain, family)
@@ -216,7 +238,8 @@ def variations(run):
         return ref.with_tokenizer(plain, folder)
 
     def load(folder, kind, adapter=None):
-        model = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+        how = dict(attn_implementation="eager", experts_implementation="eager")
+        model = kind.from_pretrained(folder, dtype=torch.float32, **how)
         return (PeftModel.from_pretrained(model, adapter) if adapter else model).eval()
 
     def data(folder, kind, outputs, pad=False):
@@ -241,7 +264,7 @@ def variations(run):
 
         def job():
             folder = build(family, kind, settings)
-            outputs = settings.get("num_labels", 2 if family in DECODERS else 3)
+            outputs = settings.get("num_labels", 2 if family in DECODERS or family == "gpt2" else 3)
             path, examples = data(folder, kind, outputs, pad=kind is classifies and family in DECODERS)
             try:
                 expected = ref.loss(load(folder, kind), examples)
@@ -257,10 +280,10 @@ def variations(run):
         for option in ANY_DECODER + options:
             settings, refused = option if isinstance(option, tuple) else (option, None)
             yield model_job("config", family, causal, settings, refused)
-    for family, options in ENCODERS.items():
+    for family, options in [("gpt2", GPT2), *ENCODERS.items()]:
         for option in options:
             settings, refused = option if isinstance(option, tuple) else (option, None)
-            yield model_job("config", family, classifies, settings, refused)
+            yield model_job("config", family, causal if family == "gpt2" else classifies, settings, refused)
     for family, options in CLASSIFIERS.items():
         for settings in options:
             yield model_job("classifier", family, classifies, settings)

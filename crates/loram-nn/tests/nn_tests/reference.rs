@@ -550,18 +550,20 @@ fn generation_with_a_cache() {
 /// The same bits for any number of threads.
 #[test]
 fn threads_do_not_change_gradients() {
-    let reference = Reference::read("llama");
-    let run = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
-            let mut model = reference.model("llama", Compute::F32, false);
-            reference.attach(&mut model, false);
-            let loss = model.forward_backward(&reference.batch(), &mut *reference.loss(), 1.0, 3).unwrap();
-            (loss.loss_sum, model.params().iter().map(|p| p.grad.values().unwrap()).collect::<Vec<_>>())
-        })
-    };
-    let one = run(1);
-    assert!(one == run(2) && one == run(3));
+    for name in ["llama", "mixtral", "qwen3-moe", "gpt-oss", "lfm2", "gpt2"] {
+        let reference = Reference::read(name);
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut model = reference.model(name, Compute::F32, false);
+                reference.attach(&mut model, false);
+                let loss = model.forward_backward(&reference.batch(), &mut *reference.loss(), 1.0, 3).unwrap();
+                (loss.loss_sum, model.params().iter().map(|p| p.grad.values().unwrap()).collect::<Vec<_>>())
+            })
+        };
+        let one = run(1);
+        assert!(one == run(2) && one == run(3), "{name}");
+    }
 }
 
 /// modules_to_save trains the weights and biases of a module and nothing else.
