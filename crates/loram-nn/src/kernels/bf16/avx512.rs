@@ -81,11 +81,11 @@ unsafe fn add<const H: usize, const V: usize>(acc: &mut [[__m512; V]; H], a: *co
     unsafe {
         let mut columns: [__m512bh; V] = [std::mem::transmute::<__m512i, __m512bh>(_mm512_setzero_si512()); V];
         for (v, column) in columns.iter_mut().enumerate() {
-            *column = std::mem::transmute(_mm512_load_si512(b.add(v * BLOCK / 2 + p * 64).cast()));
+            *column = std::mem::transmute::<__m512i, __m512bh>(_mm512_load_si512(b.add(v * BLOCK / 2 + p * 64).cast()));
         }
         for (r, acc) in acc.iter_mut().enumerate() {
             let pair = _mm512_set1_epi32(a.add(r * 64 + p * 4).cast::<i32>().read());
-            let pair: __m512bh = std::mem::transmute(pair);
+            let pair = std::mem::transmute::<__m512i, __m512bh>(pair);
             for (acc, column) in acc.iter_mut().zip(columns) {
                 *acc = _mm512_dpbf16_ps(*acc, pair, column);
             }
