@@ -40,7 +40,8 @@ pub fn clamped_forward<T: Real>(how: Clamped, gate: &[T], up: &[T], y: &mut [T])
             || {
                 for ((y, &g), &u) in y.0.iter_mut().zip(gate.0).zip(up.0) {
                     let (g, u) = (least(g, limit), within(u, limit));
-                    *y = g / (T::ONE + (-(alpha * g)).exp()) * (u + T::ONE);
+                    // as the backward pass has it, bit for bit
+                    *y = g * (T::ONE / (T::ONE + (-(alpha * g)).exp())) * (u + T::ONE);
                 }
             },
         );
