@@ -241,7 +241,7 @@ key_table! {
         /// Device: cuda is an NVIDIA GPU, in bfloat16 with f32 adapters; auto takes one if this build supports it and the
         /// machine has one.
         device: DeviceKind = DeviceKind::Auto, [Init Info Eval Generate Common Plan];
-        /// Number type of products of activations with frozen weights on the CPU, with sums and everything else in float32. auto
+        /// Number type of products with frozen weights and in attention on the CPU, with sums and everything else in float32. auto
         /// takes bfloat16 for weights that are stored in it or quantised if the processor has AMX or, from AMD, AVX512-BF16.
         compute_dtype ["bnb_4bit_compute_dtype"]: ComputeDtype = ComputeDtype::Auto, [Init Eval Generate Plan];
         /// Reaction to a memory estimate that exceeds the free memory.
