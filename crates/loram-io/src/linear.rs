@@ -164,7 +164,7 @@ pub(crate) fn refuse_other_targets(ckpt: &Checkpoint, names: &TensorNames, lora:
     Ok(())
 }
 
-/// Whether `target_modules` asks for a module by its name.
+/// True if `target_modules` asks for a module by its name.
 fn asks_for(lora: &LoraConfig, path: &str) -> bool {
     // sides without meaning
     let sides = lora.r.max(lora.rank_pattern.values().copied().max().unwrap_or(0));

@@ -284,7 +284,7 @@ fn damaged(path: &Path, panic: &str) -> Error {
     Error::json(path, format!("the tokenizer is damaged: the library that runs it stopped with \"{panic}\""))
 }
 
-/// Whether a word in the middle of a text has the space before it in its token, and a word alone has not: a pre-tokenizer of bytes
+/// True if a word in the middle of a text has the space before it in its token, and a word alone has not: a pre-tokenizer of bytes
 /// that adds no space itself.
 fn spaces_words(tokenizer: &Tokenizer) -> bool {
     fn bytes(v: &Value) -> bool {

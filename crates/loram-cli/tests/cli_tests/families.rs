@@ -201,7 +201,7 @@ fn what_is_never_trained_is_refused_by_name() {
     says("gpt2", &["--modules-to-save", "c_attn"], &["modules_to_save", "Conv1D"]);
 }
 
-/// What was trained on weights that are stored transposed belongs to the checkpoint, and is merged into it.
+/// Adapters of weights that are stored transposed belong to the checkpoint, and are merged into it.
 #[test]
 fn an_adapter_of_gpt2_is_merged_into_its_base() {
     let room = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ pub const SCORE_MARGIN: f64 = 1.0;
 /// The same for steps and seconds, in percent.
 pub const STEPS_MARGIN: f64 = 5.0;
 
-/// What the intervals of score and area say.
+/// The verdict of the intervals of score and area.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {

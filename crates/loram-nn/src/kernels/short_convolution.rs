@@ -35,7 +35,7 @@ impl<T: Real> Taps<'_, T> {
         }
     }
 
-    /// What sums begin with.
+    /// The values that sums begin with.
     #[inline(always)]
     fn begin(&self, out: &mut [T]) {
         match self.bias {

@@ -108,7 +108,7 @@ impl Pooled {
         batch.lengths.iter().map(row).collect()
     }
 
-    /// What the head reads of the final hidden states (t, hidden): a row for each sequence, or for each token.
+    /// The rows of the final hidden states (t, hidden) that the head reads: one for each sequence, or for each token.
     pub fn read(&self, hidden: &Tensor, batch: &Batch) -> Result<Tensor> {
         if self.pooling == Pooling::Tokens {
             return Ok(hidden.copy());

@@ -12,14 +12,14 @@ fn cut(tag: &str) -> (char, &str) {
     (prefix, if kind.is_empty() { "_" } else { kind })
 }
 
-/// Whether an entity ends between two words.
+/// True if an entity ends between two words.
 fn ends((before, kind): (char, &str), (now, next): (char, &str)) -> bool {
     matches!(before, 'E' | 'S')
         || matches!((before, now), ('B' | 'I', 'B' | 'S' | 'O'))
         || (!matches!(before, 'O' | '.') && kind != next)
 }
 
-/// Whether an entity begins between two words.
+/// True if an entity begins between two words.
 fn begins((before, kind): (char, &str), (now, next): (char, &str)) -> bool {
     matches!(now, 'B' | 'S')
         || matches!((before, now), ('E' | 'S' | 'O', 'E' | 'I'))

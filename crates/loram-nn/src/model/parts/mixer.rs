@@ -7,7 +7,7 @@ use crate::model::pass::Pass;
 use crate::param::Params;
 use crate::tensor::Tensor;
 
-/// What one layer keeps of all tokens so far: matrices with a row for each.
+/// The state of one layer after all tokens so far: matrices with a row for each.
 pub(crate) struct Cache(Vec<Tensor>);
 
 impl Cache {
