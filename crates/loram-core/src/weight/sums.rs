@@ -8,6 +8,7 @@ const LANES: usize = 32;
 pub(super) const PIECE: usize = 1024;
 
 /// How far ahead of the sums the values are fetched, in bytes.
+#[cfg(target_arch = "x86_64")]
 const AHEAD: usize = 16 << 10;
 
 /// Fetches `len` bytes that lie [`AHEAD`] bytes behind `from` into the cache, as far as they exist. The processor's own

@@ -4,7 +4,7 @@ use super::matrix::Matrix;
 use super::{Kernel, Tile};
 use std::ops::Range;
 
-pub(in crate::kernels) enum Tiles {}
+pub(in crate::kernels) struct Tiles;
 
 impl Tiles {
     pub fn new(kernel: Kernel) -> Tiles {
@@ -12,7 +12,7 @@ impl Tiles {
     }
 
     pub(super) unsafe fn rows(&self, _: Tile, _: usize, _: usize) {
-        match *self {}
+        unreachable!("no tiles on another architecture")
     }
 }
 

@@ -2,9 +2,9 @@
 
 #[cfg(not(target_arch = "x86_64"))]
 pub(in crate::kernels) use super::absent::Tiles;
-use super::{Kernel, SIDE, Tile};
 #[cfg(target_arch = "x86_64")]
-use super::{amx, avx512};
+use super::{Kernel, amx, avx512};
+use super::{SIDE, Tile};
 use std::mem::MaybeUninit;
 
 /// A kernel that is ready on this thread.
