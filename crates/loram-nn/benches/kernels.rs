@@ -119,7 +119,7 @@ fn attentions(c: &mut Criterion) {
     }
     g.throughput(bytes(2 * T * WIDTH));
     g.bench_function("one token against 1024", |bench| {
-        bench.iter(|| attention_cached(&q[..WIDTH], &k, &v, black_box(&mut o[..WIDTH]), &plain));
+        bench.iter(|| attention_cached(&q[..WIDTH], vec![((&k, &v), 1)], black_box(&mut o[..WIDTH]), None, &plain));
     });
     g.finish();
 }

@@ -36,7 +36,7 @@ pub use error::{Error, Result};
 pub use kernels::cross_entropy::IGNORE;
 pub use loram_io::config::HeadKind;
 pub use loss::{BatchLoss, BinaryCrossEntropy, CrossEntropy, Loss, SquaredError};
-pub use model::{Generator, LoadOptions, Lora, Model};
+pub use model::{Generator, LoadOptions, Lora, Model, feed_all};
 pub use observe::Observe;
 pub use packed::packed_bytes;
 pub use param::{Param, ParamKind, Params};

@@ -52,8 +52,8 @@ impl<A: Mixer + 'static, M: Sublayer + 'static> Block for SequentialBlock<A, M> 
         self.attention.inner.cache(compute)
     }
 
-    fn continue_with(&self, params: &Params, x: Tensor, cache: &mut Cache, pass: &Pass<'_>) -> Tensor {
-        let x = self.attention.continue_with(params, x, cache, pass);
+    fn continue_with(&self, params: &Params, x: Tensor, caches: &mut [&mut Cache], pass: &Pass<'_>) -> Tensor {
+        let x = self.attention.continue_with(params, x, caches, pass);
         self.mlp.forward(params, x, pass).0
     }
 

@@ -36,7 +36,7 @@ impl Backbone for Decoder {
         }
         if let Some(table) = &self.positions {
             let max = table.shape(params).0;
-            if let Some(length) = pass.sequences.lengths.iter().map(|n| pass.past + n).find(|&n| n > max) {
+            if let Some(length) = pass.totals().find(|&n| n > max) {
                 return Err(Error::TooLong { length, max });
             }
             table.forward(params, pass.sequences.positions, &mut x, true)?;

@@ -38,35 +38,7 @@ impl Generator<'_> {
 
     /// Appends tokens (at least one); returns the logits (vocabulary) of the token that follows.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
-        let Generator { model, head, .. } = *self;
-        if tokens.is_empty() {
-            return Err(Error::Batch("a generator is fed at least one token".into()));
-        }
-        if let Some(index) = tokens.iter().position(|&t| t as usize >= head.linear.n) {
-            let value = i64::from(tokens[index]);
-            return Err(OutOfRange { what: "token id", index, value, limit: head.linear.n }.into());
-        }
-        let past = self.tokens.len();
-        let turned = model.backbone.turning_point().is_some_and(|at| past + tokens.len() > at);
-        if turned != std::mem::replace(&mut self.turned, turned) && past > 0 {
-            // what the cache holds was rotated in the other way, and is computed again, as in transformers
-            let all = [&self.tokens, tokens].concat();
-            self.truncate(0);
-            return self.feed(&all);
-        }
-        let positions: Vec<u32> = (past..past + tokens.len()).map(|p| p as u32).collect();
-        let batch = Batch { tokens: tokens.to_vec(), lengths: vec![tokens.len()], ..Batch::default() };
-        let pass = Pass { past, ..Pass::new(&batch.lengths, &positions, None) };
-        let (backbone, params) = (&model.backbone, &model.params);
-        run(model.options.compute, || {
-            let (mut x, _) = backbone.embed(params, &batch, &pass)?;
-            for (block, cache) in backbone.blocks().iter().zip(&mut self.cache) {
-                x = block.continue_with(params, x, cache, &pass);
-            }
-            self.tokens.extend_from_slice(tokens);
-            let last = backbone.finish(params, x).gather_rows(&[tokens.len() - 1]);
-            Ok(head.logits(params, &last).to_f32_vec())
-        })
+        Ok(feed_all(&mut [(self, tokens)])?.swap_remove(0))
     }
 
     /// Forgets all but the first `len` tokens.
@@ -76,4 +48,58 @@ impl Generator<'_> {
             layer.truncate(len);
         }
     }
+}
+
+/// Appends tokens to several sequences of one model in one pass, at least one to each; returns for each the logits (vocabulary) of
+/// the token that follows. The products of a pass read every weight once, however many sequences there are.
+///
+/// # Errors
+/// No tokens, a token beyond the vocabulary, a sequence that is too long for the model.
+pub fn feed_all(sequences: &mut [(&mut Generator<'_>, &[u32])]) -> Result<Vec<Vec<f32>>> {
+    let Some((Generator { model, head, .. }, _)) = sequences.first() else { return Ok(Vec::new()) };
+    let (model, head): (&Model, &LmHead) = (model, head);
+    let mut tokens = Vec::new();
+    let (mut lengths, mut past) = (Vec::new(), Vec::new());
+    for (sequence, new) in sequences.iter() {
+        assert!(std::ptr::eq(sequence.model, model), "sequences of one model");
+        if new.is_empty() {
+            return Err(Error::Batch("a generator is fed at least one token".into()));
+        }
+        if let Some(index) = new.iter().position(|&t| t as usize >= head.linear.n) {
+            let value = i64::from(new[index]);
+            return Err(OutOfRange { what: "token id", index, value, limit: head.linear.n }.into());
+        }
+    }
+    for (sequence, new) in sequences.iter_mut() {
+        let before = sequence.tokens.len();
+        let turned = model.backbone.turning_point().is_some_and(|at| before + new.len() > at);
+        if turned != std::mem::replace(&mut sequence.turned, turned) && before > 0 {
+            // what the cache holds was rotated in the other way, and is computed again, as in transformers
+            tokens.append(&mut sequence.tokens);
+            sequence.truncate(0);
+        }
+        tokens.extend_from_slice(new);
+        past.push(sequence.tokens.len());
+        lengths.push(before + new.len() - sequence.tokens.len());
+    }
+    let positions: Vec<u32> =
+        past.iter().zip(&lengths).flat_map(|(&past, n)| (past..past + n).map(|p| p as u32)).collect();
+    let batch = Batch { tokens, lengths, ..Batch::default() };
+    let pass = Pass { past: &past, ..Pass::new(&batch.lengths, &positions, None) };
+    let (backbone, params) = (&model.backbone, &model.params);
+    run(model.options.compute, || {
+        let (mut x, _) = backbone.embed(params, &batch, &pass)?;
+        for (i, block) in backbone.blocks().iter().enumerate() {
+            let mut caches: Vec<&mut Cache> = sequences.iter_mut().map(|(s, _)| &mut s.cache[i]).collect();
+            x = block.continue_with(params, x, &mut caches, &pass);
+        }
+        let (mut first, mut last) = (0, Vec::new());
+        for ((sequence, _), n) in sequences.iter_mut().zip(&batch.lengths) {
+            sequence.tokens.extend_from_slice(&batch.tokens[first..first + n]);
+            first += n;
+            last.push(first - 1);
+        }
+        let logits = head.logits(params, &backbone.finish(params, x).gather_rows(&last)).to_f32_vec();
+        Ok(logits.chunks(head.linear.n).map(<[f32]>::to_vec).collect())
+    })
 }

@@ -20,6 +20,6 @@ mod transformer;
 mod without_adapters;
 
 pub use adapter::Lora;
-pub use generate::Generator;
+pub use generate::{Generator, feed_all};
 pub use options::LoadOptions;
 pub use transformer::Model;

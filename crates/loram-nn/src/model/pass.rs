@@ -11,8 +11,8 @@ pub(crate) struct Pass<'a> {
     pub sequences: Sequences<'a>,
     /// Seed of the dropout in this step; `None`: no dropout.
     pub step: Option<u64>,
-    /// Tokens before those of this pass that are in the caches (generation).
-    pub past: usize,
+    /// For each sequence, the tokens before those of this pass that are in its caches (generation); empty: none.
+    pub past: &'a [usize],
     /// Of models with relative positions.
     pub relative: Relative,
 }
@@ -61,7 +61,13 @@ impl Relative {
 impl<'a> Pass<'a> {
     /// A pass over whole sequences.
     pub fn new(lengths: &'a [usize], positions: &'a [u32], step: Option<u64>) -> Pass<'a> {
-        Pass { sequences: Sequences::new(lengths, positions), step, past: 0, relative: Relative::default() }
+        Pass { sequences: Sequences::new(lengths, positions), step, past: &[], relative: Relative::default() }
+    }
+
+    /// The length of each sequence with the tokens in its caches.
+    pub fn totals(&self) -> impl Iterator<Item = usize> {
+        let past = self.past.iter().copied().chain(std::iter::repeat(0));
+        self.sequences.lengths.iter().zip(past).map(|(n, past)| past + n)
     }
 }
 

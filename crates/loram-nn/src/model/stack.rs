@@ -27,7 +27,7 @@ pub(crate) trait Block: Send + Sync {
     fn cache(&self, compute: Compute) -> Cache;
 
     /// [`Self::forward`] for tokens that continue what the cache holds, which they join.
-    fn continue_with(&self, params: &Params, x: Tensor, cache: &mut Cache, pass: &Pass<'_>) -> Tensor;
+    fn continue_with(&self, params: &Params, x: Tensor, caches: &mut [&mut Cache], pass: &Pass<'_>) -> Tensor;
 
     /// The parts that hold parameters, in the order of the model.
     fn parts(&self) -> Vec<PartRef<'_>>;

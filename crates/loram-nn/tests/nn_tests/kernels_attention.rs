@@ -192,7 +192,7 @@ fn cached<T: Real>(queries: usize, before: usize, s: &AttnShape) {
     let from = before * s.q_width();
     let got = any_threads(|| {
         let mut o = junk(q.len() - from);
-        attention_cached(&q[from..], &k, &v, &mut o, s);
+        attention_cached(&q[from..], vec![((&k, &v), queries)], &mut o, None, s);
         o
     });
     close(&got, &want[from..], tolerance::<T>());
@@ -278,5 +278,5 @@ fn heads_that_do_not_divide() {
 fn more_queries_than_keys() {
     let [q, k, v, _] = inputs::<f32>(2, &WIDE);
     let half = WIDE.kv_width();
-    attention_cached(&q, &k[..half], &v[..half], &mut junk(q.len()), &WIDE);
+    attention_cached(&q, vec![((&k[..half], &v[..half]), 2)], &mut junk(q.len()), None, &WIDE);
 }

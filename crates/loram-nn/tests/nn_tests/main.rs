@@ -4,6 +4,7 @@ mod adapters;
 mod bf16;
 mod checkpoints;
 mod common;
+mod generation;
 mod kernels_activation;
 mod kernels_attention;
 mod kernels_elementwise;

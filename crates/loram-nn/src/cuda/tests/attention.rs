@@ -65,13 +65,25 @@ fn with_a_cache() {
     for (queries, keys) in [(1, 1), (1, 7), (3, 3), (2, 130), (1, 300)] {
         for heads in HEADS {
             for shape in shapes(heads).into_iter().filter(|s| s.dropout.is_none() && s.causal) {
-                let (q, k) = (random(queries, shape.q_width(), 1), random(keys, shape.kv_width(), 2));
-                let v = random(keys, shape.kv_width(), 3);
-                let want = ops::attention_cached(&q, &k, &v, &shape);
-                for compute in GPU {
-                    let [q, k, v] = [&q, &k, &v].map(|t| on(compute, t));
-                    let got = ops::attention_cached(&q, &k, &v, &shape);
-                    close(&format!("{queries} among {keys} with {shape:?}"), compute, &got, &want);
+                let (k, v) = (random(keys, shape.kv_width(), 2), random(keys, shape.kv_width(), 3));
+                // alone, and beside a sequence whose cache holds the queries alone
+                let other = [random(queries, shape.kv_width(), 4), random(queries, shape.kv_width(), 5)];
+                for several in [false, true] {
+                    let name = format!("{queries} among {keys} with {shape:?}, several: {several}");
+                    let q = random(queries * (1 + usize::from(several)), shape.q_width(), 1);
+                    let caches = [[k.copy(), v.copy()], [other[0].copy(), other[1].copy()]];
+                    let caches = &caches.each_ref()[..1 + usize::from(several)];
+                    let lengths = [queries, queries];
+                    let (want, want_lse) = ops::attention_cached(&q, caches, &lengths, &shape, true);
+                    for compute in GPU {
+                        let q = on(compute, &q);
+                        let caches: Vec<[Tensor; 2]> =
+                            caches.iter().map(|c| c.each_ref().map(|t| on(compute, t))).collect();
+                        let caches: Vec<&[Tensor; 2]> = caches.iter().collect();
+                        let (got, lse) = ops::attention_cached(&q, &caches, &lengths, &shape, true);
+                        close(&name, compute, &got, &want);
+                        close(&name, compute, lse.as_ref().unwrap(), want_lse.as_ref().unwrap());
+                    }
                 }
             }
         }

@@ -10,21 +10,44 @@ use super::{AttnShape, BQ, blocks, forward::Block};
 /// Up to so many queries are done one by one: a tile would be mostly padding.
 const FEW: usize = 4;
 
-/// o (nq × heads·d) for the last nq positions of a sequence whose keys and values (kv_len × kv_heads·d, those of the
-/// queries included) are given; mask as in [`super::attention`].
-pub fn attention_cached<T: Real>(q: &[T], k_cache: &[T], v_cache: &[T], o: &mut [T], shape: &AttnShape) {
-    attention_cached_with_lse(q, k_cache, v_cache, o, None, shape);
-}
+/// The keys and values of a sequence (kv_len × kv_heads·d each) and the number of its queries.
+pub type Cached<'a, T> = ((&'a [T], &'a [T]), usize);
 
-/// The same, and the logarithms of the softmax's denominators (nq × heads) where they are asked for.
-pub fn attention_cached_with_lse<T: Real>(
+/// o (Σ nq × heads·d) for the last nq positions of sequences whose keys and values, those of the queries included, are given; mask as
+/// in [`super::attention`]. `lse` gets the logarithms of the softmax's denominators (Σ nq × heads).
+pub fn attention_cached<T: Real>(
     q: &[T],
-    k_cache: &[T],
-    v_cache: &[T],
+    sequences: Vec<Cached<'_, T>>,
     o: &mut [T],
     lse: Option<&mut [T]>,
     shape: &AttnShape,
 ) {
+    let (qw, heads) = (shape.q_width(), shape.heads);
+    let queries = sequences.iter().map(|s| s.1).sum::<usize>();
+    assert_eq!((q.len(), o.len()), (queries * qw, queries * qw), "attention_cached");
+    assert!(lse.as_ref().is_none_or(|lse| lse.len() == queries * heads), "attention_cached: lse");
+    let (out, lse) = (Shared::new(o), lse.map(Shared::new));
+    let mut first = 0;
+    let parts: Vec<(usize, Cached<'_, T>)> = sequences
+        .into_iter()
+        .map(|sequence| {
+            let at = first;
+            first += sequence.1;
+            (at, sequence)
+        })
+        .collect();
+    for_units(parts.len(), 1, |u| {
+        let (first, ((k, v), n)) = parts[u];
+        // SAFETY: every sequence has rows of its own
+        let (o, lse) = unsafe {
+            let lse = lse.as_ref().map(|lse| lse.slice(first * heads..(first + n) * heads));
+            (out.slice(first * qw..(first + n) * qw), lse)
+        };
+        of_sequence(&q[first * qw..(first + n) * qw], k, v, o, lse, shape);
+    });
+}
+
+fn of_sequence<T: Real>(q: &[T], k_cache: &[T], v_cache: &[T], o: &mut [T], lse: Option<&mut [T]>, shape: &AttnShape) {
     let (qw, kw, d) = (shape.q_width(), shape.kv_width(), shape.head_dim);
     let group = shape.group();
     if qw == 0 || q.is_empty() {
@@ -39,7 +62,6 @@ pub fn attention_cached_with_lse<T: Real>(
     assert!(nq <= keys, "{nq} queries among {keys} keys");
     let first = keys - nq;
     let heads = shape.heads;
-    assert!(lse.as_ref().is_none_or(|lse| lse.len() == nq * heads), "attention_cached: lse");
     let (out, lse) = (Shared::new(o), lse.map(Shared::new));
     if nq > FEW {
         let per_head = nq.div_ceil(BQ);

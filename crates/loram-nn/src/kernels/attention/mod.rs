@@ -14,7 +14,7 @@ mod sinks;
 mod units;
 
 pub use backward::attention_backward;
-pub use cached::{attention_cached, attention_cached_with_lse};
+pub use cached::{Cached, attention_cached};
 pub use disentangled::{DisentangledGradients, RelativeTerms, disentangled, disentangled_backward};
 pub use forward::attention;
 pub use sinks::add_sinks;

@@ -108,21 +108,19 @@ impl Mixer for Attention {
         params: &Params,
         x: Held<'_>,
         base: Option<&Tensor>,
-        cache: &mut Cache,
+        caches: &mut [&mut Cache],
         pass: &Pass<'_>,
     ) -> Tensor {
         let Projected { q, k, v, .. } = self.project(params, &x, pass);
         drop(x);
-        cache.push([&k, &v]);
-        let [k, v] = cache.rows();
-        let o = match &self.sinks {
-            None => ops::attention_cached(&q, k, v, &self.shape),
-            Some(sinks) => {
-                let (mut o, mut lse) = ops::attention_cached_with_lse(&q, k, v, &self.shape);
-                ops::add_sinks(&mut o, &mut lse, &sinks.scores, self.shape.head_dim);
-                o
-            }
-        };
+        let lengths = pass.sequences.lengths;
+        Cache::push(caches, lengths, [&k, &v]);
+        drop((k, v));
+        let rows: Vec<&[Tensor; 2]> = caches.iter().map(|cache| cache.rows()).collect();
+        let (mut o, lse) = ops::attention_cached(&q, &rows, lengths, &self.shape, self.sinks.is_some());
+        if let (Some(sinks), Some(mut lse)) = (&self.sinks, lse) {
+            ops::add_sinks(&mut o, &mut lse, &sinks.scores, self.shape.head_dim);
+        }
         self.o.forward_onto(params, &Operand::new(&o), base, None).0
     }
 }

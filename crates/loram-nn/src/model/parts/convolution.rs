@@ -7,6 +7,7 @@ use crate::convolution::Kernel;
 use crate::held::Held;
 use crate::linear::{Linear, LinearSaved, backward_all, room};
 use crate::model::pass::Pass;
+use crate::ops::Sequences;
 use crate::param::Params;
 use crate::products::Operand;
 use crate::tensor::Tensor;
@@ -42,14 +43,22 @@ impl Mixer for ShortConvolution {
         params: &Params,
         x: Held<'_>,
         base: Option<&Tensor>,
-        cache: &mut Cache,
+        caches: &mut [&mut Cache],
         pass: &Pass<'_>,
     ) -> Tensor {
         let bcz = self.input.forward(params, &Operand::new(&x), None).0;
         drop(x);
-        cache.push([&self.kernel.input(&bcz)]);
-        let [u] = cache.rows();
-        let y = self.kernel.forward(&bcz, u, &pass.sequences);
+        let lengths = pass.sequences.lengths;
+        Cache::push(caches, lengths, [&self.kernel.input(&bcz)]);
+        let mut y = Tensor::scratch(bcz.compute(), 0, self.kernel.width());
+        let mut first = 0;
+        for (cache, n) in caches.iter().zip(lengths) {
+            let [u] = cache.rows();
+            let own = bcz.gather_rows(&(first..first + n).collect::<Vec<_>>());
+            let sequence = Sequences::new(std::slice::from_ref(n), &pass.sequences.positions[first..first + n]);
+            y.push_rows(&self.kernel.forward(&own, u, &sequence));
+            first += n;
+        }
         self.output.forward_onto(params, &Operand::new(&y), base, None).0
     }
 }

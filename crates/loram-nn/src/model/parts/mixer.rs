@@ -16,9 +16,18 @@ impl Cache {
         Cache(widths.map(|width| Tensor::scratch(compute, 0, width)).into())
     }
 
-    /// Adds the rows of new tokens.
-    pub fn push<const N: usize>(&mut self, more: [&Tensor; N]) {
-        self.0.iter_mut().zip(more).for_each(|(all, more)| all.push_rows(more));
+    /// Adds the rows of new tokens of several sequences, `lengths` of each, to their caches.
+    pub fn push<const N: usize>(caches: &mut [&mut Cache], lengths: &[usize], more: [&Tensor; N]) {
+        let mut first = 0;
+        for (cache, &n) in caches.iter_mut().zip(lengths) {
+            for (all, more) in cache.0.iter_mut().zip(more) {
+                match n == more.rows() {
+                    true => all.push_rows(more),
+                    false => all.push_rows(&more.gather_rows(&(first..first + n).collect::<Vec<_>>())),
+                }
+            }
+            first += n;
+        }
     }
 
     /// The rows of all tokens.
@@ -37,13 +46,14 @@ pub(crate) trait Mixer: Sublayer {
     /// An empty cache for [`Self::continue_with`].
     fn cache(&self, compute: Compute) -> Cache;
 
-    /// Returns `base` + layer(x), or layer(x) alone, for tokens that continue what the cache holds, which they join.
+    /// Returns `base` + layer(x), or layer(x) alone, for tokens of several sequences that continue what the caches of these hold,
+    /// which they join.
     fn continue_with(
         &self,
         params: &Params,
         x: Held<'_>,
         base: Option<&Tensor>,
-        cache: &mut Cache,
+        caches: &mut [&mut Cache],
         pass: &Pass<'_>,
     ) -> Tensor;
 }

@@ -186,8 +186,8 @@ impl<S: Sublayer> Residual<S> {
 
 impl<S: Mixer> Residual<S> {
     /// [`Self::forward`] for tokens that continue what the cache holds, which they join.
-    pub fn continue_with(&self, params: &Params, x: Tensor, cache: &mut Cache, pass: &Pass<'_>) -> Tensor {
-        let inner = |x: Held<'_>, base: Option<&Tensor>| (self.inner.continue_with(params, x, base, cache, pass), ());
+    pub fn continue_with(&self, params: &Params, x: Tensor, caches: &mut [&mut Cache], pass: &Pass<'_>) -> Tensor {
+        let inner = |x: Held<'_>, base: Option<&Tensor>| (self.inner.continue_with(params, x, base, caches, pass), ());
         self.around(params, x, None, inner).0
     }
 }

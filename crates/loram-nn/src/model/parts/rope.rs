@@ -53,7 +53,7 @@ impl Rope {
 
     /// Returns the tables for the sequences of a pass.
     pub fn tables(&self, pass: &Pass<'_>) -> Tables {
-        let lengths = || pass.sequences.lengths.iter().map(|n| pass.past + n);
+        let lengths = || pass.totals();
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((seen, tables)) = &cache.latest
             && lengths().eq(seen.iter().copied())
