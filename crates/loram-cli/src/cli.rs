@@ -11,12 +11,13 @@ use crate::commands::init::InitArgs;
 use crate::commands::man::ManArgs;
 use crate::commands::merge::MergeArgs;
 use crate::commands::plan::PlanArgs;
+use crate::commands::predict::PredictArgs;
 use crate::commands::report::ReportArgs;
 use crate::commands::train::TrainArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::commands::{
-    compare, convert, docs, doctor, eval, export, generate, info, init, man, merge, plan, report, schemes, train,
-    verify,
+    compare, convert, docs, doctor, eval, export, generate, info, init, man, merge, plan, predict, report, schemes,
+    train, verify,
 };
 use crate::console::Console;
 use crate::error::Result;
@@ -68,6 +69,8 @@ pub enum Verb {
     Plan(PlanArgs),
     /// Evaluate a model, with or without an adapter, on data files
     Eval(EvalArgs),
+    /// Answer the records of data files: labels with probabilities, numbers, or generated texts
+    Predict(PredictArgs),
     /// Continue a text, or chat
     Generate(GenerateArgs),
     /// Merge an adapter into the weights of its base model
@@ -113,6 +116,7 @@ pub fn command() -> Command {
         "plan" => with_keys(c, |k| k.is(Mark::Plan)),
         "info" => with_keys(c, |k| k.is(Mark::Info)),
         "eval" => with_keys(c, |k| k.is(Mark::Eval)),
+        "predict" => with_keys(c, |k| k.is(Mark::Eval)),
         "generate" => with_flags(c, |k| k.is(Mark::Generate)),
         _ => c,
     })
@@ -127,6 +131,7 @@ impl Cli {
             Verb::Init(args) => init::run(&args, own, console),
             Verb::Plan(args) => plan::run(&args, own, console),
             Verb::Eval(args) => eval::run(&args, own, console),
+            Verb::Predict(args) => predict::run(&args, own, console),
             Verb::Generate(args) => generate::run(&args, own, console),
             Verb::Merge(args) => merge::run(&args, console),
             Verb::Convert(args) => convert::run(&args, console),

@@ -11,6 +11,7 @@ mod ladder;
 mod model;
 mod program;
 mod progress;
+mod sampling;
 mod signals;
 mod table;
 

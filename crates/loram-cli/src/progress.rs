@@ -149,6 +149,7 @@ impl<'a> Show<'a> {
                 Stage::Initialization => ("initialise", "{pos}/{len}"),
                 Stage::Evaluate => ("evaluate", "{pos}/{len}"),
                 Stage::Sample => ("samples", "{pos}/{len}"),
+                Stage::Predict => ("predict", "{pos}/{len}"),
                 Stage::Save => ("save", ""),
             };
             bar.set_style(style(numbers));

@@ -33,6 +33,7 @@ pub mod merge;
 mod norms;
 pub mod plan;
 mod quantise;
+pub mod rows;
 #[doc(hidden)]
 pub mod testing;
 pub mod tokenizer;

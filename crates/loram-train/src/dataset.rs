@@ -150,7 +150,7 @@ pub fn read_dataset(
 }
 
 /// The files that data paths name, those of the hub downloaded.
-fn fetched(paths: &[String], observer: &mut dyn Observer) -> Result<Vec<String>> {
+pub(crate) fn fetched(paths: &[String], observer: &mut dyn Observer) -> Result<Vec<String>> {
     Ok(fetch_data(paths, &mut |d| stage(observer, Stage::Download, d.done, d.total, d.file))?)
 }
 

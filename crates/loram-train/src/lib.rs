@@ -15,7 +15,7 @@
 //! - [`config`]: every key, its default and its checks; [`Trainer`]: the run; [`observer`]: what it tells;
 //! - [`objective`]: what a model is trained for, each with its records, loss and metrics;
 //! - [`adapt`]: initialisations on a model, adapter folders; [`optim`], [`schedule`], [`batching`], [`mod@evaluate`]: its parts;
-//! - [`Session`]: a model with an adapter, to evaluate and to [`mod@generate`] with;
+//! - [`Session`]: a model with an adapter, to evaluate, to [`predict`] and to [`mod@generate`] with;
 //! - [`mod@estimate`]: the memory it takes, before anything is loaded.
 
 pub mod adapt;
@@ -37,6 +37,7 @@ mod metrics;
 pub mod objective;
 pub mod observer;
 pub mod optim;
+pub mod predict;
 pub mod rate;
 mod report;
 pub mod run_folder;
@@ -47,6 +48,7 @@ pub mod shell;
 mod summary;
 pub mod system;
 pub mod tensorboard;
+pub mod text_metrics;
 mod trainer;
 mod trial;
 

@@ -60,6 +60,8 @@ pub enum Stage {
     Evaluate,
     /// Generates sample texts; counts are prompts.
     Sample,
+    /// Answers records; counts are records, or texts.
+    Predict,
     /// Writes the final adapter.
     Save,
 }

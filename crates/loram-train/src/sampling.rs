@@ -26,6 +26,22 @@ impl Default for Sampling {
     }
 }
 
+impl Sampling {
+    /// Returns the name of a setting that is out of its range, and its range.
+    pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            return Err(("temperature", "0 or more"));
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return Err(("top_p", "above 0, up to 1"));
+        }
+        if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
+            return Err(("repetition_penalty", "above 0"));
+        }
+        Ok(())
+    }
+}
+
 /// Chooses tokens one after another.
 pub struct Sampler {
     how: Sampling,

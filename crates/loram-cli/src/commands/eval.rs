@@ -1,17 +1,21 @@
 //! `loram eval`: loss and metrics on data files.
 
 use crate::console::Console;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{count, several};
 use crate::keys;
 use crate::model::ModelArgs;
 use crate::progress::Show;
+use crate::sampling::SamplingArgs;
 use crate::table::facts;
 use clap::{ArgMatches, Args};
+use loram_io::data::Answer;
 use loram_train::Session;
 use loram_train::dataset::DataOptions;
 use loram_train::evaluate::EvalOptions;
 use loram_train::objective::Metric;
+use loram_train::predict::{PredictOptions, answer_of};
+use loram_train::text_metrics::TextScores;
 use serde_json::{Map, Value, json};
 
 /// Arguments of `loram eval`.
@@ -22,6 +26,11 @@ pub struct EvalArgs {
     /// Data files (.jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt), a data set of the hub (owner/name:split), or a generated one such as demo:restaurants
     #[arg(long, value_name = "FILE", required = true, alias = "eval-data")]
     pub data: Vec<String>,
+    /// Let a language model answer each prompt too, and compare the answers with the completions: exact match, ROUGE-L, BLEU
+    #[arg(long)]
+    pub generate: bool,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
 }
 
 pub fn run(args: &EvalArgs, matches: &ArgMatches, console: &Console) -> Result<()> {
@@ -30,8 +39,20 @@ pub fn run(args: &EvalArgs, matches: &ArgMatches, console: &Console) -> Result<(
     let mut show = Show::new(console);
     let mut session = Session::open(&args.source.session(config.task, &config), &mut show)?;
     session.warnings.iter().for_each(|w| console.warn(w));
+    if args.generate && answer_of(&session) != Answer::Text {
+        return Err(Error::Usage("--generate: this model answers with labels or numbers: evaluate it without".into()));
+    }
     let how = EvalOptions { batch_size: config.per_device_eval_batch_size, ..EvalOptions::default() };
     let (metrics, data) = session.evaluate(&DataOptions::evaluation(&config), how, &mut show)?;
+    let generation = PredictOptions {
+        batch_size: how.batch_size,
+        generation: args.sampling.options(session.generate_options())?,
+        samples: 1,
+    };
+    let texts = match args.generate {
+        true => Some(session.evaluate_texts(&DataOptions::evaluation(&config), &generation, &mut show)?),
+        false => None,
+    };
     show.clear();
     if data.report.truncated > 0 {
         console.warn(format!(
@@ -49,6 +70,8 @@ pub fn run(args: &EvalArgs, matches: &ArgMatches, console: &Console) -> Result<(
     json.insert("adapter".into(), json!(args.source.adapter));
     json.insert("data".into(), json!(args.data));
     json.insert("truncated".into(), json!(data.report.truncated));
+    let texts: Vec<(&str, &str, f64)> = texts.iter().flat_map(TextScores::described).collect();
+    json.extend(texts.iter().map(|(name, _, value)| (name.to_string(), json!(value))));
     let text = || {
         let mut rows = vec![
             ("model", session.base.name.clone()),
@@ -56,6 +79,7 @@ pub fn run(args: &EvalArgs, matches: &ArgMatches, console: &Console) -> Result<(
             ("data", format!("{}: {}", args.data.join(", "), several(metrics.examples, "example"))),
         ];
         rows.extend(rows_of(&metrics));
+        rows.extend(texts.iter().map(|(_, title, value)| (*title, format!("{:.2} %", 100.0 * value))));
         facts(&rows)
     };
     console.result(text, &json)

@@ -5,10 +5,10 @@ use crate::error::{Error, Result};
 use crate::keys;
 use crate::model::ModelArgs;
 use crate::progress::Show;
+use crate::sampling::SamplingArgs;
 use clap::{ArgMatches, Args};
 use loram_train::Session;
 use loram_train::generate::{Chat, GenerateOptions, Generated, generate};
-use loram_train::sampling::Sampling;
 use serde_json::{Map, Value, json};
 use std::io::{BufRead, IsTerminal, Read, Write};
 
@@ -32,37 +32,11 @@ pub struct GenerateArgs {
     /// Variables of the chat template, as a JSON object: '{"enable_thinking": false}'
     #[arg(long, value_name = "JSON", requires = "chat", value_parser = json_object)]
     pub chat_template_kwargs: Option<Map<String, Value>>,
-    /// Sampling temperature; 0 always takes the most likely token
-    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = 0.0, help_heading = "Sampling")]
-    pub temperature: f64,
-    /// Sample from the most likely tokens whose probabilities sum to this
-    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = 1.0, help_heading = "Sampling")]
-    pub top_p: f64,
-    /// Sample from this many of the most likely tokens; 0 means all
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Sampling")]
-    pub top_k: usize,
-    /// Penalise tokens that already occurred; 1 means no penalty
-    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = 1.0, help_heading = "Sampling")]
-    pub repetition_penalty: f64,
-    /// Maximum number of new tokens
-    #[arg(long, value_name = "N", default_value_t = 256, help_heading = "Sampling")]
-    pub max_new_tokens: usize,
-    /// Random seed
-    #[arg(long, value_name = "N", default_value_t = 42, help_heading = "Sampling")]
-    pub seed: u64,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
 }
 
 pub fn run(args: &GenerateArgs, matches: &ArgMatches, console: &Console) -> Result<()> {
-    let wrong = |flag: &str, what: &str| Err(Error::Usage(format!("{flag}: expected {what}")));
-    if !(args.temperature >= 0.0 && args.temperature.is_finite()) {
-        return wrong("--temperature", "0 or more");
-    }
-    if !(args.top_p > 0.0 && args.top_p <= 1.0) {
-        return wrong("--top-p", "above 0, up to 1");
-    }
-    if !(args.repetition_penalty > 0.0 && args.repetition_penalty.is_finite()) {
-        return wrong("--repetition-penalty", "above 0");
-    }
     let talk = args.chat && args.prompt.is_empty();
     if talk && console.json {
         return Err(Error::Usage("--json with --chat needs a --prompt".into()));
@@ -72,17 +46,7 @@ pub fn run(args: &GenerateArgs, matches: &ArgMatches, console: &Console) -> Resu
     let session = Session::open(&options, &mut show)?;
     show.clear();
     session.warnings.iter().for_each(|w| console.warn(w));
-    let options = GenerateOptions {
-        sampling: Sampling {
-            temperature: args.temperature,
-            top_p: args.top_p,
-            top_k: args.top_k,
-            repetition_penalty: args.repetition_penalty,
-            seed: args.seed,
-        },
-        max_new_tokens: args.max_new_tokens,
-        ..session.generate_options()
-    };
+    let options = args.sampling.options(session.generate_options())?;
     if talk {
         return converse(args, &session, &options, console);
     }

@@ -12,6 +12,7 @@ pub mod init;
 pub mod man;
 pub mod merge;
 pub mod plan;
+pub mod predict;
 pub mod report;
 pub mod schemes;
 pub mod train;

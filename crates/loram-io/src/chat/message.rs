@@ -26,6 +26,11 @@ impl Message {
         Message { role: role.into(), content: content.into(), rest: Map::new() }
     }
 
+    /// Its text, parts of text joined; empty for other parts.
+    pub fn text(&self) -> String {
+        self.joined().ok().and_then(|m| m.content.as_str().map(str::to_string)).unwrap_or_default()
+    }
+
     /// The message with a list of text parts joined to one text. Errors: a part that is not text.
     pub(super) fn joined(&self) -> Result<Message> {
         let Value::Array(parts) = &self.content else { return Ok(self.clone()) };

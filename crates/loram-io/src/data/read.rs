@@ -7,7 +7,7 @@ use super::formats::{all_columns, formats, recognised};
 use super::record::{Record, Text};
 use super::sources::{RawRecord, demo, expand, raw_records};
 use crate::{Error, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Where data are and how they are to be read.
@@ -52,13 +52,9 @@ pub fn load_records(spec: &DataSpec) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-fn record(
-    spec: &DataSpec,
-    at: String,
-    value: Value,
-    format: &mut Option<(&'static dyn DataFormat, String)>,
-) -> Result<Record> {
-    let bad = |what: String| Err(Error::Data { at: at.clone(), what });
+/// The fields of a record, those of [`DataSpec::columns`] under the names of the format too.
+pub(super) fn renamed(spec: &DataSpec, at: &str, value: Value) -> Result<Map<String, Value>> {
+    let bad = |what: String| Err(Error::Data { at: at.to_string(), what });
     let Value::Object(mut fields) = value else {
         return bad("expected a JSON object".into());
     };
@@ -71,6 +67,17 @@ fn record(
             }
         }
     }
+    Ok(fields)
+}
+
+fn record(
+    spec: &DataSpec,
+    at: String,
+    value: Value,
+    format: &mut Option<(&'static dyn DataFormat, String)>,
+) -> Result<Record> {
+    let bad = |what: String| Err(Error::Data { at: at.clone(), what });
+    let fields = renamed(spec, &at, value)?;
     let found = recognised(&fields);
     // a field of a format that is null has an error of its own
     let named = formats().iter().rev().copied().find(|f| f.columns().iter().all(|c| fields.contains_key(*c)));

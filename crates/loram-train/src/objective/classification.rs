@@ -1,5 +1,6 @@
 //! Classification: one of several labels per text, by softmax cross-entropy.
 
+use super::answers::{columns, softmax};
 use super::batches::pooled_outputs;
 use super::column::{Column, ColumnType};
 use super::definition::{Evaluation, ExampleScores, Objective, Trained, known_labels, no_target};
@@ -9,6 +10,7 @@ use crate::{Error, Result};
 use loram_io::ModelConfig;
 use loram_io::data::{Example, Label, Record, Target};
 use loram_nn::{Batch, CrossEntropy, HeadKind, Loss, Model};
+use serde_json::{Map, Value};
 
 /// Choose one of several labels (`classification`).
 #[derive(Debug)]
@@ -85,6 +87,12 @@ impl Objective for Classification {
     fn loss(&self, _: &mut Model, _: &Batch, examples: &[&Example]) -> Result<Box<dyn Loss>> {
         let labels: Result<Vec<i64>> = examples.iter().map(|e| Ok(self.class(e)? as i64)).collect();
         Ok(Box::new(CrossEntropy::new(labels?)))
+    }
+
+    fn prediction(&self, outputs: &[&[f32]], labels: &[String]) -> Map<String, Value> {
+        let Some(row) = outputs.first() else { return Map::new() };
+        let probabilities = labels.iter().cloned().zip(softmax(row).into_iter().map(Value::from));
+        columns(labels.get(argmax(row)).cloned(), probabilities.collect::<Map<_, _>>())
     }
 
     fn metrics(&self) -> &'static [Metric] {

@@ -122,6 +122,12 @@ pub trait Objective: Debug + Send + Sync {
     /// without its adapters ([`Model::without_adapters`]); `batch` are the inputs of the examples.
     fn loss(&self, model: &mut Model, batch: &Batch, examples: &[&Example]) -> Result<Box<dyn Loss>>;
 
+    /// The columns of an answer: from the outputs of the head for a text, or for each of its words. Empty for objectives whose answers
+    /// are texts.
+    fn prediction(&self, _outputs: &[&[f32]], _labels: &[String]) -> Map<String, Value> {
+        Map::new()
+    }
+
     /// The metrics of an evaluation.
     fn metrics(&self) -> &'static [Metric];
 

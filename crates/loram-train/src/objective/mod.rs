@@ -3,6 +3,7 @@
 //!
 //! To add an objective, write its file and add it to [`objectives`].
 
+mod answers;
 mod batches;
 mod classification;
 mod column;

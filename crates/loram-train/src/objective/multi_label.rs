@@ -1,5 +1,6 @@
 //! Multi-label classification: any number of labels per text, by binary cross-entropy of each.
 
+use super::answers::columns;
 use super::batches::pooled_outputs;
 use super::column::{Column, ColumnType};
 use super::definition::{Evaluation, ExampleScores, Objective, Trained, known_labels, no_target};
@@ -10,6 +11,7 @@ use loram_io::ModelConfig;
 use loram_io::config::ProblemType;
 use loram_io::data::{DataFormat, Example, Label, Record, Target, formats};
 use loram_nn::{Batch, BinaryCrossEntropy, HeadKind, Loss, Model};
+use serde_json::{Map, Value};
 
 /// Choose any number of labels (`multi_label_classification`).
 #[derive(Debug)]
@@ -102,6 +104,13 @@ impl Objective for MultiLabel {
         let rows = examples.iter().map(|e| self.holds(e)).collect::<Result<Vec<_>>>()?;
         let outputs = rows.first().map_or(0, |row| row.len());
         Ok(Box::new(BinaryCrossEntropy::new(rows.concat(), outputs)))
+    }
+
+    fn prediction(&self, outputs: &[&[f32]], labels: &[String]) -> Map<String, Value> {
+        let Some(row) = outputs.first() else { return Map::new() };
+        let holds: Vec<&String> = predicted(row).iter().filter_map(|&i| labels.get(i as usize)).collect();
+        let probabilities = row.iter().map(|&x| Value::from(1.0 / (1.0 + (-f64::from(x)).exp())));
+        columns(holds, labels.iter().cloned().zip(probabilities).collect::<Map<_, _>>())
     }
 
     fn metrics(&self) -> &'static [Metric] {

@@ -9,6 +9,7 @@ use crate::metrics::{Metrics, mse, pearson, spearman};
 use loram_io::config::ProblemType;
 use loram_io::data::{DataFormat, Example, Label, Record, Target, formats};
 use loram_nn::{Batch, HeadKind, Loss, Model, SquaredError};
+use serde_json::{Map, Value};
 
 /// Give a number (`regression`).
 #[derive(Debug)]
@@ -64,6 +65,11 @@ impl Objective for Regression {
     fn loss(&self, _: &mut Model, _: &Batch, examples: &[&Example]) -> Result<Box<dyn Loss>> {
         let values: Result<Vec<f32>> = examples.iter().map(|e| self.value(e)).collect();
         Ok(Box::new(SquaredError::new(values?)))
+    }
+
+    fn prediction(&self, outputs: &[&[f32]], _: &[String]) -> Map<String, Value> {
+        let value = outputs.first().and_then(|row| row.first().copied());
+        value.map(|x| ("prediction".to_string(), Value::from(f64::from(x)))).into_iter().collect()
     }
 
     fn metrics(&self) -> &'static [Metric] {

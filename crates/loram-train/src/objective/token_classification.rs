@@ -1,5 +1,6 @@
 //! Token classification: one of several labels per word, by softmax cross-entropy on the first token of each.
 
+use super::answers::{columns, softmax};
 use super::batches::pooled_outputs;
 use super::classification::{ACCURACY, F1, cross_entropy};
 use super::column::{Column, ColumnType};
@@ -11,6 +12,7 @@ use crate::{Error, Result};
 use loram_io::ModelConfig;
 use loram_io::data::{DataFormat, Example, Label, Record, Target, formats};
 use loram_nn::{Batch, CrossEntropy, HeadKind, Loss, Model};
+use serde_json::{Map, Value};
 
 /// Label every word, as in named-entity recognition (`token_classification`).
 #[derive(Debug)]
@@ -104,6 +106,11 @@ impl Objective for TokenClassification {
     fn loss(&self, _: &mut Model, _: &Batch, examples: &[&Example]) -> Result<Box<dyn Loss>> {
         let tags = examples.iter().map(|e| self.tags(e)).collect::<Result<Vec<_>>>()?;
         Ok(Box::new(CrossEntropy::new(tags.concat())))
+    }
+
+    fn prediction(&self, outputs: &[&[f32]], labels: &[String]) -> Map<String, Value> {
+        let tags: Vec<Option<&String>> = outputs.iter().map(|row| labels.get(argmax(row))).collect();
+        columns(tags, outputs.iter().map(|row| softmax(row)[argmax(row)]).collect::<Vec<_>>())
     }
 
     fn metrics(&self) -> &'static [Metric] {
