@@ -13,11 +13,12 @@ use crate::commands::merge::MergeArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::predict::PredictArgs;
 use crate::commands::report::ReportArgs;
+use crate::commands::serve::ServeArgs;
 use crate::commands::train::TrainArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::commands::{
     compare, convert, docs, doctor, eval, export, generate, info, init, man, merge, plan, predict, report, schemes,
-    train, verify,
+    serve, train, verify,
 };
 use crate::console::Console;
 use crate::error::Result;
@@ -73,6 +74,8 @@ pub enum Verb {
     Predict(PredictArgs),
     /// Continue a text, or chat
     Generate(GenerateArgs),
+    /// Serve a model and its adapters over HTTP, with OpenAI's interface and a page to chat on
+    Serve(ServeArgs),
     /// Merge an adapter into the weights of its base model
     Merge(MergeArgs),
     /// Convert an adapter to its plain form, which any PEFT program loads, or to a smaller rank
@@ -117,7 +120,7 @@ pub fn command() -> Command {
         "info" => with_keys(c, |k| k.is(Mark::Info)),
         "eval" => with_keys(c, |k| k.is(Mark::Eval)),
         "predict" => with_keys(c, |k| k.is(Mark::Eval)),
-        "generate" => with_flags(c, |k| k.is(Mark::Generate)),
+        "generate" | "serve" => with_flags(c, |k| k.is(Mark::Generate)),
         _ => c,
     })
 }
@@ -133,6 +136,7 @@ impl Cli {
             Verb::Eval(args) => eval::run(&args, own, console),
             Verb::Predict(args) => predict::run(&args, own, console),
             Verb::Generate(args) => generate::run(&args, own, console),
+            Verb::Serve(args) => serve::run(&args, own, console),
             Verb::Merge(args) => merge::run(&args, console),
             Verb::Convert(args) => convert::run(&args, console),
             Verb::Export(args) => export::run(&args, console),

@@ -18,6 +18,9 @@ pub enum Error {
     /// Many runs: grids and reports.
     #[error(transparent)]
     Lab(#[from] loram_lab::Error),
+    /// The server.
+    #[error(transparent)]
+    Serve(#[from] loram_serve::Error),
     /// Invalid arguments.
     #[error("{0}")]
     Usage(String),
@@ -38,6 +41,7 @@ impl Error {
             Error::Core(e) => e.exit_code(),
             Error::Model(e) => e.exit_code(),
             Error::Lab(e) => e.exit_code(),
+            Error::Serve(e) => e.exit_code(),
             Error::Usage(_) => 2,
             Error::Failed(_) => 1,
         }

@@ -97,7 +97,7 @@ fn chat<'a>(args: &GenerateArgs, session: &'a Session) -> Result<Chat<'a>> {
     Ok(Chat::new(&session.model, &session.base.tokenizer, template, &kwargs, system)?)
 }
 
-fn json_object(text: &str) -> std::result::Result<Map<String, Value>, String> {
+pub(super) fn json_object(text: &str) -> std::result::Result<Map<String, Value>, String> {
     serde_json::from_str(text)
         .map_err(|e| format!("expected a JSON object such as {{\"enable_thinking\": false}}: {e}"))
 }

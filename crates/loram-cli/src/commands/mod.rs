@@ -15,5 +15,6 @@ pub mod plan;
 pub mod predict;
 pub mod report;
 pub mod schemes;
+pub mod serve;
 pub mod train;
 pub mod verify;

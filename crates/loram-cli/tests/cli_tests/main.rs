@@ -8,9 +8,11 @@ mod gguf;
 mod heads;
 mod memory;
 mod mistakes;
+mod predictions;
 mod program;
 mod quantised;
 mod reliability;
+mod server;
 #[path = "../../../loram-train/tests/train_tests/small.rs"]
 mod small;
 mod verbs;

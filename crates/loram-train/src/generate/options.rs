@@ -62,7 +62,8 @@ pub struct Generated {
     pub prompt_tokens: usize,
     /// Why it ended.
     pub finish: Finish,
-    /// For each token its probability, before sampling changes it, where [`GenerateOptions::logprobs`] asks for it.
+    /// For each token its probability, before sampling changes it, where [`GenerateOptions::logprobs`] asks for it; also of the token
+    /// that ended the text.
     #[serde(skip)]
     pub logprobs: Vec<TokenLogProb>,
 }

@@ -60,11 +60,11 @@ impl<'a> Writer<'a> {
         }
         let before = self.options.logprobs.map(|top| (top, logits.to_vec()));
         let id = self.sampler.next(logits, seen);
+        self.logprobs.extend(before.map(|(top, logits)| log_prob(&logits, id, top)));
         if self.options.eos.contains(&id) {
             self.finish = Some(Finish::Eos);
             return Ok(None);
         }
-        self.logprobs.extend(before.map(|(top, logits)| log_prob(&logits, id, top)));
         self.ids.push(id);
         self.text.push_str(&self.decoder.push(id)?);
         let new = &self.text[self.shown..];
