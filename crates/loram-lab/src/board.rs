@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::choice::{self, Choice};
-use crate::grid::{Grid, RunSpec};
+use crate::grid::{Grid, Halving, RunSpec};
 use crate::run_folder::check_same;
 use crate::scores::Scores;
 use loram_train::TrainConfig;
@@ -39,8 +39,7 @@ pub struct Board {
     scored: Vec<Option<Brief>>,
     /// Runs that differ only in learning rate and seed, in the order of their names.
     groups: Vec<Vec<usize>>,
-    factor: usize,
-    rounds: usize,
+    halving: Halving,
 }
 
 /// A share of a grid: part `index` (from 1) of `of`.
@@ -56,14 +55,14 @@ impl Board {
     /// Reads every run folder of the grid. Errors: a folder whose run has another configuration.
     pub fn new(grid: &Grid) -> Result<Board> {
         let runs = grid.runs()?;
-        let (factor, rounds) = grid.halving.map_or((1, 0), |h| (h.factor, h.rounds));
+        let halving = grid.halving.unwrap_or(Halving { factor: 1, rounds: 0, keep_auto: false });
         let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (i, RunSpec { point: p, .. }) in runs.iter().enumerate() {
             let name = format!("{} {} {} {:?} {:?}", p.model, p.task, p.arm, p.r, p.others);
             groups.entry(name).or_default().push(i);
         }
         let scored = vec![None; runs.len()];
-        let mut board = Board { runs, scored, groups: groups.into_values().collect(), factor, rounds };
+        let mut board = Board { runs, scored, groups: groups.into_values().collect(), halving };
         for i in 0..board.runs.len() {
             board.look(i)?;
         }
@@ -102,8 +101,8 @@ impl Board {
     fn group_states(&self, members: &[usize], out: &mut [State]) {
         // learning rates that take part in the round; `None`: all
         let mut rates: Option<BTreeSet<LearningRate>> = None;
-        for round in 0..=self.rounds {
-            let rung = (round < self.rounds).then_some(round);
+        for round in 0..=self.halving.rounds {
+            let rung = (round < self.halving.rounds).then_some(round);
             let of_round: Vec<usize> = members.iter().copied().filter(|&i| self.runs[i].point.rung == rung).collect();
             let mut done = true;
             for &i in &of_round {
@@ -134,15 +133,17 @@ impl Board {
             round.iter().copied().filter(|&i| rates.is_none_or(|r| r.contains(&self.rate(i)))).collect();
         let of = |i: usize| self.brief(i).and_then(|b| b.choice);
         list.sort_by(|&a, &b| choice::cmp(of(a), of(b), &self.runs[a].score));
-        list.truncate(list.len().div_ceil(self.factor));
-        list.into_iter().map(|i| self.rate(i)).collect()
+        let kept = list.iter().map(|&i| self.rate(i)).filter(|r| self.halving.keep_auto && *r == LearningRate::Auto);
+        let kept: Vec<LearningRate> = kept.collect();
+        list.truncate(list.len().div_ceil(self.halving.factor));
+        list.into_iter().map(|i| self.rate(i)).chain(kept).collect()
     }
 
     /// The runs of a shard. With halving, all learning rates of an arm are in the same shard, since they decide about each other.
     pub fn shard(&self, shard: Option<Shard>) -> Vec<usize> {
         let Some(shard) = shard else { return (0..self.runs.len()).collect() };
         let ours = |n: usize| n % shard.of == shard.index - 1;
-        match self.rounds {
+        match self.halving.rounds {
             0 => (0..self.runs.len()).filter(|&i| ours(i)).collect(),
             _ => {
                 let groups = self.groups.iter().enumerate().filter(|(n, _)| ours(*n));
@@ -186,8 +187,8 @@ impl Board {
         let share = |i: usize| match states[i] {
             State::Ready => 1.0,
             State::Waiting => {
-                let rounds = self.runs[i].point.rung.unwrap_or(self.rounds) as i32;
-                (self.factor as f64).powi(-rounds)
+                let rounds = self.runs[i].point.rung.unwrap_or(self.halving.rounds) as i32;
+                (self.halving.factor as f64).powi(-rounds)
             }
             State::Scored | State::Dropped => 0.0,
         };

@@ -9,6 +9,7 @@ use crate::planned::{self, Planned};
 use crate::run_record::RunRecord;
 use crate::scores::{Cost, Outcome, Scores};
 use crate::{Error, Result};
+use loram_train::config::LearningRate;
 use loram_train::{Layer, Metrics, TrainConfig};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,19 @@ pub struct Collection {
     pub planned: Vec<Planned>,
     /// Folders of runs of `loram train` that repeat another one, with the same settings and seed. They are left out.
     pub repeated: Vec<PathBuf>,
+}
+
+impl Collection {
+    /// Keeps the runs that were given this learning rate, and what is planned of them.
+    pub fn keep_rate(&mut self, rate: LearningRate) {
+        self.runs.retain(|r| r.scores.point.learning_rate == rate);
+        for planned in &mut self.planned {
+            planned.runs.retain(|p| p.learning_rate == rate);
+            // of one rate nothing is dropped
+            planned.halving = None;
+            planned.runs.retain(|p| p.rung.is_none());
+        }
+    }
 }
 
 /// All finished runs below these folders: run folders, output folders of comparisons, or folders of either. Errors: a folder

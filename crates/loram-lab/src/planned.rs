@@ -32,7 +32,7 @@ impl Planned {
 
     /// The number of learning rates, of so many, in each round: of short runs first, of full runs last.
     pub fn rounds(halving: Option<Halving>, rates: usize) -> Vec<usize> {
-        let Halving { factor, rounds } = halving.unwrap_or(Halving { factor: 1, rounds: 0 });
+        let Halving { factor, rounds, .. } = halving.unwrap_or(Halving { factor: 1, rounds: 0, keep_auto: false });
         let mut out = vec![rates];
         for _ in 0..rounds {
             out.push(out[out.len() - 1].div_ceil(factor.max(1)));

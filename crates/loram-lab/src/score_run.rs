@@ -52,13 +52,20 @@ pub fn score(spec: &RunSpec, cost: Cost, before: Option<f64>, observer: &mut dyn
     let mut session = Session::open(&options, observer)?;
     let how = EvalOptions { batch_size: spec.config.per_device_eval_batch_size, ..EvalOptions::default() };
     let selection = part(spec, &spec.split.selection);
-    let (selection, _) = session.evaluate(&selection, how, observer)?;
+    let (mut selection, chosen) = session.evaluate(&selection, how, observer)?;
     let test = part(spec, &spec.split.test);
     let objective = session.objective;
     let known = (objective, &session.labels[..]);
     let set = read_dataset(&session.base, &test, Some(known), observer)?;
-    let test = evaluate(&mut session.model, known, &set.examples, how, &mut |_, _| {})?;
+    let mut test = evaluate(&mut session.model, known, &set.examples, how, &mut |_, _| {})?;
     let examples = objective.example_scores(&mut session.model, &set.examples, known.1, how.batch_size)?;
+    for metric in objective.metrics().iter().filter(|m| m.of_examples) {
+        test.set(*metric, examples.overall(metric.name));
+        if metric.name == spec.score.name {
+            let found = objective.example_scores(&mut session.model, &chosen.examples, known.1, how.batch_size)?;
+            selection.set(*metric, found.overall(metric.name));
+        }
+    }
     let names: Vec<&str> = objective.metrics().iter().map(|m| m.name).collect();
     if !names.contains(&spec.score.name.as_str()) {
         let what = format!("score: this task gives no `{}`; there are {}", spec.score.name, names.join(", "));

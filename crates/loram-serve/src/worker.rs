@@ -1,6 +1,6 @@
 //! The thread on which all models run.
 
-use crate::Served;
+use crate::models::Served;
 use loram_nn::{Batch, LogProbs, TokenLogProb};
 use loram_train::generate::{Batching, GenerateOptions, Generated, Work};
 use std::collections::HashMap;

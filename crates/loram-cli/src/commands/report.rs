@@ -1,13 +1,14 @@
 //! `loram report`: writes pages, tables and plots from run folders.
 
 use crate::console::Console;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::several;
 use crate::table::facts;
 use clap::Args;
 use loram_io::atomic::Output;
 use loram_lab::report;
 use loram_lab::{analyse, collect, missing, peft};
+use loram_train::config::LearningRate;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -26,6 +27,9 @@ pub struct ReportArgs {
     /// Output folder for result files in the format of PEFT's method comparison
     #[arg(long, value_name = "DIR")]
     pub peft_results: Option<PathBuf>,
+    /// Only runs with this learning rate, as their grid gives it: auto, 1e-3, step:0.3%
+    #[arg(long, value_name = "RATE")]
+    pub learning_rate: Option<LearningRate>,
     /// Replace output files that exist
     #[arg(long)]
     pub overwrite: bool,
@@ -46,7 +50,13 @@ pub fn run(args: &ReportArgs, console: &Console) -> Result<i32> {
         let n = several(names.len() as u64, "run");
         console.warn(format!("the comparison is incomplete, {n} missing: {}", names.join(", ")));
     }
-    let found = collect(&args.dirs)?;
+    let mut found = collect(&args.dirs)?;
+    if let Some(rate) = args.learning_rate {
+        found.keep_rate(rate);
+        if found.runs.is_empty() {
+            return Err(Error::Usage(format!("--learning-rate {rate}: no finished run has this learning rate")));
+        }
+    }
     let (runs, analysis) = (&found.runs, analyse(&found));
     let still = analysis.missing;
     let page = report::Report::new(args.title.clone(), &found, analysis);

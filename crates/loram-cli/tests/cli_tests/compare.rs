@@ -238,6 +238,29 @@ fn halving_gives_full_runs_to_the_better_rates_only() {
 }
 
 #[test]
+fn auto_is_kept_for_a_report_of_its_own() {
+    let room = Room::new();
+    // auto is far from the best of these
+    let rates = "lr: [auto, \"auto*0.9\", \"auto*0.8\", \"auto*0.7\"]\nseed: [0]\n";
+    let schemes = "schemes: {lora: {init: lora}, loram: {init: loram}}\nscore: exact_match\n";
+    room.grid("grid.yaml", "out", &format!("{schemes}{rates}halving: {{factor: 4, keep_auto: true}}\n"));
+    let done = room.json(&["compare", "grid.yaml"]);
+    let found = room.found("out");
+    let full = |arm: &str, rate: &str| found.contains_key(&format!("tiny.food.{arm}.r2.lr-auto{rate}.s0"));
+    assert!(full("lora", "") && full("loram", ""), "{done}");
+    for scores in found.values() {
+        let score = scores["test"]["exact_match"].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&score) && scores["selection"]["exact_match"].is_f64(), "{scores}");
+    }
+    let report = room.json(&["report", "out", "--learning-rate", "auto"]);
+    for arm in report["groups"][0]["arms"].as_array().unwrap() {
+        assert_eq!(arm["rates"].as_array().unwrap().len(), 1, "{arm}");
+    }
+    room.refuses(&["report", "out", "--learning-rate", "1e-3"], &["--learning-rate", "no finished run"]);
+    room.loram(&["report", "out", "--learning-rate", "fast"]).code(2).stderr(predicate::str::contains("auto*F"));
+}
+
+#[test]
 fn a_rate_that_is_too_high_is_a_result() {
     let room = Room::new();
     let more = "schemes: {loram: {optim: sgd, max_grad_norm: 0}}\nlr: [1e-3, 1e9]\nseed: [0]\n";

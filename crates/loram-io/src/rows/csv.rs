@@ -1,6 +1,6 @@
 //! Comma- and tab-separated values.
 
-use super::{Format, cell, columns};
+use super::format::{Format, cell, columns};
 use crate::atomic::AtomicFile;
 use crate::{Error, Result};
 use ::csv::WriterBuilder;

@@ -1,6 +1,6 @@
 //! JSON Lines.
 
-use super::Format;
+use super::format::Format;
 use crate::atomic::AtomicFile;
 use crate::{Error, Result};
 use serde_json::{Map, Value};

@@ -1,22 +1,15 @@
 //! Rows of results in files of the kinds that data are read from: JSON Lines, CSV, TSV and parquet.
 
 mod csv;
+mod format;
 mod json_lines;
 mod parquet;
 
 use crate::atomic::{AtomicFile, Output};
 use crate::{Error, Result};
+use format::Format;
 use serde_json::{Map, Value};
 use std::path::Path;
-
-/// Writes the rows of one kind of file.
-trait Format {
-    /// Adds a row.
-    fn row(&mut self, row: Map<String, Value>, file: &mut AtomicFile) -> Result<()>;
-
-    /// Writes what has been held back.
-    fn finish(self: Box<Self>, file: &mut AtomicFile) -> Result<()>;
-}
 
 /// A file of rows, which appears when it is complete.
 pub struct RowWriter {
@@ -66,27 +59,6 @@ fn format_of(path: &Path) -> Result<Box<dyn Format>> {
             return Err(Error::Usage(format!("{}: {what}", path.display())));
         }
     })
-}
-
-/// The columns of rows, in the order in which they appear.
-fn columns(rows: &[Map<String, Value>]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    let mut seen = std::collections::HashSet::new();
-    for name in rows.iter().flat_map(|row| row.keys()) {
-        if seen.insert(name.as_str()) {
-            names.push(name.clone());
-        }
-    }
-    names
-}
-
-/// A value as the text of a cell: texts as they are, lists and objects as JSON, nothing for null.
-fn cell(value: Option<&Value>) -> String {
-    match value {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Parquet: a column of numbers, of true and false, or of texts, for each field.
 
-use super::{Format, cell, columns};
+use super::format::{Format, cell, columns};
 use crate::atomic::AtomicFile;
 use crate::{Error, Result};
 use ::parquet::arrow::ArrowWriter;

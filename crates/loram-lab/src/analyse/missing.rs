@@ -63,7 +63,8 @@ fn product(there: &BTreeSet<Place>) -> BTreeSet<Place> {
     there.iter().flat_map(|p| seeds.iter().map(move |s| (p.0, *s))).collect()
 }
 
-/// With halving it is open which learning rates get full runs, but not how many.
+/// With halving it is open which learning rates get full runs, but not how many, except that `auto`, where it is kept, may be one of
+/// the best.
 fn of_halving(runs: &[&RunRecord], there: &BTreeSet<Place>, listed: &BTreeSet<Place>, halving: Halving) -> Missing {
     let rates = |list: &BTreeSet<Place>| list.iter().map(|p| p.0).collect::<BTreeSet<_>>().len();
     let seeds = listed.iter().map(|p| p.1).collect::<BTreeSet<_>>().len();

@@ -253,7 +253,7 @@ impl Reader<'_> {
     }
 
     fn halving(&self, value: Value) -> Result<Option<Halving>> {
-        let mut out = Halving { factor: 2, rounds: 1 };
+        let mut out = Halving { factor: 2, rounds: 1, keep_auto: false };
         match value {
             Value::Bool(on) => return Ok(on.then_some(out)),
             Value::Object(map) => {
@@ -262,11 +262,23 @@ impl Reader<'_> {
                     match key.as_str() {
                         "factor" => out.factor = self.number(&name, &value, 2)?,
                         "rounds" => out.rounds = self.number(&name, &value, 1)?.min(MAX_ROUNDS + 1),
-                        _ => return Err(self.error(unknown_option(&key, "`halving`", &["factor", "rounds"]))),
+                        "keep_auto" => {
+                            let on = value.as_bool();
+                            out.keep_auto = on.ok_or_else(|| self.wrong(&name, &value, "true or false"))?;
+                        }
+                        _ => {
+                            return Err(self.error(unknown_option(
+                                &key,
+                                "`halving`",
+                                &["factor", "rounds", "keep_auto"],
+                            )));
+                        }
                     }
                 }
             }
-            other => return Err(self.wrong("halving", &other, "true, false, or a map with factor and rounds")),
+            other => {
+                return Err(self.wrong("halving", &other, "true, false, or a map with factor, rounds and keep_auto"));
+            }
         }
         if out.rounds > MAX_ROUNDS {
             return Err(self.error(format!("halving.rounds: expected at most {MAX_ROUNDS}")));

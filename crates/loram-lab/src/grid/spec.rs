@@ -23,6 +23,9 @@ pub struct Halving {
     pub factor: usize,
     /// Short rounds before the full runs; the last one has `max_steps / factor` steps.
     pub rounds: usize,
+    /// `learning_rate: auto` gets full runs in any case, beside the best rates.
+    #[serde(default)]
+    pub keep_auto: bool,
 }
 
 /// The parts of a run folder that are kept once its scores are written.

@@ -143,6 +143,7 @@ fn metrics_of_chosen_examples() {
     assert_eq!(e.metric("loss", &[0]), Some(1.0));
     assert_eq!(e.metric("loss", &[0, 1, 1]), Some(20.0 / 8.0));
     assert_eq!(e.metric("token_accuracy", &[0, 1]), Some(0.8));
+    assert_eq!((e.overall("exact_match"), e.metric("exact_match", &[1, 1, 0])), (Some(0.5), Some(2.0 / 3.0)));
     assert_eq!(e.metric("accuracy", &[0]), None);
     let c = Classification::scores(vec![0.5, 1.5, 1.0], vec![1, 0, 1], vec![1, 1, 0], 2);
     assert_eq!(c.overall("loss"), Some(1.0));

@@ -1,7 +1,7 @@
 //! What all requests share.
 
 use super::error::ApiError;
-use crate::Facts;
+use crate::models::Facts;
 use crate::worker::{Event, Job};
 use axum::http::StatusCode;
 use std::sync::atomic::{AtomicU64, Ordering};

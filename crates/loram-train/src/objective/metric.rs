@@ -15,12 +15,22 @@ pub struct Metric {
     pub higher_is_better: bool,
     /// True for figures over tokens, false for figures over examples.
     pub per_token: bool,
+    /// True for metrics that need the figures of every example: comparisons have them, evaluations during training do not.
+    pub of_examples: bool,
 }
 
 impl Metric {
     /// A metric over examples of which more is better.
     pub const fn new(name: &'static str, title: &'static str, short: &'static str) -> Metric {
-        Metric { name, title, short: Some(short), percent: false, higher_is_better: true, per_token: false }
+        Metric {
+            name,
+            title,
+            short: Some(short),
+            percent: false,
+            higher_is_better: true,
+            per_token: false,
+            of_examples: false,
+        }
     }
 
     /// The mean loss, which every objective has.

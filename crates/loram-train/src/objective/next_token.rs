@@ -17,6 +17,9 @@ const PERPLEXITY: Metric =
     Metric { higher_is_better: false, per_token: true, ..Metric::new("perplexity", "perplexity", "perplexity") };
 const TOKEN_ACCURACY: Metric =
     Metric { percent: true, per_token: true, ..Metric::new("token_accuracy", "token accuracy", "token accuracy") };
+/// Greedy generation gives a completion exactly if each of its tokens has the largest logit behind those before it.
+const EXACT_MATCH: Metric =
+    Metric { percent: true, of_examples: true, ..Metric::new("exact_match", "exact match", "exact match") };
 
 impl NextToken {
     /// Scores of single examples: sums of the losses of their counted tokens, the number of these tokens, and how many of
@@ -55,7 +58,7 @@ impl Objective for NextToken {
     }
 
     fn metrics(&self) -> &'static [Metric] {
-        &[Metric::LOSS, PERPLEXITY, TOKEN_ACCURACY]
+        &[Metric::LOSS, PERPLEXITY, TOKEN_ACCURACY, EXACT_MATCH]
     }
 
     fn evaluate(&self, found: &Evaluation<'_>) -> Result<Metrics> {
@@ -98,6 +101,10 @@ impl Objective for NextToken {
             "loss" => nats() / count("tokens"),
             "perplexity" => (nats() / count("tokens")).exp(),
             "token_accuracy" => count("correct") / count("tokens"),
+            "exact_match" => {
+                let exact = |i: &&usize| scores.wholes("correct")[**i] == scores.wholes("tokens")[**i];
+                chosen.iter().filter(exact).count() as f64 / chosen.len() as f64
+            }
             _ => return None,
         })
     }

@@ -316,7 +316,7 @@ fn end_of_turn_warning(train: &Dataset, config: &TrainConfig, base: &Base) -> Re
 /// The metric that decides must be one that evaluations give.
 fn check_metric(config: &TrainConfig, objective: &dyn Objective) -> Result<()> {
     let name = config.best_metric();
-    let known: Vec<&str> = objective.metrics().iter().map(|m| m.name).collect();
+    let known: Vec<&str> = objective.metrics().iter().filter(|m| !m.of_examples).map(|m| m.name).collect();
     match !config.tracks_best() || known.contains(&name) {
         true => Ok(()),
         false => Err(Error::Config(format!(

@@ -84,6 +84,14 @@ impl std::fmt::Display for LearningRate {
     }
 }
 
+impl std::str::FromStr for LearningRate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<LearningRate, String> {
+        LearningRate::read(&text.into()).ok_or_else(|| format!("expected {}", LearningRate::expected()))
+    }
+}
+
 impl KeyType for LearningRate {
     const PLACEHOLDER: &'static str = "X|auto|auto*F|step:SHARE";
     fn expected() -> String {
