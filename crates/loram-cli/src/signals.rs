@@ -2,11 +2,17 @@
 //! the run to stop after its step and save; the second signal ends the program.
 
 use crate::error::{Error, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
+#[cfg(unix)]
+use signal_hook::consts::{SIGHUP, SIGPIPE};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+
+/// Windows lacks it; a closed pipe has the same exit code there.
+#[cfg(not(unix))]
+const SIGPIPE: i32 = 13;
 
 /// How a run is stopped, once there is one.
 static RUN: OnceLock<Run> = OnceLock::new();
@@ -37,11 +43,15 @@ pub fn stop_gently(stop: Arc<AtomicBool>, note: Note) -> Result<()> {
 }
 
 fn install(stop: Arc<AtomicBool>, code: Arc<AtomicUsize>, note: Note) -> io::Result<()> {
-    let mut signals = vec![SIGINT, SIGTERM];
-    // nohup asks to go on without the terminal
-    if !is_ignored(SIGHUP) {
-        signals.push(SIGHUP);
-    }
+    let signals = [
+        SIGINT,
+        SIGTERM,
+        // nohup asks to go on without the terminal
+        #[cfg(unix)]
+        SIGHUP,
+    ];
+    #[cfg(unix)]
+    let signals: Vec<i32> = signals.into_iter().filter(|&s| s != SIGHUP || !is_ignored(s)).collect();
     let armed = Arc::new(AtomicBool::new(false));
     for &signal in &signals {
         // handlers run in this order: the first signal finds the exit unarmed
@@ -58,6 +68,7 @@ fn install(stop: Arc<AtomicBool>, code: Arc<AtomicUsize>, note: Note) -> io::Res
 }
 
 /// True if this program was started with the signal ignored; false where the system does not say.
+#[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|l| u64::from_str_radix(l.strip_prefix("SigIgn:")?.trim(), 16).ok());

@@ -101,7 +101,7 @@ impl Temporary {
             let (file, path) = match folder {
                 true => {
                     let path = builder.tempdir_in(dir).map_err(io)?.keep();
-                    (File::open(&path).map_err(io)?, path)
+                    (disk::open_folder(&path).map_err(io)?, path)
                 }
                 false => builder.tempfile_in(dir).map_err(io)?.keep().map_err(|e| io(e.error))?,
             };

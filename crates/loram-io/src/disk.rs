@@ -51,18 +51,10 @@ pub fn sync_file(file: &File, path: &Path) -> Result<()> {
 
 /// Makes names in a folder durable. File systems that cannot sync a folder are passed over.
 pub fn sync_dir(dir: &Path) -> Result<()> {
-    let sync = || {
-        fault::point()?;
-        match File::open(dir) {
-            Ok(opened) => opened.sync_all(),
-            // a folder that may be written to but not read
-            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
-            Err(e) => Err(e),
-        }
-    };
-    use std::io::ErrorKind::{InvalidInput, Unsupported};
-    match sync() {
-        Err(e) if matches!(e.kind(), InvalidInput | Unsupported) => Ok(()),
+    use std::io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    match fault::point().and_then(|()| open_folder(dir)?.sync_all()) {
+        // denied for a folder that may be written to but not read, and for every folder on Windows
+        Err(e) if matches!(e.kind(), InvalidInput | PermissionDenied | Unsupported) => Ok(()),
         other => other.map_err(|e| Error::io("write", dir, e)),
     }
 }
@@ -157,6 +149,16 @@ pub(crate) fn replaced(name: &str) -> Option<&str> {
     name.strip_prefix('.')?.rsplit_once(".replaced-").map(|n| n.0)
 }
 
+/// Opens a folder, to sync or to lock it.
+pub(crate) fn open_folder(path: &Path) -> std::io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.read(true);
+    // FILE_FLAG_BACKUP_SEMANTICS, without which Windows opens files only
+    #[cfg(windows)]
+    std::os::windows::fs::OpenOptionsExt::custom_flags(&mut options, 0x0200_0000);
+    options.open(path)
+}
+
 /// An [`Error::NoSpace`] when the file system of `path` (which need not exist yet) has fewer than `needed` bytes free.
 pub fn ensure_space(path: impl AsRef<Path>, needed: u64) -> Result<()> {
     let path = path.as_ref();
@@ -169,18 +171,12 @@ pub fn ensure_space(path: impl AsRef<Path>, needed: u64) -> Result<()> {
 /// Bytes that this user may still write on the file system of `path` or of its nearest existing parent; `None` when
 /// the system does not say.
 pub fn free_space(path: &Path) -> Option<u64> {
+    let absolute = std::path::absolute(path).ok()?;
+    let existing = absolute.ancestors().find(|p| p.exists())?;
     #[cfg(unix)]
-    {
-        let absolute = std::path::absolute(path).ok()?;
-        let existing = absolute.ancestors().find(|p| p.exists())?;
-        let stat = rustix::fs::statvfs(existing).ok()?;
-        Some(stat.f_bavail * stat.f_frsize)
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = path;
-        None
-    }
+    return rustix::fs::statvfs(existing).ok().map(|stat| stat.f_bavail * stat.f_frsize);
+    #[cfg(windows)]
+    return fs4::available_space(existing).ok();
 }
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ impl Drop for Mapped {
 /// The addresses of a mapping and the message for it. Regions form a list that only grows and is never freed, so that a
 /// signal handler can walk it at any time.
 #[derive(Debug)]
+#[cfg_attr(not(unix), expect(dead_code, reason = "there is no signal to handle"))]
 struct Region {
     start: usize,
     /// 0 once the file is no longer mapped.

@@ -48,14 +48,17 @@ impl OpenFile {
     pub(super) fn read_at(&self, out: &mut [u8], at: usize) -> Result<()> {
         #[cfg(unix)]
         let read = std::os::unix::fs::FileExt::read_exact_at(&self.file, out, at as u64);
-        #[cfg(not(unix))]
+        #[cfg(windows)]
         let read = {
-            use std::io::{Read, Seek, SeekFrom};
-            // a position of its own: threads do not move each other's
-            File::open(&self.path).and_then(|mut f| {
-                f.seek(SeekFrom::Start(at as u64))?;
-                f.read_exact(out)
-            })
+            let mut done = 0;
+            loop {
+                match std::os::windows::fs::FileExt::seek_read(&self.file, &mut out[done..], (at + done) as u64) {
+                    Ok(_) if done == out.len() => break Ok(()),
+                    Ok(0) => break Err(std::io::ErrorKind::UnexpectedEof.into()),
+                    Ok(bytes) => done += bytes,
+                    Err(e) => break Err(e),
+                }
+            }
         };
         read.map_err(|e| Error::io("read", &self.path, e))
     }
