@@ -56,7 +56,7 @@ fn console_examples_of_the_documentation() {
     cases.env("HF_HUB_OFFLINE", "1").env("HF_HOME", room.path().join("hub").display().to_string());
     // estimates of memory are those of f32, whatever the machine has
     cases.env("LORAM_CPU_KERNEL", "f32");
-    cases.case(root.join("README.md")).case(root.join("docs/*.md"));
+    cases.case(root.join("README.md")).case(root.join("docs/*.md")).case(root.join("docs/*/*.md"));
     cases.run();
 }
 
