@@ -17,6 +17,7 @@ pub mod fault;
 pub mod gain_curves;
 pub mod gguf;
 mod holder;
+pub mod http;
 pub mod hub;
 pub mod init;
 pub mod input;

@@ -34,6 +34,7 @@ pub mod groups;
 mod health;
 pub mod magnitude;
 mod metrics;
+mod mlflow;
 pub mod objective;
 pub mod observer;
 pub mod optim;

@@ -1,9 +1,12 @@
 //! The records of a run folder: `metrics.jsonl`, `train.log`, TensorBoard events, `environment.json`.
 
 use crate::base::{Base, show};
+use crate::config::{TrainConfig, keys, yaml};
 use crate::device::Arithmetic;
+use crate::mlflow::{Ending, MlFlow};
 use crate::observer::{Event, Level, LogRecord, Observer};
 use crate::rate::FoundRate;
+use crate::summary::Status;
 use crate::tensorboard::EventWriter;
 use crate::{Result, system};
 use loram_io::checksum::sha256;
@@ -33,6 +36,7 @@ struct Folder {
     log: File,
     metrics: File,
     tensorboard: Option<EventWriter>,
+    mlflow: Option<MlFlow>,
 }
 
 impl<'a> Reporter<'a> {
@@ -42,7 +46,8 @@ impl<'a> Reporter<'a> {
 
     /// Opens the files of the run folder. `metrics.jsonl` begins with the lines of `history`, whatever it held before: those
     /// of a checkpoint, or none. `resumed` is the step that a resumed run goes on from.
-    pub fn open(&mut self, dir: &Path, history: &[LogRecord], resumed: Option<usize>, tensorboard: bool) -> Result<()> {
+    pub fn open(&mut self, config: &TrainConfig, history: &[LogRecord], resumed: Option<usize>) -> Result<()> {
+        let dir = &config.output_dir;
         let mut lines = Vec::new();
         for record in history {
             lines.extend(line(record)?);
@@ -56,8 +61,10 @@ impl<'a> Reporter<'a> {
         for line in self.early.drain(..) {
             writeln!(log, "{line}").map_err(|e| loram_io::Error::io("write", dir.join(LOG), e))?;
         }
-        let tensorboard = if tensorboard { Some(EventWriter::create(dir, resumed)?) } else { None };
-        self.folder = Some(Folder { dir: dir.to_path_buf(), log, metrics: append(METRICS)?, tensorboard });
+        let to = config.report_to;
+        let tensorboard = if to.tensorboard { Some(EventWriter::create(dir, resumed)?) } else { None };
+        let mlflow = if to.mlflow { Some(MlFlow::begin(dir, &parameters(config), resumed.is_some())?) } else { None };
+        self.folder = Some(Folder { dir: dir.to_path_buf(), log, metrics: append(METRICS)?, tensorboard, mlflow });
         Ok(())
     }
 
@@ -77,29 +84,13 @@ impl<'a> Reporter<'a> {
     pub fn record(&mut self, record: &LogRecord) -> Result<()> {
         if let Some(f) = &mut self.folder {
             disk::append(&f.metrics, &f.dir.join(METRICS), &line(record)?)?;
-            if let Some(tb) = &mut f.tensorboard {
-                let train = [
-                    ("train/loss", record.loss),
-                    ("train/learning_rate", record.learning_rate),
-                    ("train/grad_norm", record.grad_norm),
-                    ("train/token_accuracy", record.token_accuracy),
-                    ("train/tokens_per_second", record.tokens_per_second),
-                ];
-                for (tag, value) in train {
-                    if let Some(v) = value {
-                        tb.scalar(record.step, tag, v)?;
-                    }
+            if f.tensorboard.is_some() || f.mlflow.is_some() {
+                let scalars = scalars(record);
+                if let Some(tb) = &mut f.tensorboard {
+                    scalars.iter().try_for_each(|(name, value)| tb.scalar(record.step, name, *value))?;
                 }
-                for (group, v) in &record.learning_rates {
-                    tb.scalar(record.step, &format!("train/learning_rate/{group}"), *v)?;
-                }
-                for (name, v) in &record.eval {
-                    tb.scalar(record.step, &format!("eval/{}", name.trim_start_matches("eval_")), *v)?;
-                }
-                for (path, layer) in record.magnitude.iter().flatten() {
-                    for (name, v) in layer.values() {
-                        tb.scalar(record.step, &format!("magnitude/{name}/{path}"), v)?;
-                    }
+                if let Some(warning) = f.mlflow.as_mut().and_then(|run| run.log(record.step, &scalars)) {
+                    self.message(Level::Warning, warning);
                 }
             }
         }
@@ -131,7 +122,50 @@ impl Observer for Reporter<'_> {
             }
         }
         self.observer.event(event);
+        if let Event::Done(summary) = event
+            && let Some(mut run) = self.folder.as_mut().and_then(|f| f.mlflow.take())
+        {
+            let ending = if summary.status == Status::Interrupted { Ending::Interrupted } else { Ending::Finished };
+            if let Some(warning) = run.end(ending) {
+                self.message(Level::Warning, warning);
+            }
+        }
     }
+}
+
+/// A run that ends without a summary has failed.
+impl Drop for Reporter<'_> {
+    fn drop(&mut self) {
+        if let Some(mut run) = self.folder.as_mut().and_then(|f| f.mlflow.take()) {
+            // the error of the run is what the user sees
+            let _ = run.end(Ending::Failed);
+        }
+    }
+}
+
+/// The keys of a configuration that have a value.
+fn parameters(config: &TrainConfig) -> Vec<(String, String)> {
+    let value = |name: &str| config.value(name).filter(|v| !v.is_null()).map(|v| yaml(&v));
+    keys().iter().filter_map(|k| Some((k.name.to_string(), value(k.name)?))).collect()
+}
+
+/// The figures of a record by the names that dashboards know.
+fn scalars(record: &LogRecord) -> Vec<(String, f64)> {
+    let train = [
+        ("loss", record.loss),
+        ("learning_rate", record.learning_rate),
+        ("grad_norm", record.grad_norm),
+        ("token_accuracy", record.token_accuracy),
+        ("tokens_per_second", record.tokens_per_second),
+    ];
+    let mut out: Vec<(String, f64)> =
+        train.into_iter().filter_map(|(name, value)| Some((format!("train/{name}"), value?))).collect();
+    out.extend(record.learning_rates.iter().map(|(group, v)| (format!("train/learning_rate/{group}"), *v)));
+    out.extend(record.eval.iter().map(|(name, v)| (format!("eval/{}", name.trim_start_matches("eval_")), *v)));
+    for (path, layer) in record.magnitude.iter().flatten() {
+        out.extend(layer.values().map(|(name, v)| (format!("magnitude/{name}/{path}"), v)));
+    }
+    out
 }
 
 /// A record as a line of `metrics.jsonl`.

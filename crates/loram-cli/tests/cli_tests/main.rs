@@ -15,4 +15,5 @@ mod reliability;
 mod server;
 #[path = "../../../loram-train/tests/train_tests/small.rs"]
 mod small;
+mod tracking;
 mod verbs;

@@ -75,7 +75,7 @@ impl TrainConfig {
     }
 
     /// The value of a key by its own name, as it is written to files.
-    fn value(&self, name: &str) -> Option<Value> {
+    pub(crate) fn value(&self, name: &str) -> Option<Value> {
         match scheme_option(name) {
             Some(option) => Some(self.scheme_options.get(option.key).cloned().unwrap_or(Value::Null)),
             None => self.row_value(name),

@@ -237,7 +237,7 @@ key_table! {
         /// Maximum length of these texts in tokens.
         max_new_tokens: usize = 64, if |n| *n > 0 => "at least 1", [Resumable];
         /// Where to report metrics besides metrics.jsonl.
-        report_to: ReportTo = ReportTo::TensorBoard, [Resumable Cosmetic];
+        report_to: ReportTo = ReportTo::TENSORBOARD, [Resumable Cosmetic];
         /// Device: cuda is an NVIDIA GPU, in bfloat16 with f32 adapters; auto takes one if this build supports it and the
         /// machine has one.
         device: DeviceKind = DeviceKind::Auto, [Init Info Eval Generate Common Plan];

@@ -4,7 +4,7 @@ use super::run::Run;
 use crate::Metrics;
 use crate::base::show;
 use crate::checkpoint::TrainerState;
-use crate::config::{Key, Mark, ReportTo, TrainConfig, keys};
+use crate::config::{Key, Mark, TrainConfig, keys};
 use crate::shell::quoted;
 use loram_nn::HeadKind;
 use serde_json::Value;
@@ -104,7 +104,7 @@ impl Run<'_, '_, '_> {
             let merged = format!("{}-merged", output.trim_end_matches('/'));
             out.push(format!("loram merge {with} --output {}", quoted(&merged)));
         }
-        if config.report_to == ReportTo::TensorBoard {
+        if config.report_to.tensorboard {
             out.push(format!("tensorboard --logdir {}", quoted(&output)));
         }
         out

@@ -6,7 +6,7 @@ use super::stop::StopFlag;
 use crate::base::stage;
 use crate::batching::passes;
 use crate::checkpoint::{self, Trained, checkpoint_dir};
-use crate::config::{ReportTo, Strategy};
+use crate::config::Strategy;
 use crate::device::Arithmetic;
 use crate::evaluate::{EvalOptions, evaluate};
 use crate::magnitude::{MagnitudeMeter, Magnitudes};
@@ -77,7 +77,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
             Some(_) => disk::remove_file(&dir.join(SUMMARY))?,
         }
         let resume_step = s.resumed.is_some().then_some(s.state.global_step);
-        reporter.open(dir, &s.state.log_history, resume_step, c.report_to == ReportTo::TensorBoard)?;
+        reporter.open(c, &s.state.log_history, resume_step)?;
         // a resumed run with the same settings keeps what is said of their origins
         if s.resumed.is_none() || !run_folder::holds_settings(dir, c) {
             atomic::write_bytes(dir.join(run_folder::CONFIG), c.to_yaml().as_bytes())?;

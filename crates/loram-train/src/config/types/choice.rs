@@ -169,12 +169,3 @@ choices! {
         Bfloat16 = "bfloat16" | "bf16",
     }
 }
-choices! {
-    /// Where metrics are reported besides `metrics.jsonl`.
-    ReportTo {
-        /// TensorBoard event files in the run folder.
-        TensorBoard = "tensorboard" | "all",
-        /// Nowhere else.
-        None = "none" | "no",
-    }
-}

@@ -8,11 +8,11 @@ mod scalar;
 mod special;
 
 pub use choice::{
-    AdapterFormat, BaseMode, ComputeDtype, DeviceKind, FinetuningType, FourBitKind, MemoryCheck, OptimKind, ReportTo,
+    AdapterFormat, BaseMode, ComputeDtype, DeviceKind, FinetuningType, FourBitKind, MemoryCheck, OptimKind,
     SchedulerType, Strategy,
 };
 pub use key_type::{FlagForm, KeyType};
 pub use rate::LearningRate;
-pub use special::{Resume, SamplePrompts, SchemeName};
+pub use special::{ReportTo, Resume, SamplePrompts, SchemeName};
 
 mod key_type;

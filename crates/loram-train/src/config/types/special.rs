@@ -107,3 +107,52 @@ impl KeyType for SamplePrompts {
         }
     }
 }
+
+/// Where metrics are reported besides `metrics.jsonl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReportTo {
+    /// TensorBoard event files in the run folder.
+    pub tensorboard: bool,
+    /// The MLflow server that `MLFLOW_TRACKING_URI` names.
+    pub mlflow: bool,
+}
+
+impl ReportTo {
+    /// TensorBoard alone, the default.
+    pub const TENSORBOARD: ReportTo = ReportTo { tensorboard: true, mlflow: false };
+}
+
+impl KeyType for ReportTo {
+    const FORM: FlagForm = FlagForm::List;
+    fn expected() -> String {
+        "tensorboard, mlflow, a list of them, or none".into()
+    }
+    fn schema() -> Value {
+        let names = json!({ "enum": ["tensorboard", "mlflow", "none"] });
+        json!({ "anyOf": [names, { "type": "array", "items": names }] })
+    }
+    fn read(value: &Value) -> Option<ReportTo> {
+        let names = match value {
+            Value::Array(list) => list.iter().map(text).collect::<Option<Vec<_>>>()?,
+            other => text(other)?.split(',').map(|name| name.trim().to_string()).collect(),
+        };
+        let mut out = ReportTo::default();
+        for name in names {
+            match name.as_str() {
+                "tensorboard" | "all" => out.tensorboard = true,
+                "mlflow" => out.mlflow = true,
+                "none" | "no" | "" => {}
+                _ => return None,
+            }
+        }
+        Some(out)
+    }
+    fn write(&self) -> Value {
+        match (self.tensorboard, self.mlflow) {
+            (false, false) => json!("none"),
+            (true, false) => json!("tensorboard"),
+            (false, true) => json!("mlflow"),
+            (true, true) => json!(["tensorboard", "mlflow"]),
+        }
+    }
+}
