@@ -145,6 +145,7 @@ impl<'a> Show<'a> {
                 Stage::Data => ("data", "{pos}/{len}"),
                 Stage::Quantization => ("quantise", ""),
                 Stage::Model => ("model", ""),
+                Stage::Reference => ("reference", "{pos}/{len}"),
                 Stage::LearningRate => ("learning rate", ""),
                 Stage::Initialization => ("initialise", "{pos}/{len}"),
                 Stage::Evaluate => ("evaluate", "{pos}/{len}"),

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 use loram_io::atomic;
 use loram_train::dataset::DataOptions;
 use loram_train::observer::Observer;
-use loram_train::{EvalOptions, Metrics, Session, SessionOptions, evaluate, read_dataset};
+use loram_train::{EvalOptions, Metrics, Session, SessionOptions, evaluate};
 use std::path::Path;
 
 /// Scores of a run without any figures.
@@ -54,15 +54,14 @@ pub fn score(spec: &RunSpec, cost: Cost, before: Option<f64>, observer: &mut dyn
     let selection = part(spec, &spec.split.selection);
     let (mut selection, chosen) = session.evaluate(&selection, how, observer)?;
     let test = part(spec, &spec.split.test);
-    let objective = session.objective;
-    let known = (objective, &session.labels[..]);
-    let set = read_dataset(&session.base, &test, Some(known), observer)?;
-    let mut test = evaluate(&mut session.model, known, &set.examples, how, &mut |_, _| {})?;
-    let examples = objective.example_scores(&mut session.model, &set.examples, known.1, how.batch_size)?;
+    let set = session.read(&test, observer)?;
+    let objective = set.objective;
+    let mut test = evaluate(&mut session.model, set.task(), &set.examples, how, &mut |_, _| {})?;
+    let examples = objective.example_scores(&mut session.model, set.task(), &set.examples, how.batch_size)?;
     for metric in objective.metrics().iter().filter(|m| m.of_examples) {
         test.set(*metric, examples.overall(metric.name));
         if metric.name == spec.score.name {
-            let found = objective.example_scores(&mut session.model, &chosen.examples, known.1, how.batch_size)?;
+            let found = objective.example_scores(&mut session.model, set.task(), &chosen.examples, how.batch_size)?;
             selection.set(*metric, found.overall(metric.name));
         }
     }

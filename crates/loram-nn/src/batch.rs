@@ -42,6 +42,7 @@ impl Batch {
 pub struct EvalOut {
     /// Sums of the loss.
     pub loss: BatchLoss,
-    /// For pooled heads: (sequences, outputs), row-major. Empty for language models.
+    /// For pooled heads: (sequences, outputs), row-major. For language models: the figures of the loss
+    /// ([`Loss::figures`](crate::Loss::figures)).
     pub logits: Vec<f32>,
 }

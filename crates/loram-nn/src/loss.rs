@@ -69,6 +69,11 @@ pub trait Loss: std::fmt::Debug + Send {
     /// # Errors
     /// Sums that cannot be read from a GPU.
     fn take(&mut self) -> Result<BatchLoss>;
+
+    /// Figures of the units of the pass that [`Loss::take`] ended, where the loss has any: as many for each unit.
+    fn figures(&mut self) -> Vec<f32> {
+        Vec::new()
+    }
 }
 
 /// Softmax cross-entropy against one label per row, in nats.

@@ -1,6 +1,6 @@
 //! From examples to batches: order, packing, and lists of lengths instead of padding.
 
-use loram_io::data::Example;
+use loram_io::data::{Example, Sequence};
 use loram_nn::Batch;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -160,9 +160,14 @@ pub fn eval_batches(lengths: &[usize], max_examples: usize, max_tokens: usize) -
 
 /// The sequences of examples, one after another.
 pub fn batch<'a>(examples: impl IntoIterator<Item = &'a Example>) -> Batch {
+    batch_of(examples.into_iter().flat_map(|e| &e.sequences))
+}
+
+/// Sequences, one after another.
+pub fn batch_of<'a>(sequences: impl IntoIterator<Item = &'a Sequence>) -> Batch {
     let mut b = Batch::default();
     let mut types = false;
-    for s in examples.into_iter().flat_map(|e| &e.sequences) {
+    for s in sequences {
         b.lengths.push(s.input_ids.len());
         b.tokens.extend_from_slice(&s.input_ids);
         types |= !s.token_type_ids.is_empty();
@@ -178,7 +183,6 @@ pub fn batch<'a>(examples: impl IntoIterator<Item = &'a Example>) -> Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loram_io::data::Sequence;
 
     #[test]
     fn every_epoch_is_a_permutation_of_its_own() {
@@ -273,7 +277,8 @@ mod tests {
         let b = batch(&[one(&[5, 6, 7], &[]), one(&[8, 9], &[])]);
         assert_eq!((&b.tokens[..], &b.lengths[..]), (&[5, 6, 7, 8, 9][..], &[3, 2][..]));
         assert!(b.token_types.is_empty() && b.check().is_ok());
-        let pair = Example { sequences: vec![sequence(&[5, 6, 7], &[]), sequence(&[8, 9], &[])], target: None };
+        let sequences = vec![sequence(&[5, 6, 7], &[]), sequence(&[8, 9], &[])];
+        let pair = Example { sequences, ..Example::default() };
         assert_eq!(batch(&[pair]).lengths, b.lengths);
         let b = batch(&[one(&[1, 2, 3], &[0, 1, 1]), one(&[1, 2, 3], &[])]);
         assert_eq!(b.token_types, [0, 1, 1, 0, 0, 0]);

@@ -3,7 +3,7 @@
 use crate::base::{Base, stage};
 use crate::batching::permutation;
 use crate::config::TrainConfig;
-use crate::objective::{Objective, objectives, of_records};
+use crate::objective::{LossSettings, Objective, Task, objectives, of_records};
 use crate::observer::{Observer, Stage};
 use crate::{Error, Result};
 use loram_io::checksum::hex;
@@ -43,6 +43,8 @@ pub struct DataOptions {
     pub chat_template_kwargs: Map<String, Value>,
     /// The objective that was asked for; `None`: that of the records.
     pub task: Option<&'static dyn Objective>,
+    /// Settings of the loss.
+    pub loss: LossSettings,
 }
 
 impl DataOptions {
@@ -60,6 +62,7 @@ impl DataOptions {
             chat_template: c.chat_template.clone(),
             chat_template_kwargs: c.chat_template_kwargs.clone(),
             task: c.task,
+            loss: c.loss_settings(),
         }
     }
 
@@ -87,6 +90,8 @@ pub struct Dataset {
     pub objective: &'static dyn Objective,
     /// Names of the classes.
     pub labels: Vec<String>,
+    /// Settings of the loss.
+    pub loss: LossSettings,
     /// Longest example allowed, in tokens.
     pub max_length: usize,
     /// True when there are chats among the records.
@@ -102,19 +107,37 @@ impl Dataset {
     pub fn head(&self) -> HeadKind {
         self.objective.head(&self.labels)
     }
+
+    /// The objective with its labels and settings.
+    pub fn task(&self) -> Task<'_> {
+        Task { objective: self.objective, labels: &self.labels, settings: &self.loss }
+    }
 }
 
-/// Reads records and makes examples of them. `known` are the objective and labels of a model that is already fixed,
-/// otherwise they follow from the data (and from the labels of a checkpoint with a head).
+/// The objective and labels of a model for which data are read.
+#[derive(Debug, Clone, Copy)]
+pub enum Known<'a> {
+    /// Nothing: both follow from the data, and from the labels of a checkpoint with a head.
+    Nothing,
+    /// These.
+    Fixed(&'static dyn Objective, &'a [String]),
+    /// These, or those of the data where they are for an objective with the same head.
+    Head(&'static dyn Objective, &'a [String]),
+}
+
+/// Reads records and makes examples of them.
 pub fn read_dataset(
     base: &Base,
     options: &DataOptions,
-    known: Option<(&'static dyn Objective, &[String])>,
+    known: Known<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Dataset> {
     let source = options.paths.join(", ");
     stage(observer, Stage::Data, 0, 0, &source);
-    let wanted = known.map(|k| k.0).or(options.task);
+    let mut wanted = match known {
+        Known::Fixed(objective, _) => Some(objective),
+        Known::Head(..) | Known::Nothing => options.task,
+    };
     let records = load_records(&DataSpec {
         paths: fetched(&options.paths, observer)?,
         format: options.format.or_else(|| wanted.and_then(|o| o.format())),
@@ -122,10 +145,19 @@ pub fn read_dataset(
         text_field: options.text_field.clone(),
     })?;
     let records = sample(records, options.max_samples, options.seed);
+    if let Known::Head(objective, labels) = known {
+        let of_data = of_records(&records).filter(|o| o.head(labels) == objective.head(labels));
+        wanted = wanted.or(of_data).or(Some(objective));
+    }
+    let records = match wanted {
+        Some(objective) => objective.records(records),
+        None => records,
+    };
     let objective = objective_for(&records, wanted)?;
+    objective.check(&options.loss)?;
     let labels = match known {
-        Some((_, labels)) => labels.to_vec(),
-        None => objective.labels(&records, &base.config, &source)?,
+        Known::Fixed(_, labels) | Known::Head(_, labels) => labels.to_vec(),
+        Known::Nothing => objective.labels(&records, &base.config, &source)?,
     };
     let limit = base.max_length();
     let max_length = options.max_length.unwrap_or(limit.min(DEFAULT_MAX_LENGTH));
@@ -146,7 +178,8 @@ pub fn read_dataset(
     let chat = records.iter().any(Record::is_chat);
     let ends = |t: &Text| matches!(t, Text::PromptCompletion { prompt, .. } if prompt.ends_with(' '));
     let prompts_with_space = records.iter().filter(|r| r.texts.iter().any(ends)).count();
-    Ok(Dataset { examples, report, objective, labels, max_length, chat, prompts_with_space, preparer })
+    let loss = LossSettings { max_length, ..options.loss.clone() };
+    Ok(Dataset { examples, report, objective, labels, loss, max_length, chat, prompts_with_space, preparer })
 }
 
 /// The files that data paths name, those of the hub downloaded.

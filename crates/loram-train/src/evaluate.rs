@@ -2,7 +2,7 @@
 
 use crate::batching::eval_batches;
 use crate::metrics::Metrics;
-use crate::objective::{Evaluation, Objective, batch_and_loss};
+use crate::objective::{Evaluation, Task, batch_and_loss};
 use crate::{Error, Result};
 use loram_io::data::Example;
 use loram_nn::{BatchLoss, Model};
@@ -22,15 +22,16 @@ impl Default for EvalOptions {
     }
 }
 
-/// Evaluates `model` on examples that were prepared for the objective with these labels. `progress` gets examples done and in all.
+/// Evaluates `model` on examples that were prepared for this task. `progress` gets examples done and in all.
 ///
 /// Language models: mean loss in nats per counted token, perplexity, token accuracy. Classification: mean cross-entropy
 /// per example, accuracy, F1, Matthews correlation. Regression: mean squared error, Pearson and Spearman correlation. Multi-label
 /// classification: mean binary cross-entropy, F1 (micro and macro), subset accuracy. Token classification: mean cross-entropy per
-/// word, precision, recall and F1 of entities, accuracy.
+/// word, precision, recall and F1 of entities, accuracy. Preferences: the mean of their loss, rewards with their accuracy and margin,
+/// log-probabilities of answers.
 pub fn evaluate(
     model: &mut Model,
-    (objective, labels): (&dyn Objective, &[String]),
+    task: Task<'_>,
     examples: &[Example],
     options: EvalOptions,
     progress: &mut dyn FnMut(usize, usize),
@@ -43,11 +44,11 @@ pub fn evaluate(
     let mut outputs: Vec<f32> = Vec::new();
     for range in eval_batches(&lengths, options.batch_size, options.max_tokens) {
         progress(range.start, examples.len());
-        let (batch, mut targets) = batch_and_loss(objective, model, &examples[range])?;
+        let (batch, mut targets) = batch_and_loss(task, model, &examples[range])?;
         let out = model.evaluate(&batch, &mut *targets)?;
         loss.add(out.loss);
         outputs.extend(out.logits);
     }
     progress(examples.len(), examples.len());
-    objective.evaluate(&Evaluation { loss, outputs: &outputs, examples, labels })
+    task.objective.evaluate(&Evaluation { loss, outputs: &outputs, examples, labels: task.labels })
 }

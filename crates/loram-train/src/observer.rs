@@ -52,6 +52,8 @@ pub enum Stage {
     Quantization,
     /// Loads the model's weights.
     Model,
+    /// Computes log-probabilities of the reference of preferences; counts are examples.
+    Reference,
     /// Searches for the learning rate; counts are rates tried, of a number that is not known before.
     LearningRate,
     /// Initialises adapters; counts are layers.
@@ -198,6 +200,9 @@ pub struct LogRecord {
     /// Token accuracy since the last line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_accuracy: Option<f64>,
+    /// Share of pairs whose chosen answer has the larger reward, since the last line.
+    #[serde(default, rename = "rewards/accuracies", skip_serializing_if = "Option::is_none")]
+    pub reward_accuracy: Option<f64>,
     /// Tokens trained on so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_seen: Option<u64>,

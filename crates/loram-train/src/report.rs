@@ -156,6 +156,7 @@ fn scalars(record: &LogRecord) -> Vec<(String, f64)> {
         ("learning_rate", record.learning_rate),
         ("grad_norm", record.grad_norm),
         ("token_accuracy", record.token_accuracy),
+        ("rewards/accuracies", record.reward_accuracy),
         ("tokens_per_second", record.tokens_per_second),
     ];
     let mut out: Vec<(String, f64)> =

@@ -3,7 +3,7 @@
 use crate::adapt::{Adaptation, LoadAdapter, load};
 use crate::base::{Base, BaseWeights, resolve, stage};
 use crate::config::{ComputeDtype, DeviceKind};
-use crate::dataset::{DataOptions, Dataset, read_dataset};
+use crate::dataset::{DataOptions, Dataset, Known, read_dataset};
 use crate::device::Arithmetic;
 use crate::evaluate::{EvalOptions, evaluate};
 use crate::generate::GenerateOptions;
@@ -11,7 +11,7 @@ use crate::objective::{Objective, Trained, of_model};
 use crate::observer::{Observer, Stage};
 use crate::{Error, Metrics, Result};
 use loram_io::Adapter;
-use loram_nn::Model;
+use loram_nn::{HeadKind, Model};
 
 /// A model with its adapter, to evaluate and to generate with.
 pub struct Session {
@@ -98,12 +98,23 @@ impl Session {
         options: EvalOptions,
         observer: &mut dyn Observer,
     ) -> Result<(Metrics, Dataset)> {
-        let set = read_dataset(&self.base, data, Some((self.objective, &self.labels)), observer)?;
-        let task = (self.objective, &self.labels[..]);
-        let metrics = evaluate(&mut self.model, task, &set.examples, options, &mut |done, total| {
+        let set = self.read(data, observer)?;
+        let metrics = evaluate(&mut self.model, set.task(), &set.examples, options, &mut |done, total| {
             stage(observer, Stage::Evaluate, done as u64, total as u64, "");
         })?;
         Ok((metrics, set))
+    }
+
+    /// Reads data for this model: for the task that they name, else for the model's own, or for another with the same head if that is
+    /// the data's.
+    pub fn read(&self, data: &DataOptions, observer: &mut dyn Observer) -> Result<Dataset> {
+        let head = self.objective.head(&self.labels);
+        let known = match data.task.filter(|task| task.head(&self.labels) == head) {
+            Some(task) => Known::Fixed(task, &self.labels),
+            None if head == HeadKind::LanguageModel => Known::Head(self.objective, &self.labels),
+            None => Known::Fixed(self.objective, &self.labels),
+        };
+        read_dataset(&self.base, data, known, observer)
     }
 
     /// Greedy generation with this model's ends of text and length.

@@ -173,8 +173,9 @@ fn preview_text(c: &TrainConfig, p: &Preview, time: Option<ExpectedTime>, all: b
     rows.push(("run folder", c.output_dir.display().to_string()));
     let mut text = facts(&rows);
     text += "\nfirst example; the loss is over ";
-    text += if p.target.is_some() { "the label:\n" } else { "the text between ⟦ and ⟧:\n" };
-    text += &example(&p.example, p.target.is_some());
+    let marked = p.example.iter().any(|s| s.counted);
+    text += if marked { "the text between ⟦ and ⟧:\n" } else { "the label:\n" };
+    text += &example(&p.example);
     if let Some(target) = &p.target {
         text += &format!("\nlabel: {target}");
     }
@@ -191,13 +192,15 @@ fn settings(config: &str, all: bool) -> String {
     format!("settings that were given ({} more have their defaults; -v lists all)\n{}\n", rest - n, given.join("\n"))
 }
 
-fn example(spans: &[PreviewSpan], head: bool) -> String {
+/// Several sequences are two answers to a prompt.
+fn example(spans: &[PreviewSpan]) -> String {
+    let several = spans.iter().any(|s| s.sequence > 0);
     let mut text = String::new();
     for (i, s) in spans.iter().enumerate() {
-        if i > 0 && s.sequence != spans[i - 1].sequence {
-            text += "\n";
+        if several && (i == 0 || s.sequence != spans[i - 1].sequence) {
+            text += if i == 0 { "chosen\n" } else { "\nrejected\n" };
         }
-        text += &if s.counted && !head { format!("⟦{}⟧", s.text) } else { s.text.clone() };
+        text += &if s.counted { format!("⟦{}⟧", s.text) } else { s.text.clone() };
     }
     text
 }

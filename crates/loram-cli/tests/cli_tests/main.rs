@@ -9,6 +9,7 @@ mod heads;
 mod memory;
 mod mistakes;
 mod predictions;
+mod preferences;
 mod program;
 mod quantised;
 mod reliability;

@@ -11,6 +11,8 @@ pub enum Target {
     Classes(Vec<bool>),
     /// For each token the id of its class, −100 where it has none.
     Tags(Vec<i64>),
+    /// True for an answer that is desirable.
+    Desirable(bool),
 }
 
 /// A sequence of tokens.
@@ -49,12 +51,15 @@ pub struct Example {
     pub sequences: Vec<Sequence>,
     /// The target of a head.
     pub target: Option<Target>,
+    /// For each sequence Σ log p of its counted tokens [nats] under the model that losses of preferences compare with; empty where
+    /// that is not known yet.
+    pub reference: Vec<f64>,
 }
 
 impl Example {
     /// An example of one sequence.
     pub fn of(sequence: Sequence) -> Example {
-        Example { sequences: vec![sequence], target: None }
+        Example { sequences: vec![sequence], ..Example::default() }
     }
 
     /// Number of tokens in all sequences.

@@ -120,8 +120,12 @@ impl Preparer {
             return Ok(vec![self.tagged(words, tags, &record.at)?]);
         }
         let mut sequences = Vec::new();
-        for text in &record.texts {
-            sequences.extend(self.sequences(text, &record.at)?);
+        if record.is_preference() {
+            sequences = self.answers(&record.texts, &record.at)?;
+        } else {
+            for text in &record.texts {
+                sequences.extend(self.sequences(text, &record.at)?);
+            }
         }
         let target = match &record.label {
             None => None,
@@ -140,12 +144,51 @@ impl Preparer {
                     return Err(Error::Data { at: record.at.clone(), what });
                 }
             },
+            Some(Label::Desirable(yes)) => Some(Target::Desirable(*yes)),
             Some(other) => Some(Target::Class(self.labels.id(other, &record.at)?)),
         };
         Ok(match record.texts.len() {
             1 => sequences.into_iter().map(|s| Example { target: target.clone(), ..Example::of(s) }).collect(),
-            _ => vec![Example { sequences, target }],
+            _ => vec![Example { sequences, target, ..Example::default() }],
         })
+    }
+
+    /// Answers to one prompt. As in TRL, an answer begins where the tokens of prompt and answer leave those of the prompt alone, at
+    /// the same place in all answers, and everything after that counts.
+    fn answers(&self, texts: &[Text], at: &str) -> Result<Vec<Sequence>> {
+        let t = &self.tokenizer;
+        let named = |e: Error| Error::Data { at: at.to_string(), what: e.to_string() };
+        let tokens = |text: &Text| -> Result<(usize, Vec<u32>)> {
+            let (prompt, all) = match text {
+                Text::PromptCompletion { prompt, completion } => {
+                    let mut all = t.encode(&format!("{prompt}{completion}"), true)?.ids;
+                    self.end(&mut all);
+                    (t.encode(prompt, true)?.ids, all)
+                }
+                Text::Chat(chat) => {
+                    let template = self.template().map_err(named)?;
+                    let tokens = |turns, prompt| -> Result<Vec<u32>> {
+                        Ok(t.encode(&template.render(turns, &chat.context, prompt).map_err(named)?, false)?.ids)
+                    };
+                    let prompt = match chat.counted_from {
+                        0 => Vec::new(),
+                        n => tokens(&chat.messages[..n], true)?,
+                    };
+                    (prompt, tokens(&chat.messages, false)?)
+                }
+                other => {
+                    return self.sequences(other, at).map(|s| (0, s.into_iter().flat_map(|s| s.input_ids).collect()));
+                }
+            };
+            Ok((prompt.iter().zip(&all).take_while(|(a, b)| a == b).count(), all))
+        };
+        let made = texts.iter().map(tokens).collect::<Result<Vec<_>>>()?;
+        let prompt = made.iter().map(|m| m.0).min().unwrap_or(0);
+        let sequence = |(_, ids): (usize, Vec<u32>)| {
+            let mask = (0..ids.len()).map(|i| i >= prompt).collect();
+            self.cut(ids, mask)
+        };
+        Ok(made.into_iter().map(sequence).collect())
     }
 
     /// Words with a label each: the first token of a word has it, as in transformers' `run_ner`.

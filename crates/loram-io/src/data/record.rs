@@ -27,6 +27,11 @@ impl Record {
         Record { at: at.into(), texts, label: None }
     }
 
+    /// True for answers that are compared with each other, or judged.
+    pub fn is_preference(&self) -> bool {
+        self.texts.len() > 1 || matches!(self.label, Some(Label::Desirable(_)))
+    }
+
     /// True when a chat is among its texts.
     pub fn is_chat(&self) -> bool {
         self.texts.iter().any(|t| matches!(t, Text::Chat(_)))
@@ -75,6 +80,8 @@ pub enum Label {
     Flags(Vec<bool>),
     /// A name or an id for each word.
     Tags(Vec<Label>),
+    /// True for an answer that is desirable.
+    Desirable(bool),
 }
 
 impl Label {
@@ -176,6 +183,7 @@ impl Labels {
                 Label::Name(n) => n.clone(),
                 Label::Id(i) => i.to_string(),
                 Label::Value(v) => v.to_string(),
+                Label::Desirable(yes) => yes.to_string(),
                 Label::Several(_) | Label::Flags(_) | Label::Tags(_) => "a list".into(),
             };
             let known = match self.names.len() {

@@ -181,14 +181,32 @@ pub(crate) struct Losses {
 impl Losses {
     /// With `grad` the logits become their gradients times `scale`.
     pub fn add(&mut self, logits: &mut Tensor, labels: &[u32], scale: f64, grad: bool) {
+        self.launch(logits, labels, Address::NULL, scale, grad);
+    }
+
+    /// With `scales`, one for each row, the logits become their gradients times these.
+    pub fn add_scaled(&mut self, logits: &mut Tensor, labels: &[u32], scales: Option<&[f32]>) {
+        let bits = |scales: &[f32]| Buffer::of_numbers(bytemuck::cast_slice(scales));
+        let scales = scales.map(bits);
+        let address = scales.as_ref().map_or(Address::NULL, Buffer::address);
+        self.launch(logits, labels, address, 1.0, scales.is_some());
+    }
+
+    fn launch(&mut self, logits: &mut Tensor, labels: &[u32], scales: Address, scale: f64, grad: bool) {
         let found = Tensor::scratch(Compute::CudaF32, labels.len(), 2);
         let ids = Buffer::of_numbers(labels);
         let grid = Grid { blocks: (labels.len(), 1), threads: 512, shared: 0 };
         launch!(
             named("cross_entropy", logits), grid;
-            logits.address(), ids.address(), found.address(), scale as f32, flag(grad), logits.cols() as i32
+            logits.address(), ids.address(), found.address(), scales, scale as f32, flag(grad), logits.cols() as i32
         );
         self.found.push(found);
+    }
+
+    /// Waits for the rows so far and returns the loss of each.
+    pub fn of_rows(&self) -> Vec<f64> {
+        let rows = |found: &Tensor| found.to_f32_vec().chunks_exact(2).map(|row| f64::from(row[0])).collect::<Vec<_>>();
+        self.found.iter().flat_map(rows).collect()
     }
 
     /// Waits for the rows so far.

@@ -32,26 +32,56 @@ pub fn softmax_cross_entropy<T: Real>(
     scale: T,
     grad: bool,
 ) -> Result<LossSum, OutOfRange> {
-    let rows = labels.len();
-    assert_eq!(logits.len(), rows * vocab, "softmax_cross_entropy: {rows} rows of {vocab}");
-    check_labels(labels, vocab)?;
-    let mut results = vec![(0.0f64, false); rows];
-    let parts = (RowsMut(logits, vocab), Rows(labels, 1), RowsMut(&mut results, 1));
-    for_rows(parts, rows, 2 * vocab, |(logits, labels, results), _| {
-        for (i, (&label, result)) in labels.0.iter().zip(results.0).enumerate() {
-            let row = &mut logits.0[i * vocab..(i + 1) * vocab];
-            if label != IGNORE {
-                *result = one_row(row, label as usize, scale, grad);
-            } else if grad {
-                row.fill(T::ZERO);
-            }
-        }
-    });
+    let results = all_rows(logits, labels, vocab, |_| scale, grad)?;
     Ok(LossSum {
         loss: results.iter().map(|r| r.0).sum(),
         counted: labels.iter().filter(|&&l| l != IGNORE).count(),
         correct: results.iter().filter(|r| r.1).count(),
     })
+}
+
+/// log softmax(row)\[label\] of each row of `logits` (rows × vocab), in nats; 0 for skipped rows. With `scales`, one for each row,
+/// the logits are replaced by scale·(softmax − onehot); without, their contents are undefined afterwards.
+///
+/// # Errors
+/// The first label that is neither −100 nor in 0..vocab; nothing is changed then.
+pub fn log_probabilities<T: Real>(
+    logits: &mut [T],
+    labels: &[i64],
+    vocab: usize,
+    scales: Option<&[T]>,
+) -> Result<Vec<f64>, OutOfRange> {
+    if let Some(scales) = scales {
+        assert_eq!(scales.len(), labels.len(), "log_probabilities: a scale for each row");
+    }
+    let scale = |row: usize| scales.map_or(T::ZERO, |s| s[row]);
+    Ok(all_rows(logits, labels, vocab, scale, scales.is_some())?.into_iter().map(|r| -r.0).collect())
+}
+
+/// (loss, correct) of each row.
+fn all_rows<T: Real>(
+    logits: &mut [T],
+    labels: &[i64],
+    vocab: usize,
+    scale: impl Fn(usize) -> T + Sync,
+    grad: bool,
+) -> Result<Vec<(f64, bool)>, OutOfRange> {
+    let rows = labels.len();
+    assert_eq!(logits.len(), rows * vocab, "cross-entropy: {rows} rows of {vocab}");
+    check_labels(labels, vocab)?;
+    let mut results = vec![(0.0f64, false); rows];
+    let parts = (RowsMut(logits, vocab), Rows(labels, 1), RowsMut(&mut results, 1));
+    for_rows(parts, rows, 2 * vocab, |(logits, labels, results), range| {
+        for (i, (&label, result)) in labels.0.iter().zip(results.0).enumerate() {
+            let row = &mut logits.0[i * vocab..(i + 1) * vocab];
+            if label != IGNORE {
+                *result = one_row(row, label as usize, scale(range.start + i), grad);
+            } else if grad {
+                row.fill(T::ZERO);
+            }
+        }
+    });
+    Ok(results)
 }
 
 /// The first label that is neither −100 nor in 0..vocab.

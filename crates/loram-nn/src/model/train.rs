@@ -113,9 +113,11 @@ impl Model {
     pub fn evaluate(&self, batch: &Batch, loss: &mut dyn Loss) -> Result<EvalOut> {
         run(self.options.compute, || {
             let hidden = self.hidden(batch)?;
-            let logits = self.head.evaluate(&self.params, &hidden, batch, loss)?;
+            let mut logits = self.head.evaluate(&self.params, &hidden, batch, loss)?;
             end_of_step();
-            Ok(EvalOut { loss: loss.take()?, logits })
+            let found = loss.take()?;
+            logits.extend(loss.figures());
+            Ok(EvalOut { loss: found, logits })
         })
     }
 

@@ -1,6 +1,6 @@
 //! Statistics for data-driven initialisations: the model runs on calibration examples while some layers are observed.
 
-use crate::objective::{Objective, batch_and_loss, objectives};
+use crate::objective::{Task, batch_and_loss, objectives};
 use crate::{Error, Result};
 use loram_core::{
     Components, LayerPlan, LoraConfig, Observed, SchemeSpec, Statistic, TargetModules, principal_components,
@@ -16,8 +16,8 @@ const MEMORY: usize = 2 << 30;
 /// The data of a data-driven initialisation.
 #[derive(Debug, Clone, Copy)]
 pub struct Calibration<'a> {
-    /// The objective of the run.
-    pub objective: &'a dyn Objective,
+    /// The task of the run.
+    pub task: Task<'a>,
     /// Examples for the task of the model.
     pub examples: &'a [Example],
     /// Examples in a pass.
@@ -75,7 +75,7 @@ pub(super) fn observe(
                 }
                 _ => Vec::new(),
             };
-            let (batch, mut loss) = batch_and_loss(data.objective, model, examples)?;
+            let (batch, mut loss) = batch_and_loss(data.task, model, examples)?;
             model.observe_batch(&batch, &mut *loss, &mask, 1.0 / units.max(1) as f64)?;
         }
         let mut found = model.observed()?;
@@ -102,7 +102,7 @@ pub(super) fn observe(
 impl Default for Calibration<'_> {
     /// No data, for initialisations that need none.
     fn default() -> Calibration<'static> {
-        Calibration { objective: objectives()[0], examples: &[], batch_size: 1 }
+        Calibration { task: Task::new(objectives()[0], &[]), examples: &[], batch_size: 1 }
     }
 }
 

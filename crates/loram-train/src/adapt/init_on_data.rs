@@ -3,7 +3,7 @@
 use super::{Calibration, ExportInfo, initialize};
 use crate::base::{Base, stage};
 use crate::config::{BaseMode, TrainConfig};
-use crate::dataset::{DataOptions, calibration_examples, read_dataset};
+use crate::dataset::{DataOptions, Known, calibration_examples, read_dataset};
 use crate::device::Arithmetic;
 use crate::observer::{Observer, Stage};
 use crate::{Error, Result};
@@ -25,12 +25,12 @@ pub fn init_on_data(config: &TrainConfig, observer: &mut dyn Observer) -> Result
     let options = InitOptions { lora: config.lora_config(), scheme, seed: config.seed };
     options.refuse_saved_modules()?;
     let base = Base::of(config, observer)?;
-    let data = read_dataset(&base, &DataOptions::calibration(config), None, observer)?;
+    let data = read_dataset(&base, &DataOptions::calibration(config), Known::Nothing, observer)?;
     let examples = calibration_examples(config, &data.examples);
     let load = LoadOptions { seed: config.seed, ..Arithmetic::of(config)?.options(data.head()) };
     let mut model = base.model(&load)?;
-    let objective = data.objective;
-    let calibration = Calibration { objective, examples: &examples, batch_size: config.per_device_train_batch_size };
+    let calibration =
+        Calibration { task: data.task(), examples: &examples, batch_size: config.per_device_train_batch_size };
     // the weights stay as they are: nothing runs after the initialisation
     let base_mode = BaseMode::Branch;
     let mut adaptation = initialize(&mut model, &options, base_mode, calibration, &mut |done, total, path| {

@@ -5,7 +5,7 @@ use super::table::TrainConfig;
 use super::types::{FourBitKind, Strategy};
 use crate::Result;
 use crate::base::BaseWeights;
-use crate::objective::metric;
+use crate::objective::{LossSettings, metric};
 use loram_core::{FirstStep, LoraConfig, SchemeOptions, SchemeSpec};
 use loram_io::{FourBitName, LoadIn4Bit};
 use serde_json::{Map, Value, json};
@@ -51,6 +51,24 @@ impl TrainConfig {
             (Some(four_bit), _) => BaseWeights::FourBit(four_bit),
             (None, true) => BaseWeights::AsStored,
             (None, false) => BaseWeights::OfAdapter,
+        }
+    }
+
+    /// Settings of the loss of preferences.
+    pub fn loss_settings(&self) -> LossSettings {
+        LossSettings {
+            loss_type: self.loss_type.clone(),
+            loss_weights: self.loss_weights.clone(),
+            beta: self.beta,
+            label_smoothing: self.label_smoothing,
+            f_divergence_type: self.f_divergence_type,
+            f_alpha_divergence_coef: self.f_alpha_divergence_coef,
+            discopop_tau: self.discopop_tau,
+            simpo_gamma: self.simpo_gamma,
+            cpo_alpha: self.cpo_alpha,
+            desirable_weight: self.desirable_weight,
+            undesirable_weight: self.undesirable_weight,
+            ..LossSettings::DEFAULT
         }
     }
 

@@ -31,8 +31,10 @@ const ONE_PRECISION: &str = "compute_dtype sets the precision of products; by de
 const SEPARATE_DATA: &str = "evaluation data are files of their own (eval_data)";
 const NO_DISTRIBUTION: &str = "a run is one process";
 const ONE_ATTENTION: &str = "there is one implementation of attention";
+const NO_WEIGHTING: &str = "pairs have equal weights";
+const ONE_REFERENCE: &str =
+    "the reference is the model before training: the base with adapters off, or the adapter that is trained further";
 const NO_UPLOAD: &str = "nothing is uploaded";
-const ALWAYS_SFT: &str = "the data decide what is trained (task)";
 const THREADS: &str = "--threads sets the number of threads";
 const FLAT: &str = "a configuration is one flat list of keys: move its entries to the top";
 const NO_CODE: &str = "code of a model is never run";
@@ -85,9 +87,23 @@ static FOREIGN: &[Foreign] = &[
     of(AXOLOTL, "wandb_entity", Key("report_to")),
     of(AXOLOTL, "wandb_watch", Key("report_to")),
     of(AXOLOTL, "wandb_log_model", Key("report_to")),
-    of(AXOLOTL, "rl", Nothing(ALWAYS_SFT)),
+    of(AXOLOTL, "rl", Key("task")),
+    of(AXOLOTL, "rl_beta", Key("beta")),
+    of(AXOLOTL, "dpo_beta", Key("beta")),
+    of(AXOLOTL, "orpo_alpha", Key("beta")),
+    of(AXOLOTL, "dpo_loss_type", Key("loss_type")),
+    of(AXOLOTL, "dpo_label_smoothing", Key("label_smoothing")),
+    of(AXOLOTL, "kto_desirable_weight", Key("desirable_weight")),
+    of(AXOLOTL, "kto_undesirable_weight", Key("undesirable_weight")),
+    of(AXOLOTL, "dpo_use_weighting", Nothing(NO_WEIGHTING)),
     // LLaMA-Factory
-    of(FACTORY, "stage", Nothing(ALWAYS_SFT)),
+    of(FACTORY, "stage", Key("task")),
+    of(FACTORY, "pref_beta", Key("beta")),
+    of(FACTORY, "pref_loss", Key("loss_type")),
+    of(FACTORY, "pref_ftx", Key("loss_weights")),
+    of(FACTORY, "kto_chosen_weight", Key("desirable_weight")),
+    of(FACTORY, "kto_rejected_weight", Key("undesirable_weight")),
+    of(FACTORY, "ref_model", Nothing(ONE_REFERENCE)),
     of(FACTORY, "template", Key("chat_template")),
     of(FACTORY, "eval_dataset", Key("eval_data")),
     of(FACTORY, "val_size", Nothing(SEPARATE_DATA)),
@@ -147,6 +163,25 @@ static FOREIGN: &[Foreign] = &[
     of(TRL, "ddp_find_unused_parameters", Nothing(NO_DISTRIBUTION)),
     of(TRL, "use_cpu", Key("device")),
     of(TRL, "no_cuda", Key("device")),
+    // TRL's preference trainers
+    of(TRL, "max_prompt_length", Nothing("TRL has dropped it as well: max_length cuts prompt and answer together")),
+    of(TRL, "max_completion_length", Nothing("max_length cuts prompt and answer together")),
+    of(TRL, "truncation_mode", Nothing("sequences lose their end (keep_start)")),
+    of(
+        TRL,
+        "disable_dropout",
+        Nothing("the model's own dropout is off in preference training; lora_dropout is as given"),
+    ),
+    of(TRL, "precompute_ref_batch_size", Key("per_device_eval_batch_size")),
+    of(TRL, "ref_model_init_kwargs", Nothing(ONE_REFERENCE)),
+    of(TRL, "model_adapter_name", Key("adapter_name_or_path")),
+    of(TRL, "ref_adapter_name", Nothing(ONE_REFERENCE)),
+    of(TRL, "sync_ref_model", Nothing("the reference does not change")),
+    of(TRL, "ref_model_mixup_alpha", Nothing("the reference does not change")),
+    of(TRL, "ref_model_sync_steps", Nothing("the reference does not change")),
+    of(TRL, "ld_alpha", Nothing("the tokens of an answer have equal weights")),
+    of(TRL, "use_weighting", Nothing(NO_WEIGHTING)),
+    of(TRL, "padding_free", Nothing("batches have no padding")),
     // mlx-lm
     of(MLX, "train", Nothing("`loram train` always trains")),
     of(MLX, "test", Nothing("`loram eval` evaluates")),

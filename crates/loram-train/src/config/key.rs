@@ -70,6 +70,9 @@ pub enum Mark {
     /// [`TrainConfig::rewritten`](super::TrainConfig::rewritten) accepts a value for it.
     Rewritable,
 
+    /// It sets the loss of preferences, so that other tasks have no use for it.
+    Preference,
+
     /// −1 means null, as in transformers.
     MinusOne,
 }

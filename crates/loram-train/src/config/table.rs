@@ -4,7 +4,7 @@
 use super::key::{Key, Mark, expected, key_table};
 use super::layer::Origin;
 use super::types::*;
-use crate::objective::Objective;
+use crate::objective::{Divergence, Objective};
 use loram_core::{OneOrMany, TargetModules, TokenIndices};
 use loram_io::config::PoolingMode;
 use loram_io::data::DataFormat;
@@ -66,6 +66,37 @@ key_table! {
         chat_template_kwargs: Map<String, Value> = Map::new(), [Init Eval Plan];
         /// Training objective; null: chosen by the data and the model.
         task: Option<&'static dyn Objective> = None, [Init Eval Plan];
+    }
+    "Preferences" {
+        /// Loss of preferences; empty: sigmoid for dpo and cpo, kto for kto. Several are added. dpo has sigmoid, hinge, ipo, exo_pair,
+        /// nca_pair, robust, bco_pair, sppo_hard, aot, aot_unpaired, apo_zero, apo_down, discopop, sft and sigmoid_norm, cpo has
+        /// sigmoid, hinge, ipo and simpo, kto has kto and apo_zero_unpaired.
+        loss_type: Vec<String> = Vec::new(), as "NAME", [Init Eval Plan Preference];
+        /// Weights of the losses in loss_type; empty: 1 for each.
+        loss_weights: Vec<f64> = Vec::new(), as "X", [Init Eval Plan Preference];
+        /// Scale of the rewards of preferences: the larger it is, the closer the model stays to its reference (dpo, kto). For orpo the
+        /// weight of the odds ratio.
+        beta: f64 = 0.1, if |x| *x > 0.0 && x.is_finite() => "above 0", [Init Eval Plan Preference];
+        /// Probability that a preference is the wrong way round: for the losses robust, exo_pair, aot and aot_unpaired of dpo, and for
+        /// cpo and simpo.
+        label_smoothing: f64 = 0.0, if |x| (0.0..1.0).contains(x) => "from 0 to below 1", [Init Eval Plan Preference];
+        /// Regulariser between the model and its reference in dpo.
+        f_divergence_type: Divergence = Divergence::ReverseKl, [Init Eval Plan Preference];
+        /// The α of alpha_divergence.
+        f_alpha_divergence_coef: f64 = 0.5, [Init Eval Plan Preference];
+        /// Temperature of the loss discopop.
+        discopop_tau: f64 = 0.05, if |x| *x > 0.0 => "above 0", [Init Eval Plan Preference];
+        /// Margin that simpo aims at.
+        simpo_gamma: f64 = 0.5, [Init Eval Plan Preference];
+        /// Weight of the negative log-likelihood of chosen answers in cpo.
+        cpo_alpha: f64 = 1.0, if |x| *x >= 0.0 => "0 or more", [Init Eval Plan Preference];
+        /// Weight of desirable answers in kto.
+        desirable_weight: f64 = 1.0, if |x| *x >= 0.0 => "0 or more", [Init Eval Plan Preference];
+        /// Weight of undesirable answers in kto.
+        undesirable_weight: f64 = 1.0, if |x| *x >= 0.0 => "0 or more", [Init Eval Plan Preference];
+        /// Compute the log-probabilities of the reference once, before training, not in every step; null: if examples are seen more
+        /// than once, in full fine-tuning, and if an adapter is trained further, which is then the reference.
+        precompute_ref_log_probs: Option<bool> = None, [Preference];
     }
     "Adapter" {
         /// lora trains adapters, full trains every weight.
@@ -226,7 +257,7 @@ key_table! {
         load_best_model_at_end: bool = false, [Resumable Arm];
         /// Metric that decides which evaluation is best; null: loss.
         metric_for_best_model: Option<String> = None, [Resumable Arm];
-        /// Prefer larger values of that metric; null: true except for loss, perplexity and mse.
+        /// Prefer larger values of that metric; null: true except for losses, perplexity, mse, kl and what concerns rejected answers.
         greater_is_better: Option<bool> = None, [Resumable Arm];
         /// Stop after this many evaluations without improvement; null: never.
         early_stopping_patience: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Resumable Arm];

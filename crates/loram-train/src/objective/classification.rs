@@ -1,15 +1,16 @@
 //! Classification: one of several labels per text, by softmax cross-entropy.
 
 use super::answers::{columns, softmax};
-use super::batches::pooled_outputs;
+use super::batches::{each, pooled_outputs};
 use super::column::{Column, ColumnType};
-use super::definition::{Evaluation, ExampleScores, Objective, Trained, known_labels, no_target};
+use super::definition::{Evaluation, ExampleScores, Objective, Pass, Task, Trained, known_labels, no_target};
 use super::metric::Metric;
+use super::settings::LossSettings;
 use crate::metrics::{Metrics, accuracy, argmax, f1, matthews};
 use crate::{Error, Result};
 use loram_io::ModelConfig;
 use loram_io::data::{Example, Label, Record, Target};
-use loram_nn::{Batch, CrossEntropy, HeadKind, Loss, Model};
+use loram_nn::{CrossEntropy, HeadKind, Loss, Model};
 use serde_json::{Map, Value};
 
 /// Choose one of several labels (`classification`).
@@ -84,9 +85,11 @@ impl Objective for Classification {
         trained.label_names()
     }
 
-    fn loss(&self, _: &mut Model, _: &Batch, examples: &[&Example]) -> Result<Box<dyn Loss>> {
-        let labels: Result<Vec<i64>> = examples.iter().map(|e| Ok(self.class(e)? as i64)).collect();
-        Ok(Box::new(CrossEntropy::new(labels?)))
+    fn losses(&self, _: &mut Model, passes: &[Pass<'_>], _: &LossSettings) -> Result<Vec<Box<dyn Loss>>> {
+        each(passes, |examples| {
+            let labels: Result<Vec<i64>> = examples.iter().map(|e| Ok(self.class(e)? as i64)).collect();
+            Ok(Box::new(CrossEntropy::new(labels?)))
+        })
     }
 
     fn prediction(&self, outputs: &[&[f32]], labels: &[String]) -> Map<String, Value> {
@@ -126,8 +129,8 @@ impl Objective for Classification {
     fn example_scores(
         &self,
         model: &mut Model,
+        _: Task<'_>,
         examples: &[Example],
-        _: &[String],
         batch_size: usize,
     ) -> Result<ExampleScores> {
         let logits = pooled_outputs(model, examples, batch_size)?;

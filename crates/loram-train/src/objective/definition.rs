@@ -2,6 +2,7 @@
 
 use super::column::{Column, ColumnType};
 use super::metric::Metric;
+use super::settings::LossSettings;
 use crate::metrics::Metrics;
 use crate::{Error, Result};
 use loram_io::ModelConfig;
@@ -51,12 +52,41 @@ impl Trained<'_> {
     }
 }
 
+/// An objective with what a run or a trained model settles of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Task<'a> {
+    /// The objective.
+    pub objective: &'a dyn Objective,
+    /// Names of the labels.
+    pub labels: &'a [String],
+    /// Settings of the loss.
+    pub settings: &'a LossSettings,
+}
+
+impl<'a> Task<'a> {
+    /// An objective with these labels and the default settings.
+    pub fn new(objective: &'a dyn Objective, labels: &'a [String]) -> Task<'a> {
+        static DEFAULT: LossSettings = LossSettings::DEFAULT;
+        Task { objective, labels, settings: &DEFAULT }
+    }
+}
+
+/// A forward pass: a part of a batch of examples, or all of it.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    /// The inputs of the examples.
+    pub batch: Batch,
+    /// The examples.
+    pub examples: Vec<&'a Example>,
+}
+
 /// Results of an evaluation, of which an objective computes metrics.
 #[derive(Debug)]
 pub struct Evaluation<'a> {
     /// Sums of the loss.
     pub loss: BatchLoss,
-    /// Outputs of a pooled head, (examples or tokens, outputs) row-major.
+    /// Outputs of a pooled head, (examples or tokens, outputs) row-major; for a language model the figures of the loss
+    /// ([`Loss::figures`]).
     pub outputs: &'a [f32],
     /// The examples.
     pub examples: &'a [Example],
@@ -117,10 +147,48 @@ pub trait Objective: Debug + Send + Sync {
         Vec::new()
     }
 
-    /// The loss of a batch of examples with their targets. The rows of a language-model head are the tokens of all sequences
-    /// of all examples, those of a pooled head the sequences. `model` is there for objectives that compare with the model
-    /// without its adapters ([`Model::without_adapters`]); `batch` are the inputs of the examples.
-    fn loss(&self, model: &mut Model, batch: &Batch, examples: &[&Example]) -> Result<Box<dyn Loss>>;
+    /// True where whole answers are compared or judged: such examples are not packed, and the model's own dropout is off, as with
+    /// TRL's `disable_dropout`.
+    fn over_answers(&self) -> bool {
+        false
+    }
+
+    /// True where the loss compares with the model before training, which [`add_reference`](super::add_reference) can settle for all
+    /// examples at once.
+    fn reference(&self) -> bool {
+        false
+    }
+
+    /// True where the loss switches adapters off in every step, whatever is settled before.
+    fn needs_adapters(&self, _settings: &LossSettings) -> bool {
+        false
+    }
+
+    /// Keys of the configuration that the loss reads, among those of preferences.
+    fn settings(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Checks the settings of the loss.
+    fn check(&self, _settings: &LossSettings) -> Result<()> {
+        Ok(())
+    }
+
+    /// The answers to learn, where a learning rate is searched for by their likelihood and not by the loss: one step of a loss that
+    /// compares answers lowers it for far larger rates than a run bears.
+    fn likely(&self, _examples: &[Example]) -> Option<Vec<Example>> {
+        None
+    }
+
+    /// The records that are learnt from, out of those that were read.
+    fn records(&self, records: Vec<Record>) -> Vec<Record> {
+        records
+    }
+
+    /// The loss of each forward pass of a batch, with the targets of its examples. The rows of a language-model head are the
+    /// tokens of all sequences of all examples, those of a pooled head the sequences. `model` is there for objectives that
+    /// compare with the model without its adapters ([`Model::without_adapters`]).
+    fn losses(&self, model: &mut Model, passes: &[Pass<'_>], settings: &LossSettings) -> Result<Vec<Box<dyn Loss>>>;
 
     /// The columns of an answer: from the outputs of the head for a text, or for each of its words. Empty for objectives whose answers
     /// are texts.
@@ -144,8 +212,8 @@ pub trait Objective: Debug + Send + Sync {
     fn example_scores(
         &self,
         model: &mut Model,
+        task: Task<'_>,
         examples: &[Example],
-        labels: &[String],
         batch_size: usize,
     ) -> Result<ExampleScores>;
 

@@ -13,17 +13,21 @@ mod files;
 mod metric;
 mod multi_label;
 mod next_token;
+mod preference;
 mod regression;
+mod settings;
 mod token_classification;
 
-pub use batches::batch_and_loss;
+pub use batches::{batch_and_loss, batches_and_losses};
 pub use classification::Classification;
 pub use column::{Column, ColumnType};
-pub use definition::{Evaluation, ExampleScores, Objective, Trained, config_entries};
+pub use definition::{Evaluation, ExampleScores, Objective, Pass, Task, Trained, config_entries};
 pub use metric::Metric;
 pub use multi_label::MultiLabel;
 pub use next_token::NextToken;
+pub use preference::{Cpo, Dpo, Kto, Orpo, SimPo, add_reference};
 pub use regression::Regression;
+pub use settings::{Divergence, LossSettings};
 pub use token_classification::TokenClassification;
 
 use crate::metrics::Metrics;
@@ -31,7 +35,7 @@ use loram_io::data::Record;
 
 /// All objectives. Where several could be meant, the last that fits is taken.
 pub fn objectives() -> &'static [&'static dyn Objective] {
-    &[&NextToken, &Classification, &Regression, &MultiLabel, &TokenClassification]
+    &[&NextToken, &Classification, &Regression, &MultiLabel, &TokenClassification, &Kto, &SimPo, &Cpo, &Orpo, &Dpo]
 }
 
 /// The objective of this name or alias.
@@ -97,7 +101,7 @@ mod tests {
         let all = metrics();
         let names: Vec<&str> = all.iter().map(|m| m.name).collect();
         assert_eq!(names[..3], ["loss", "perplexity", "mse"]);
-        assert!(all[3..].iter().all(|m| m.higher_is_better));
+        assert!(all.is_sorted_by_key(|m| m.higher_is_better) && all[0] == Metric::LOSS);
         for (i, name) in names.iter().enumerate() {
             assert!(!names[..i].contains(name), "two metrics are called {name}");
         }

@@ -1,16 +1,17 @@
 //! Multi-label classification: any number of labels per text, by binary cross-entropy of each.
 
 use super::answers::columns;
-use super::batches::pooled_outputs;
+use super::batches::{each, pooled_outputs};
 use super::column::{Column, ColumnType};
-use super::definition::{Evaluation, ExampleScores, Objective, Trained, known_labels, no_target};
+use super::definition::{Evaluation, ExampleScores, Objective, Pass, Task, Trained, known_labels, no_target};
 use super::metric::Metric;
+use super::settings::LossSettings;
 use crate::metrics::{Metrics, SetCounts};
 use crate::{Error, Result};
 use loram_io::ModelConfig;
 use loram_io::config::ProblemType;
 use loram_io::data::{DataFormat, Example, Label, Record, Target, formats};
-use loram_nn::{Batch, BinaryCrossEntropy, HeadKind, Loss, Model};
+use loram_nn::{BinaryCrossEntropy, HeadKind, Loss, Model};
 use serde_json::{Map, Value};
 
 /// Choose any number of labels (`multi_label_classification`).
@@ -100,10 +101,12 @@ impl Objective for MultiLabel {
         trained.label_names()
     }
 
-    fn loss(&self, _: &mut Model, _: &Batch, examples: &[&Example]) -> Result<Box<dyn Loss>> {
-        let rows = examples.iter().map(|e| self.holds(e)).collect::<Result<Vec<_>>>()?;
-        let outputs = rows.first().map_or(0, |row| row.len());
-        Ok(Box::new(BinaryCrossEntropy::new(rows.concat(), outputs)))
+    fn losses(&self, _: &mut Model, passes: &[Pass<'_>], _: &LossSettings) -> Result<Vec<Box<dyn Loss>>> {
+        each(passes, |examples| {
+            let rows = examples.iter().map(|e| self.holds(e)).collect::<Result<Vec<_>>>()?;
+            let outputs = rows.first().map_or(0, |row| row.len());
+            Ok(Box::new(BinaryCrossEntropy::new(rows.concat(), outputs)))
+        })
     }
 
     fn prediction(&self, outputs: &[&[f32]], labels: &[String]) -> Map<String, Value> {
@@ -145,8 +148,8 @@ impl Objective for MultiLabel {
     fn example_scores(
         &self,
         model: &mut Model,
+        _: Task<'_>,
         examples: &[Example],
-        _: &[String],
         batch_size: usize,
     ) -> Result<ExampleScores> {
         let logits = pooled_outputs(model, examples, batch_size)?;

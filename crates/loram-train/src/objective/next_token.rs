@@ -1,13 +1,14 @@
 //! Next-token prediction: cross-entropy of every token that counts.
 
-use super::batches::batch_and_loss;
+use super::batches::{batch_and_loss, each};
 use super::column::{Column, ColumnType};
-use super::definition::{Evaluation, ExampleScores, Objective, Trained};
+use super::definition::{Evaluation, ExampleScores, Objective, Pass, Task, Trained};
 use super::metric::Metric;
+use super::settings::LossSettings;
 use crate::metrics::Metrics;
 use crate::{Error, Result};
 use loram_io::data::{Example, Record};
-use loram_nn::{Batch, CrossEntropy, HeadKind, Loss, Model};
+use loram_nn::{CrossEntropy, HeadKind, Loss, Model};
 
 /// Continue texts (`causal_lm`).
 #[derive(Debug)]
@@ -36,6 +37,11 @@ impl Objective for NextToken {
         "causal_lm"
     }
 
+    /// As the subcommand of TRL and the stage of LLaMA-Factory.
+    fn aliases(&self) -> &'static [&'static str] {
+        &["sft"]
+    }
+
     fn takes(&self, record: &Record) -> bool {
         record.texts.len() == 1 && record.label.is_none()
     }
@@ -53,8 +59,8 @@ impl Objective for NextToken {
     }
 
     /// The label of a token is the next token where that counts.
-    fn loss(&self, _: &mut Model, _: &Batch, examples: &[&Example]) -> Result<Box<dyn Loss>> {
-        Ok(Box::new(CrossEntropy::new(examples.iter().flat_map(|e| e.labels()).collect())))
+    fn losses(&self, _: &mut Model, passes: &[Pass<'_>], _: &LossSettings) -> Result<Vec<Box<dyn Loss>>> {
+        each(passes, |examples| Ok(Box::new(CrossEntropy::new(examples.iter().flat_map(|e| e.labels()).collect()))))
     }
 
     fn metrics(&self) -> &'static [Metric] {
@@ -82,10 +88,16 @@ impl Objective for NextToken {
     }
 
     /// One example at a time: the model returns the loss of a batch as one number.
-    fn example_scores(&self, model: &mut Model, examples: &[Example], _: &[String], _: usize) -> Result<ExampleScores> {
+    fn example_scores(
+        &self,
+        model: &mut Model,
+        task: Task<'_>,
+        examples: &[Example],
+        _: usize,
+    ) -> Result<ExampleScores> {
         let (mut nats, mut tokens, mut correct) = (Vec::new(), Vec::new(), Vec::new());
         for e in examples {
-            let (batch, mut loss) = batch_and_loss(self, model, [e])?;
+            let (batch, mut loss) = batch_and_loss(task, model, [e])?;
             let found = model.evaluate(&batch, &mut *loss)?.loss;
             nats.push(found.loss_sum);
             tokens.push(found.counted as u64);

@@ -1,14 +1,15 @@
 //! Regression: one number per text, by squared error.
 
-use super::batches::pooled_outputs;
+use super::batches::{each, pooled_outputs};
 use super::column::{Column, ColumnType};
-use super::definition::{Evaluation, ExampleScores, Objective, Trained, no_target};
+use super::definition::{Evaluation, ExampleScores, Objective, Pass, Task, Trained, no_target};
 use super::metric::Metric;
+use super::settings::LossSettings;
 use crate::Result;
 use crate::metrics::{Metrics, mse, pearson, spearman};
 use loram_io::config::ProblemType;
 use loram_io::data::{DataFormat, Example, Label, Record, Target, formats};
-use loram_nn::{Batch, HeadKind, Loss, Model, SquaredError};
+use loram_nn::{HeadKind, Loss, Model, SquaredError};
 use serde_json::{Map, Value};
 
 /// Give a number (`regression`).
@@ -62,9 +63,11 @@ impl Objective for Regression {
         trained.is_pooled() && (trained.outputs() == 1 || regression)
     }
 
-    fn loss(&self, _: &mut Model, _: &Batch, examples: &[&Example]) -> Result<Box<dyn Loss>> {
-        let values: Result<Vec<f32>> = examples.iter().map(|e| self.value(e)).collect();
-        Ok(Box::new(SquaredError::new(values?)))
+    fn losses(&self, _: &mut Model, passes: &[Pass<'_>], _: &LossSettings) -> Result<Vec<Box<dyn Loss>>> {
+        each(passes, |examples| {
+            let values: Result<Vec<f32>> = examples.iter().map(|e| self.value(e)).collect();
+            Ok(Box::new(SquaredError::new(values?)))
+        })
     }
 
     fn prediction(&self, outputs: &[&[f32]], _: &[String]) -> Map<String, Value> {
@@ -98,8 +101,8 @@ impl Objective for Regression {
     fn example_scores(
         &self,
         model: &mut Model,
+        _: Task<'_>,
         examples: &[Example],
-        _: &[String],
         batch_size: usize,
     ) -> Result<ExampleScores> {
         let predicted = pooled_outputs(model, examples, batch_size)?.into_iter().map(f64::from).collect();

@@ -1,17 +1,18 @@
 //! Token classification: one of several labels per word, by softmax cross-entropy on the first token of each.
 
 use super::answers::{columns, softmax};
-use super::batches::pooled_outputs;
+use super::batches::{each, pooled_outputs};
 use super::classification::{ACCURACY, F1, cross_entropy};
 use super::column::{Column, ColumnType};
-use super::definition::{Evaluation, ExampleScores, Objective, Trained, known_labels, no_target};
+use super::definition::{Evaluation, ExampleScores, Objective, Pass, Task, Trained, known_labels, no_target};
 use super::entities::EntityCounts;
 use super::metric::Metric;
+use super::settings::LossSettings;
 use crate::metrics::{Metrics, argmax};
 use crate::{Error, Result};
 use loram_io::ModelConfig;
 use loram_io::data::{DataFormat, Example, Label, Record, Target, formats};
-use loram_nn::{Batch, CrossEntropy, HeadKind, Loss, Model};
+use loram_nn::{CrossEntropy, HeadKind, Loss, Model};
 use serde_json::{Map, Value};
 
 /// Label every word, as in named-entity recognition (`token_classification`).
@@ -103,9 +104,11 @@ impl Objective for TokenClassification {
         trained.label_names()
     }
 
-    fn loss(&self, _: &mut Model, _: &Batch, examples: &[&Example]) -> Result<Box<dyn Loss>> {
-        let tags = examples.iter().map(|e| self.tags(e)).collect::<Result<Vec<_>>>()?;
-        Ok(Box::new(CrossEntropy::new(tags.concat())))
+    fn losses(&self, _: &mut Model, passes: &[Pass<'_>], _: &LossSettings) -> Result<Vec<Box<dyn Loss>>> {
+        each(passes, |examples| {
+            let tags = examples.iter().map(|e| self.tags(e)).collect::<Result<Vec<_>>>()?;
+            Ok(Box::new(CrossEntropy::new(tags.concat())))
+        })
     }
 
     fn prediction(&self, outputs: &[&[f32]], labels: &[String]) -> Map<String, Value> {
@@ -148,11 +151,11 @@ impl Objective for TokenClassification {
     fn example_scores(
         &self,
         model: &mut Model,
+        task: Task<'_>,
         examples: &[Example],
-        labels: &[String],
         batch_size: usize,
     ) -> Result<ExampleScores> {
-        let figures = self.figures(&pooled_outputs(model, examples, batch_size)?, examples, labels)?;
+        let figures = self.figures(&pooled_outputs(model, examples, batch_size)?, examples, task.labels)?;
         let column = |of: fn(&Tagged) -> u64| Column::Whole(figures.iter().map(of).collect());
         let columns = [
             ("nats", Column::Real(figures.iter().map(|f| f.nats).collect())),

@@ -68,6 +68,7 @@ pub(super) fn key(job: &Job<'_>) -> Result<Option<String>> {
         "data": data_checksum(job.examples),
         "settings": settings,
         "max_tokens": job.max_tokens,
+        "share": job.share,
     });
     Ok(Some(hex(Sha256::digest(all.to_string()))))
 }

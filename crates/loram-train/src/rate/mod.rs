@@ -22,8 +22,8 @@ mod sizes;
 
 pub use cache::cache_folder;
 pub use ladder::{Ladder, Rung};
-pub(crate) use search::Job;
 pub use search::RateSearch;
+pub(crate) use search::{Job, OF_LIKELIHOOD};
 
 use crate::adapt::Adaptation;
 use crate::base::Base;

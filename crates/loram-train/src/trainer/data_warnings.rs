@@ -2,7 +2,7 @@
 
 use crate::config::TrainConfig;
 use crate::dataset::Dataset;
-use loram_io::data::expand_paths;
+use loram_io::data::{Example, Target, expand_paths};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -23,6 +23,8 @@ pub(super) fn data_warnings(train: &Dataset, eval: Option<&Dataset>, config: &Tr
             out.push(format!("{} {name} records were left out: no token of them counts for the loss", r.dropped));
         }
     }
+    out.extend(equal_answers(train));
+    out.extend(unbalanced(train));
     out.extend(spaces(train.prompts_with_space, train.report.examples));
     out.extend(shared_files(&config.train_data, &config.eval_data));
     out
@@ -34,6 +36,43 @@ fn spaces(prompts: usize, examples: usize) -> Option<String> {
         format!(
             "{prompts} of {examples} prompts end in a space: after training, prompts must end in one too, and most tokenizers \
              join it to the next word. Move the space to the start of the completion"
+        )
+    })
+}
+
+/// Pairs whose answers are the same, maybe after truncation.
+fn equal_answers(train: &Dataset) -> Option<String> {
+    let equal = |e: &&Example| matches!(&e.sequences[..], [a, b] if a.input_ids == b.input_ids);
+    let n = train.examples.iter().filter(equal).count();
+    (n > 0).then(|| {
+        let of = train.report.examples;
+        format!(
+            "{n} of {of} pairs have the same tokens in both answers: there is nothing to prefer (max_length is {})",
+            train.max_length
+        )
+    })
+}
+
+/// Weights that do not make up for different numbers of desirable and undesirable answers, by the bounds of KTO (2402.01306, eq. 8).
+fn unbalanced(train: &Dataset) -> Option<String> {
+    let judged = |yes| train.examples.iter().filter(|e| e.target == Some(Target::Desirable(yes))).count() as f64;
+    let (desirable, undesirable) = (judged(true), judged(false));
+    if desirable == undesirable || desirable + undesirable == 0.0 {
+        return None;
+    }
+    if desirable.min(undesirable) == 0.0 {
+        let label = desirable > 0.0;
+        return Some(format!(
+            "all answers have the label {label}: kto learns from the difference to answers of the other label"
+        ));
+    }
+    let (d, u) = (train.loss.desirable_weight, train.loss.undesirable_weight);
+    let ratio = d * desirable / (u * undesirable);
+    (!(0.995..=1.335).contains(&ratio)).then(|| {
+        let (low, high) = (u * undesirable / desirable, 1.33 * u * undesirable / desirable);
+        format!(
+            "{desirable} answers are desirable, {undesirable} are not: set desirable_weight to between {low:.2} and {high:.2} so that \
+             both count alike (it is {d})"
         )
     })
 }

@@ -9,6 +9,7 @@ mod finish;
 mod passes;
 mod preview;
 mod prompts;
+mod reference;
 mod run;
 mod setup;
 mod stop;

@@ -12,7 +12,7 @@ use crate::estimate::MemoryEstimate;
 use crate::observer::Observer;
 use crate::run_folder::{self, Begin};
 use loram_core::plan_layers;
-use loram_io::data::{PrepareReport, Target};
+use loram_io::data::{PrepareReport, Sequence, Target};
 use loram_io::target_modules;
 use serde::Serialize;
 
@@ -79,7 +79,10 @@ pub struct DataSummary {
 
 impl DataSummary {
     fn new(set: &Dataset) -> DataSummary {
-        let PrepareReport { examples, tokens, counted, truncated, dropped, longest } = set.report;
+        let PrepareReport { examples, tokens, mut counted, truncated, dropped, longest } = set.report;
+        if set.objective.over_answers() {
+            counted = set.examples.iter().flat_map(|e| &e.sequences).map(Sequence::counted).sum();
+        }
         DataSummary { examples, tokens, counted, truncated, dropped, longest, max_length: set.max_length }
     }
 }
@@ -129,6 +132,7 @@ pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Resu
     let target = first.target.as_ref().map(|t| match t {
         Target::Class(c) => name(*c),
         Target::Value(v) => v.to_string(),
+        Target::Desirable(yes) => if *yes { "desirable" } else { "undesirable" }.into(),
         Target::Classes(holds) => {
             let names: Vec<String> = holds.iter().enumerate().filter(|(_, h)| **h).map(|(c, _)| name(c)).collect();
             if names.is_empty() { "none".into() } else { names.join(", ") }

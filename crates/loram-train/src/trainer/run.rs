@@ -10,7 +10,7 @@ use crate::config::Strategy;
 use crate::device::Arithmetic;
 use crate::evaluate::{EvalOptions, evaluate};
 use crate::magnitude::{MagnitudeMeter, Magnitudes};
-use crate::objective::batch_and_loss;
+use crate::objective::batches_and_losses;
 use crate::observer::{Event, LogRecord, Observer, RunPlan, Sample, Stage, StepInfo};
 use crate::optim::{check_finite, clip, grad_norm};
 use crate::report::{Reporter, write_environment};
@@ -258,8 +258,10 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         let model = &mut self.s.model;
         let mut group: Vec<(Batch, Box<dyn Loss>)> = Vec::new();
         let length = |i: usize| train.examples[i].tokens();
-        for pass in self.batches[from..to].iter().flat_map(|b| passes(b, length, self.s.max_tokens)) {
-            group.push(batch_and_loss(train.objective, model, pass.iter().map(|&i| &train.examples[i]))?);
+        for batch in &self.batches[from..to] {
+            let passes = passes(batch, length, self.s.max_tokens).into_iter();
+            let passes = passes.map(|pass| pass.iter().map(|&i| &train.examples[i]).collect());
+            group.extend(batches_and_losses(train.task(), model, passes)?);
         }
         let counted: usize = group.iter().map(|(_, targets)| targets.counted()).sum();
         let tokens = group.iter().map(|(b, _)| b.tokens.len() as u64).sum();
@@ -352,7 +354,9 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
             true => groups.iter().map(|g| (g.name.to_string(), found.share * g.learning_rate)).collect(),
             false => BTreeMap::new(),
         };
-        let has_accuracy = self.s.data.train.objective.metrics().iter().any(|m| m.name == "token_accuracy");
+        let metrics = self.s.data.train.objective.metrics();
+        let correct = w.correct as f64 / w.counted.max(1) as f64;
+        let correct = |metric: &str| metrics.iter().any(|m| m.name == metric).then_some(correct);
         let record = LogRecord {
             step: state.global_step,
             epoch,
@@ -360,7 +364,8 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
             learning_rate: Some(found.rate),
             learning_rates,
             grad_norm: Some(found.norm),
-            token_accuracy: has_accuracy.then(|| w.correct as f64 / w.counted.max(1) as f64),
+            token_accuracy: correct("token_accuracy"),
+            reward_accuracy: correct("rewards/accuracies"),
             tokens_seen: Some(state.tokens_seen),
             tokens_per_second: Some(tokens as f64 / seconds.max(1e-9)),
             rss: Some(system::rss()),
@@ -381,8 +386,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
     pub fn evaluate(&mut self) -> Result<Metrics> {
         let Some(set) = &self.s.data.eval else { return Err(Error::Config("there is no eval_data".into())) };
         let options = EvalOptions { batch_size: self.s.config.per_device_eval_batch_size, ..EvalOptions::default() };
-        let task = (set.objective, &set.labels[..]);
-        let metrics = evaluate(&mut self.s.model, task, &set.examples, options, &mut |done, total| {
+        let metrics = evaluate(&mut self.s.model, set.task(), &set.examples, options, &mut |done, total| {
             stage(self.reporter, Stage::Evaluate, done as u64, total as u64, "");
         })?;
         let best = self.s.config.tracks_best() && self.s.state.global_step > 0 && self.compare(&metrics)?;

@@ -2,18 +2,19 @@
 
 use super::data_warnings::data_warnings;
 use super::passes::{Passes, Sizes};
+use super::reference;
 use crate::adapt::{Adaptation, Calibration, ExportInfo, LoadAdapter, initialize, load};
 use crate::base::{Base, resolve, stage};
 use crate::batching::Order;
 use crate::checkpoint::{self, Inputs, TrainerState, read_state};
-use crate::config::{FinetuningType, LearningRate, Strategy, TrainConfig};
-use crate::dataset::{DataOptions, Dataset, calibration_examples, data_checksum, read_dataset};
+use crate::config::{FinetuningType, Key, LearningRate, Mark, Strategy, TrainConfig, marked};
+use crate::dataset::{DataOptions, Dataset, Known, calibration_examples, data_checksum, read_dataset};
 use crate::device::{self, Arithmetic};
 use crate::estimate::MemoryEstimate;
-use crate::objective::Objective;
+use crate::objective::{NextToken, Objective, Task};
 use crate::observer::{Level, Observer, Stage};
 use crate::optim::Optimizer;
-use crate::rate::{FoundRate, Job};
+use crate::rate::{FoundRate, Job, OF_LIKELIHOOD};
 use crate::report::Reporter;
 use crate::{Error, Result};
 use loram_core::Statistic;
@@ -35,13 +36,13 @@ pub(crate) struct Data {
 
 /// Reads and prepares all data of a run.
 pub(crate) fn read_data(config: &TrainConfig, base: &Base, observer: &mut dyn Observer) -> Result<Data> {
-    let train = read_dataset(base, &DataOptions::training(config), None, observer)?;
+    let train = read_dataset(base, &DataOptions::training(config), Known::Nothing, observer)?;
     let eval = match config.evaluation() {
         Strategy::No if config.eval_data.is_empty() => None,
         _ => Some(read_dataset(
             base,
             &DataOptions::evaluation(config),
-            Some((train.objective, &train.labels)),
+            Known::Fixed(train.objective, &train.labels),
             observer,
         )?),
     };
@@ -52,6 +53,11 @@ pub(crate) fn read_data(config: &TrainConfig, base: &Base, observer: &mut dyn Ob
     if packing && train.head() != HeadKind::LanguageModel {
         return Err(Error::Config("packing is for language models: a head reads one text at a time".into()));
     }
+    if packing && train.objective.over_answers() {
+        let task = train.objective.name();
+        return Err(Error::Config(format!("packing is for texts: the task {task} reads each answer by itself")));
+    }
+    check_preferences(config, train.objective)?;
     if config.pooling.is_some() && !matches!(train.head(), HeadKind::Pooled { .. }) {
         let what = "is for classification and regression, which read a text as one vector";
         return Err(Error::Config(format!("pooling {what}; the task is {}", train.objective.name())));
@@ -110,7 +116,7 @@ impl<'c> Setup<'c> {
     ) -> Result<Setup<'c>> {
         let arithmetic = Arithmetic::of(config)?;
         let base = Base::of(config, reporter)?;
-        let data = read_data(config, &base, reporter)?;
+        let mut data = read_data(config, &base, reporter)?;
         tell_about_data(&data, config, reporter);
         if let Some(warning) = end_of_turn_warning(&data.train, config, &base)? {
             reporter.message(Level::Warning, warning);
@@ -156,17 +162,23 @@ impl<'c> Setup<'c> {
         let options = LoadOptions {
             gradient_checkpointing: config.gradient_checkpointing,
             seed: config.seed,
-            dropout: config.model_dropout,
+            dropout: config.model_dropout && !data.train.objective.over_answers(),
             ..arithmetic.options(data.train.head())
         };
+        let again = data.total_steps > data.steps_per_epoch;
+        reference::settle(config, &base, (&mut data.train, data.eval.as_mut()), again, &options, reporter)?;
         let searched = match state.rate.is_none() && needs_search(config)? {
-            true => Some(job(config, &base, &data, &options, passes.max_tokens).searched(rates, reporter)?),
+            true => Some(
+                SearchSet::new(&data.train)
+                    .job(config, &base, &options, passes.max_tokens)
+                    .searched(rates, reporter)?,
+            ),
             false => None,
         };
         // a rate that was given is not searched for, but an earlier search may know better
         let given = config.learning_rate.value().filter(|_| state.rate.is_none() && searched.is_none());
         let earlier = match given.and(rates) {
-            Some(cache) => job(config, &base, &data, &options, passes.max_tokens).known(cache)?,
+            Some(cache) => SearchSet::new(&data.train).job(config, &base, &options, passes.max_tokens).known(cache)?,
             None => None,
         };
         // factors that follow the run's first step need a rate before there is a model to convert it for
@@ -233,15 +245,31 @@ fn needs_search(config: &TrainConfig) -> Result<bool> {
     Ok(config.learning_rate.times_auto().is_some() || config.scheme()?.behaviour().takes_share)
 }
 
-/// The line search of a run.
-pub(super) fn job<'a>(
-    config: &'a TrainConfig,
-    base: &'a Base,
-    data: &'a Data,
-    options: &'a LoadOptions,
-    max_tokens: Option<usize>,
-) -> Job<'a> {
-    Job { config, base, objective: data.train.objective, examples: &data.train.examples, options, max_tokens }
+/// What a line search judges rates by: the training examples and their loss, or the likelihood of the better answers.
+enum SearchSet<'a> {
+    Own(&'a Dataset),
+    Likely(Vec<Example>),
+}
+
+impl<'a> SearchSet<'a> {
+    fn new(train: &'a Dataset) -> SearchSet<'a> {
+        train.objective.likely(&train.examples).map_or(SearchSet::Own(train), SearchSet::Likely)
+    }
+
+    /// The line search of a run.
+    fn job(
+        &'a self,
+        config: &'a TrainConfig,
+        base: &'a Base,
+        options: &'a LoadOptions,
+        max_tokens: Option<usize>,
+    ) -> Job<'a> {
+        let (task, examples, share) = match self {
+            SearchSet::Own(train) => (train.task(), &train.examples[..], 1.0),
+            SearchSet::Likely(examples) => (Task::new(&NextToken, &[]), &examples[..], OF_LIKELIHOOD),
+        };
+        Job { config, base, task, examples, share, options, max_tokens }
+    }
 }
 
 fn tell_about_rate(rate: &FoundRate, reporter: &mut Reporter<'_>) {
@@ -279,13 +307,13 @@ fn adapt_model(
         (Statistic::None, _) => Vec::new(),
         (_, true) => calibration_examples(config, &train.examples),
         (_, false) => {
-            let known = Some((train.objective, &train.labels[..]));
+            let known = Known::Fixed(train.objective, &train.labels);
             let set = read_dataset(base, &DataOptions::calibration(config), known, reporter)?;
             calibration_examples(config, &set.examples)
         }
     };
-    let objective = train.objective;
-    let calibration = Calibration { objective, examples: &examples, batch_size: config.per_device_train_batch_size };
+    let calibration =
+        Calibration { task: train.task(), examples: &examples, batch_size: config.per_device_train_batch_size };
     let mut adaptation = initialize(model, &options, config.base, calibration, &mut |done, total, path| {
         stage(reporter, Stage::Initialization, done as u64, total as u64, path);
     })?;
@@ -311,6 +339,21 @@ fn end_of_turn_warning(train: &Dataset, config: &TrainConfig, base: &Base) -> Re
              would be better"
         )
     }))
+}
+
+/// Keys of losses that the objective does not have would have no effect.
+fn check_preferences(config: &TrainConfig, objective: &dyn Objective) -> Result<()> {
+    let without_effect = |key: &&Key| config.differs_from_default(key) && !objective.settings().contains(&key.name);
+    match marked(Mark::Preference).find(without_effect) {
+        None => Ok(()),
+        Some(key) => {
+            let has = match objective.settings() {
+                [] => "no settings of a loss".to_string(),
+                settings => settings.join(", "),
+            };
+            Err(Error::Config(format!("{} has no effect on the task {}, which has {has}", key.name, objective.name())))
+        }
+    }
 }
 
 /// The metric that decides must be one that evaluations give.

@@ -16,3 +16,4 @@ mod runs;
 mod small;
 mod state;
 mod steps;
+mod trl;

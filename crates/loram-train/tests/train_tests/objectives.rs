@@ -4,7 +4,7 @@ use loram_io::data::{Example, Sequence, Target};
 use loram_io::{Checkpoint, ModelConfig};
 use loram_nn::{HeadKind, LoadOptions, Loss, Model};
 use loram_train::Objective;
-use loram_train::objective::{batch_and_loss, find};
+use loram_train::objective::{Task, batch_and_loss, find};
 use std::path::PathBuf;
 
 fn model(name: &str, head: HeadKind) -> Model {
@@ -28,7 +28,7 @@ fn a_token_is_to_predict_the_next_one_that_counts() {
     };
     let examples = [one(&[5, 6, 7], &[false, false, true]), one(&[8, 9], &[true, true])];
     assert_eq!(examples[0].labels(), [-100, 7, -100]);
-    let (batch, mut loss) = batch_and_loss(objective("causal_lm"), &mut model, &examples).unwrap();
+    let (batch, mut loss) = batch_and_loss(Task::new(objective("causal_lm"), &[]), &mut model, &examples).unwrap();
     assert_eq!(counted(&*loss), [false, true, false, true, false]);
     assert_eq!(loss.counted(), 2);
     // the loss is that of the logits, and nothing of one pass is left for the next
@@ -60,10 +60,11 @@ fn heads_need_targets_of_their_kind() {
         ("multi_label_classification", &classes, [&class, &value, &None]),
     ] {
         let mut model = model("bert", HeadKind::Pooled { outputs: 3 });
-        let (_, loss) = batch_and_loss(objective(name), &mut model, &[one(fits), one(fits)]).unwrap();
+        let (_, loss) = batch_and_loss(Task::new(objective(name), &[]), &mut model, &[one(fits), one(fits)]).unwrap();
         assert_eq!(counted(&*loss), [true, true]);
         for other in others {
-            let error = batch_and_loss(objective(name), &mut model, &[one(fits), one(other)]).unwrap_err();
+            let error =
+                batch_and_loss(Task::new(objective(name), &[]), &mut model, &[one(fits), one(other)]).unwrap_err();
             assert!(error.to_string().contains(name), "{error}");
         }
     }

@@ -5,9 +5,10 @@ use loram_core::Factors;
 use loram_io::data::{Example, Preparer, Record, Sequence, Text};
 use loram_io::testing::tiny_llama;
 use loram_io::{Checkpoint, ModelConfig, TextTokenizer};
-use loram_nn::{Batch, BatchLoss, HeadKind, IGNORE, LoadOptions, Lora, Loss, Model, Tensor};
+use loram_nn::{BatchLoss, HeadKind, IGNORE, LoadOptions, Lora, Loss, Model, Tensor};
 use loram_train::objective::{
-    Column, ColumnType, Evaluation, ExampleScores, Metric, Trained, batch_and_loss, of_records,
+    Column, ColumnType, Evaluation, ExampleScores, LossSettings, Metric, Pass, Task, Trained, batch_and_loss,
+    of_records,
 };
 use loram_train::optim::Optimizer;
 use loram_train::{EvalOptions, Metrics, Objective, Result, TrainConfig, evaluate};
@@ -117,12 +118,15 @@ impl Objective for Preference {
         false
     }
 
-    fn loss(&self, model: &mut Model, batch: &Batch, examples: &[&Example]) -> Result<Box<dyn Loss>> {
-        let mut pairs = Pairs::new(examples);
-        let mut reference = pairs.clone();
-        model.without_adapters(|m| m.evaluate(batch, &mut reference).map(drop))??;
-        pairs.reference = Some(reference.now);
-        Ok(Box::new(pairs))
+    fn losses(&self, model: &mut Model, passes: &[Pass<'_>], _: &LossSettings) -> Result<Vec<Box<dyn Loss>>> {
+        let mut loss = |pass: &Pass<'_>| -> Result<Box<dyn Loss>> {
+            let mut pairs = Pairs::new(&pass.examples);
+            let mut reference = pairs.clone();
+            model.without_adapters(|m| m.evaluate(&pass.batch, &mut reference).map(drop))??;
+            pairs.reference = Some(reference.now);
+            Ok(Box::new(pairs))
+        };
+        passes.iter().map(&mut loss).collect()
     }
 
     fn metrics(&self) -> &'static [Metric] {
@@ -141,10 +145,16 @@ impl Objective for Preference {
         &[("loss", ColumnType::Real)]
     }
 
-    fn example_scores(&self, model: &mut Model, examples: &[Example], _: &[String], _: usize) -> Result<ExampleScores> {
+    fn example_scores(
+        &self,
+        model: &mut Model,
+        task: Task<'_>,
+        examples: &[Example],
+        _: usize,
+    ) -> Result<ExampleScores> {
         let mut losses = Vec::new();
         for e in examples {
-            let (batch, mut loss) = batch_and_loss(self, model, [e])?;
+            let (batch, mut loss) = batch_and_loss(task, model, [e])?;
             losses.push(model.evaluate(&batch, &mut *loss)?.loss.loss_sum);
         }
         Ok(ExampleScores::new(&Preference, vec![("loss".into(), Column::Real(losses))]).expect("one column"))
@@ -184,7 +194,7 @@ fn pairs_are_learnt_against_the_model_without_adapters() {
         pair("a:1", "The colour of the sky is", [" blue.", " a question of the weather and of taste."]),
         pair("a:2", "Two and two", [" are four.", " are five."]),
     ];
-    assert!(of_records(&records).is_none(), "no built-in objective takes pairs");
+    assert_eq!(of_records(&records).unwrap().name(), "dpo");
     let preparer = Preparer::new(TextTokenizer::load(tiny_llama()).unwrap(), 64, None);
     let (examples, report) = preparer.prepare_all(&records).unwrap();
     assert_eq!((examples.len(), report.examples, report.counted), (2, 2, 2));
@@ -202,7 +212,7 @@ fn pairs_are_learnt_against_the_model_without_adapters() {
     let mut optimizer = Optimizer::new(&config, model.params().iter()).unwrap();
     let mut losses = Vec::new();
     for step in 0..6 {
-        let (batch, mut loss) = batch_and_loss(&Preference, &mut model, &examples).unwrap();
+        let (batch, mut loss) = batch_and_loss(Task::new(&Preference, &[]), &mut model, &examples).unwrap();
         let lengths: Vec<usize> = examples.iter().flat_map(|e| &e.sequences).map(|s| s.input_ids.len()).collect();
         assert_eq!((batch.lengths.clone(), loss.counted()), (lengths, 2));
         model.params_mut().zero_grads().unwrap();
@@ -215,7 +225,8 @@ fn pairs_are_learnt_against_the_model_without_adapters() {
     assert!(losses.windows(2).all(|w| w[1] < w[0]) && losses[5] < 0.6, "{losses:?}");
     // in one batch or in two
     let options = |batch_size| EvalOptions { batch_size, ..EvalOptions::default() };
-    let [one, two] =
-        [1, 2].map(|n| evaluate(&mut model, (&Preference, &[]), &examples, options(n), &mut |_, _| {}).unwrap().loss);
+    let [one, two] = [1, 2].map(|n| {
+        evaluate(&mut model, Task::new(&Preference, &[]), &examples, options(n), &mut |_, _| {}).unwrap().loss
+    });
     assert!((one - two).abs() < 1e-6 && one < losses[5], "{one} {two} {losses:?}");
 }

@@ -1,6 +1,7 @@
 //! Whole runs on the small Llama: same bits again, going on where it stopped, the best checkpoint, early stopping.
 
 use loram_io::testing::tiny_llama;
+use loram_train::dataset::Known;
 use loram_train::{Base, DataOptions, Error, Event, Observe, Status, Summary, TrainConfig, Trainer, read_dataset};
 use std::path::{Path, PathBuf};
 
@@ -102,7 +103,7 @@ fn a_limit_of_samples_counts_the_pieces_of_a_text_file() {
     let read = |max_samples| {
         let paths = vec![path.display().to_string()];
         let options = DataOptions { paths, max_length: Some(32), max_samples, ..DataOptions::default() };
-        read_dataset(&base, &options, None, &mut ()).unwrap()
+        read_dataset(&base, &options, Known::Nothing, &mut ()).unwrap()
     };
     let (all, three) = (read(None), read(Some(3)));
     assert!(all.examples.len() > 20);

@@ -28,6 +28,14 @@ const PROGRAMS: [Program; 4] = [
                 "`SFTTrainer(model, train_dataset, peft_config=LoraConfig(…), args=SFTConfig(…))`",
                 "the same keys in a YAML file: `loram train config.yaml`",
             ),
+            (
+                "`trl dpo --model_name_or_path M --dataset_name D --use_peft`",
+                "`loram train --model M --data D --task dpo` ([preference.md](preference.md))",
+            ),
+            (
+                "`DPOTrainer`, `KTOTrainer`, `ORPOTrainer`, `CPOTrainer` with `loss_type=\"simpo\"`",
+                "`task: dpo`, `kto`, `orpo`, `cpo`, `simpo` with the same keys",
+            ),
             ("`load_dataset(\"owner/name\", \"config\", split=\"train\")`", "`--data owner/name:config:train`"),
             (
                 "`get_peft_model(model, LoraConfig(init_lora_weights=\"pissa\"))`",

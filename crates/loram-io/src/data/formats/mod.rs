@@ -4,20 +4,24 @@ mod alpaca;
 mod classification;
 mod messages;
 mod multi_label;
+mod preference;
 mod prompt_completion;
 mod regression;
 mod text;
 mod token_classification;
 mod turns;
+mod unpaired_preference;
 
 pub use alpaca::Alpaca;
 pub use classification::Classification;
 pub use messages::Messages;
 pub use multi_label::MultiLabel;
+pub use preference::Preference;
 pub use prompt_completion::PromptCompletion;
 pub use regression::Regression;
 pub use text::PlainText;
 pub use token_classification::TokenClassification;
+pub use unpaired_preference::UnpairedPreference;
 
 use super::format::DataFormat;
 use serde_json::{Map, Value};
@@ -32,7 +36,9 @@ pub fn formats() -> &'static [&'static dyn DataFormat] {
         &TokenClassification,
         &Alpaca,
         &PromptCompletion,
+        &UnpairedPreference,
         &Messages,
+        &Preference,
     ]
 }
 
@@ -88,6 +94,12 @@ mod tests {
             (r#"{"prompt": "a", "completion": "b", "text": "c"}"#, "prompt_completion"),
             (r#"{"messages": [], "prompt": "a", "completion": "b"}"#, "messages"),
             (r#"{"conversations": []}"#, "messages"),
+            (r#"{"prompt": "a", "completion": "b", "label": true}"#, "unpaired_preference"),
+            (r#"{"prompt": "a", "completion": "b", "label": "False"}"#, "unpaired_preference"),
+            (r#"{"prompt": "a", "completion": "b", "label": 1}"#, "prompt_completion"),
+            (r#"{"prompt": "a", "completion": "b", "label": null}"#, "prompt_completion"),
+            (r#"{"chosen": "a", "rejected": "b"}"#, "preference"),
+            (r#"{"prompt": "a", "chosen": [], "rejected": [], "messages": []}"#, "preference"),
         ] {
             let fields: Map<String, Value> = serde_json::from_str(text).unwrap();
             assert_eq!(recognised(&fields).unwrap().name(), name, "{text}");

@@ -2,9 +2,10 @@
 #include "portable.cuh"
 
 // found[2i] gets the loss of row i, found[2i + 1] whether its (first) largest logit is the label's. With `grad` the
-// logits become scale·(softmax − onehot).
+// logits become scale·(softmax − onehot), where `scales` has a factor of each row's scale unless it is null.
 template <typename T>
-__device__ void cross_entropy(T* logits, const unsigned* labels, float* found, float scale, int grad, int cols) {
+__device__ void cross_entropy(T* logits, const unsigned* labels, float* found, const float* scales, float scale, int grad,
+                              int cols) {
     T* row = logits + (long long)blockIdx.x * cols;
     const int label = (int)labels[blockIdx.x];
     const float target = wide(row[label]);
@@ -38,6 +39,7 @@ __device__ void cross_entropy(T* logits, const unsigned* labels, float* found, f
         found[2 * blockIdx.x + 1] = beaten == 0.0f && target == highest ? 1.0f : 0.0f;
     }
     if (!grad) return;
+    if (scales) scale *= scales[blockIdx.x];
     const float factor = scale / total;
     for (int j = 8 * threadIdx.x; j < cols; j += 8 * blockDim.x) {
         const int count = min(8, cols - j);
@@ -48,5 +50,6 @@ __device__ void cross_entropy(T* logits, const unsigned* labels, float* found, f
         store(row + j, v, count, cols % 8 == 0);
     }
 }
-BOTH(cross_entropy, (T* logits, const unsigned* labels, float* found, float scale, int grad, int cols),
-     (logits, labels, found, scale, grad, cols))
+BOTH(cross_entropy,
+     (T* logits, const unsigned* labels, float* found, const float* scales, float scale, int grad, int cols),
+     (logits, labels, found, scales, scale, grad, cols))

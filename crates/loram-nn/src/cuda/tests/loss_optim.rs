@@ -1,7 +1,7 @@
 use super::{GPU, SHAPES, close, on, random};
 use crate::compute::Compute;
 use crate::cuda::ops::Losses;
-use crate::kernels::cross_entropy::softmax_cross_entropy;
+use crate::kernels::cross_entropy::{log_probabilities, softmax_cross_entropy};
 use crate::kernels::optim::{AdamW, Sgd};
 use crate::optim::{AdamWStep, adamw, scale, sgd, sum_squares, zero};
 use crate::tensor::Tensor;
@@ -34,6 +34,31 @@ fn cross_entropy() {
                     close("gradient of logits", compute, &got, &want);
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn rows_with_scales_of_their_own() {
+    for (rows, cols) in SHAPES {
+        let logits = random(rows, cols, 2);
+        let labels: Vec<i64> = (0..rows).map(|i| (i * 5 % cols) as i64).collect();
+        let ids: Vec<u32> = labels.iter().map(|&l| l as u32).collect();
+        let scales: Vec<f32> = (0..rows).map(|i| (i % 7) as f32 * 0.2 - 0.5).collect();
+        let mut want = logits.copy();
+        let expected = log_probabilities(want.f32s_mut(), &labels, cols, Some(&scales)).unwrap();
+        for compute in GPU {
+            let mut got = on(compute, &logits);
+            let mut losses = Losses::default();
+            losses.add_scaled(&mut on(compute, &logits), &ids, None);
+            losses.add_scaled(&mut got, &ids, Some(&scales));
+            let found = losses.of_rows();
+            assert_eq!(found.len(), 2 * rows);
+            for (row, f) in found.iter().enumerate() {
+                let e = expected[row % rows];
+                assert!((f + e).abs() <= 2e-2 * e.abs().max(1.0), "{rows}×{cols}: {f} {e}");
+            }
+            close("gradient of logits", compute, &got, &want);
         }
     }
 }

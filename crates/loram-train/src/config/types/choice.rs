@@ -1,6 +1,7 @@
 //! Keys that take one of a few names.
 
 use super::key_type::{KeyType, text};
+use crate::objective::Divergence;
 use loram_io::config::PoolingMode;
 use serde_json::{Value, json};
 
@@ -55,6 +56,23 @@ impl KeyType for PoolingMode {
     fn read(value: &Value) -> Option<PoolingMode> {
         let name = text(value)?.to_ascii_lowercase();
         [PoolingMode::Cls, PoolingMode::Mean, PoolingMode::Last].into_iter().find(|mode| mode.as_str() == name)
+    }
+    fn write(&self) -> Value {
+        json!(self.as_str())
+    }
+}
+
+impl KeyType for Divergence {
+    const PLACEHOLDER: &'static str = "CHOICE";
+    fn expected() -> String {
+        format!("one of {}", Divergence::ALL.map(Divergence::as_str).join(", "))
+    }
+    fn schema() -> Value {
+        json!({ "enum": Divergence::ALL.map(Divergence::as_str) })
+    }
+    fn read(value: &Value) -> Option<Divergence> {
+        let name = text(value)?.to_ascii_lowercase().replace('-', "_");
+        Divergence::ALL.into_iter().find(|d| d.as_str() == name)
     }
     fn write(&self) -> Value {
         json!(self.as_str())

@@ -28,6 +28,28 @@ impl KeyType for Vec<String> {
     }
 }
 
+/// A list of numbers; a text is split at its commas.
+impl KeyType for Vec<f64> {
+    const FORM: FlagForm = FlagForm::List;
+    fn expected() -> String {
+        "a list of numbers".into()
+    }
+    fn schema() -> Value {
+        json!({ "anyOf": [{ "type": "array", "items": f64::schema() }, { "type": ["number", "string", "null"] }] })
+    }
+    fn read(value: &Value) -> Option<Vec<f64>> {
+        match value {
+            Value::Null => Some(Vec::new()),
+            Value::Array(list) => list.iter().map(f64::read).collect(),
+            Value::Number(_) => Some(vec![f64::read(value)?]),
+            other => Vec::<String>::read(other)?.into_iter().map(|t| t.parse().ok()).collect(),
+        }
+    }
+    fn write(&self) -> Value {
+        json!(self)
+    }
+}
+
 macro_rules! map_type {
     ($value:ty, $expected:literal) => {
         impl KeyType for BTreeMap<String, $value> {
