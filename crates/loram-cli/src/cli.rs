@@ -8,6 +8,7 @@ use crate::commands::export::ExportArgs;
 use crate::commands::generate::GenerateArgs;
 use crate::commands::info::InfoArgs;
 use crate::commands::init::InitArgs;
+use crate::commands::init_config::InitConfigArgs;
 use crate::commands::man::ManArgs;
 use crate::commands::merge::MergeArgs;
 use crate::commands::plan::PlanArgs;
@@ -17,8 +18,8 @@ use crate::commands::serve::ServeArgs;
 use crate::commands::train::TrainArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::commands::{
-    compare, convert, docs, doctor, eval, export, generate, info, init, man, merge, plan, predict, report, schemes,
-    serve, train, verify,
+    compare, convert, docs, doctor, eval, export, generate, info, init, init_config, man, merge, plan, predict, report,
+    schemes, serve, train, verify,
 };
 use crate::console::Console;
 use crate::error::Result;
@@ -63,6 +64,8 @@ pub struct Common {
 pub enum Verb {
     /// Train an adapter, or all weights, from a configuration file, flags, or both
     Train(TrainArgs),
+    /// Write a configuration file with comments, from flags or from answers on a terminal
+    InitConfig(InitConfigArgs),
     /// Initialise an adapter without training: factors, recipe and, on request, the residual checkpoint
     Init(InitArgs),
     /// Predict how far training moves the weights, find equivalent learning rates, and rewrite a configuration into an
@@ -115,6 +118,7 @@ pub fn command() -> Command {
                       Flags override --set, --set overrides the file, the file overrides defaults.";
     Cli::command().mut_subcommands(|c| match c.get_name() {
         "train" => with_keys(c, |_| true).after_help(train_help),
+        "init-config" => with_keys(c, |_| true),
         "init" => with_keys(c, |k| k.is(Mark::Init)),
         "plan" => with_keys(c, |k| k.is(Mark::Plan)),
         "info" => with_keys(c, |k| k.is(Mark::Info)),
@@ -131,6 +135,7 @@ impl Cli {
         let own = matches.subcommand().map_or(matches, |s| s.1);
         match self.command {
             Verb::Train(args) => return train::run(&args, own, console),
+            Verb::InitConfig(args) => init_config::run(&args, own, console),
             Verb::Init(args) => init::run(&args, own, console),
             Verb::Plan(args) => plan::run(&args, own, console),
             Verb::Eval(args) => eval::run(&args, own, console),

@@ -9,6 +9,7 @@ pub mod export;
 pub mod generate;
 pub mod info;
 pub mod init;
+pub mod init_config;
 pub mod man;
 pub mod merge;
 pub mod plan;

@@ -1,6 +1,6 @@
 //! Every verb once, on the small Llama: what it prints and what it leaves.
 
-use crate::program::{json, loram, text};
+use crate::program::{json, loram, refused, text};
 use loram_io::testing::tiny_llama;
 use serde_json::Value;
 
@@ -316,4 +316,33 @@ fn manual_pages_of_all_commands() {
     let train = std::fs::read_to_string(dir.path().join("loram-train.1")).unwrap();
     assert!(train.contains(".TH loram-train 1") && train.contains("learning\\-rate"), "{train}");
     assert!(dir.path().join("other.1").exists() && !dir.path().join("loram-docs.1").exists());
+}
+
+#[test]
+fn a_configuration_from_flags_trains() {
+    let room = tempfile::tempdir().unwrap();
+    let dir = room.path();
+    let model = tiny_llama().display().to_string();
+    let flags = ["--model", &model, "--data", DATA, "--eval-data", EVAL, "-o", "run", "--r", "4", "--max-steps", "2"];
+    let out = text(dir, &[&["init-config", "mine.yaml"], &flags[..]].concat());
+    assert!(out.contains("train mine.yaml --dry-run"), "{out}");
+    let (from_file, from_flags) =
+        (["train", "mine.yaml", "--dry-run"], [&["train"], &flags[..], &["--dry-run"]].concat());
+    // without the comments that say where a value comes from
+    let settings = |args: &[&str]| -> Vec<String> {
+        let all = json(dir, args)["config"].as_str().unwrap().to_string();
+        all.lines().map(|line| line.split("  # from ").next().unwrap().to_string()).collect()
+    };
+    assert_eq!(settings(&from_file), settings(&from_flags));
+    let written = std::fs::read_to_string(dir.join("mine.yaml")).unwrap();
+    assert!(written.contains("\nr: 4\n") && written.contains("\n# packing: false\n"), "{written}");
+    // on standard output, the same but for its name
+    let printed = text(dir, &[&["init-config"], &flags[..]].concat());
+    assert_eq!(printed.replace("FILE.yaml", "mine.yaml").trim_end(), written.trim_end());
+    // what is there stays, and what is missing is named, without a terminal
+    refused(dir, &[&["init-config", "mine.yaml"], &flags[..]].concat(), &["mine.yaml", "exists"]);
+    refused(dir, &["init-config", "other.yaml", "--data", DATA], &["model_name_or_path"]);
+    refused(dir, &["init-config", "other.yaml", "--model", &model], &["train_data"]);
+    refused(dir, &["init-config", "--overwrite"], &["CONFIG.yaml"]);
+    assert!(!dir.join("other.yaml").exists());
 }
