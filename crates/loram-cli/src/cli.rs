@@ -24,6 +24,7 @@ use crate::commands::{
 use crate::console::Console;
 use crate::error::Result;
 use crate::keys::{with_flags, with_keys};
+use crate::ranks::refuse_several;
 use clap::{ArgMatches, Args, Command, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use loram_train::config::Mark;
@@ -133,6 +134,7 @@ impl Cli {
     /// Runs the command and returns the exit code. `matches` are the parsed arguments, with the flags of keys.
     pub fn run(self, matches: &ArgMatches, console: &Console) -> Result<i32> {
         let own = matches.subcommand().map_or(matches, |s| s.1);
+        self.command.check_processes()?;
         match self.command {
             Verb::Train(args) => return train::run(&args, own, console),
             Verb::InitConfig(args) => init_config::run(&args, own, console),
@@ -156,6 +158,24 @@ impl Cli {
             Verb::Docs { page } => docs::run(page, command(), console),
         }?;
         Ok(0)
+    }
+}
+
+impl Verb {
+    /// An error where several processes of a launcher would all do the same.
+    fn check_processes(&self) -> Result<()> {
+        let alone = "start it without the launcher";
+        match self {
+            Verb::Init(_) => refuse_several("loram init", alone),
+            Verb::Plan(_) => refuse_several("loram plan", alone),
+            Verb::Generate(_) => refuse_several("loram generate", alone),
+            Verb::Merge(_) => refuse_several("loram merge", alone),
+            Verb::Convert(_) => refuse_several("loram convert", alone),
+            Verb::Export(_) => refuse_several("loram export", alone),
+            Verb::Report(_) => refuse_several("loram report", alone),
+            Verb::Compare(_) => refuse_several("loram compare", "share the runs of a grid with --shard I/N"),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use indicatif::MultiProgress;
 use loram_io::visible;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -19,6 +21,8 @@ pub struct Console {
     pub json: bool,
     /// Errors and results only.
     pub quiet: bool,
+    /// True for a rank other than 0, which shows nothing but its own errors.
+    muted: Arc<AtomicBool>,
     verbose: u8,
     colour: bool,
     bars: MultiProgress,
@@ -33,7 +37,17 @@ impl Console {
         if quiet || !terminal {
             bars.set_draw_target(indicatif::ProgressDrawTarget::hidden());
         }
-        Console { json, quiet, verbose, colour: terminal && !plain, bars }
+        Console { json, quiet, muted: Arc::default(), verbose, colour: terminal && !plain, bars }
+    }
+
+    /// Shows no messages and results from now on, only errors.
+    pub fn mute(&self) {
+        self.muted.store(true, Ordering::Relaxed);
+        self.bars.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.quiet || self.muted.load(Ordering::Relaxed)
     }
 
     /// The progress bars; messages suspend them.
@@ -77,15 +91,18 @@ impl Console {
 
     /// Prints a message with colours of ours, in which foreign text is [`visible`] already.
     pub fn say_painted(&self, line: &str) {
-        if !self.quiet {
+        if !self.is_quiet() {
             self.message(line);
         }
     }
 
     /// Prints messages to standard error from another thread, also with `--quiet`.
     pub fn note(&self) -> signals::Note {
-        let (bars, drawn) = (self.bars.clone(), self.draws());
+        let (bars, drawn, muted) = (self.bars.clone(), self.draws(), self.muted.clone());
         Box::new(move |line, echoed| {
+            if muted.load(Ordering::Relaxed) {
+                return;
+            }
             if drawn && echoed {
                 // a bar ends at the right edge, so that `^C` stands on a line of its own below it: both go
                 let erased = write!(std::io::stderr(), "\r\x1b[2K\x1b[1A\x1b[2K");
@@ -97,7 +114,7 @@ impl Console {
 
     /// Prints a warning to standard error, unless `--quiet`.
     pub fn warn(&self, line: impl AsRef<str>) {
-        if !self.quiet {
+        if !self.is_quiet() {
             self.message(&format!("{} {}", self.paint("33;1", "warning:"), visible(line.as_ref())));
         }
     }
@@ -115,6 +132,9 @@ impl Console {
 
     /// Prints the result: text, or a JSON object with `--json`.
     pub fn result(&self, text: impl FnOnce() -> String, json: &impl Serialize) -> Result<()> {
+        if self.muted.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let mut out = match self.json {
             true => serde_json::to_string(json).map_err(|e| Error::Failed(format!("cannot write JSON: {e}")))?,
             false => visible(&text()).into_owned(),

@@ -11,6 +11,7 @@ mod ladder;
 mod model;
 mod program;
 mod progress;
+mod ranks;
 mod sampling;
 mod signals;
 mod table;
@@ -37,7 +38,9 @@ fn main() {
     let code = match done {
         Ok(code) => code,
         Err(e) => {
-            console.error(&e);
+            if !ranks::is_told_elsewhere(&e) {
+                console.error(&e);
+            }
             e.exit_code()
         }
     };
@@ -50,7 +53,7 @@ fn threads(n: Option<usize>) -> Result<()> {
         return Err(Error::Usage("--threads: expected at least 1, found 0".into()));
     }
     rayon::ThreadPoolBuilder::new()
-        .num_threads(n.unwrap_or(0))
+        .num_threads(n.unwrap_or_else(ranks::threads))
         .build_global()
         .map_err(|e| Error::Failed(format!("cannot start threads: {e}")))
 }

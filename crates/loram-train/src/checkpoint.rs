@@ -45,6 +45,9 @@ pub struct TrainerState {
     pub batch_in_epoch: usize,
     /// Forward passes in total: seeds the dropout of the next one.
     pub batches: u64,
+    /// Batches of an optimiser step, over all ranks; `None` in states of earlier versions: those of the configuration.
+    #[serde(default)]
+    pub batches_per_step: Option<usize>,
     /// Tokens of a forward pass at most, where the free memory decided (`auto_find_batch_size`).
     #[serde(default)]
     pub max_tokens_per_batch: Option<usize>,

@@ -67,6 +67,28 @@ pub enum Error {
         /// The last checkpoint from before.
         last: String,
     },
+    /// An error of one rank of a run of several processes, which all of them return.
+    #[error("{what}")]
+    Rank {
+        /// The error, with the rank and its machine unless all ranks have it.
+        what: String,
+        /// Its exit code.
+        code: i32,
+        /// True where another rank shows it.
+        told: bool,
+    },
+    /// A rank whose process has ended, or whose machine cannot be reached.
+    #[error("{name} was lost {when}: its process was killed or its machine cannot be reached. {last}")]
+    RankLost {
+        /// The rank and its machine.
+        name: String,
+        /// The step.
+        when: String,
+        /// The last checkpoint.
+        last: String,
+        /// True where another rank shows it.
+        told: bool,
+    },
     /// The estimate exceeds the free memory.
     #[error(
         "not enough memory: this run needs about {needed}, {free} are free; {hint} (memory_check: warn runs it anyway)",
@@ -92,12 +114,18 @@ impl Error {
             Error::Io(e) => e.exit_code(),
             Error::Core(e) => e.exit_code(),
             Error::Model(e) => e.exit_code(),
-            Error::NotFinite { .. } | Error::Lost { .. } => 1,
+            Error::Rank { code, .. } => *code,
+            Error::NotFinite { .. } | Error::Lost { .. } | Error::RankLost { .. } => 1,
             Error::Memory { .. }
             | Error::Config(_)
             | Error::Data(_)
             | Error::OutputExists { .. }
             | Error::Checkpoint { .. } => 2,
         }
+    }
+
+    /// True for an error of a run of several processes that another of them shows.
+    pub fn is_told_elsewhere(&self) -> bool {
+        matches!(self, Error::Rank { told: true, .. } | Error::RankLost { told: true, .. })
     }
 }

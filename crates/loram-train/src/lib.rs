@@ -16,6 +16,7 @@
 //! - [`objective`]: what a model is trained for, each with its records, loss and metrics;
 //! - [`adapt`]: initialisations on a model, adapter folders; [`optim`], [`schedule`], [`batching`], [`mod@evaluate`]: its parts;
 //! - [`Session`]: a model with an adapter, to evaluate, to [`predict`] and to [`mod@generate`] with;
+//! - [`dist`]: one run over many processes;
 //! - [`mod@estimate`]: the memory it takes, before anything is loaded.
 
 pub mod adapt;
@@ -25,6 +26,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod dataset;
 pub mod device;
+pub mod dist;
 mod error;
 pub mod estimate;
 pub mod evaluate;
@@ -57,9 +59,10 @@ pub use adapt::Adaptation;
 pub use base::{Base, BaseWeights, resolve};
 pub use config::{Layer, Origin, TrainConfig};
 pub use dataset::{DataOptions, Dataset, read_dataset};
+pub use dist::ProcessGroup;
 pub use error::{Error, Result};
 pub use estimate::{MemoryEstimate, estimate};
-pub use evaluate::{EvalOptions, evaluate};
+pub use evaluate::{EvalOptions, evaluate, evaluate_in};
 pub use generate::{Chat, GenerateOptions, Generated, generate};
 pub use metrics::{Metrics, accuracy, f1, matthews, mse, pearson, spearman};
 pub use objective::{ExampleScores, Objective};

@@ -3,6 +3,7 @@
 use crate::base::{Base, show};
 use crate::config::{TrainConfig, keys, yaml};
 use crate::device::Arithmetic;
+use crate::dist::ProcessGroup;
 use crate::mlflow::{Ending, MlFlow};
 use crate::observer::{Event, Level, LogRecord, Observer};
 use crate::rate::FoundRate;
@@ -204,6 +205,7 @@ pub(crate) fn write_environment(
     arithmetic: Arithmetic,
     data: &[String],
     rate: Option<&FoundRate>,
+    group: &ProcessGroup,
 ) -> Result<()> {
     let data = expand_paths(data)?;
     let files = data.iter().map(|p| match Path::new(p).is_file() {
@@ -230,6 +232,7 @@ pub(crate) fn write_environment(
         },
         "data": files.collect::<Vec<_>>(),
         "learning_rate": rate,
+        "ranks": {"engine": group.collective().engine(), "hosts": group.hosts()},
     });
     Ok(atomic::write_json(dir.join(ENVIRONMENT), &value)?)
 }

@@ -8,6 +8,7 @@ use crate::{Error, Result};
 use loram_io::adapter::ADAPTER_CONFIG;
 use loram_io::lock::{Attempt, FileLock};
 use loram_io::{disk, manifest};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The configuration of the run, with all defaults.
@@ -19,7 +20,7 @@ pub const LOCK: &str = "run.lock";
 const EARLY: [&str; 6] = [CONFIG, ENVIRONMENT, METRICS, LOG, SUMMARY, LOCK];
 
 /// How a process goes on from what it finds.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Begin {
     /// From step 0.
     Anew,

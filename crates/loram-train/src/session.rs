@@ -3,9 +3,10 @@
 use crate::adapt::{Adaptation, LoadAdapter, load};
 use crate::base::{Base, BaseWeights, resolve, stage};
 use crate::config::{ComputeDtype, DeviceKind};
-use crate::dataset::{DataOptions, Dataset, Known, read_dataset};
+use crate::dataset::{DataOptions, Dataset, Known, data_checksum, read_dataset};
 use crate::device::Arithmetic;
-use crate::evaluate::{EvalOptions, evaluate};
+use crate::dist::ProcessGroup;
+use crate::evaluate::{EvalOptions, evaluate_in};
 use crate::generate::GenerateOptions;
 use crate::objective::{Objective, Trained, of_model};
 use crate::observer::{Observer, Stage};
@@ -27,6 +28,8 @@ pub struct Session {
     pub labels: Vec<String>,
     /// Warnings about the adapter.
     pub warnings: Vec<String>,
+    /// The processes that evaluate together.
+    pub group: ProcessGroup,
 }
 
 /// A model and an adapter to open.
@@ -88,7 +91,7 @@ impl Session {
             let (a, w) = load(&mut model, &base.checkpoint, &base.config, dir, LoadAdapter::frozen())?;
             (adaptation, warnings) = (Some(a), w);
         }
-        Ok(Session { base, model, adaptation, objective, labels, warnings })
+        Ok(Session { base, model, adaptation, objective, labels, warnings, group: ProcessGroup::default() })
     }
 
     /// Reads data for this model's objective and evaluates it on them.
@@ -99,7 +102,8 @@ impl Session {
         observer: &mut dyn Observer,
     ) -> Result<(Metrics, Dataset)> {
         let set = self.read(data, observer)?;
-        let metrics = evaluate(&mut self.model, set.task(), &set.examples, options, &mut |done, total| {
+        check_same_data(&set, &self.group)?;
+        let metrics = evaluate_in(&self.group, &mut self.model, set.task(), &set.examples, options, &mut |done, total| {
             stage(observer, Stage::Evaluate, done as u64, total as u64, "");
         })?;
         Ok((metrics, set))
@@ -121,4 +125,9 @@ impl Session {
     pub fn generate_options(&self) -> GenerateOptions {
         GenerateOptions::greedy(&self.base.tokenizer, &self.base.generation, self.base.config.max_length())
     }
+}
+
+/// Every rank evaluates parts of the same data: an error names the rank that has others.
+fn check_same_data(set: &Dataset, group: &ProcessGroup) -> Result<()> {
+    group.same(data_checksum(&set.examples).as_bytes(), "has other evaluation data than rank 0", "the same files")
 }

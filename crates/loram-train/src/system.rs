@@ -6,6 +6,16 @@ pub use linux::{available_memory, cpu_name, peak_rss, rss};
 #[cfg(not(target_os = "linux"))]
 pub use others::{available_memory, cpu_name, peak_rss, rss};
 
+/// Processors of this machine, whether or not this process may run on them; `None` where the system does not say.
+pub fn online_processors() -> Option<usize> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
+    let count = |range: &str| match range.split_once('-') {
+        Some((from, to)) => Some(to.parse::<usize>().ok()?.checked_sub(from.parse().ok()?)? + 1),
+        None => range.parse::<usize>().ok().map(|_| 1),
+    };
+    text.trim().split(',').map(count).sum()
+}
+
 #[cfg(target_os = "linux")]
 mod linux {
     use std::fs;
@@ -105,5 +115,7 @@ mod tests {
         let (now, peak) = (super::rss(), super::peak_rss());
         assert!(now > 100_000 && peak >= now / 2, "{now} {peak}");
         assert!(super::available_memory().unwrap() > 1 << 20);
+        let allowed = std::thread::available_parallelism().unwrap().get();
+        assert!(super::online_processors().is_none_or(|online| online >= allowed));
     }
 }

@@ -6,6 +6,7 @@ use crate::format::{count, several};
 use crate::keys;
 use crate::model::ModelArgs;
 use crate::progress::Show;
+use crate::ranks;
 use crate::sampling::SamplingArgs;
 use crate::table::facts;
 use clap::{ArgMatches, Args};
@@ -34,22 +35,25 @@ pub struct EvalArgs {
 }
 
 pub fn run(args: &EvalArgs, matches: &ArgMatches, console: &Console) -> Result<()> {
-    let mut config = keys::partial(matches)?;
+    let (mut config, group) = ranks::join(keys::partial(matches), console)?;
     config.eval_data.clone_from(&args.data);
     let mut show = Show::new(console);
-    let mut session = Session::open(&args.source.session(config.task, &config), &mut show)?;
+    let mut session = group.agree(Session::open(&args.source.session(config.task, &config), &mut show))?;
+    session.group = group.clone();
     session.warnings.iter().for_each(|w| console.warn(w));
     if args.generate && answer_of(&session) != Answer::Text {
-        return Err(Error::Usage("--generate: this model answers with labels or numbers: evaluate it without".into()));
+        let what = "--generate: this model answers with labels or numbers: evaluate it without";
+        group.agree(Err(loram_train::Error::Config(what.into())))?;
     }
     let how = EvalOptions { batch_size: config.per_device_eval_batch_size, ..EvalOptions::default() };
-    let (metrics, data) = session.evaluate(&DataOptions::evaluation(&config), how, &mut show)?;
+    let (metrics, data) = group.agree(session.evaluate(&DataOptions::evaluation(&config), how, &mut show))?;
     let generation = PredictOptions {
         batch_size: how.batch_size,
         generation: args.sampling.options(session.generate_options())?,
         samples: 1,
     };
-    let texts = match args.generate {
+    // rank 0 alone: texts are compared as a whole
+    let texts = match args.generate && group.is_first() {
         true => Some(session.evaluate_texts(&DataOptions::evaluation(&config), &generation, &mut show)?),
         false => None,
     };

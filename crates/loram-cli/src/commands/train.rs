@@ -6,6 +6,7 @@ use crate::format::{count, duration, memory_parts, several};
 use crate::keys::layers;
 use crate::program::{as_called, on_path};
 use crate::progress::{Show, figures};
+use crate::ranks;
 use crate::signals;
 use crate::table::facts;
 use clap::{ArgMatches, Args};
@@ -27,6 +28,9 @@ pub struct TrainArgs {
     /// Print data, steps, time and memory, an example with its loss mask, and the settings, then exit
     #[arg(long)]
     pub dry_run: bool,
+    /// Show the launcher that started this process (mpirun, srun, torchrun) and its ranks, then exit
+    #[arg(long)]
+    pub dist_info: bool,
     /// List all keys with their defaults and meanings, then exit
     #[arg(long)]
     pub help_keys: bool,
@@ -41,9 +45,16 @@ pub fn run(args: &TrainArgs, matches: &ArgMatches, console: &Console) -> Result<
         let what = format!("{0} is a data file, not a configuration: repeat the flag (--data {0})", path.display());
         return Err(Error::Usage(what));
     }
-    let config = TrainConfig::resolve(&layers(matches, args.config.as_deref())?)?;
-    let trainer = Trainer::new(config)?.with_rate_cache(cache_folder());
+    let config = layers(matches, args.config.as_deref());
+    if args.dist_info {
+        return ranks::info(config.and_then(|l| Ok(TrainConfig::layered(&l)?)), console).map(|()| 0);
+    }
+    let (config, group) = ranks::join(config.and_then(|l| Ok(TrainConfig::resolve(&l)?)), console)?;
+    let trainer = Trainer::new(config)?.with_rate_cache(cache_folder()).in_group(group.clone());
     let mut show = Show::new(console);
+    if args.dry_run && !group.is_first() {
+        return Ok(0);
+    }
     if args.dry_run {
         return dry_run(&trainer, &mut show, console).map(|()| 0);
     }

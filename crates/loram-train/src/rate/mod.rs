@@ -69,6 +69,7 @@ pub struct FoundRate {
 }
 
 /// A search that was made, now or before.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Searched {
     pub search: RateSearch,
     pub from_cache: bool,

@@ -22,17 +22,23 @@ impl Run<'_, '_, '_> {
         let now = self.s.state.global_step;
         let mut eval_after = self.s.state.last_metrics.clone().filter(|m| m.0 == now && now > 0).map(|m| m.1);
         // a process that was killed may have left more than the limit
-        self.prune()?;
+        let first = self.group.is_first();
+        if first {
+            self.prune()?;
+        }
         if status != Status::Interrupted {
             let steps = self.s.state.global_step;
             let best = self.s.state.best_step.filter(|&b| self.s.config.load_best_model_at_end && b != steps);
             if let Some(step) = best {
-                took_best = self.take(step)?;
+                let group = self.group;
+                took_best = group.from_first(|| self.take(step))?;
             } else {
                 took_best = self.s.config.load_best_model_at_end && self.s.state.best_step == Some(steps);
             }
             eval_after = self.final_metrics(took_best)?;
-            adapter = Some(self.save_result()?);
+            if first {
+                adapter = Some(self.save_result()?);
+            }
             let after = self.sample("after")?;
             self.samples.extend(after);
         }
@@ -40,9 +46,11 @@ impl Run<'_, '_, '_> {
             self.reporter.message(Level::Warning, text);
         }
         let summary = self.summary(status, took_best, adapter, eval_after);
-        self.reporter.sync()?;
-        // last: it says that the run has ended
-        atomic::write_json(self.s.config.output_dir.join(SUMMARY), &summary)?;
+        if first {
+            self.reporter.sync()?;
+            // last: it says that the run has ended
+            atomic::write_json(self.s.config.output_dir.join(SUMMARY), &summary)?;
+        }
         self.reporter.event(&Event::Done(Box::new(summary.clone())));
         Ok(summary)
     }

@@ -103,7 +103,7 @@ fn is_first(sequence: &usize) -> bool {
     *sequence == 0
 }
 
-pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Result<Preview> {
+pub(super) fn preview(config: &TrainConfig, world: usize, observer: &mut dyn Observer) -> Result<Preview> {
     let arithmetic = Arithmetic::of(config)?;
     let base = Base::of(config, observer)?;
     let mut warnings = Vec::new();
@@ -112,7 +112,7 @@ pub(super) fn preview(config: &TrainConfig, observer: &mut dyn Observer) -> Resu
         Ok((_, notes)) => warnings.extend(notes),
         Err(e) => warnings.push(e.to_string()),
     }
-    let data = read_data(config, &base, observer)?;
+    let data = read_data(config, &base, config.gradient_accumulation_steps * world, observer)?;
     warnings.extend(data_warnings(&data.train, data.eval.as_ref(), config));
     let memory = Passes::new(config, &base, data.sizes, None)?.memory;
     let adapted_layers = match config.finetuning_type {

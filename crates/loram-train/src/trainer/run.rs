@@ -1,14 +1,16 @@
 //! The training loop.
 
 use super::prompts::{Prompt, prompts, show};
-use super::setup::Setup;
+use super::setup::{Setup, check_same_base};
 use super::stop::StopFlag;
 use crate::base::stage;
 use crate::batching::passes;
 use crate::checkpoint::{self, Trained, checkpoint_dir};
 use crate::config::Strategy;
+use crate::dataset::Dataset;
 use crate::device::Arithmetic;
-use crate::evaluate::{EvalOptions, evaluate};
+use crate::dist::{ProcessGroup, deal, replicas};
+use crate::evaluate::{EvalOptions, evaluate_in};
 use crate::magnitude::{MagnitudeMeter, Magnitudes};
 use crate::objective::batches_and_losses;
 use crate::observer::{Event, LogRecord, Observer, RunPlan, Sample, Stage, StepInfo};
@@ -31,6 +33,11 @@ const SPEED_STEPS: usize = 16;
 pub(super) struct Run<'c, 'r, 'o> {
     pub s: Setup<'c>,
     stop: &'r StopFlag,
+    /// True when a rank was asked to stop, by the last step.
+    asked: bool,
+    pub group: &'r ProcessGroup,
+    /// The gradients of this step in one buffer, for sums over ranks.
+    flat: Vec<f32>,
     pub reporter: &'r mut Reporter<'o>,
     schedule: Schedule,
     /// Batches of the current epoch.
@@ -67,26 +74,22 @@ struct Step {
 }
 
 impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
-    /// Opens the run folder.
-    pub fn new(s: Setup<'c>, stop: &'r StopFlag, reporter: &'r mut Reporter<'o>) -> Result<Run<'c, 'r, 'o>> {
+    /// Opens the run folder, on rank 0.
+    pub fn new(
+        s: Setup<'c>,
+        stop: &'r StopFlag,
+        group: &'r ProcessGroup,
+        reporter: &'r mut Reporter<'o>,
+    ) -> Result<Run<'c, 'r, 'o>> {
+        if group.is_first() {
+            open_folder(&s, group, reporter)?;
+        }
         let c = s.config;
-        let dir = &c.output_dir;
-        match s.resumed {
-            None => run_folder::clear(dir)?,
-            // that of the process before: until this one ends, the run has not ended
-            Some(_) => disk::remove_file(&dir.join(SUMMARY))?,
-        }
-        let resume_step = s.resumed.is_some().then_some(s.state.global_step);
-        reporter.open(c, &s.state.log_history, resume_step)?;
-        // a resumed run with the same settings keeps what is said of their origins
-        if s.resumed.is_none() || !run_folder::holds_settings(dir, c) {
-            atomic::write_bytes(dir.join(run_folder::CONFIG), c.to_yaml().as_bytes())?;
-        }
-        let data = [&c.train_data[..], &c.eval_data].concat();
-        write_environment(dir, &s.base, Arithmetic::of(c)?, &data, s.state.rate.as_ref())?;
         let prompts = prompts(c, &s.base, s.data.eval.as_ref().unwrap_or(&s.data.train))?;
         let gauge = match &s.adaptation {
-            Some(a) if c.magnitude_steps > 0 => Some(MagnitudeMeter::new(a, &s.base.checkpoint, &s.base.config)?),
+            Some(a) if c.magnitude_steps > 0 && group.is_first() => {
+                Some(MagnitudeMeter::new(a, &s.base.checkpoint, &s.base.config)?)
+            }
             _ => None,
         };
         Ok(Run {
@@ -109,12 +112,31 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
             gauge,
             s,
             stop,
+            asked: false,
+            group,
+            flat: Vec::new(),
             reporter,
         })
     }
 
     /// Trains to the end, or until it is stopped. Returns how it ended.
     pub fn train(&mut self) -> Result<Status> {
+        let trained = self.train_steps();
+        trained.map_err(|e| match e {
+            Error::RankLost { name, when, told, .. } => Error::RankLost { name, when, told, last: self.resumable() },
+            other => other,
+        })
+    }
+
+    /// How a run that lost a rank goes on.
+    fn resumable(&self) -> String {
+        match &self.last_checkpoint {
+            Some(dir) => format!("{} is whole: start the same command with --resume", dir.display()),
+            None => "No checkpoint was saved yet: start the same command again".into(),
+        }
+    }
+
+    fn train_steps(&mut self) -> Result<Status> {
         self.announce();
         if self.s.state.inputs.base.is_none() {
             let sum = self.s.base.checksum();
@@ -140,7 +162,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
                     status = Status::StoppedEarly;
                 }
             }
-            let stopped = status == Status::StoppedEarly || (self.stop.is_set() && !last);
+            let stopped = status == Status::StoppedEarly || (self.is_asked_to_stop() && !last);
             let save = self.due(self.s.config.saving(), self.s.config.save_every(), epoch_ends, last);
             if save || (stopped && status != Status::StoppedEarly) {
                 self.save()?;
@@ -159,6 +181,11 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
     /// True if evaluations have not improved for as long as the configuration allows.
     fn is_patience_over(&self) -> bool {
         self.s.config.early_stopping_patience.is_some_and(|p| self.s.state.patience >= p)
+    }
+
+    /// True when this process was asked to stop, or another rank by the last step: all ranks stop after the same one.
+    fn is_asked_to_stop(&self) -> bool {
+        if self.group.is_solo() { self.stop.is_set() } else { self.asked }
     }
 
     fn announce(&mut self) {
@@ -194,8 +221,12 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         }
     }
 
+    /// Generated texts, on rank 0.
     pub fn sample(&mut self, when: &'static str) -> Result<Vec<Sample>> {
         let s = &self.s;
+        if !self.group.is_first() {
+            return Ok(Vec::new());
+        }
         show(s.config, &s.base, &s.model, &self.prompts, when, s.state.global_step, self.reporter)
     }
 
@@ -253,25 +284,46 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
     fn optimizer_step(&mut self) -> Result<Step> {
         let c = self.s.config;
         let from = self.s.state.batch_in_epoch;
-        let to = (from + c.gradient_accumulation_steps).min(self.batches.len());
+        let to = (from + self.s.data.batches_per_step).min(self.batches.len());
         let train = &self.s.data.train;
         let model = &mut self.s.model;
-        let mut group: Vec<(Batch, Box<dyn Loss>)> = Vec::new();
+        self.group.at_step(self.s.state.global_step + 1);
         let length = |i: usize| train.examples[i].tokens();
-        for batch in &self.batches[from..to] {
-            let passes = passes(batch, length, self.s.max_tokens).into_iter();
-            let passes = passes.map(|pass| pass.iter().map(|&i| &train.examples[i]).collect());
-            group.extend(batches_and_losses(train.task(), model, passes)?);
+        // whole batches, since a loss may compare the examples of one; its passes know their place in the step
+        let batches: Vec<Vec<&[usize]>> =
+            self.batches[from..to].iter().map(|b| passes(b, length, self.s.max_tokens)).collect();
+        let tokens = |batch: &[usize]| batch.iter().map(|&i| length(i)).sum::<usize>();
+        let sizes: Vec<usize> = self.batches[from..to].iter().map(|b| tokens(b)).collect();
+        let ranks = deal(&sizes, self.group.world());
+        let mut mine: Vec<(u64, Batch, Box<dyn Loss>)> = Vec::new();
+        let mut place = 0;
+        for (batch, rank) in batches.iter().zip(ranks) {
+            if rank == self.group.rank() {
+                let examples = batch.iter().map(|pass| pass.iter().map(|&i| &train.examples[i]).collect());
+                let made = batches_and_losses(train.task(), model, examples)?;
+                mine.extend((place..).zip(made).map(|(i, (b, targets))| (i, b, targets)));
+            }
+            place += batch.len() as u64;
         }
-        let counted: usize = group.iter().map(|(_, targets)| targets.counted()).sum();
-        let tokens = group.iter().map(|(b, _)| b.tokens.len() as u64).sum();
+        let counted = match self.group.is_solo() {
+            true => mine.iter().map(|(_, _, targets)| targets.counted()).sum(),
+            // known without communication: all ranks have all examples
+            false => units(&self.batches[from..to], train),
+        };
         model.params_mut().zero_grads()?;
         let mut loss = BatchLoss::default();
-        for (b, targets) in &mut group {
-            let seed = step_seed(c.seed, self.s.state.batches);
+        for (i, b, targets) in &mut mine {
+            // of the pass's place in the run, so that no mask depends on the number of ranks
+            let seed = step_seed(c.seed, self.s.state.batches + *i);
             loss.add(model.forward_backward(b, &mut **targets, 1.0 / counted as f64, seed)?);
-            self.s.state.batches += 1;
         }
+        self.s.state.batches += place;
+        let loss = self.sum_over_ranks(loss)?;
+        if loss.counted != counted {
+            let what = format!("the loss counts {} units, the examples of the step have {counted}", loss.counted);
+            return Err(Error::Data(what));
+        }
+        let model = &mut self.s.model;
         let norm = grad_norm(model.params().iter())?;
         let share = self.schedule.share(self.s.state.global_step);
         let rate = share * self.s.learning_rate();
@@ -292,7 +344,45 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         self.s.optimizer.step(model.params_mut().iter_mut(), share)?;
         let magnitude = gauge.map(|gauge| gauge.after_step(model)).transpose()?;
         self.s.state.batch_in_epoch = to;
+        let tokens = sizes.iter().sum::<usize>() as u64;
         Ok(Step { loss, rate, share, norm, tokens, magnitude })
+    }
+
+    /// Sums the gradients of all ranks, and what goes with them: the loss, and whether a rank was asked to stop. Every so many
+    /// steps the parameters of all ranks are compared.
+    fn sum_over_ranks(&mut self, loss: BatchLoss) -> Result<BatchLoss> {
+        if self.group.is_solo() {
+            return Ok(loss);
+        }
+        let done = self.s.state.global_step;
+        let parameters = match done.is_multiple_of(replicas::CHECK_STEPS) || done + 1 == self.s.data.total_steps {
+            true => {
+                replicas::values(&self.s.model, &mut self.flat)?;
+                replicas::checksum(&self.flat)
+            }
+            false => 0,
+        };
+        replicas::gradients(&self.s.model, &mut self.flat)?;
+        let BatchLoss { loss_sum, counted, correct } = loss;
+        let stop = u64::from(self.stop.is_set());
+        let words = [loss_sum.to_bits(), counted as u64, correct as u64, stop, parameters, 0];
+        let all = self.group.sum(&mut self.flat, words)?;
+        if let Some(rank) = all.iter().position(|w| w[4] != all[0][4]) {
+            let what =
+                format!("after step {done} the parameters of {} differ from those of rank 0", self.group.name(rank));
+            return Err(self.group.common(format!(
+                "{what}: its processor, its GPU or its memory computes otherwise. {}",
+                self.resumable()
+            )));
+        }
+        replicas::set_gradients(&mut self.s.model, &self.flat)?;
+        let mut sum = BatchLoss::default();
+        for w in &all {
+            let (counted, correct) = (w[1] as usize, w[2] as usize);
+            sum.add(BatchLoss { loss_sum: f64::from_bits(w[0]), counted, correct });
+        }
+        self.asked = all.iter().any(|w| w[3] != 0);
+        Ok(sum)
     }
 
     /// An error when no further step can save the run.
@@ -386,7 +476,8 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
     pub fn evaluate(&mut self) -> Result<Metrics> {
         let Some(set) = &self.s.data.eval else { return Err(Error::Config("there is no eval_data".into())) };
         let options = EvalOptions { batch_size: self.s.config.per_device_eval_batch_size, ..EvalOptions::default() };
-        let metrics = evaluate(&mut self.s.model, set.task(), &set.examples, options, &mut |done, total| {
+        let task = set.task();
+        let metrics = evaluate_in(self.group, &mut self.s.model, task, &set.examples, options, &mut |done, total| {
             stage(self.reporter, Stage::Evaluate, done as u64, total as u64, "");
         })?;
         let best = self.s.config.tracks_best() && self.s.state.global_step > 0 && self.compare(&metrics)?;
@@ -421,24 +512,35 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         Ok(best)
     }
 
-    /// Saves a checkpoint and removes those beyond `save_total_limit`.
+    /// Saves a checkpoint and removes those beyond `save_total_limit`; rank 0 writes it.
     fn save(&mut self) -> Result<()> {
         self.seconds();
         if let Some(sum) = self.base_sum.take() {
             let failed = |_| loram_io::Error::Usage("the checksum of the base model could not be computed".into());
-            self.s.state.inputs.base = Some(sum.join().map_err(failed)??);
+            let sum = sum.join().map_err(failed)??;
+            check_same_base(&sum, self.group)?;
+            self.s.state.inputs.base = Some(sum);
         }
         let state = &mut self.s.state;
         if state.health.is_good() {
             state.health.last_good = Some(state.global_step);
         }
+        let saved = match self.group.is_first() {
+            true => self.write_checkpoint(),
+            false => Ok(checkpoint_dir(&self.s.config.output_dir, self.s.state.global_step)),
+        };
+        self.last_checkpoint = Some(self.group.agree(saved)?);
+        Ok(())
+    }
+
+    fn write_checkpoint(&mut self) -> Result<PathBuf> {
         self.reporter.sync()?;
         let s = &self.s;
         let trained = Trained { model: &s.model, adaptation: s.adaptation.as_ref(), info: &s.info };
         let path = checkpoint::save(&s.config.output_dir, &trained, &s.optimizer, &s.state)?;
         self.reporter.event(&Event::Saved { step: s.state.global_step, path: path.clone() });
-        self.last_checkpoint = Some(path);
-        self.prune()
+        self.prune()?;
+        Ok(path)
     }
 
     /// Removes checkpoints beyond `save_total_limit`, but not the newest, the best and the last good one.
@@ -455,6 +557,30 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
     pub fn last_checkpoint(&self) -> Option<PathBuf> {
         self.last_checkpoint.clone()
     }
+}
+
+/// Prepares the folder of the run and its files.
+fn open_folder(s: &Setup<'_>, group: &ProcessGroup, reporter: &mut Reporter<'_>) -> Result<()> {
+    let c = s.config;
+    let dir = &c.output_dir;
+    match s.resumed {
+        None => run_folder::clear(dir)?,
+        // that of the process before: until this one ends, the run has not ended
+        Some(_) => disk::remove_file(&dir.join(SUMMARY))?,
+    }
+    let resume_step = s.resumed.is_some().then_some(s.state.global_step);
+    reporter.open(c, &s.state.log_history, resume_step)?;
+    // a resumed run with the same settings keeps what is said of their origins
+    if s.resumed.is_none() || !run_folder::holds_settings(dir, c) {
+        atomic::write_bytes(dir.join(run_folder::CONFIG), c.to_yaml().as_bytes())?;
+    }
+    let data = [&c.train_data[..], &c.eval_data].concat();
+    write_environment(dir, &s.base, Arithmetic::of(c)?, &data, s.state.rate.as_ref(), group)
+}
+
+/// Units that the loss of a step is a mean over.
+fn units(batches: &[Vec<usize>], train: &Dataset) -> usize {
+    batches.iter().flatten().map(|&i| train.examples[i].units()).sum()
 }
 
 /// Seed of the dropout of batch number `batch` of a run: SplitMix64 of both numbers.

@@ -10,6 +10,7 @@ use crate::checkpoint::{self, Inputs, TrainerState, read_state};
 use crate::config::{FinetuningType, Key, LearningRate, Mark, Strategy, TrainConfig, marked};
 use crate::dataset::{DataOptions, Dataset, Known, calibration_examples, data_checksum, read_dataset};
 use crate::device::{self, Arithmetic};
+use crate::dist::{ProcessGroup, replicas};
 use crate::estimate::MemoryEstimate;
 use crate::objective::{NextToken, Objective, Task};
 use crate::observer::{Level, Observer, Stage};
@@ -29,13 +30,20 @@ pub(crate) struct Data {
     pub train: Dataset,
     pub eval: Option<Dataset>,
     pub order: Order,
+    /// Batches of an optimiser step, over all ranks.
+    pub batches_per_step: usize,
     pub steps_per_epoch: usize,
     pub total_steps: usize,
     pub sizes: Sizes,
 }
 
-/// Reads and prepares all data of a run.
-pub(crate) fn read_data(config: &TrainConfig, base: &Base, observer: &mut dyn Observer) -> Result<Data> {
+/// Reads and prepares all data of a run whose optimiser steps have so many batches.
+pub(crate) fn read_data(
+    config: &TrainConfig,
+    base: &Base,
+    batches_per_step: usize,
+    observer: &mut dyn Observer,
+) -> Result<Data> {
     let train = read_dataset(base, &DataOptions::training(config), Known::Nothing, observer)?;
     let eval = match config.evaluation() {
         Strategy::No if config.eval_data.is_empty() => None,
@@ -67,9 +75,9 @@ pub(crate) fn read_data(config: &TrainConfig, base: &Base, observer: &mut dyn Ob
         false => Order::single(lengths.len(), batch, seed),
     };
     if config.group_by_length {
-        order = order.grouped(&lengths, batch * config.gradient_accumulation_steps);
+        order = order.grouped(&lengths, batch * batches_per_step);
     }
-    let steps_per_epoch = order.batches().div_ceil(config.gradient_accumulation_steps);
+    let steps_per_epoch = order.batches().div_ceil(batches_per_step);
     let total_steps = match config.max_steps {
         Some(n) => n,
         None => (config.num_train_epochs * steps_per_epoch as f64).ceil() as usize,
@@ -79,7 +87,7 @@ pub(crate) fn read_data(config: &TrainConfig, base: &Base, observer: &mut dyn Ob
         true => Sizes { longest: train.max_length, batch: batch.min(order.rows()) * train.max_length },
         false => Sizes { longest: lengths.first().copied().unwrap_or(0), batch: lengths.iter().take(batch).sum() },
     };
-    Ok(Data { train, eval, order, steps_per_epoch, total_steps, sizes })
+    Ok(Data { train, eval, order, batches_per_step, steps_per_epoch, total_steps, sizes })
 }
 
 /// Everything that the training loop needs.
@@ -112,11 +120,14 @@ impl<'c> Setup<'c> {
         config: &'c TrainConfig,
         resumed: Option<PathBuf>,
         rates: Option<&Path>,
+        group: &ProcessGroup,
         reporter: &mut Reporter<'_>,
     ) -> Result<Setup<'c>> {
         let arithmetic = Arithmetic::of(config)?;
         let base = Base::of(config, reporter)?;
-        let mut data = read_data(config, &base, reporter)?;
+        let saved = resumed.as_deref().map(read_state).transpose()?;
+        let batches_per_step = batches_per_step(config, saved.as_ref(), group, reporter);
+        let mut data = read_data(config, &base, batches_per_step, reporter)?;
         tell_about_data(&data, config, reporter);
         if let Some(warning) = end_of_turn_warning(&data.train, config, &base)? {
             reporter.message(Level::Warning, warning);
@@ -124,6 +135,7 @@ impl<'c> Setup<'c> {
         check_metric(config, data.train.objective)?;
         let mut state = TrainerState {
             max_steps: data.total_steps,
+            batches_per_step: Some(data.batches_per_step),
             config: config.fixed_keys(device::name(arithmetic.compute), arithmetic.dtype(&base.checkpoint)),
             inputs: Inputs {
                 base: None,
@@ -132,8 +144,8 @@ impl<'c> Setup<'c> {
             },
             ..TrainerState::default()
         };
-        if let Some(dir) = &resumed {
-            let saved = read_state(dir)?;
+        check_same_inputs(&state.inputs, group)?;
+        if let (Some(dir), Some(saved)) = (&resumed, saved) {
             state.inputs.base = Some(base.checksum()(true)?);
             let changed = checkpoint::check_same_run(dir, &saved, &state, config.allow_changed_inputs)?;
             if !changed.is_empty() {
@@ -143,7 +155,14 @@ impl<'c> Setup<'c> {
             state = TrainerState { inputs: state.inputs, ..saved };
         }
         // a resumed run keeps the passes that it began with, for the same bits
-        let passes = Passes::new(config, &base, data.sizes, state.max_tokens_per_batch)?;
+        let mut passes = Passes::new(config, &base, data.sizes, state.max_tokens_per_batch)?;
+        if config.auto_find_batch_size && !group.is_solo() {
+            // the machine with the least free memory decides
+            let all = group.gather(&passes.max_tokens.unwrap_or(usize::MAX).to_le_bytes())?;
+            let all = all.iter().filter_map(|b| Some(usize::from_le_bytes(b[..].try_into().ok()?)));
+            let least = all.min().filter(|n| *n < usize::MAX);
+            passes = Passes::new(config, &base, data.sizes, least)?;
+        }
         state.max_tokens_per_batch = passes.max_tokens.filter(|_| config.auto_find_batch_size);
         if let Some(text) = passes.message(config, data.sizes) {
             reporter.message(Level::Info, text);
@@ -169,9 +188,10 @@ impl<'c> Setup<'c> {
         reference::settle(config, &base, (&mut data.train, data.eval.as_mut()), again, &options, reporter)?;
         let searched = match state.rate.is_none() && needs_search(config)? {
             true => Some(
-                SearchSet::new(&data.train)
-                    .job(config, &base, &options, passes.max_tokens)
-                    .searched(rates, reporter)?,
+                group.from_first(|| {
+                    let set = SearchSet::new(&data.train);
+                    set.job(config, &base, &options, passes.max_tokens).searched(rates, reporter)
+                })?,
             ),
             false => None,
         };
@@ -213,7 +233,8 @@ impl<'c> Setup<'c> {
         let head = base.new_head(config, &model)?;
         let rate = match state.rate.take() {
             Some(rate) => rate,
-            None => FoundRate::of(config, &base, &model, adaptation.as_ref(), searched)?,
+            // processors may round differently
+            None => group.from_first(|| FoundRate::of(config, &base, &model, adaptation.as_ref(), searched))?,
         };
         if resumed.is_none() {
             tell_about_rate(&rate, reporter);
@@ -234,10 +255,60 @@ impl<'c> Setup<'c> {
         if let Some(dir) = &resumed {
             checkpoint::restore_optimizer(dir, &model, &mut optimizer, state.global_step)?;
         }
+        start_alike(&mut model, &base, group, reporter)?;
         let info = ExportInfo::of(&base, data.train.head());
         let max_tokens = passes.max_tokens;
         Ok(Setup { config, base, data, model, adaptation, optimizer, state, resumed, info, memory, max_tokens })
     }
+}
+
+/// Batches of a step over all ranks. A resumed run keeps what it began with, for any number of ranks.
+fn batches_per_step(
+    config: &TrainConfig,
+    saved: Option<&TrainerState>,
+    group: &ProcessGroup,
+    reporter: &mut Reporter<'_>,
+) -> usize {
+    let now = config.gradient_accumulation_steps * group.world();
+    let then = saved.map_or(now, |s| s.batches_per_step.unwrap_or(config.gradient_accumulation_steps));
+    if then != now {
+        let ranks = if group.is_solo() { "one process".into() } else { format!("{} ranks", group.world()) };
+        let text = format!("each step keeps the {then} batches that it had when this run began, now in {ranks}");
+        reporter.message(Level::Info, text);
+    }
+    then
+}
+
+/// Every rank reads the same data: an error names the rank that does not.
+fn check_same_inputs(inputs: &Inputs, group: &ProcessGroup) -> Result<()> {
+    for (name, sum) in [("training", &inputs.train_data), ("evaluation", &inputs.eval_data)] {
+        let differs = format!("has other {name} data than rank 0");
+        group.same(sum.as_deref().unwrap_or_default().as_bytes(), &differs, "the same files and the same tokenizer")?;
+    }
+    Ok(())
+}
+
+/// Checks that all ranks train the same base, and gives all of them the values of rank 0 where their processors round otherwise.
+fn start_alike(model: &mut Model, base: &Base, group: &ProcessGroup, reporter: &mut Reporter<'_>) -> Result<()> {
+    if group.is_solo() {
+        return Ok(());
+    }
+    let mut flat = Vec::new();
+    replicas::values(model, &mut flat)?;
+    let sums = group.gather(&replicas::checksum(&flat).to_le_bytes())?;
+    let Some(rank) = sums.iter().position(|sum| *sum != sums[0]) else { return Ok(()) };
+    // the base is read as a whole only where there is a reason to
+    check_same_base(&base.checksum()(true)?, group)?;
+    group.take_from_first(&mut flat)?;
+    replicas::set_values(model, &flat)?;
+    let text = format!("{} rounds otherwise than rank 0: all ranks start from the values of rank 0", group.name(rank));
+    reporter.message(Level::Info, text);
+    Ok(())
+}
+
+/// Every rank trains the same base: an error names the rank that does not.
+pub(super) fn check_same_base(sum: &str, group: &ProcessGroup) -> Result<()> {
+    group.same(sum.as_bytes(), "has another base model than rank 0 (weights or config.json)", "the same files")
 }
 
 /// True if the run has a line search: for its learning rate, or for initial factors that follow its result.

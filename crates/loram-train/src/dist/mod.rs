@@ -1,0 +1,21 @@
+//! One run over many processes: who they are, and how they agree.
+//!
+//! - [`launch`]: the launcher that started this process (mpirun, srun, torchrun, …), from its environment;
+//! - [`Collective`]: the operations between ranks, by an engine: MPI (feature `mpi`), NCCL (feature `nccl`);
+//! - [`ProcessGroup`]: sums, gathered values and agreement on errors, on top of an engine;
+//! - [`deal`]: which rank does what; `replicas`: gradients as one buffer, and the checksum of parameters.
+
+mod collective;
+mod connect;
+mod deal;
+mod group;
+mod launch;
+#[cfg(feature = "mpi")]
+mod mpi;
+pub(crate) mod replicas;
+
+pub use collective::{Collective, Failure, Lost, Solo};
+pub use connect::{connect, features};
+pub use deal::deal;
+pub use group::{ProcessGroup, Words};
+pub use launch::{Launch, Launcher, detect};
