@@ -173,7 +173,10 @@ impl Verb {
             Verb::Convert(_) => refuse_several("loram convert", alone),
             Verb::Export(_) => refuse_several("loram export", alone),
             Verb::Report(_) => refuse_several("loram report", alone),
-            Verb::Compare(_) => refuse_several("loram compare", "share the runs of a grid with --shard I/N"),
+            Verb::Compare(args) if args.only.is_none() => refuse_several(
+                "loram compare",
+                "start it once, with --launcher \"mpirun -n 2\" for runs of several processes, or share the grid with --shard",
+            ),
             _ => Ok(()),
         }
     }

@@ -44,7 +44,7 @@ pub fn refuse_several(command: &str, instead: &str) -> Result<()> {
     match Launch::of_process()? {
         Some(l) if l.world > 1 => {
             let what = format!("{} started {} processes, and {command} is one: {instead}", l.launcher.name(), l.world);
-            Err(loram_train::Error::Rank { what, code: 2, told: l.rank > 0 }.into())
+            Err(loram_train::Error::Rank { what, code: 2, diverged: false, told: l.rank > 0 }.into())
         }
         _ => Ok(()),
     }

@@ -5,6 +5,15 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+/// The name of this machine; empty where the system does not say.
+pub fn host_name() -> String {
+    #[cfg(unix)]
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    #[cfg(not(unix))]
+    let name = String::new();
+    name
+}
+
 /// The process that holds a lock, as the file says it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
@@ -18,13 +27,9 @@ pub struct Holder {
 
 impl Holder {
     pub(crate) fn this_process() -> Holder {
-        #[cfg(unix)]
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        #[cfg(not(unix))]
-        let host = String::new();
         Holder {
             pid: std::process::id(),
-            host,
+            host: host_name(),
             started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         }
     }

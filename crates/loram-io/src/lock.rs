@@ -1,6 +1,6 @@
 //! Locks of the operating system on files, which end with the process that holds them and name it.
 
-pub use crate::holder::Holder;
+pub use crate::holder::{Holder, host_name};
 
 use crate::disk;
 use crate::fault;

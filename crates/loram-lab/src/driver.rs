@@ -32,12 +32,16 @@ pub struct DriveOptions {
     pub jobs: Option<usize>,
     /// The part of the grid to run; `None`: all of it.
     pub shard: Option<Shard>,
+    /// A launcher with its arguments, such as `mpirun -n 2`, that starts each run as several processes; empty: none.
+    pub launcher: Vec<String>,
 }
 
 impl DriveOptions {
     /// The number of parallel runs, and of threads for each.
     pub fn layout(&self, grid: &Grid) -> (usize, usize) {
-        let jobs = self.jobs.or(grid.jobs).unwrap_or(self.cores).clamp(1, self.cores.max(1));
+        // a run of several processes fills the machine, or several
+        let usual = if self.launcher.is_empty() { self.cores } else { 1 };
+        let jobs = self.jobs.or(grid.jobs).unwrap_or(usual).clamp(1, self.cores.max(1));
         (jobs, (self.cores / jobs).max(1))
     }
 }
@@ -252,13 +256,22 @@ fn start(grid: &Grid, options: &DriveOptions, board: &Board, index: usize, threa
     let dir = log.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir).map_err(|e| loram_io::Error::io("create", dir, e))?;
     let file = File::create(&log).map_err(|e| loram_io::Error::io("create", &log, e))?;
-    let mut command = Command::new(&options.program);
+    let mut command = match options.launcher.split_first() {
+        None => Command::new(&options.program),
+        Some((launcher, arguments)) => {
+            let mut command = Command::new(launcher);
+            command.args(arguments).arg(&options.program);
+            command
+        }
+    };
     command.arg("compare").arg(&grid.path).args(["--only", &spec.id(), "--quiet"]);
-    command.args(["--threads", &threads.to_string()]);
+    if options.launcher.is_empty() {
+        command.args(["--threads", &threads.to_string()]);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
     end_with_parent(&mut command);
     let child =
-        command.spawn().map_err(|e| Error::Failed(format!("cannot start {}: {e}", options.program.display())))?;
+        command.spawn().map_err(|e| Error::Failed(format!("cannot start {:?}: {e}", command.get_program())))?;
     Ok(Job { index, child, log })
 }
 

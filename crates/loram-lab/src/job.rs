@@ -8,13 +8,14 @@ use crate::{Error, Result};
 use loram_io::lock::{Attempt, FileLock, Holder};
 use loram_io::{atomic, disk};
 use loram_train::observer::{Event, Observer, Stage};
-use loram_train::{Status, StopFlag, Trainer, checkpoint};
+use loram_train::{ProcessGroup, Status, StopFlag, Trainer, checkpoint};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// How a call of [`run`] ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Done {
     /// The scores have been written.
     Scored,
@@ -32,35 +33,35 @@ struct InitCost {
     start_seconds: f64,
 }
 
-/// Trains and scores a run, or resumes it. After an error its folder remains as it is, and a later call resumes.
-pub fn run(spec: &RunSpec, output: &Path, keep: Keep, stop: &StopFlag, observer: &mut dyn Observer) -> Result<Done> {
+/// Trains and scores a run, or resumes it. After an error its folder remains as it is, and a later call resumes. In a group
+/// of processes all ranks call this; rank 0 has the lock and writes.
+pub fn run(
+    spec: &RunSpec,
+    output: &Path,
+    keep: Keep,
+    group: &ProcessGroup,
+    stop: &StopFlag,
+    observer: &mut dyn Observer,
+) -> Result<Done> {
     let dir = spec.config.output_dir.clone();
     // several drivers may work on one folder; the lock ends with the process
-    let state = state_dir(output);
-    disk::create_dirs(&state)?;
-    let _lock = match FileLock::take(&lock_file(output, &spec.id()))? {
-        Attempt::Taken(lock) => lock,
-        Attempt::Busy(holder) => return Ok(Done::Busy(holder)),
+    let mut lock = None;
+    let begun = by_first(group, || begin(spec, output, keep, &mut lock, observer))?;
+    let (before, trained) = match begun {
+        Begun::Ended(done) => return Ok(done),
+        Begun::Open { before, trained } => (before, trained),
     };
-    disk::remove_unfinished(&dir)?;
-    if let Some(old) = Scores::read(&dir)? {
-        check_same(spec, &dir)?;
-        debug_assert_eq!(old.point, spec.point);
-        // a process that was killed may have scored it and left the rest
-        tidy(&dir, keep)?;
-        return Ok(Done::Before);
-    }
-    spec.split.prepare()?;
-    let before = spec.forgetting.as_ref().map(|f| base_loss(spec, f, output, observer)).transpose()?;
-    if !trained(&dir) {
-        check_same(spec, &dir)?;
-        match train(spec, output, stop, observer) {
+    if !trained {
+        match train(spec, output, group, stop, observer) {
             Ok(Status::Interrupted) => return Ok(Done::Interrupted),
             Ok(_) => {}
-            Err(Error::Train(e @ (loram_train::Error::NotFinite { .. } | loram_train::Error::Lost { .. }))) => {
-                let cost = cost(spec, output, None)?;
-                write(spec, Scores { outcome: Outcome::Diverged, error: Some(e.to_string()), ..empty(spec, cost) })?;
-                tidy(&dir, keep)?;
+            Err(Error::Train(e)) if e.is_divergence() => {
+                if group.is_first() {
+                    let cost = cost(spec, output, None)?;
+                    let error = Some(e.to_string());
+                    write(spec, Scores { outcome: Outcome::Diverged, error, ..empty(spec, cost) })?;
+                    tidy(&dir, keep)?;
+                }
                 return Ok(Done::Scored);
             }
             Err(e) => return Err(e),
@@ -68,21 +69,89 @@ pub fn run(spec: &RunSpec, output: &Path, keep: Keep, stop: &StopFlag, observer:
     }
     let begun = Instant::now();
     let cost = cost(spec, output, Some(&result_dir(&dir)))?;
-    let mut scores = score(spec, cost, before, observer)?;
+    let scores = score(spec, cost, before, group, observer);
+    let mut scores = if group.is_solo() { scores? } else { group.agree(scores.map_err(of_run))? };
     scores.cost.score_seconds = begun.elapsed().as_secs_f64();
-    write(spec, scores)?;
-    tidy(&dir, keep)?;
-    Ok(Done::Scored)
+    by_first(group, || {
+        write(spec, scores)?;
+        tidy(&dir, keep)?;
+        Ok(Done::Scored)
+    })
 }
 
-fn train(spec: &RunSpec, output: &Path, stop: &StopFlag, observer: &mut dyn Observer) -> Result<Status> {
-    let trainer = Trainer::new(spec.config.clone())?.with_rate_cache(Some(state_dir(output).join("learning-rate")));
+/// What a run has before it is trained.
+#[derive(Serialize, Deserialize)]
+enum Begun {
+    /// Everything, or another process makes it.
+    Ended(Done),
+    /// The loss of the base model on its own domain, and true if only the scores are missing.
+    Open { before: Option<f64>, trained: bool },
+}
+
+/// Takes the lock, and looks at what is there.
+fn begin(
+    spec: &RunSpec,
+    output: &Path,
+    keep: Keep,
+    lock: &mut Option<FileLock>,
+    observer: &mut dyn Observer,
+) -> Result<Begun> {
+    let dir = &spec.config.output_dir;
+    disk::create_dirs(&state_dir(output))?;
+    match FileLock::take(&lock_file(output, &spec.id()))? {
+        Attempt::Taken(taken) => *lock = Some(taken),
+        Attempt::Busy(holder) => return Ok(Begun::Ended(Done::Busy(holder))),
+    }
+    disk::remove_unfinished(dir)?;
+    if let Some(old) = Scores::read(dir)? {
+        check_same(spec, dir)?;
+        debug_assert_eq!(old.point, spec.point);
+        // a process that was killed may have scored it and left the rest
+        tidy(dir, keep)?;
+        return Ok(Begun::Ended(Done::Before));
+    }
+    spec.split.prepare()?;
+    let before = spec.forgetting.as_ref().map(|f| base_loss(spec, f, output, observer)).transpose()?;
+    let trained = trained(dir);
+    if !trained {
+        check_same(spec, dir)?;
+    }
+    Ok(Begun::Open { before, trained })
+}
+
+/// What rank 0 does, on all ranks.
+fn by_first<T: Serialize + DeserializeOwned>(group: &ProcessGroup, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    match group.is_solo() {
+        true => work(),
+        false => Ok(group.from_first(|| work().map_err(of_run))?),
+    }
+}
+
+/// An error as one that the ranks of a group can return.
+fn of_run(e: Error) -> loram_train::Error {
+    match e {
+        Error::Train(e) => e,
+        Error::Io(e) => e.into(),
+        Error::Model(e) => e.into(),
+        other => loram_train::Error::Config(other.to_string()),
+    }
+}
+
+fn train(
+    spec: &RunSpec,
+    output: &Path,
+    group: &ProcessGroup,
+    stop: &StopFlag,
+    observer: &mut dyn Observer,
+) -> Result<Status> {
+    let rates = state_dir(output).join("learning-rate");
+    let trainer = Trainer::new(spec.config.clone())?.with_rate_cache(Some(rates)).in_group(group.clone());
     let flag = trainer.stop_flag();
     let mut watch = Watch { inner: observer, loaded: None, start_seconds: 0.0, asked: stop, stop: flag };
     let summary = trainer.run(&mut watch)?;
     let seconds = watch.start_seconds;
     let file = init_cost_file(output, spec);
-    if !file.exists() {
+    if group.is_first() && !file.exists() {
         atomic::write_json(&file, &InitCost { start_seconds: seconds })?;
     }
     Ok(summary.status)

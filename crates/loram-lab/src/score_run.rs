@@ -8,7 +8,7 @@ use crate::{Error, Result};
 use loram_io::atomic;
 use loram_train::dataset::DataOptions;
 use loram_train::observer::Observer;
-use loram_train::{EvalOptions, Metrics, Session, SessionOptions, evaluate};
+use loram_train::{EvalOptions, Metrics, ProcessGroup, Session, SessionOptions, evaluate_in};
 use std::path::Path;
 
 /// Scores of a run without any figures.
@@ -28,7 +28,14 @@ pub fn empty(spec: &RunSpec, cost: Cost) -> Scores {
 }
 
 /// Loads the saved result and scores it. `before` is the loss of the base model on its own domain.
-pub fn score(spec: &RunSpec, cost: Cost, before: Option<f64>, observer: &mut dyn Observer) -> Result<Scores> {
+/// The evaluations are divided among the ranks of a group.
+pub fn score(
+    spec: &RunSpec,
+    cost: Cost,
+    before: Option<f64>,
+    group: &ProcessGroup,
+    observer: &mut dyn Observer,
+) -> Result<Scores> {
     let result = result_dir(&spec.config.output_dir);
     let path = result.display().to_string();
     let options = match result.ends_with("adapter") {
@@ -50,19 +57,26 @@ pub fn score(spec: &RunSpec, cost: Cost, before: Option<f64>, observer: &mut dyn
         },
     };
     let mut session = Session::open(&options, observer)?;
+    session.group = group.clone();
     let how = EvalOptions { batch_size: spec.config.per_device_eval_batch_size, ..EvalOptions::default() };
     let selection = part(spec, &spec.split.selection);
     let (mut selection, chosen) = session.evaluate(&selection, how, observer)?;
     let test = part(spec, &spec.split.test);
     let set = session.read(&test, observer)?;
-    let objective = set.objective;
-    let mut test = evaluate(&mut session.model, set.task(), &set.examples, how, &mut |_, _| {})?;
-    let examples = objective.example_scores(&mut session.model, set.task(), &set.examples, how.batch_size)?;
-    for metric in objective.metrics().iter().filter(|m| m.of_examples) {
-        test.set(*metric, examples.overall(metric.name));
-        if metric.name == spec.score.name {
-            let found = objective.example_scores(&mut session.model, set.task(), &chosen.examples, how.batch_size)?;
-            selection.set(*metric, found.overall(metric.name));
+    let (objective, size) = (set.objective, how.batch_size);
+    let mut test = evaluate_in(group, &mut session.model, set.task(), &set.examples, how, &mut |_, _| {})?;
+    // only rank 0 writes them
+    let examples = match group.is_first() {
+        true => Some(objective.example_scores(&mut session.model, set.task(), &set.examples, size)?),
+        false => None,
+    };
+    if let Some(examples) = &examples {
+        for metric in objective.metrics().iter().filter(|m| m.of_examples) {
+            test.set(*metric, examples.overall(metric.name));
+            if metric.name == spec.score.name {
+                let found = objective.example_scores(&mut session.model, set.task(), &chosen.examples, size)?;
+                selection.set(*metric, found.overall(metric.name));
+            }
         }
     }
     let names: Vec<&str> = objective.metrics().iter().map(|m| m.name).collect();
@@ -85,7 +99,7 @@ pub fn score(spec: &RunSpec, cost: Cost, before: Option<f64>, observer: &mut dyn
         selection: scored.then_some(selection),
         test: scored.then_some(test),
         forgetting: forgetting.filter(|f| f.after.is_finite()),
-        examples: scored.then_some(examples),
+        examples: examples.filter(|_| scored),
         ..empty(spec, cost)
     })
 }

@@ -74,6 +74,8 @@ pub enum Error {
         what: String,
         /// Its exit code.
         code: i32,
+        /// True where the run diverged ([`Error::is_divergence`]).
+        diverged: bool,
         /// True where another rank shows it.
         told: bool,
     },
@@ -122,6 +124,11 @@ impl Error {
             | Error::OutputExists { .. }
             | Error::Checkpoint { .. } => 2,
         }
+    }
+
+    /// True for a run that no further step could save.
+    pub fn is_divergence(&self) -> bool {
+        matches!(self, Error::NotFinite { .. } | Error::Lost { .. } | Error::Rank { diverged: true, .. })
     }
 
     /// True for an error of a run of several processes that another of them shows.

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::format::{count, duration, several};
 use crate::program::program;
 use crate::progress::Show;
+use crate::ranks;
 use crate::signals;
 use crate::table::{Side, facts, table};
 use clap::Args;
@@ -34,6 +35,9 @@ pub struct CompareArgs {
     /// Work only on part I of N, to share a grid among machines
     #[arg(long, value_name = "I/N", value_parser = shard)]
     pub shard: Option<Shard>,
+    /// Start each run with this launcher, to train it over several processes, such as "mpirun -n 2"
+    #[arg(long, value_name = "COMMAND")]
+    pub launcher: Option<String>,
     /// Train a single run in this process; exit code 75 if another process makes it
     #[arg(long, value_name = "RUN", conflicts_with_all = ["plan", "list", "shard"])]
     pub only: Option<String>,
@@ -50,6 +54,7 @@ pub fn run(args: &CompareArgs, threads: Option<usize>, console: &Console) -> Res
         cores: threads.unwrap_or_else(rayon::current_num_threads),
         jobs: args.jobs,
         shard: args.shard,
+        launcher: args.launcher.iter().flat_map(|l| l.split_whitespace()).map(str::to_string).collect(),
     };
     if let Some(id) = &args.only {
         return only(&grid, id, console);
@@ -150,10 +155,11 @@ fn only(grid: &Grid, id: &str, console: &Console) -> Result<i32> {
     let Some(spec) = runs.iter().find(|s| s.id() == id) else {
         return Err(Error::Usage(format!("--only: the grid has no run `{id}`; --list prints the remaining ones")));
     };
+    let (_, group) = ranks::join(Ok(spec.config.clone()), console)?;
     let stop = StopFlag::default();
     signals::stop_gently(stop.shared(), console.note())?;
     let mut show = Show::new(console);
-    let done = job::run(spec, &grid.output_dir, grid.keep, &stop, &mut show)?;
+    let done = job::run(spec, &grid.output_dir, grid.keep, &group, &stop, &mut show)?;
     show.clear();
     let (what, code) = match &done {
         Done::Scored => ("scored".to_string(), 0),

@@ -33,7 +33,7 @@ fn lacks(launch: &Launch, feature: &str, devices: &str) -> Error {
         launch.launcher.name(),
         launch.world
     );
-    Error::Rank { what, code: 2, told: launch.rank > 0 }
+    Error::Rank { what, code: 2, diverged: false, told: launch.rank > 0 }
 }
 
 #[cfg(feature = "mpi")]
@@ -51,7 +51,9 @@ fn join_by_mpi(launch: &Launch) -> Result<ProcessGroup> {
         };
         let what =
             format!("{} started {} processes, but MPI joins {found}: {hint}", launch.launcher.name(), launch.world);
-        return Err(Error::Rank { what, code: 2, told: launch.rank > 0 });
+        return Err(Error::Rank { what, code: 2, diverged: false, told: launch.rank > 0 });
     }
-    ProcessGroup::new(Box::new(engine))
+    let group = ProcessGroup::new(Box::new(engine))?;
+    group.watch()?;
+    Ok(group)
 }

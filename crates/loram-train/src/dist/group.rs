@@ -5,10 +5,12 @@
 //! ranks return the same error.
 
 use super::collective::{Collective, Failure, Solo};
+use super::watch::Watch;
 use crate::{Error, Result};
+use loram_io::lock::host_name;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Numbers that come with an exchange.
@@ -34,6 +36,8 @@ pub struct ProcessGroup(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// Before the engine, which must not wait for ranks that are gone.
+    watch: OnceLock<Watch>,
     collective: Box<dyn Collective>,
     /// Names of the machines, by rank.
     hosts: Vec<String>,
@@ -46,8 +50,9 @@ struct Inner {
 impl Default for ProcessGroup {
     fn default() -> ProcessGroup {
         let inner = Inner {
+            watch: OnceLock::new(),
             collective: Box::new(Solo::default()),
-            hosts: vec![host()],
+            hosts: vec![host_name()],
             ended: AtomicBool::new(false),
             step: AtomicUsize::new(0),
         };
@@ -61,12 +66,27 @@ impl ProcessGroup {
     /// # Errors
     /// A failure of the engine.
     pub fn new(collective: Box<dyn Collective>) -> Result<ProcessGroup> {
-        let inner = Inner { collective, hosts: Vec::new(), ended: AtomicBool::new(false), step: AtomicUsize::new(0) };
+        let inner = Inner {
+            watch: OnceLock::new(),
+            collective,
+            hosts: Vec::new(),
+            ended: AtomicBool::new(false),
+            step: AtomicUsize::new(0),
+        };
         let mut group = ProcessGroup(Arc::new(inner));
-        let hosts = group.gather(host().as_bytes())?;
+        let hosts = group.gather(host_name().as_bytes())?;
         let hosts = hosts.into_iter().map(|h| String::from_utf8_lossy(&h).into_owned()).collect();
         Arc::get_mut(&mut group.0).expect("a new group has no clones").hosts = hosts;
         Ok(group)
+    }
+
+    /// Notices from now on when the process of a rank ends, for engines that would wait for it.
+    ///
+    /// # Errors
+    /// Those of a rank.
+    pub fn watch(&self) -> Result<()> {
+        let _ = self.0.watch.set(Watch::start(self.collective(), self.hosts(), &|bytes| self.gather(bytes))?);
+        Ok(())
     }
 
     /// Number of this process, from 0.
@@ -204,7 +224,7 @@ impl ProcessGroup {
             Ok(value) => self.exchange(Kind::Agree, 0, 0, Words::default()).map(|_| value),
             Err(e) => {
                 let text = e.to_string();
-                match self.exchange_with(Kind::Failed, e.exit_code() as u64, text.as_bytes(), Words::default()) {
+                match self.tell_failure(e.exit_code() as u64, text.as_bytes(), u64::from(e.is_divergence())) {
                     Err(of_all) => Err(of_all),
                     Ok(_) => unreachable!("an exchange with a failed rank is an error"),
                 }
@@ -225,7 +245,7 @@ impl ProcessGroup {
             words.chunks_exact(HEADER).map(|h| h.try_into().expect("a whole header")).collect();
         if headers.iter().any(|h| h[0] == Kind::Failed as u64) {
             return match kind {
-                // goes on in `exchange_with`, which has the text
+                // goes on in `tell_failure`, which has the text
                 Kind::Failed => Ok(headers),
                 _ => Err(self.failed(&headers, b"")),
             };
@@ -237,8 +257,10 @@ impl ProcessGroup {
         Ok(headers)
     }
 
-    fn exchange_with(&self, kind: Kind, code: u64, text: &[u8], words: Words) -> Result<Vec<[u64; HEADER]>> {
-        let headers = self.exchange(kind, code, text.len(), words)?;
+    /// Tells the others that this rank has failed.
+    fn tell_failure(&self, code: u64, text: &[u8], divergence: u64) -> Result<()> {
+        let words = [divergence, 0, 0, 0, 0, 0];
+        let headers = self.exchange(Kind::Failed, code, text.len(), words)?;
         Err(self.failed(&headers, text))
     }
 
@@ -256,7 +278,8 @@ impl ProcessGroup {
         // what is wrong everywhere is no rank's own
         let everywhere = texts.iter().all(|t| *t == texts[rank]);
         let what = if everywhere { text } else { format!("{}: {text}", self.name(rank)) };
-        Error::Rank { what, code: headers[rank][1] as i32, told: !self.is_first() }
+        let diverged = headers[rank][3] != 0;
+        Error::Rank { what, code: headers[rank][1] as i32, diverged, told: !self.is_first() }
     }
 
     /// Checks that all ranks have the bytes of rank 0. The error is that the first other rank `differs`, and what to give to
@@ -278,12 +301,12 @@ impl ProcessGroup {
     /// An error about the input that all ranks have found in what they exchanged.
     pub fn common(&self, what: String) -> Error {
         self.0.ended.store(true, Ordering::Relaxed);
-        Error::Rank { what, code: 2, told: !self.is_first() }
+        Error::Rank { what, code: 2, diverged: false, told: !self.is_first() }
     }
 
     fn engine_error(&self, what: String) -> Error {
         self.0.ended.store(true, Ordering::Relaxed);
-        Error::Rank { what, code: 1, told: !self.is_first() }
+        Error::Rank { what, code: 1, diverged: false, told: !self.is_first() }
     }
 
     /// The error of an exchange that failed.
@@ -302,17 +325,5 @@ impl ProcessGroup {
                 Err(Error::RankLost { name: self.name(rank), when, last: String::new(), told })
             }
         }
-    }
-}
-
-/// The name of this machine.
-fn host() -> String {
-    #[cfg(unix)]
-    {
-        rustix::system::uname().nodename().to_string_lossy().into_owned()
-    }
-    #[cfg(not(unix))]
-    {
-        std::env::var("COMPUTERNAME").unwrap_or_default()
     }
 }

@@ -3,6 +3,7 @@
 //! - [`launch`]: the launcher that started this process (mpirun, srun, torchrun, …), from its environment;
 //! - [`Collective`]: the operations between ranks, by an engine: MPI (feature `mpi`), NCCL (feature `nccl`);
 //! - [`ProcessGroup`]: sums, gathered values and agreement on errors, on top of an engine;
+//!   `watch` notices ranks whose process has ended;
 //! - [`deal`]: which rank does what; `replicas`: gradients as one buffer, and the checksum of parameters.
 
 mod collective;
@@ -13,6 +14,7 @@ mod launch;
 #[cfg(feature = "mpi")]
 mod mpi;
 pub(crate) mod replicas;
+mod watch;
 
 pub use collective::{Collective, Failure, Lost, Solo};
 pub use connect::{connect, features};
