@@ -168,6 +168,7 @@ impl Verb {
         match self {
             Verb::Init(_) => refuse_several("loram init", alone),
             Verb::Plan(_) => refuse_several("loram plan", alone),
+            Verb::Predict(_) => refuse_several("loram predict", alone),
             Verb::Generate(_) => refuse_several("loram generate", alone),
             Verb::Merge(_) => refuse_several("loram merge", alone),
             Verb::Convert(_) => refuse_several("loram convert", alone),

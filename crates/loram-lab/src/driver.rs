@@ -270,8 +270,7 @@ fn start(grid: &Grid, options: &DriveOptions, board: &Board, index: usize, threa
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
     end_with_parent(&mut command);
-    let child =
-        command.spawn().map_err(|e| Error::Failed(format!("cannot start {:?}: {e}", command.get_program())))?;
+    let child = command.spawn().map_err(|e| Error::Failed(format!("cannot start {:?}: {e}", command.get_program())))?;
     Ok(Job { index, child, log })
 }
 

@@ -1,7 +1,7 @@
 //! `loram eval`: loss and metrics on data files.
 
 use crate::console::Console;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::{count, several};
 use crate::keys;
 use crate::model::ModelArgs;

@@ -10,8 +10,8 @@ use crate::{Error, Result};
 use loram_io::lock::host_name;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Numbers that come with an exchange.
 pub type Words = [u64; 6];

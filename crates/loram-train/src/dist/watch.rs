@@ -45,9 +45,7 @@ impl Watch {
         let port = gather(&port.to_le_bytes())?[0].clone();
         let port = u16::from_le_bytes([port[0], port[1]]);
         let mut peers = Vec::new();
-        if !is_first
-            && let Some(stream) = reach(rank, hosts, port)
-        {
+        if !is_first && let Some(stream) = reach(rank, hosts, port) {
             peers.push((0, stream));
         }
         let connected = gather(&[u8::from(!peers.is_empty())])?.iter().filter(|b| b[0] == 1).count();
