@@ -21,6 +21,7 @@ models: ["{root}/assets/tiny-llama-en"]
 tasks: {{restaurants: {{train_data: "demo:restaurants?n=32", eval_data: "demo:restaurants?split=dev&n=16"}}}}
 schemes: {{lora: {{init_lora_weights: lora}}, loram: {{init_lora_weights: loram}}}}
 learning_rate: [1e-3, 2e-3]
+seed: [0]
 max_steps: 2
 output_dir: {out}
 """
