@@ -3,10 +3,16 @@
 use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::table::facts;
+use loram_io::error::human_bytes;
 use loram_train::config::{DeviceKind, TrainConfig};
 use loram_train::device;
 use loram_train::dist::{Launch, ProcessGroup, connect, features};
 use serde_json::json;
+use std::time::Instant;
+
+/// Values that `--dist-info` sums over the ranks, and how often.
+const SUMS: [usize; 3] = [1 << 18, 1 << 22, 1 << 24];
+const REPEATS: usize = 5;
 
 /// The number of threads of this process, where the user gives none; 0: one for each processor.
 pub fn threads() -> usize {
@@ -66,6 +72,7 @@ pub fn info(config: Result<TrainConfig>, console: &Console) -> Result<()> {
     let numbered = group.hosts().iter().enumerate();
     let hosts: Vec<String> = numbered.map(|(rank, host)| format!("{rank} on {host}")).collect();
     let threads = rayon::current_num_threads();
+    let sums = if group.is_solo() { Vec::new() } else { time_sums(&group)? };
     let text = || {
         let mut rows = vec![("features", if built.is_empty() { "none of mpi, nccl".into() } else { built.join(", ") })];
         match &launch {
@@ -74,6 +81,10 @@ pub fn info(config: Result<TrainConfig>, console: &Console) -> Result<()> {
                 rows.push(("launcher", l.launcher.name().into()));
                 rows.push(("ranks", hosts.join(", ")));
                 rows.push(("engine", group.collective().engine().into()));
+                let sum = |&(bytes, seconds): &(usize, f64)| {
+                    format!("{} in {:.1} ms", human_bytes(bytes as u64), 1e3 * seconds)
+                };
+                rows.push(("sums", sums.iter().map(sum).collect::<Vec<_>>().join(", ")));
             }
         }
         rows.push(("threads", format!("{threads} on rank 0")));
@@ -82,8 +93,28 @@ pub fn info(config: Result<TrainConfig>, console: &Console) -> Result<()> {
     let json = json!({
         "features": built, "launch": launch, "engine": group.collective().engine(), "hosts": group.hosts(),
         "threads": threads,
+        "sums": sums.iter().map(|(bytes, seconds)| json!({"bytes": bytes, "seconds": seconds})).collect::<Vec<_>>(),
     });
     if group.is_first() { console.result(text, &json) } else { Ok(()) }
+}
+
+/// Bytes and median seconds of sums over the ranks, as a training step has one of its gradients.
+fn time_sums(group: &ProcessGroup) -> Result<Vec<(usize, f64)>> {
+    let mut found = Vec::new();
+    for n in SUMS {
+        let mut values = vec![1e-3; n];
+        let mut seconds = Vec::new();
+        for _ in 0..=REPEATS {
+            let begun = Instant::now();
+            group.sum(&mut values, Default::default())?;
+            seconds.push(begun.elapsed().as_secs_f64());
+        }
+        // the first one makes connections
+        seconds.remove(0);
+        seconds.sort_by(f64::total_cmp);
+        found.push((4 * n, seconds[REPEATS / 2]));
+    }
+    Ok(found)
 }
 
 /// True for an error that another rank shows.
