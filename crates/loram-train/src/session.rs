@@ -103,9 +103,10 @@ impl Session {
     ) -> Result<(Metrics, Dataset)> {
         let set = self.read(data, observer)?;
         check_same_data(&set, &self.group)?;
-        let metrics = evaluate_in(&self.group, &mut self.model, set.task(), &set.examples, options, &mut |done, total| {
-            stage(observer, Stage::Evaluate, done as u64, total as u64, "");
-        })?;
+        let metrics =
+            evaluate_in(&self.group, &mut self.model, set.task(), &set.examples, options, &mut |done, total| {
+                stage(observer, Stage::Evaluate, done as u64, total as u64, "");
+            })?;
         Ok((metrics, set))
     }
 

@@ -187,12 +187,10 @@ impl<'c> Setup<'c> {
         let again = data.total_steps > data.steps_per_epoch;
         reference::settle(config, &base, (&mut data.train, data.eval.as_mut()), again, &options, reporter)?;
         let searched = match state.rate.is_none() && needs_search(config)? {
-            true => Some(
-                group.from_first(|| {
-                    let set = SearchSet::new(&data.train);
-                    set.job(config, &base, &options, passes.max_tokens).searched(rates, reporter)
-                })?,
-            ),
+            true => Some(group.from_first(|| {
+                let set = SearchSet::new(&data.train);
+                set.job(config, &base, &options, passes.max_tokens).searched(rates, reporter)
+            })?),
             false => None,
         };
         // a rate that was given is not searched for, but an earlier search may know better
