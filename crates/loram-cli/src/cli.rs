@@ -24,7 +24,6 @@ use crate::commands::{
 use crate::console::Console;
 use crate::error::Result;
 use crate::keys::{with_flags, with_keys};
-use crate::ranks::refuse_several;
 use clap::{ArgMatches, Args, Command, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use loram_train::config::Mark;
@@ -134,7 +133,6 @@ impl Cli {
     /// Runs the command and returns the exit code. `matches` are the parsed arguments, with the flags of keys.
     pub fn run(self, matches: &ArgMatches, console: &Console) -> Result<i32> {
         let own = matches.subcommand().map_or(matches, |s| s.1);
-        self.command.check_processes()?;
         match self.command {
             Verb::Train(args) => return train::run(&args, own, console),
             Verb::InitConfig(args) => init_config::run(&args, own, console),
@@ -158,28 +156,6 @@ impl Cli {
             Verb::Docs { page } => docs::run(page, command(), console),
         }?;
         Ok(0)
-    }
-}
-
-impl Verb {
-    /// An error where several processes of a launcher would all do the same.
-    fn check_processes(&self) -> Result<()> {
-        let alone = "start it without the launcher";
-        match self {
-            Verb::Init(_) => refuse_several("loram init", alone),
-            Verb::Plan(_) => refuse_several("loram plan", alone),
-            Verb::Predict(_) => refuse_several("loram predict", alone),
-            Verb::Generate(_) => refuse_several("loram generate", alone),
-            Verb::Merge(_) => refuse_several("loram merge", alone),
-            Verb::Convert(_) => refuse_several("loram convert", alone),
-            Verb::Export(_) => refuse_several("loram export", alone),
-            Verb::Report(_) => refuse_several("loram report", alone),
-            Verb::Compare(args) if args.only.is_none() => refuse_several(
-                "loram compare",
-                "start it once, with --launcher \"mpirun -n 2\" for runs of several processes, or share the grid with --shard",
-            ),
-            _ => Ok(()),
-        }
     }
 }
 

@@ -34,7 +34,8 @@ fn main() {
     };
     let console = Console::new(cli.common.json, cli.common.quiet, cli.common.verbose);
     console.start_logging();
-    let done = threads(cli.common.threads).and_then(|()| cli.run(&matches, &console));
+    let started = threads(cli.common.threads).and_then(|()| ranks::check_command(&matches));
+    let done = started.and_then(|()| cli.run(&matches, &console));
     let code = match done {
         Ok(code) => code,
         Err(e) => {

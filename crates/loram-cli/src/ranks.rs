@@ -3,6 +3,7 @@
 use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::table::facts;
+use clap::ArgMatches;
 use loram_io::error::human_bytes;
 use loram_train::config::{DeviceKind, TrainConfig};
 use loram_train::device;
@@ -45,11 +46,27 @@ fn of_run(e: Error) -> loram_train::Error {
     }
 }
 
-/// An error where a launcher started several processes of a command that is for one.
-pub fn refuse_several(command: &str, instead: &str) -> Result<()> {
+/// Commands whose processes work together, and those that only print.
+const TOGETHER: [&str; 2] = ["train", "eval"];
+const PRINT: [&str; 8] = ["info", "verify", "schemes", "doctor", "completions", "man", "docs", "help"];
+
+/// An error where a launcher started several processes of a command that is for one: all would do the same.
+pub fn check_command(matches: &ArgMatches) -> Result<()> {
+    let Some((command, own)) = matches.subcommand() else { return Ok(()) };
+    let one_run = command == "compare" && own.get_one::<String>("only").is_some();
+    if one_run || TOGETHER.contains(&command) || PRINT.contains(&command) {
+        return Ok(());
+    }
+    let instead = match command {
+        "compare" => {
+            "start it once, with --launcher \"mpirun -n 2\" for runs of several processes, or share the grid with --shard"
+        }
+        _ => "start it without the launcher",
+    };
     match Launch::of_process()? {
         Some(l) if l.world > 1 => {
-            let what = format!("{} started {} processes, and {command} is one: {instead}", l.launcher.name(), l.world);
+            let launcher = l.launcher.name();
+            let what = format!("{launcher} started {} processes, and loram {command} is one: {instead}", l.world);
             Err(loram_train::Error::Rank { what, code: 2, diverged: false, told: l.rank > 0 }.into())
         }
         _ => Ok(()),
