@@ -83,7 +83,7 @@ pub enum Verb {
     Merge(MergeArgs),
     /// Convert an adapter to its plain form, which any PEFT program loads, or to a smaller rank
     Convert(ConvertArgs),
-    /// Write an adapter, or the merged model, as a GGUF file for llama.cpp, Ollama and LM Studio
+    /// Write an adapter, or the merged model, as a GGUF file for llama.cpp, Ollama and LM Studio, or an adapter for diffusers
     Export(ExportArgs),
     /// Train a grid of runs over schemes, learning rates, ranks, seeds, models and tasks; resume it at any time
     Compare(CompareArgs),

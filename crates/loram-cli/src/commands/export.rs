@@ -1,17 +1,17 @@
-//! `loram export`: writes an adapter, or the merged model, as a GGUF file for llama.cpp, Ollama and LM Studio.
+//! `loram export`: writes an adapter, or the merged model, as a GGUF file for llama.cpp, Ollama and LM Studio; or an adapter for diffusers.
 
 use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::format::count;
 use crate::model::{folder, open_base};
 use clap::{Args, ValueEnum};
-use loram_io::adapter::{Adapter, BaseWeights, MergeOptions};
+use loram_io::adapter::{Adapter, BaseWeights, DIFFUSERS_WEIGHTS, MergeOptions, write_diffusers};
 use loram_io::atomic::{AtomicDir, Output, write_bytes};
 use loram_io::error::human_bytes;
 use loram_io::gguf::{write_lora, write_merged_gguf};
 use loram_io::{Checkpoint, DType};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `loram export`.
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ pub struct ExportArgs {
     /// Adapter folder or hub id
     #[arg(value_name = "ADAPTER")]
     pub adapter: String,
-    /// Output folder: `adapter.gguf` or `model.gguf`, and a Modelfile for Ollama
+    /// Output folder: `adapter.gguf` or `model.gguf` and a Modelfile for Ollama, or `pytorch_lora_weights.safetensors`
     #[arg(long, short, value_name = "DIR")]
     pub output: PathBuf,
     /// Replace an export that is in the output folder
@@ -31,6 +31,12 @@ pub struct ExportArgs {
     /// Branch, tag or commit of a hub model
     #[arg(long, value_name = "NAME")]
     pub revision: Option<String>,
+    /// Layout of the file
+    #[arg(long, value_name = "FORMAT", default_value = "gguf")]
+    pub format: Format,
+    /// Component of the pipeline that the adapter is for (--format diffusers) [default: unet for a UNet, else transformer]
+    #[arg(long, value_name = "NAME")]
+    pub component: Option<String>,
     /// Write the model with the adapter merged into it; the base must be a GGUF file
     #[arg(long)]
     pub merged: bool,
@@ -42,7 +48,16 @@ pub struct ExportArgs {
     pub force: bool,
 }
 
-/// Type of tensors in a GGUF file.
+/// Layout of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For llama.cpp, Ollama and LM Studio: a GGUF file and a Modelfile
+    Gguf,
+    /// For pipelines of diffusers, such as FLUX: pytorch_lora_weights.safetensors
+    Diffusers,
+}
+
+/// Type of tensors in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum OutType {
@@ -87,6 +102,9 @@ impl OutType {
 const MODELFILE: &str = "Modelfile";
 
 pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
+    if args.format == Format::Diffusers {
+        return for_diffusers(args, console);
+    }
     let output = Output::new(&args.output, args.overwrite);
     output.check_folder("an export", MODELFILE)?;
     let adapter = Adapter::read(folder(&args.adapter, None, console)?)?;
@@ -117,6 +135,39 @@ pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
     let json = json!({ "output": out, "modelfile": args.output.join(MODELFILE).display().to_string(), "model": name });
     let next = format!("ollama create NAME -f {}", args.output.join(MODELFILE).display());
     console.result(|| format!("{out}: {text}\n\nnext: {next}\n"), &json)
+}
+
+/// Writes the file that `load_lora_weights` of a diffusers pipeline reads.
+fn for_diffusers(args: &ExportArgs, console: &Console) -> Result<()> {
+    if args.merged {
+        return Err(Error::Usage("--merged writes a GGUF file: remove --format diffusers".into()));
+    }
+    let output = Output::new(&args.output, args.overwrite);
+    output.check_folder("an export for diffusers", DIFFUSERS_WEIGHTS)?;
+    let adapter = Adapter::read(folder(&args.adapter, None, console)?)?;
+    let plain = adapter.to_plain(|path| {
+        let what = "the scheme of this adapter reads the base model: make it plain first (loram convert --model)";
+        Err(loram_io::Error::Usage(format!("layer `{path}`: {what}")))
+    })?;
+    let base = args.model.clone().or_else(|| adapter.base_model.clone());
+    let component = args.component.clone().unwrap_or_else(|| component_of(base.as_deref()).into());
+    let dir = AtomicDir::create(output)?;
+    write_diffusers(&plain, &component, args.outtype.dtype(), &dir.path().join(DIFFUSERS_WEIGHTS))?;
+    dir.commit()?;
+    let out = args.output.join(DIFFUSERS_WEIGHTS).display().to_string();
+    let layers = count(plain.layers.len() as u64);
+    let json = json!({ "output": out, "component": component, "layers": plain.layers.len(), "model": base });
+    let next = format!("pipeline.load_lora_weights({:?})", args.output.display().to_string());
+    console.result(|| format!("{out}: {layers} layers of the component `{component}`\n\nnext: {next}\n"), &json)
+}
+
+/// The component whose class the configuration of a model names.
+fn component_of(model: Option<&str>) -> &'static str {
+    let config = model.and_then(|dir| std::fs::read_to_string(Path::new(dir).join("config.json")).ok());
+    match config.is_some_and(|text| text.contains("UNet")) {
+        true => "unet",
+        false => "transformer",
+    }
 }
 
 /// The Modelfile from which `ollama create` makes a model.

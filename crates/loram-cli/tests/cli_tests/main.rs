@@ -1,6 +1,7 @@
 //! The integration tests of loram-cli. One binary: each test target links the whole workspace again.
 
 mod compare;
+mod diffusers;
 mod examples;
 mod families;
 mod foreign;

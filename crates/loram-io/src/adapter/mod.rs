@@ -4,6 +4,7 @@
 mod card;
 mod config_file;
 mod convert;
+mod diffusers;
 mod folder;
 mod in_memory;
 mod merge;
@@ -12,6 +13,7 @@ mod tensors;
 
 pub use config_file::{ADAPTER_CONFIG, PEFT_VERSION};
 pub use convert::{BaseWeights, TruncatedLayer, Truncation};
+pub use diffusers::{DIFFUSERS_WEIGHTS, write_diffusers};
 pub use folder::INIT_FACTORS;
 pub(crate) use folder::{commit as commit_folder, create as create_folder};
 pub use in_memory::Adapter;

@@ -19,6 +19,12 @@ use std::sync::Arc;
 /// File name of an unsharded model.
 pub const SINGLE_FILE: &str = "model.safetensors";
 
+/// File and index of a model in the layout of transformers, and of one that is a part of a diffusers pipeline.
+const LAYOUTS: [(&str, &str); 2] = [
+    (SINGLE_FILE, INDEX_FILE),
+    ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json"),
+];
+
 /// The weights of a model folder. Opening maps the files and checks headers and index; no weight is
 /// read but those that are stored down their columns (GPTQ, AWQ).
 #[derive(Debug)]
@@ -52,7 +58,8 @@ struct PackedTensor {
 }
 
 impl Checkpoint {
-    /// Opens a model folder: `model.safetensors` if there is one, else the shards of `model.safetensors.index.json`; or a GGUF file,
+    /// Opens a model folder: `model.safetensors` if there is one, else the shards of `model.safetensors.index.json` (or
+    /// `diffusion_pytorch_model.…`, as diffusers calls them); or a GGUF file,
     /// whose tensors get the names that they have in a folder. Tensors
     /// are called as in a model that nothing wraps (`_orig_mod.`, `module.` and `base_model.model.` go, with a note).
     ///
@@ -72,13 +79,13 @@ impl Checkpoint {
                 Err(Error::NotFound { path: dir.into(), what: "is a file; expected a model folder".into() })
             };
         }
-        let single = dir.join(SINGLE_FILE);
-        if single.exists() {
-            return Checkpoint::open_file(&single)?.unwrapped()?.packed(dir);
-        }
-        let index = dir.join(INDEX_FILE);
-        if index.exists() {
-            return Checkpoint::open_sharded(dir, &index)?.unwrapped()?.packed(dir);
+        for (single, index) in LAYOUTS.map(|(single, index)| (dir.join(single), dir.join(index))) {
+            if single.exists() {
+                return Checkpoint::open_file(&single)?.unwrapped()?.packed(dir);
+            }
+            if index.exists() {
+                return Checkpoint::open_sharded(dir, &index)?.unwrapped()?.packed(dir);
+            }
         }
         Err(Error::Checkpoint { path: dir.into(), what: no_safetensors(dir) })
     }
@@ -409,6 +416,11 @@ fn no_safetensors(dir: &Path) -> String {
     }
     if let Some(gguf) = find(&[".gguf"]) {
         return format!("holds `{gguf}` but no safetensors: give the GGUF file itself, {}", dir.join(gguf).display());
+    }
+    if names.iter().any(|n| n == "model_index.json") {
+        let part =
+            ["transformer", "unet"].iter().find(|part| names.iter().any(|n| n == *part)).unwrap_or(&"transformer");
+        return format!("is a pipeline of diffusers: give the folder of its model, {}", dir.join(part).display());
     }
     if let Some(other) = find(&[".safetensors"]) {
         return format!("holds `{other}`, but neither `{SINGLE_FILE}` nor `{INDEX_FILE}`: the index is missing");
