@@ -7,7 +7,7 @@ use clap::ArgMatches;
 use loram_io::error::human_bytes;
 use loram_train::config::{DeviceKind, TrainConfig};
 use loram_train::device;
-use loram_train::dist::{Launch, ProcessGroup, connect, features};
+use loram_train::dist::{Launch, ProcessGroup, Wire, connect, features};
 use serde_json::json;
 use std::time::Instant;
 
@@ -91,7 +91,8 @@ pub fn info(config: Result<TrainConfig>, console: &Console) -> Result<()> {
     let threads = rayon::current_num_threads();
     let sums = if group.is_solo() { Vec::new() } else { time_sums(&group)? };
     let text = || {
-        let mut rows = vec![("features", if built.is_empty() { "none of mpi, nccl".into() } else { built.join(", ") })];
+        let mut rows =
+            vec![("features", if built.is_empty() { "none (mpi joins processes)".into() } else { built.join(", ") })];
         match &launch {
             None => rows.push(("launcher", "none: one process".into())),
             Some(l) => {
@@ -123,7 +124,7 @@ fn time_sums(group: &ProcessGroup) -> Result<Vec<(usize, f64)>> {
         let mut seconds = Vec::new();
         for _ in 0..=REPEATS {
             let begun = Instant::now();
-            group.sum(&mut values, Default::default())?;
+            group.sum(&mut values, Wire::F32, Default::default())?;
             seconds.push(begun.elapsed().as_secs_f64());
         }
         // the first one makes connections

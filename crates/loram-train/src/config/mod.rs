@@ -27,6 +27,6 @@ pub use rewrite::Rewritten;
 pub(crate) use scheme_keys::canonical;
 pub use table::TrainConfig;
 pub use types::{
-    AdapterFormat, BaseMode, ComputeDtype, DeviceKind, FinetuningType, FlagForm, FourBitKind, KeyType, LearningRate,
-    MemoryCheck, OptimKind, ReportTo, Resume, SamplePrompts, SchedulerType, SchemeName, Strategy,
+    AdapterFormat, BaseMode, ComputeDtype, DeviceKind, DistDtype, FinetuningType, FlagForm, FourBitKind, KeyType,
+    LearningRate, MemoryCheck, OptimKind, ReportTo, Resume, SamplePrompts, SchedulerType, SchemeName, Strategy,
 };

@@ -190,6 +190,8 @@ key_table! {
         group_by_length: bool = false;
         /// Batches per optimiser step; the loss is the mean over all their tokens.
         gradient_accumulation_steps: usize = 1, if |n| *n > 0 => "at least 1", [Common Plan];
+        /// Number type in which gradients travel between the processes of a run (docs/distributed.md): bfloat16 halves the traffic.
+        dist_dtype: DistDtype = DistDtype::Float32;
         /// Optimiser.
         optim ["optimizer"]: OptimKind = OptimKind::AdamW, [Init Plan Info];
         /// Momentum of sgd.

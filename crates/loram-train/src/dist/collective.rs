@@ -36,6 +36,15 @@ impl Lost {
     }
 }
 
+/// The number type in which values travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    /// Single precision.
+    F32,
+    /// bfloat16: values are rounded to the nearest before they are sent, and sums, which have more digits, too.
+    Bf16,
+}
+
 /// Operations that all ranks of a run call in the same order, from one thread of each.
 pub trait Collective: Debug + Send + Sync {
     /// Name of the engine, such as `MPI`.
@@ -48,11 +57,11 @@ pub trait Collective: Debug + Send + Sync {
     fn world(&self) -> usize;
 
     /// Replaces values by their sums over all ranks. All ranks receive the same bits, and the same values give the same bits
-    /// again: terms are added in an order that no timing changes.
+    /// again: terms are added in an order that no timing changes. They travel as `wire` says.
     ///
     /// # Errors
     /// A rank that is gone; an error of the engine.
-    fn all_reduce_sum(&self, values: &mut [f32]) -> Result<(), Failure>;
+    fn all_reduce_sum(&self, values: &mut [f32], wire: Wire) -> Result<(), Failure>;
 
     /// Fills `all` with the bytes of every rank, in their order; each gives as many.
     ///
@@ -87,7 +96,7 @@ impl Collective for Solo {
         1
     }
 
-    fn all_reduce_sum(&self, _: &mut [f32]) -> Result<(), Failure> {
+    fn all_reduce_sum(&self, _: &mut [f32], _: Wire) -> Result<(), Failure> {
         Ok(())
     }
 

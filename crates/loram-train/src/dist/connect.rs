@@ -16,23 +16,25 @@ pub fn features() -> [(&'static str, bool); 1] {
 pub fn connect(launch: Option<&Launch>, on_gpu: bool) -> Result<ProcessGroup> {
     let Some(launch) = launch.filter(|l| l.world > 1) else { return Ok(ProcessGroup::default()) };
     if on_gpu {
-        return Err(lacks(launch, "nccl", "GPUs"));
+        return Err(refused(
+            launch,
+            "one run on several GPUs is not supported: train on one GPU, spread the runs of a grid over GPUs (loram compare \
+             --shard), or set device: cpu",
+        ));
     }
     #[cfg(feature = "mpi")]
     return join_by_mpi(launch);
     #[cfg(not(feature = "mpi"))]
-    Err(lacks(launch, "mpi", "CPUs"))
+    Err(refused(
+        launch,
+        "this build of loram cannot join them: it lacks the feature `mpi` (cargo install --path crates/loram-cli --features \
+         mpi; docs/distributed.md). To run one process, leave the launcher out",
+    ))
 }
 
-/// The error of a build that cannot join the processes: each of them would train the whole run.
-fn lacks(launch: &Launch, feature: &str, devices: &str) -> Error {
-    let what = format!(
-        "{} started {} processes of this run, and this build of loram cannot join them: for {devices} it needs the feature \
-         `{feature}` (cargo install --path crates/loram-cli --features {feature}; docs/distributed.md). To run one process, \
-         leave the launcher out",
-        launch.launcher.name(),
-        launch.world
-    );
+/// The error where processes cannot be joined: each of them would train the whole run.
+fn refused(launch: &Launch, why: &str) -> Error {
+    let what = format!("{} started {} processes of this run: {why}", launch.launcher.name(), launch.world);
     Error::Rank { what, code: 2, diverged: false, told: launch.rank > 0 }
 }
 
@@ -43,17 +45,44 @@ fn join_by_mpi(launch: &Launch) -> Result<ProcessGroup> {
     let found = super::collective::Collective::world(&engine);
     if found != launch.world {
         let hint = match launch.launcher {
-            Launcher::Torchrun => "torchrun is for GPUs (feature `nccl`): on CPUs start them with mpirun or srun",
+            Launcher::Torchrun => "MPI does not see the processes of torchrun: start them with mpirun or srun",
             Launcher::Slurm => {
                 "srun needs the PMI of this MPI: srun --mpi=pmix or --mpi=pmi2 (srun --mpi=list), or mpirun"
             }
             Launcher::OpenMpi | Launcher::Pmi => "start them with the mpirun of the MPI that loram was built with",
         };
-        let what =
-            format!("{} started {} processes, but MPI joins {found}: {hint}", launch.launcher.name(), launch.world);
-        return Err(Error::Rank { what, code: 2, diverged: false, told: launch.rank > 0 });
+        return Err(refused(launch, &format!("MPI joins {found} of them; {hint}")));
     }
     let group = ProcessGroup::new(Box::new(engine))?;
     group.watch()?;
     Ok(group)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dist::Launcher;
+
+    fn launch(rank: usize, world: usize) -> Launch {
+        Launch { launcher: Launcher::OpenMpi, rank, world, local_rank: None, local_world: None, master: None }
+    }
+
+    #[test]
+    fn one_process_is_a_group_of_its_own() {
+        assert!(connect(None, false).unwrap().is_solo());
+        assert!(connect(Some(&launch(0, 1)), true).unwrap().is_solo());
+    }
+
+    #[test]
+    fn processes_that_cannot_be_joined_are_refused_once() {
+        let e = [0, 1].map(|rank| connect(Some(&launch(rank, 2)), true).unwrap_err());
+        assert!(e[0].to_string().starts_with("mpirun (Open MPI) started 2 processes of this run: "), "{}", e[0]);
+        assert_eq!(e.each_ref().map(Error::is_told_elsewhere), [false, true]);
+        assert_eq!(e[1].exit_code(), 2);
+        #[cfg(not(feature = "mpi"))]
+        {
+            let e = connect(Some(&launch(0, 2)), false).unwrap_err().to_string();
+            assert!(e.contains("lacks the feature `mpi`") && e.contains("--features mpi"), "{e}");
+        }
+    }
 }

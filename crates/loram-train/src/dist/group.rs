@@ -4,7 +4,7 @@
 //! code where it has failed. So a rank that fails takes part in one more exchange, whichever that is for the others, and all
 //! ranks return the same error.
 
-use super::collective::{Collective, Failure, Solo};
+use super::collective::{Collective, Failure, Solo, Wire};
 use super::watch::Watch;
 use crate::{Error, Result};
 use loram_io::lock::host_name;
@@ -195,11 +195,11 @@ impl ProcessGroup {
         Ok(())
     }
 
-    /// Replaces `values` by their sums over all ranks, and returns the numbers that each rank sent along.
+    /// Replaces `values`, which travel as `wire` says, by their sums over all ranks, and returns the numbers that each rank sent along.
     ///
     /// # Errors
     /// Those of a rank; another number of values on some rank.
-    pub fn sum(&self, values: &mut [f32], words: Words) -> Result<Vec<Words>> {
+    pub fn sum(&self, values: &mut [f32], wire: Wire, words: Words) -> Result<Vec<Words>> {
         let headers = self.exchange(Kind::Sum, 0, values.len(), words)?;
         if let Some(rank) = headers.iter().position(|h| h[2] != headers[0][2]) {
             let (found, expected) = (headers[rank][2], headers[0][2]);
@@ -207,7 +207,7 @@ impl ProcessGroup {
             return Err(self.engine_error(format!("{what}: all ranks need the same model and configuration")));
         }
         if !values.is_empty() {
-            self.done(self.0.collective.all_reduce_sum(values))?;
+            self.done(self.0.collective.all_reduce_sum(values, wire))?;
         }
         Ok(headers.iter().map(|h| std::array::from_fn(|i| h[3 + i])).collect())
     }

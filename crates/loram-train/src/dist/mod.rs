@@ -1,7 +1,7 @@
 //! One run over many processes: who they are, and how they agree.
 //!
 //! - [`launch`]: the launcher that started this process (mpirun, srun, torchrun, …), from its environment;
-//! - [`Collective`]: the operations between ranks, by an engine: MPI (feature `mpi`), NCCL (feature `nccl`);
+//! - [`Collective`]: the operations between ranks, by an engine: MPI (feature `mpi`);
 //! - [`ProcessGroup`]: sums, gathered values and agreement on errors, on top of an engine;
 //!   `watch` notices ranks whose process has ended;
 //! - [`deal`]: which rank does what; `replicas`: gradients as one buffer, and the checksum of parameters.
@@ -16,7 +16,7 @@ mod mpi;
 pub(crate) mod replicas;
 mod watch;
 
-pub use collective::{Collective, Failure, Lost, Solo};
+pub use collective::{Collective, Failure, Lost, Solo, Wire};
 pub use connect::{connect, features};
 pub use deal::deal;
 pub use group::{ProcessGroup, Words};

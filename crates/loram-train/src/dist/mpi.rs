@@ -5,8 +5,9 @@
 //! all others (`MPI_Alltoall`), adds the terms in the order of ranks, and sends the sums to all (`MPI_Allgather`). That moves
 //! 2·(world − 1)/world of the buffer per rank, the least that any algorithm can (Patarasuk and Yuan 2009).
 
-use super::collective::{Collective, Failure, Lost};
+use super::collective::{Collective, Failure, Lost, Wire};
 use crate::{Error, Result};
+use half::bf16;
 use mpi::Threading;
 use mpi::datatype::Equivalence;
 use mpi::environment::Universe;
@@ -95,18 +96,41 @@ impl Mpi {
         Ok(ManuallyDrop::into_inner(all))
     }
 
-    /// Part `r` of `parts` of every rank r, in the order of ranks: each rank has `parts` of equal size for all.
-    fn exchange(&self, parts: Vec<f32>) -> std::result::Result<Vec<f32>, Failure> {
+    /// This rank's part of the values of every rank, in the order of ranks: each rank has `parts` of equal size for all.
+    fn exchange<T: Equivalence + Copy + Default>(&self, parts: Vec<T>) -> std::result::Result<Vec<T>, Failure> {
         let n = (parts.len() / self.world) as i32;
-        let (parts, mut received) = (ManuallyDrop::new(parts), ManuallyDrop::new(vec![0f32; n as usize * self.world]));
-        let of = f32::equivalent_datatype();
+        let received = vec![T::default(); parts.len()];
+        let (parts, mut received) = (ManuallyDrop::new(parts), ManuallyDrop::new(received));
+        let of = T::equivalent_datatype();
         self.wait(|world, request| {
             let (from, to) = (parts.as_ptr().cast::<c_void>(), received.as_mut_ptr().cast::<c_void>());
-            // SAFETY: both buffers have `n` values for each rank, and live until the operation has ended
+            // SAFETY: both buffers have `n` values for each rank, and live until the operation has ended: they are given up where
+            // it fails
             unsafe { ffi::MPI_Ialltoall(from, n, of.as_raw(), to, n, of.as_raw(), world, request) }
         })?;
         drop(ManuallyDrop::into_inner(parts));
         Ok(ManuallyDrop::into_inner(received))
+    }
+
+    /// Sums a block over all ranks, in numbers that travel as `T`.
+    fn sum_block<T: Equivalence + Copy + Default>(
+        &self,
+        block: &mut [f32],
+        narrow: impl Fn(f32) -> T,
+        widen: impl Fn(T) -> f32,
+    ) -> std::result::Result<(), Failure> {
+        let share = block.len().div_ceil(self.world);
+        let mut parts: Vec<T> = block.iter().map(|&x| narrow(x)).collect();
+        parts.resize(share * self.world, T::default());
+        let received = self.exchange(parts)?;
+        let mut sums = vec![0.0f64; share];
+        for part in received.chunks_exact(share) {
+            sums.iter_mut().zip(part).for_each(|(sum, &x)| *sum += f64::from(widen(x)));
+        }
+        let sums = sums.into_iter().map(|x| narrow(x as f32)).collect();
+        let all = self.gather(sums, received)?;
+        block.iter_mut().zip(all).for_each(|(to, x)| *to = widen(x));
+        Ok(())
     }
 }
 
@@ -123,21 +147,11 @@ impl Collective for Mpi {
         self.world
     }
 
-    fn all_reduce_sum(&self, values: &mut [f32]) -> std::result::Result<(), Failure> {
-        for block in values.chunks_mut(BLOCK) {
-            let share = block.len().div_ceil(self.world);
-            let mut parts = block.to_vec();
-            parts.resize(share * self.world, 0.0);
-            let received = self.exchange(parts)?;
-            let mut sums = vec![0.0f64; share];
-            for part in received.chunks_exact(share) {
-                sums.iter_mut().zip(part).for_each(|(sum, x)| *sum += f64::from(*x));
-            }
-            let sums = sums.into_iter().map(|x| x as f32).collect();
-            let all = self.gather(sums, received)?;
-            block.copy_from_slice(&all[..block.len()]);
-        }
-        Ok(())
+    fn all_reduce_sum(&self, values: &mut [f32], wire: Wire) -> std::result::Result<(), Failure> {
+        values.chunks_mut(BLOCK).try_for_each(|block| match wire {
+            Wire::F32 => self.sum_block(block, |x| x, |x| x),
+            Wire::Bf16 => self.sum_block(block, |x| bf16::from_f32(x).to_bits(), |x| bf16::from_bits(x).to_f32()),
+        })
     }
 
     fn all_gather(&self, mine: &[u8], all: &mut [u8]) -> std::result::Result<(), Failure> {

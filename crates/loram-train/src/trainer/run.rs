@@ -6,10 +6,10 @@ use super::stop::StopFlag;
 use crate::base::stage;
 use crate::batching::passes;
 use crate::checkpoint::{self, Trained, checkpoint_dir};
-use crate::config::Strategy;
+use crate::config::{DistDtype, Strategy};
 use crate::dataset::Dataset;
 use crate::device::Arithmetic;
-use crate::dist::{ProcessGroup, deal, replicas};
+use crate::dist::{ProcessGroup, Wire, deal, replicas};
 use crate::evaluate::{EvalOptions, evaluate_in};
 use crate::magnitude::{MagnitudeMeter, Magnitudes};
 use crate::objective::batches_and_losses;
@@ -366,7 +366,11 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         let BatchLoss { loss_sum, counted, correct } = loss;
         let stop = u64::from(self.stop.is_set());
         let words = [loss_sum.to_bits(), counted as u64, correct as u64, stop, parameters, 0];
-        let all = self.group.sum(&mut self.flat, words)?;
+        let wire = match self.s.config.dist_dtype {
+            DistDtype::Float32 => Wire::F32,
+            DistDtype::Bfloat16 => Wire::Bf16,
+        };
+        let all = self.group.sum(&mut self.flat, wire, words)?;
         if let Some(rank) = all.iter().position(|w| w[4] != all[0][4]) {
             let what =
                 format!("after step {done} the parameters of {} differ from those of rank 0", self.group.name(rank));

@@ -75,6 +75,19 @@ fn losses_are_those_of_one_process_with_the_same_global_batch() {
 }
 
 #[test]
+fn gradients_that_travel_in_bfloat16_train_as_well() {
+    let room = Room::new();
+    let more = "compute_dtype: float32\nmax_steps: 8\n";
+    run(&room, "f32", 2, more);
+    run(&room, "bf16", 2, &format!("{more}dist_dtype: bfloat16\n"));
+    let (a, b) = (losses(&room.path("f32")), losses(&room.path("bf16")));
+    let far = a.iter().zip(&b).filter_map(|(x, y)| Some((x.1? - y.1?).abs())).fold(0.0, f64::max);
+    assert!(far > 0.0 && far < 2e-2, "{far}");
+    // replicas were compared in the last step
+    assert_eq!(b.last().unwrap().0, 8);
+}
+
+#[test]
 fn replicas_stay_equal_and_a_repeated_run_gives_the_same_bits() {
     let room = Room::new();
     let more = "lora_dropout: 0.1\nmax_steps: 6\n";

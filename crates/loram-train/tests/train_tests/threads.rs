@@ -1,6 +1,6 @@
 //! Ranks that are threads of one process, for tests of everything above an engine.
 
-use loram_train::dist::{Collective, Failure, Lost, ProcessGroup};
+use loram_train::dist::{Collective, Failure, Lost, ProcessGroup, Wire};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -63,15 +63,19 @@ impl Collective for Thread {
         self.shared.world
     }
 
-    fn all_reduce_sum(&self, values: &mut [f32]) -> Result<(), Failure> {
-        let mine: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    fn all_reduce_sum(&self, values: &mut [f32], wire: Wire) -> Result<(), Failure> {
+        let sent = |x: f64| match wire {
+            Wire::F32 => x as f32,
+            Wire::Bf16 => half::bf16::from_f32(x as f32).to_f32(),
+        };
+        let mine: Vec<u8> = values.iter().flat_map(|&x| sent(f64::from(x)).to_le_bytes()).collect();
         let mut sums = vec![0.0f64; values.len()];
         for bytes in self.meet(&mine)? {
             for (sum, x) in sums.iter_mut().zip(bytes.chunks_exact(4)) {
                 *sum += f64::from(f32::from_le_bytes(x.try_into().unwrap()));
             }
         }
-        values.iter_mut().zip(sums).for_each(|(v, sum)| *v = sum as f32);
+        values.iter_mut().zip(sums).for_each(|(v, sum)| *v = sent(sum));
         Ok(())
     }
 

@@ -151,6 +151,15 @@ choices! {
     }
 }
 choices! {
+    /// The number type in which gradients travel between the processes of a run.
+    DistDtype {
+        /// Single precision.
+        Float32 = "float32" | "fp32",
+        /// bfloat16, with sums in more.
+        Bfloat16 = "bfloat16" | "bf16",
+    }
+}
+choices! {
     /// Reaction to a memory estimate that exceeds the free memory.
     MemoryCheck {
         /// Stop with an error before anything is loaded.

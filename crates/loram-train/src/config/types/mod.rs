@@ -8,7 +8,7 @@ mod scalar;
 mod special;
 
 pub use choice::{
-    AdapterFormat, BaseMode, ComputeDtype, DeviceKind, FinetuningType, FourBitKind, MemoryCheck, OptimKind,
+    AdapterFormat, BaseMode, ComputeDtype, DeviceKind, DistDtype, FinetuningType, FourBitKind, MemoryCheck, OptimKind,
     SchedulerType, Strategy,
 };
 pub use key_type::{FlagForm, KeyType};
