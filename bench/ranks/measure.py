@@ -1,8 +1,7 @@
-"""Sums and steps of two ranks on one machine: python3 bench/ranks/measure.py LORAM MODEL DATA.jsonl [link]
+"""Sums and steps of two ranks on one machine: python3 bench/ranks/measure.py LORAM MODEL DATA.jsonl
 
 LORAM is a release build with the feature `mpi` (Open MPI). Prints the time of sums over two ranks, and of steps of one process with two threads and of
-two ranks with one thread each. With `link` the ranks are joined by 1 Gbit/s with a round trip of 1 ms (slow_link.py; needs root), and nothing is
-measured of one process.
+two ranks with one thread each.
 """
 import json
 import os
@@ -14,19 +13,13 @@ import tempfile
 from pathlib import Path
 
 LORAM, MODEL, DATA = sys.argv[1:4]
-LINK = sys.argv[4:] == ["link"]
 ENV = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 ROOM = Path(tempfile.mkdtemp())
-STEPS = 7
+STEPS = 6
 
 
 def launched(arguments):
-    if not LINK:
-        return ["mpirun", "-n", "2", *arguments]
-    slow = [sys.executable, str(Path(__file__).with_name("slow_link.py")), "1000", "0.5"]
-    tcp = ["--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "10.77.0.0/24", "--bind-to", "none"]
-    ranks = [["-n", "1", "ip", "netns", "exec", f"loram{rank}", *arguments] for rank in (0, 1)]
-    return [*slow, "mpirun", *tcp, *ranks[0], ":", *ranks[1]]
+    return ["mpirun", "-n", "2", *arguments]
 
 
 def call(command):
@@ -36,10 +29,10 @@ def call(command):
 
 
 def step(ranks, threads, r):
-    """Median seconds of a step of 16 examples, and the bytes of its gradients."""
+    """Median seconds of a step of 8 examples, and the bytes of its gradients."""
     out = ROOM / f"{ranks}-{r}"
-    flags = {"model": MODEL, "data": DATA, "r": r, "learning-rate": 1e-4, "max-steps": STEPS, "logging-steps": 1, "batch-size": 8,
-             "gradient-accumulation-steps": 2 // ranks, "save-strategy": "no", "report-to": "none", "max-length": 256, "output-dir": out}
+    flags = {"model": MODEL, "data": DATA, "r": r, "learning-rate": 1e-4, "max-steps": STEPS, "logging-steps": 1, "batch-size": 4,
+             "gradient-accumulation-steps": 2 // ranks, "save-strategy": "no", "report-to": "none", "max-length": 128, "output-dir": out}
     command = [LORAM, "train", "--threads", str(threads), "--json"]
     command += [part for key, value in flags.items() for part in (f"--{key}", str(value))]
     summary = json.loads(call(launched(command) if ranks > 1 else command))
@@ -52,7 +45,7 @@ try:
     for sum_ in json.loads(call(launched([LORAM, "train", "--dist-info", "--json", "--threads", "1"])))["sums"]:
         print(f"sum of {sum_['bytes'] / 1e6:.1f} MB: {1e3 * sum_['seconds']:.1f} ms", flush=True)
     for r in (16, 64):
-        for ranks, threads in ((2, 1),) if LINK else ((1, 2), (2, 1)):
+        for ranks, threads in ((1, 2), (2, 1)):
             seconds, size = step(ranks, threads, r)
             print(f"r {r} ({size / 1e6:.1f} MB): {ranks} × {threads} threads: {seconds:.3f} s a step", flush=True)
 finally:
