@@ -28,6 +28,7 @@ mod lfs;
 pub mod limits;
 mod linear;
 pub mod lock;
+mod long_text;
 pub mod manifest;
 pub mod memory_budget;
 pub mod merge;

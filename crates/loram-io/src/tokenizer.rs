@@ -4,9 +4,10 @@ use crate::caught::caught;
 use crate::config::CONFIG_FILE;
 use crate::gguf::{GgufFile, TokenizerFiles, is_gguf, tokenizer_files};
 use crate::limits::MAX_TEXT;
-use crate::{Error, Result, input, lfs};
+use crate::{Error, Result, input, lfs, long_text};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 
 /// A tokenizer with the special tokens and the chat template of its folder.
@@ -23,7 +24,12 @@ pub struct TextTokenizer {
     max_length: Option<usize>,
     /// Words that are encoded one by one get a space before them.
     spaces_words: bool,
+    /// The tokenizer that truncates to a length.
+    cut: Arc<Mutex<Option<(usize, Arc<Tokenizer>)>>>,
 }
+
+/// A text whose tokens show what is added around one.
+const SAMPLE: &str = "a text";
 
 /// Token ids with the byte range of the text that each came from.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -114,6 +120,7 @@ impl TextTokenizer {
             dir: dir.to_path_buf(),
             file,
             spaces_words: spaces_words(&inner),
+            cut: Arc::default(),
             inner,
         }
     }
@@ -168,6 +175,21 @@ impl TextTokenizer {
         self.run(|| self.inner.encode(text, special)).map(|e| Encoded::of(&e))
     }
 
+    /// Ids of a text of any length, with the memory of a part of it; as those of [`TextTokenizer::encode`].
+    pub fn encode_long(&self, text: &str, special: bool) -> Result<Vec<u32>> {
+        let tokens = |piece: &str| self.encode(piece, false).map(|e| (e.ids, e.offsets));
+        let Some(ids) = long_text::ids(text, tokens)? else { return Ok(self.encode(text, special)?.ids) };
+        if !special {
+            return Ok(ids);
+        }
+        // what is added around a text
+        let (with, without) = (self.encode(SAMPLE, true)?.ids, self.encode(SAMPLE, false)?.ids);
+        let Some(at) = with.windows(without.len().max(1)).position(|w| w == without) else {
+            return Ok(self.encode(text, special)?.ids);
+        };
+        Ok([&with[..at], &ids, &with[at + without.len()..]].concat())
+    }
+
     /// Ids of one or two texts with special tokens, truncated to `max_length` (the longer text first), as encoders expect them.
     pub fn encode_cut(&self, text: &str, pair: Option<&str>, max_length: usize) -> Result<(Encoded, bool)> {
         let cut = self.cutting(max_length)?;
@@ -196,8 +218,12 @@ impl TextTokenizer {
         Ok((Encoded::of(&encoding), of_word, truncated))
     }
 
-    /// The tokenizer with truncation to `max_length`, of the longer text first.
-    fn cutting(&self, max_length: usize) -> Result<Tokenizer> {
+    /// The tokenizer with truncation to `max_length`, of the longer text first. The last one is kept: a copy takes longer than a text.
+    fn cutting(&self, max_length: usize) -> Result<Arc<Tokenizer>> {
+        let kept = self.cut.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, cut)) = kept.filter(|kept| kept.0 == max_length) {
+            return Ok(cut);
+        }
         let mut cut = self.inner.clone();
         let how = TruncationParams {
             max_length,
@@ -206,6 +232,8 @@ impl TextTokenizer {
             direction: TruncationDirection::Right,
         };
         cut.with_truncation(Some(how)).map_err(|e| Error::Usage(format!("max_length {max_length}: {e}")))?;
+        let cut = Arc::new(cut);
+        *self.cut.lock().unwrap_or_else(PoisonError::into_inner) = Some((max_length, cut.clone()));
         Ok(cut)
     }
 

@@ -59,6 +59,61 @@ pub struct Order {
     seed: u64,
     /// Rows of like length go together.
     grouped: Option<Grouped>,
+    /// Sources give their shares.
+    mixture: Option<Mixture>,
+}
+
+/// Sources of rows, each of which gives its share of an epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mixture {
+    /// Rows of each source.
+    sources: Vec<std::ops::Range<usize>>,
+    /// Rows of each source in an epoch.
+    counts: Vec<usize>,
+}
+
+impl Mixture {
+    /// Sources of so many rows, one after another, with shares in proportion to their weights. An epoch has as many rows as all
+    /// sources together.
+    pub fn new(rows: &[usize], weights: &[f64]) -> Mixture {
+        let total: usize = rows.iter().sum();
+        let whole: f64 = weights.iter().sum();
+        let exact: Vec<f64> = weights.iter().map(|w| w / whole * total as f64).collect();
+        let mut counts: Vec<usize> = exact.iter().map(|x| x.floor() as usize).collect();
+        // what rounding leaves goes to the largest remainders
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by(|&a, &b| (exact[b] - exact[b].floor()).total_cmp(&(exact[a] - exact[a].floor())));
+        let left = total - counts.iter().sum::<usize>().min(total);
+        order.iter().cycle().take(left).for_each(|&i| counts[i] += 1);
+        let ends = rows.iter().scan(0, |end, n| {
+            *end += n;
+            Some(*end)
+        });
+        let sources = ends.zip(rows).map(|(end, n)| end - n..end).collect();
+        Mixture { sources, counts }
+    }
+
+    /// Rows of each source in an epoch.
+    pub fn counts(&self) -> &[usize] {
+        &self.counts
+    }
+
+    /// The rows of an epoch. A source goes on where it stopped in the epoch before, in an order of its own for each time that it
+    /// has been gone through.
+    fn epoch(&self, seed: u64, epoch: usize) -> Vec<usize> {
+        let mut chosen = Vec::new();
+        for (i, (source, &count)) in self.sources.iter().zip(&self.counts).enumerate() {
+            let n = source.len();
+            let mut order: (usize, Vec<usize>) = (usize::MAX, Vec::new());
+            for at in epoch * count..(epoch + 1) * count {
+                if order.0 != at / n {
+                    order = (at / n, permutation(n, seed.wrapping_add(1 + i as u64), at / n));
+                }
+                chosen.push(source.start + order.1[at % n]);
+            }
+        }
+        permutation(chosen.len(), seed, epoch).into_iter().map(|i| chosen[i]).collect()
+    }
 }
 
 /// How rows are grouped by length.
@@ -73,12 +128,34 @@ struct Grouped {
 impl Order {
     /// Every example by itself, `batch` of them in a batch.
     pub fn single(examples: usize, batch: usize, seed: u64) -> Order {
-        Order { rows: (0..examples).map(|i| vec![i]).collect(), batch, seed, grouped: None }
+        Order { rows: (0..examples).map(|i| vec![i]).collect(), batch, seed, grouped: None, mixture: None }
     }
 
     /// Examples packed into rows of at most `max` tokens, `batch` rows in a batch. Packed once: epochs shuffle rows.
     pub fn packed(lengths: &[usize], max: usize, batch: usize, seed: u64) -> Order {
-        Order { rows: pack(lengths, max), batch, seed, grouped: None }
+        Order { rows: pack(lengths, max), batch, seed, grouped: None, mixture: None }
+    }
+
+    /// Examples of several sources, one after another, of which each gives a share of the rows of an epoch: (examples, weight). With
+    /// `max` they are packed, each source by itself.
+    pub fn mixed(lengths: &[usize], sources: &[(usize, f64)], max: Option<usize>, batch: usize, seed: u64) -> Order {
+        let (mut rows, mut counts, mut from) = (Vec::new(), Vec::new(), 0);
+        for (n, _) in sources {
+            let of_source = match max {
+                Some(max) => pack(&lengths[from..from + n], max),
+                None => (0..*n).map(|i| vec![i]).collect(),
+            };
+            counts.push(of_source.len());
+            rows.extend(of_source.into_iter().map(|row| row.into_iter().map(|i| from + i).collect::<Vec<_>>()));
+            from += n;
+        }
+        let weights: Vec<f64> = sources.iter().map(|s| s.1).collect();
+        Order { rows, batch, seed, grouped: None, mixture: Some(Mixture::new(&counts, &weights)) }
+    }
+
+    /// The mixture of sources, if there is one.
+    pub fn mixture(&self) -> Option<&Mixture> {
+        self.mixture.as_ref()
     }
 
     /// The same with rows of like length in the same optimiser step of `step` rows. As transformers' `group_by_length`: an
@@ -101,7 +178,10 @@ impl Order {
 
     /// The examples of every batch of an epoch.
     pub fn epoch(&self, epoch: usize) -> Vec<Vec<usize>> {
-        let mut order = permutation(self.rows.len(), self.seed, epoch);
+        let mut order = match &self.mixture {
+            None => permutation(self.rows.len(), self.seed, epoch),
+            Some(mixture) => mixture.epoch(self.seed, epoch),
+        };
         if let Some(grouped) = &self.grouped {
             grouped.sort(&mut order);
         }
@@ -222,6 +302,28 @@ mod tests {
         assert_eq!(epoch.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4, 2]);
         let packed = Order::packed(&[6, 6, 3, 3, 4], 10, 1, 1);
         assert_eq!(packed.epoch(0).len(), 3);
+    }
+
+    #[test]
+    fn sources_give_their_shares() {
+        let order = Order::mixed(&[5; 100], &[(90, 0.5), (10, 0.5)], None, 8, 3);
+        assert_eq!(order.mixture().unwrap().counts(), [50, 50]);
+        let mut seen = vec![0; 100];
+        for epoch in 0..9 {
+            let rows = order.epoch(epoch).concat();
+            assert_eq!((rows.len(), rows.iter().filter(|r| **r >= 90).count()), (100, 50));
+            assert_eq!(rows, order.epoch(epoch).concat());
+            rows.iter().for_each(|&r| seen[r] += 1);
+        }
+        // 450 draws of each source, as evenly as they can be
+        assert!(seen[..90].iter().all(|n| *n == 5) && seen[90..].iter().all(|n| *n == 45), "{seen:?}");
+        assert_ne!(order.epoch(0), order.epoch(1));
+        assert_eq!(Mixture::new(&[3, 3, 4], &[1.0, 1.0, 1.0]).counts().iter().sum::<usize>(), 10);
+        assert_eq!(Mixture::new(&[8, 2], &[3.0, 1.0]).counts(), [8, 2]);
+        // packs are of one source each
+        let packed = Order::mixed(&[5; 100], &[(90, 3.0), (10, 1.0)], Some(20), 2, 3);
+        assert_eq!((packed.rows(), packed.mixture().unwrap().counts().len()), (26, 2));
+        assert!(packed.rows.iter().all(|row| row.iter().all(|i| (*i < 90) == (row[0] < 90))));
     }
 
     #[test]

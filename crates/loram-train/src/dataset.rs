@@ -23,6 +23,8 @@ pub const DEFAULT_MAX_LENGTH: usize = 1024;
 pub struct DataOptions {
     /// Files or generated sources.
     pub paths: Vec<String>,
+    /// Weights of the paths; empty: all records of all of them.
+    pub weights: Vec<f64>,
     /// Format; `None`: recognised.
     pub format: Option<&'static dyn DataFormat>,
     /// Name that is expected → name in the data.
@@ -48,10 +50,29 @@ pub struct DataOptions {
 }
 
 impl DataOptions {
+    /// The paths that are read together: each by itself where they have weights.
+    fn sources(&self) -> Vec<&[String]> {
+        match self.weights.is_empty() {
+            true => vec![&self.paths],
+            false => self.paths.chunks(1).collect(),
+        }
+    }
+
+    /// The most records of each source: its share of `max_samples`.
+    fn limits(&self) -> Vec<Option<usize>> {
+        let sum: f64 = self.weights.iter().sum();
+        let share = |weight: &f64| self.max_samples.map(|n| (weight / sum * n as f64).ceil() as usize);
+        match self.weights.is_empty() {
+            true => vec![self.max_samples],
+            false => self.weights.iter().map(share).collect(),
+        }
+    }
+
     /// The training data of a configuration.
     pub fn training(c: &TrainConfig) -> DataOptions {
         DataOptions {
             paths: c.train_data.clone(),
+            weights: c.data_weights.clone(),
             format: c.dataset_format,
             columns: c.columns.clone(),
             text_field: c.dataset_text_field.clone(),
@@ -70,14 +91,35 @@ impl DataOptions {
     pub fn calibration(c: &TrainConfig) -> DataOptions {
         match c.calibration_data.is_empty() {
             true => DataOptions::training(c),
-            false => DataOptions { paths: c.calibration_data.clone(), max_samples: None, ..DataOptions::training(c) },
+            false => DataOptions {
+                paths: c.calibration_data.clone(),
+                weights: Vec::new(),
+                max_samples: None,
+                ..DataOptions::training(c)
+            },
         }
     }
 
     /// The evaluation data of a configuration.
     pub fn evaluation(c: &TrainConfig) -> DataOptions {
-        DataOptions { paths: c.eval_data.clone(), max_samples: c.max_eval_samples, ..DataOptions::training(c) }
+        DataOptions {
+            paths: c.eval_data.clone(),
+            weights: Vec::new(),
+            max_samples: c.max_eval_samples,
+            ..DataOptions::training(c)
+        }
     }
+}
+
+/// Data of one of the paths, where they are mixed by weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// The path.
+    pub name: String,
+    /// Its examples.
+    pub examples: usize,
+    /// Its weight.
+    pub weight: f64,
 }
 
 /// A prepared data set.
@@ -88,6 +130,8 @@ pub struct Dataset {
     pub report: PrepareReport,
     /// The objective that they are for.
     pub objective: &'static dyn Objective,
+    /// Sources that are mixed by weights, in the order of their examples; empty where there are no weights.
+    pub sources: Vec<Source>,
     /// Names of the classes.
     pub labels: Vec<String>,
     /// Settings of the loss.
@@ -138,21 +182,28 @@ pub fn read_dataset(
         Known::Fixed(objective, _) => Some(objective),
         Known::Head(..) | Known::Nothing => options.task,
     };
-    let records = load_records(&DataSpec {
-        paths: fetched(&options.paths, observer)?,
+    let spec = DataSpec {
+        paths: Vec::new(),
         format: options.format.or_else(|| wanted.and_then(|o| o.format())),
         columns: options.columns.clone(),
         text_field: options.text_field.clone(),
-    })?;
-    let records = sample(records, options.max_samples, options.seed);
+    };
+    let limits = options.limits();
+    let (mut records, mut counts) = (Vec::new(), Vec::new());
+    for (paths, limit) in options.sources().into_iter().zip(&limits) {
+        let spec = DataSpec { paths: fetched(paths, observer)?, ..spec.clone() };
+        let read = sample(load_records(&spec)?, *limit, options.seed);
+        let read = match wanted {
+            Some(objective) => objective.records(read),
+            None => read,
+        };
+        counts.push(read.len());
+        records.extend(read);
+    }
     if let Known::Head(objective, labels) = known {
         let of_data = of_records(&records).filter(|o| o.head(labels) == objective.head(labels));
         wanted = wanted.or(of_data).or(Some(objective));
     }
-    let records = match wanted {
-        Some(objective) => objective.records(records),
-        None => records,
-    };
     let objective = objective_for(&records, wanted)?;
     objective.check(&options.loss)?;
     let labels = match known {
@@ -170,16 +221,30 @@ pub fn read_dataset(
     }
     let mut preparer = Preparer::new(base.tokenizer.clone(), max_length, options.chat_template.clone());
     preparer.chat_template_kwargs.clone_from(&options.chat_template_kwargs);
-    preparer.max_examples = options.max_samples;
     preparer.completion_only = options.completion_only;
     preparer.labels = Labels { names: labels.clone() };
-    let (examples, report) = preparer.prepare_all(&records)?;
+    let total = records.len() as u64;
+    let (mut examples, mut report, mut sources) = (Vec::new(), PrepareReport::default(), Vec::new());
+    let mut rest = &records[..];
+    for (i, n) in counts.into_iter().enumerate() {
+        let (these, others) = rest.split_at(n);
+        let before = records.len() - rest.len();
+        rest = others;
+        preparer.max_examples = limits[i];
+        let (made, of_these) = preparer
+            .prepare_with(these, &mut |done| stage(observer, Stage::Data, (before + done) as u64, total, &source))?;
+        report.add(of_these);
+        if let Some(&weight) = options.weights.get(i) {
+            sources.push(Source { name: options.paths[i].clone(), examples: made.len(), weight });
+        }
+        examples.extend(made);
+    }
     stage(observer, Stage::Data, records.len() as u64, records.len() as u64, &source);
     let chat = records.iter().any(Record::is_chat);
     let ends = |t: &Text| matches!(t, Text::PromptCompletion { prompt, .. } if prompt.ends_with(' '));
     let prompts_with_space = records.iter().filter(|r| r.texts.iter().any(ends)).count();
     let loss = LossSettings { max_length, ..options.loss.clone() };
-    Ok(Dataset { examples, report, objective, labels, loss, max_length, chat, prompts_with_space, preparer })
+    Ok(Dataset { examples, report, objective, sources, labels, loss, max_length, chat, prompts_with_space, preparer })
 }
 
 /// The files that data paths name, those of the hub downloaded.

@@ -71,5 +71,5 @@ pub use rate::{FoundRate, RateSearch};
 pub use sampling::Sampling;
 pub use session::{Session, SessionOptions};
 pub use summary::{Status, Summary};
-pub use trainer::{DataSummary, Preview, PreviewSpan, RatePlan, StopFlag, Trainer};
+pub use trainer::{DataSummary, MixedSource, Preview, PreviewSpan, RatePlan, StopFlag, Trainer};
 pub use trial::{ExpectedTime, Measured, Trial, expected_time, trial};

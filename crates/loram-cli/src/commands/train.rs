@@ -146,6 +146,16 @@ fn preview_text(c: &TrainConfig, p: &Preview, time: Option<ExpectedTime>, all: b
     if !p.labels.is_empty() {
         rows.insert(2, ("labels", p.labels.join(", ")));
     }
+    for (i, s) in p.mixture.iter().enumerate() {
+        let (share, n) = (100.0 * s.share, several(s.examples as u64, "example"));
+        let text = format!(
+            "{share:.1} % of an epoch from {} (weight {}): {} of {n}",
+            s.name,
+            s.weight,
+            count(s.per_epoch as u64)
+        );
+        rows.push((if i == 0 { "mixture" } else { "" }, text));
+    }
     if let Some(eval) = &p.eval {
         rows.push(("evaluation data", data(eval)));
     }

@@ -9,6 +9,7 @@ mod gguf;
 mod heads;
 mod memory;
 mod mistakes;
+mod mixing;
 mod predictions;
 mod preferences;
 mod program;

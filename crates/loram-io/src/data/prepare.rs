@@ -34,6 +34,21 @@ pub struct PrepareReport {
     pub longest: usize,
 }
 
+impl PrepareReport {
+    /// Adds the counts of other examples.
+    pub fn add(&mut self, other: PrepareReport) {
+        self.examples += other.examples;
+        self.tokens += other.tokens;
+        self.counted += other.counted;
+        self.truncated += other.truncated;
+        self.dropped += other.dropped;
+        self.longest = self.longest.max(other.longest);
+    }
+}
+
+/// Records that are tokenised at a time, on all threads.
+const GROUP: usize = 4096;
+
 /// Turns records into examples.
 pub struct Preparer {
     tokenizer: TextTokenizer,
@@ -84,10 +99,40 @@ impl Preparer {
 
     /// All examples, in order. Those in which nothing counts are left out; an error when that is all of them.
     pub fn prepare_all(&self, records: &[Record]) -> Result<(Vec<Example>, PrepareReport)> {
-        let made: Vec<Vec<Example>> = records.par_iter().map(|r| self.prepare(r)).collect::<Result<_>>()?;
+        self.prepare_with(records, &mut |_| {})
+    }
+
+    /// The same; `progress` gets the number of records that are done.
+    pub fn prepare_with(
+        &self,
+        records: &[Record],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(Vec<Example>, PrepareReport)> {
         let mut report = PrepareReport::default();
         let mut out = Vec::new();
-        for e in made.into_iter().flatten() {
+        for (i, group) in records.chunks(GROUP).enumerate() {
+            progress(i * GROUP);
+            let made: Vec<Vec<Example>> = group.par_iter().map(|r| self.prepare(r)).collect::<Result<_>>()?;
+            self.keep(made.into_iter().flatten(), &mut out, &mut report);
+            if self.max_examples.is_some_and(|n| out.len() >= n) {
+                break;
+            }
+        }
+        if out.is_empty() {
+            let at = records.first().map_or_else(|| "data".to_string(), |r| r.at.clone());
+            let what = format!(
+                "no token counts in any of the {} records: completions are empty, or all is cut off at max_length {}",
+                records.len(),
+                self.max_length
+            );
+            return Err(Error::Data { at, what });
+        }
+        Ok((out, report))
+    }
+
+    /// Keeps the examples in which something counts, and counts them.
+    fn keep(&self, made: impl Iterator<Item = Example>, out: &mut Vec<Example>, report: &mut PrepareReport) {
+        for e in made {
             if self.max_examples.is_some_and(|n| out.len() >= n) {
                 break;
             }
@@ -102,16 +147,6 @@ impl Preparer {
             report.longest = e.sequences.iter().map(|s| s.input_ids.len()).fold(report.longest, usize::max);
             out.push(e);
         }
-        if out.is_empty() {
-            let at = records.first().map_or_else(|| "data".to_string(), |r| r.at.clone());
-            let what = format!(
-                "no token counts in any of the {} records: completions are empty, or all is cut off at max_length {}",
-                records.len(),
-                self.max_length
-            );
-            return Err(Error::Data { at, what });
-        }
-        Ok((out, report))
     }
 
     /// The examples of a record: one, or for a document as many as it takes.
@@ -209,13 +244,13 @@ impl Preparer {
         let named = |e: Error| Error::Data { at: at.to_string(), what: e.to_string() };
         match text {
             Text::Plain(text) => {
-                let mut ids = t.encode(text, true)?.ids;
+                let mut ids = t.encode_long(text, true)?;
                 self.end(&mut ids);
                 let mask = vec![true; ids.len()];
                 Ok(vec![self.cut(ids, mask)])
             }
             Text::Document(text) => {
-                let mut ids = t.encode(text, true)?.ids;
+                let mut ids = t.encode_long(text, true)?;
                 self.end(&mut ids);
                 let pieces = ids.chunks(self.max_length.max(2));
                 Ok(pieces.map(|p| self.cut(p.to_vec(), vec![true; p.len()])).collect())

@@ -18,6 +18,13 @@ impl TrainConfig {
         if self.train_data.is_empty() {
             return wrong("train_data is missing: give a data file (--data)".into());
         }
+        let (weights, data) = (self.data_weights.len(), self.train_data.len());
+        if weights > 0 && weights != data {
+            return wrong(format!(
+                "data_weights has {weights} numbers, but train_data has {data} entries: give one for each (train_data: [{{path: \
+                 a.jsonl, weight: 0.3}}, …])"
+            ));
+        }
         if self.load_in_4bit && self.finetuning_type == FinetuningType::Full {
             return wrong(
                 "load_in_4bit does not go with finetuning_type full: quantised weights cannot be trained".into(),

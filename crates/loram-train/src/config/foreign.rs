@@ -98,6 +98,7 @@ static FOREIGN: &[Foreign] = &[
     of(AXOLOTL, "dpo_use_weighting", Nothing(NO_WEIGHTING)),
     // LLaMA-Factory
     of(FACTORY, "stage", Key("task")),
+    of(FACTORY, "mix_strategy", Nothing("data_weights are shares of an epoch")),
     of(FACTORY, "pref_beta", Key("beta")),
     of(FACTORY, "pref_loss", Key("loss_type")),
     of(FACTORY, "pref_ftx", Key("loss_weights")),

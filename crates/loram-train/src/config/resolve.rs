@@ -11,6 +11,23 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+/// The paths and the weights of data of which some have a weight (`[{path: a.jsonl, weight: 0.3}, b.jsonl]`); the others have 1. `None`
+/// where none has, or where an entry is something else, which is an error of the key.
+fn weighted(data: &Value) -> Option<(Value, Value)> {
+    let list = data.as_array().filter(|list| list.iter().any(Value::is_object))?;
+    let entry = |entry: &Value| match entry {
+        Value::Object(map) => {
+            let known = map.keys().all(|k| k == "path" || k == "weight");
+            let weight = map.get("weight").cloned().unwrap_or(Value::from(1.0));
+            map.get("path").filter(|_| known).map(|path| (path.clone(), weight))
+        }
+        path => Some((path.clone(), Value::from(1.0))),
+    };
+    let (paths, weights): (Vec<Value>, Vec<Value>) =
+        list.iter().map(entry).collect::<Option<Vec<_>>>()?.into_iter().unzip();
+    Some((paths.into(), weights.into()))
+}
+
 impl TrainConfig {
     /// [`TrainConfig::layered`], and the checks that a training run needs.
     pub fn resolve(layers: &[Layer]) -> Result<TrainConfig> {
@@ -39,10 +56,36 @@ impl TrainConfig {
                         format!("`{other}` and `{name}` are the same key (from {}): give one", layer.place(name));
                     return Err(Error::Config(what));
                 }
-                config.set_from(key, value, layer.origin.clone(), &layer.place(name))?;
+                match (key.name, weighted(value)) {
+                    ("train_data", weights) => config.set_data(layer, name, weights)?,
+                    _ => config.set_from(key, value, layer.origin.clone(), &layer.place(name))?,
+                }
             }
         }
         Ok(config)
+    }
+
+    /// Sets the training data of a layer, whose entries may have weights beside their paths. Weights that came with the data of an
+    /// earlier layer were for those.
+    fn set_data(&mut self, layer: &Layer, name: &str, weights: Option<(Value, Value)>) -> Result<()> {
+        let (origin, place) = (&layer.origin, layer.place(name));
+        let row = known_key("data_weights", origin)?;
+        let apart = row.names().any(|name| layer.values.contains_key(name));
+        let stale = self.origins.get(row.name).is_some_and(|o| self.origins.get("train_data") == Some(o));
+        let (paths, weights) = weights.unwrap_or_else(|| (layer.values[name].clone(), Value::Null));
+        self.set_from(known_key(name, origin)?, &paths, origin.clone(), &place)?;
+        if apart && !weights.is_null() {
+            let what =
+                format!("{place}: {name} has weights beside its paths, and there is data_weights as well: give one");
+            return Err(Error::Config(what));
+        }
+        if !weights.is_null() {
+            self.set_from(row, &weights, origin.clone(), &place)?;
+        } else if !apart && stale {
+            self.data_weights.clear();
+            self.origins.remove(row.name);
+        }
+        Ok(())
     }
 
     /// The configuration in a YAML text.

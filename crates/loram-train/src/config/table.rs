@@ -39,6 +39,10 @@ key_table! {
         /// Training data: files (.jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt), a data set of the hub (owner/name:split), or a generated one such as demo:restaurants.
         train_data ["data", "dataset", "train_file"]: Vec<String> = Vec::new(),
             as "FILE", [Common AliasFlag Resumable Input Plan];
+        /// Weights of the entries of train_data, in place of weights beside their paths: of the examples of an epoch, each entry gives
+        /// its share; empty: all examples of all entries.
+        data_weights ["interleave_probs"]: Vec<f64> = Vec::new(),
+            if |w| w.iter().all(|x| *x > 0.0 && x.is_finite()) => "above 0", as "X", [Plan];
         /// Evaluation data, in the same forms.
         eval_data ["validation_data", "validation_file"]: Vec<String> = Vec::new(),
             as "FILE", [Common Resumable Input];

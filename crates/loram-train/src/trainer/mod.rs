@@ -15,5 +15,5 @@ mod setup;
 mod stop;
 
 pub use entry::{RatePlan, Trainer};
-pub use preview::{DataSummary, Preview, PreviewSpan};
+pub use preview::{DataSummary, MixedSource, Preview, PreviewSpan};
 pub use stop::StopFlag;

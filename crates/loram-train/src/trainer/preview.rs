@@ -6,7 +6,7 @@ use super::setup::{Data, read_data};
 use crate::Result;
 use crate::base::Base;
 use crate::config::{FinetuningType, TrainConfig};
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Source};
 use crate::device::{self, Arithmetic};
 use crate::estimate::MemoryEstimate;
 use crate::observer::Observer;
@@ -31,6 +31,9 @@ pub struct Preview {
     pub labels: Vec<String>,
     /// Training data.
     pub train: DataSummary,
+    /// Sources that are mixed by weights.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mixture: Vec<MixedSource>,
     /// Evaluation data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval: Option<DataSummary>,
@@ -56,6 +59,21 @@ pub struct Preview {
     /// The target of a head.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+}
+
+/// A source in a mixture.
+#[derive(Debug, Clone, Serialize)]
+pub struct MixedSource {
+    /// Its path.
+    pub name: String,
+    /// Its examples.
+    pub examples: usize,
+    /// Its weight.
+    pub weight: f64,
+    /// Examples, or packs, that an epoch takes of it.
+    pub per_epoch: usize,
+    /// Its share of an epoch.
+    pub share: f64,
 }
 
 /// Counts over a data set.
@@ -101,6 +119,20 @@ pub struct PreviewSpan {
 
 fn is_first(sequence: &usize) -> bool {
     *sequence == 0
+}
+
+fn mixture(data: &Data) -> Vec<MixedSource> {
+    let counts = data.order.mixture().map_or(&[][..], |m| m.counts());
+    let total = counts.iter().sum::<usize>().max(1);
+    let sources = data.train.sources.iter().zip(counts);
+    let row = |(source, &per_epoch): (&Source, &usize)| MixedSource {
+        name: source.name.clone(),
+        examples: source.examples,
+        weight: source.weight,
+        per_epoch,
+        share: per_epoch as f64 / total as f64,
+    };
+    sources.map(row).collect()
 }
 
 pub(super) fn preview(config: &TrainConfig, world: usize, observer: &mut dyn Observer) -> Result<Preview> {
@@ -149,6 +181,7 @@ pub(super) fn preview(config: &TrainConfig, world: usize, observer: &mut dyn Obs
         task: train.objective.name(),
         labels: train.labels.clone(),
         train: DataSummary::new(train),
+        mixture: mixture(&data),
         eval: eval.as_ref().map(DataSummary::new),
         adapted_layers,
         steps_per_epoch: *steps_per_epoch,

@@ -70,9 +70,11 @@ pub(crate) fn read_data(
         let what = "is for classification and regression, which read a text as one vector";
         return Err(Error::Config(format!("pooling {what}; the task is {}", train.objective.name())));
     }
-    let mut order = match packing {
-        true => Order::packed(&lengths, train.max_length, batch, seed),
-        false => Order::single(lengths.len(), batch, seed),
+    let sources: Vec<(usize, f64)> = train.sources.iter().map(|s| (s.examples, s.weight)).collect();
+    let mut order = match (sources.is_empty(), packing) {
+        (true, true) => Order::packed(&lengths, train.max_length, batch, seed),
+        (true, false) => Order::single(lengths.len(), batch, seed),
+        (false, _) => Order::mixed(&lengths, &sources, packing.then_some(train.max_length), batch, seed),
     };
     if config.group_by_length {
         order = order.grouped(&lengths, batch * batches_per_step);

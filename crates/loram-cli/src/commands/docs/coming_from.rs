@@ -65,7 +65,7 @@ const PROGRAMS: [Program; 4] = [
             ("`axolotl merge-lora config.yml`", "`loram merge --adapter A --output DIR`"),
         ],
         notes: &[
-            "`datasets` is a list of entries with `path` and `type` there, and a list of paths here: the format is seen in the fields.",
+            "`datasets` is a list of entries with `path` and `type` there, and a list of paths, maybe with weights, here: the format is seen in the fields.",
             "`train_on_inputs: true` is `completion_only_loss: false`.",
             "`evals_per_epoch` and `saves_per_epoch` are counts there; `eval_steps` and `save_steps` are distances in steps.",
         ],
