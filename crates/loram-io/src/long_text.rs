@@ -40,7 +40,7 @@ fn joined(
     if count < 2 {
         return Ok(None);
     }
-    let boundary = |at: usize| text.ceil_char_boundary(at.min(text.len()));
+    let boundary = |at: usize| (at..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len());
     let made = |k: usize| -> Result<Window> {
         let (from, end) = (boundary((k * window).saturating_sub(overlap)), boundary((k + 1) * window));
         let (ids, offsets) = encode(&text[from..boundary((k + 1) * window + overlap)])?;

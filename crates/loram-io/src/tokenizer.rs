@@ -25,8 +25,11 @@ pub struct TextTokenizer {
     /// Words that are encoded one by one get a space before them.
     spaces_words: bool,
     /// The tokenizer that truncates to a length.
-    cut: Arc<Mutex<Option<(usize, Arc<Tokenizer>)>>>,
+    cut: Arc<Mutex<Option<Cut>>>,
 }
+
+/// A tokenizer that truncates to a length.
+type Cut = (usize, Arc<Tokenizer>);
 
 /// A text whose tokens show what is added around one.
 const SAMPLE: &str = "a text";
