@@ -1,4 +1,4 @@
-//! Preference training from the dry run to an evaluation, a comparison and a resumed run, on the small Llama.
+//! Preference training from the dry run to an evaluation and a resumed run, on the small Llama.
 
 use crate::program::{json, loram, text};
 use loram_io::testing::tiny_llama;

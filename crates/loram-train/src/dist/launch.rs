@@ -138,7 +138,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;
 
-    /// Environments of processes, recorded with `env` under each launcher.
+    /// Environments of processes, recorded with `env` under each launcher; that of Kubeflow is written after its documentation.
     fn recorded(name: &str) -> Result<Option<Launch>> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/launchers").join(name);
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
