@@ -11,10 +11,10 @@ pub fn simd<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Partial sums in a reduction. A constant, so that sums have the same bits on every vector width.
-const LANES: usize = 32;
+pub(super) const LANES: usize = 32;
 
 #[inline(always)]
-fn total<T: Real>(acc: [T; LANES]) -> T {
+pub(super) fn total<T: Real>(acc: [T; LANES]) -> T {
     // no index is a variable: with one, the compiler keeps the sums in memory, and adds them one by one
     macro_rules! halve {
         ($acc:ident, $n:literal) => {{
