@@ -51,7 +51,7 @@ pub struct Example {
     pub sequences: Vec<Sequence>,
     /// The target of a head.
     pub target: Option<Target>,
-    /// For each sequence Σ log p of its counted tokens [nats] under the model that losses of preferences compare with; empty where
+    /// For each sequence Σ log p of its counted tokens, in nats, under the model that losses of preferences compare with; empty where
     /// that is not known yet.
     pub reference: Vec<f64>,
 }

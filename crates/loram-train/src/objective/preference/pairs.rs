@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// A pair of answers; the first is preferred.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pair {
-    /// Σ log p of each answer [nats].
+    /// Σ log p of each answer, in nats.
     pub logps: [f64; 2],
     /// The same under the reference; 0 for losses without one.
     pub reference: [f64; 2],

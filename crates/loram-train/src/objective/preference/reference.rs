@@ -8,7 +8,7 @@ use loram_nn::{LogProbabilities, Model};
 /// Tokens of a pass without gradients, at most; a longer example is a pass by itself.
 const MOST_TOKENS: usize = 8192;
 
-/// Σ log p of the counted tokens of each sequence [nats].
+/// Σ log p of the counted tokens of each sequence, in nats.
 pub(super) fn sums(model: &Model, sequences: &[&Sequence]) -> Result<Vec<f64>> {
     let labels = sequences.iter().flat_map(|s| s.labels()).collect();
     let groups = sequences.iter().enumerate().flat_map(|(i, s)| vec![i; s.input_ids.len()]).collect();
