@@ -1,17 +1,21 @@
 //! One run from a configuration to a run folder.
 //!
-//! [`Trainer`] prepares a run (`setup`), describes it ([`Preview`]) or trains (`run`), and saves the result (`finish`).
+//! [`Trainer`] prepares a run (`setup`), describes it ([`Preview`]) or trains (`run`, of which `optimize` is one step and `saving` its
+//! checkpoints), and saves the result (`finish`).
 
 mod advice;
 mod data_warnings;
 mod entry;
 mod finish;
+mod optimize;
 mod passes;
 mod preview;
 mod prompts;
 mod reference;
 mod run;
+mod saving;
 mod setup;
+mod step;
 mod stop;
 
 pub use entry::{RatePlan, Trainer};

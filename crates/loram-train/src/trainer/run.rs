@@ -1,27 +1,23 @@
 //! The training loop.
 
 use super::prompts::{Prompt, prompts, show};
-use super::setup::{Setup, check_same_base};
+use super::setup::Setup;
+use super::step::Step;
 use super::stop::StopFlag;
 use crate::base::stage;
-use crate::batching::passes;
-use crate::checkpoint::{self, Trained, checkpoint_dir};
-use crate::config::{DistDtype, Strategy};
-use crate::dataset::Dataset;
+use crate::config::Strategy;
 use crate::device::Arithmetic;
-use crate::dist::{ProcessGroup, Wire, deal, replicas};
+use crate::dist::ProcessGroup;
 use crate::evaluate::{EvalOptions, evaluate_in};
-use crate::magnitude::{MagnitudeMeter, Magnitudes};
-use crate::objective::batches_and_losses;
+use crate::magnitude::MagnitudeMeter;
 use crate::observer::{Event, LogRecord, Observer, RunPlan, Sample, Stage, StepInfo};
-use crate::optim::{check_finite, clip, grad_norm};
 use crate::report::{Reporter, write_environment};
 use crate::run_folder;
 use crate::schedule::Schedule;
 use crate::summary::{SUMMARY, Status};
 use crate::{Error, Metrics, Result, system};
 use loram_io::{atomic, disk};
-use loram_nn::{Batch, BatchLoss, HeadKind, Loss, Param};
+use loram_nn::HeadKind;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -32,45 +28,34 @@ const SPEED_STEPS: usize = 16;
 
 pub(super) struct Run<'c, 'r, 'o> {
     pub s: Setup<'c>,
-    stop: &'r StopFlag,
+    pub stop: &'r StopFlag,
     /// True when a rank was asked to stop, by the last step.
-    asked: bool,
+    pub asked: bool,
     pub group: &'r ProcessGroup,
     /// The gradients of this step in one buffer, for sums over ranks.
-    flat: Vec<f32>,
+    pub flat: Vec<f32>,
     pub reporter: &'r mut Reporter<'o>,
-    schedule: Schedule,
+    pub schedule: Schedule,
     /// Batches of the current epoch.
-    batches: Vec<Vec<usize>>,
+    pub batches: Vec<Vec<usize>>,
     pub prompts: Vec<Prompt>,
     pub samples: Vec<Sample>,
-    started: Instant,
+    pub started: Instant,
     /// Seconds and tokens of the last steps.
-    speed: VecDeque<(f64, u64)>,
+    pub speed: VecDeque<(f64, u64)>,
     /// Seconds and tokens at the last line of metrics.
-    logged: (f64, u64),
+    pub logged: (f64, u64),
     pub first_step: usize,
     /// Seconds before the run was resumed.
     pub earlier: f64,
     pub tokens_before: u64,
-    last_checkpoint: Option<PathBuf>,
+    pub last_checkpoint: Option<PathBuf>,
     /// `None` when magnitudes are not asked for.
-    gauge: Option<MagnitudeMeter>,
+    pub gauge: Option<MagnitudeMeter>,
     /// The checksum of the base, computed while the run trains until its first checkpoint.
-    base_sum: Option<JoinHandle<Result<String>>>,
+    pub base_sum: Option<JoinHandle<Result<String>>>,
     /// The loss of a uniform guess, where that means something.
-    guess: Option<f64>,
-}
-
-/// Results of a step.
-struct Step {
-    loss: BatchLoss,
-    /// Learning rate, and the share of its peak that it is.
-    rate: f64,
-    share: f64,
-    norm: f64,
-    tokens: u64,
-    magnitude: Option<Magnitudes>,
+    pub guess: Option<f64>,
 }
 
 impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
@@ -129,7 +114,7 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
     }
 
     /// How a run that lost a rank goes on.
-    fn resumable(&self) -> String {
+    pub fn resumable(&self) -> String {
         match &self.last_checkpoint {
             Some(dir) => format!("{} is whole: start the same command with --resume", dir.display()),
             None => "No checkpoint was saved yet: start the same command again".into(),
@@ -280,115 +265,6 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         Ok(epoch_ends)
     }
 
-    /// Forward and backward over the batches of a step, clipping and the optimiser.
-    fn optimizer_step(&mut self) -> Result<Step> {
-        let c = self.s.config;
-        let from = self.s.state.batch_in_epoch;
-        let to = (from + self.s.data.batches_per_step).min(self.batches.len());
-        let train = &self.s.data.train;
-        let model = &mut self.s.model;
-        self.group.at_step(self.s.state.global_step + 1);
-        let length = |i: usize| train.examples[i].tokens();
-        // whole batches, since a loss may compare the examples of one; its passes know their place in the step
-        let batches: Vec<Vec<&[usize]>> =
-            self.batches[from..to].iter().map(|b| passes(b, length, self.s.max_tokens)).collect();
-        let tokens = |batch: &[usize]| batch.iter().map(|&i| length(i)).sum::<usize>();
-        let sizes: Vec<usize> = self.batches[from..to].iter().map(|b| tokens(b)).collect();
-        let ranks = deal(&sizes, self.group.world());
-        let mut mine: Vec<(u64, Batch, Box<dyn Loss>)> = Vec::new();
-        let mut place = 0;
-        for (batch, rank) in batches.iter().zip(ranks) {
-            if rank == self.group.rank() {
-                let examples = batch.iter().map(|pass| pass.iter().map(|&i| &train.examples[i]).collect());
-                let made = batches_and_losses(train.task(), model, examples)?;
-                mine.extend((place..).zip(made).map(|(i, (b, targets))| (i, b, targets)));
-            }
-            place += batch.len() as u64;
-        }
-        let counted = match self.group.is_solo() {
-            true => mine.iter().map(|(_, _, targets)| targets.counted()).sum(),
-            // known without communication: all ranks have all examples
-            false => units(&self.batches[from..to], train),
-        };
-        model.params_mut().zero_grads()?;
-        let mut loss = BatchLoss::default();
-        for (i, b, targets) in &mut mine {
-            // of the pass's place in the run, so that no mask depends on the number of ranks
-            let seed = step_seed(c.seed, self.s.state.batches + *i);
-            loss.add(model.forward_backward(b, &mut **targets, 1.0 / counted as f64, seed)?);
-        }
-        self.s.state.batches += place;
-        let loss = self.sum_over_ranks(loss)?;
-        if loss.counted != counted {
-            let what = format!("the loss counts {} units, the examples of the step have {counted}", loss.counted);
-            return Err(Error::Data(what));
-        }
-        let model = &mut self.s.model;
-        let norm = grad_norm(model.params().iter())?;
-        let share = self.schedule.share(self.s.state.global_step);
-        let rate = share * self.s.learning_rate();
-        let last = match loss.loss_sum.is_finite() && norm.is_finite() {
-            true => String::new(),
-            false => self.last_good(),
-        };
-        let model = &mut self.s.model;
-        let list: Vec<&Param> = model.params().iter().collect();
-        let step = self.s.state.global_step + 1;
-        check_finite(&list, loss.loss_sum, norm, step, rate, &last)?;
-        let last_step = step == self.s.data.total_steps;
-        let mut gauge = self.gauge.as_mut().filter(|_| last_step || step.is_multiple_of(c.magnitude_steps));
-        if let Some(gauge) = &mut gauge {
-            gauge.before_step(model)?;
-        }
-        clip(model.params_mut().iter_mut(), norm, c.max_grad_norm)?;
-        self.s.optimizer.step(model.params_mut().iter_mut(), share)?;
-        let magnitude = gauge.map(|gauge| gauge.after_step(model)).transpose()?;
-        self.s.state.batch_in_epoch = to;
-        let tokens = sizes.iter().sum::<usize>() as u64;
-        Ok(Step { loss, rate, share, norm, tokens, magnitude })
-    }
-
-    /// Sums the gradients of all ranks, and what goes with them: the loss, and whether a rank was asked to stop. Every so many
-    /// steps the parameters of all ranks are compared.
-    fn sum_over_ranks(&mut self, loss: BatchLoss) -> Result<BatchLoss> {
-        if self.group.is_solo() {
-            return Ok(loss);
-        }
-        let done = self.s.state.global_step;
-        let parameters = match done.is_multiple_of(replicas::CHECK_STEPS) || done + 1 == self.s.data.total_steps {
-            true => {
-                replicas::values(&self.s.model, &mut self.flat)?;
-                replicas::checksum(&self.flat)
-            }
-            false => 0,
-        };
-        replicas::gradients(&self.s.model, &mut self.flat)?;
-        let BatchLoss { loss_sum, counted, correct } = loss;
-        let stop = u64::from(self.stop.is_set());
-        let words = [loss_sum.to_bits(), counted as u64, correct as u64, stop, parameters, 0];
-        let wire = match self.s.config.dist_dtype {
-            DistDtype::Float32 => Wire::F32,
-            DistDtype::Bfloat16 => Wire::Bf16,
-        };
-        let all = self.group.sum(&mut self.flat, wire, words)?;
-        if let Some(rank) = all.iter().position(|w| w[4] != all[0][4]) {
-            let what =
-                format!("after step {done} the parameters of {} differ from those of rank 0", self.group.name(rank));
-            return Err(self.group.common(format!(
-                "{what}: its processor, its GPU or its memory computes otherwise. {}",
-                self.resumable()
-            )));
-        }
-        replicas::set_gradients(&mut self.s.model, &self.flat)?;
-        let mut sum = BatchLoss::default();
-        for w in &all {
-            let (counted, correct) = (w[1] as usize, w[2] as usize);
-            sum.add(BatchLoss { loss_sum: f64::from_bits(w[0]), counted, correct });
-        }
-        self.asked = all.iter().any(|w| w[3] != 0);
-        Ok(sum)
-    }
-
     /// An error when no further step can save the run.
     fn check_health(&mut self, found: &Step, mean: f64) -> Result<()> {
         let state = &mut self.s.state;
@@ -400,18 +276,8 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         }
     }
 
-    /// Where a run that fails can be taken up again.
-    fn last_good(&self) -> String {
-        let good = self.s.state.health.last_good.map(|step| checkpoint_dir(&self.s.config.output_dir, step));
-        match (good.filter(|dir| dir.exists()), &self.last_checkpoint) {
-            (Some(good), _) => format!("the last good checkpoint is {}", good.display()),
-            (None, Some(newest)) => format!("no checkpoint is from before that (the newest is {})", newest.display()),
-            (None, None) => "no checkpoint was saved yet".into(),
-        }
-    }
-
     /// Updates the count of training seconds.
-    fn seconds(&mut self) {
+    pub fn seconds(&mut self) {
         self.s.state.train_seconds = self.earlier + self.started.elapsed().as_secs_f64();
     }
 
@@ -515,52 +381,6 @@ impl<'c, 'r, 'o> Run<'c, 'r, 'o> {
         }
         Ok(best)
     }
-
-    /// Saves a checkpoint and removes those beyond `save_total_limit`; rank 0 writes it.
-    fn save(&mut self) -> Result<()> {
-        self.seconds();
-        if let Some(sum) = self.base_sum.take() {
-            let failed = |_| loram_io::Error::Usage("the checksum of the base model could not be computed".into());
-            let sum = sum.join().map_err(failed)??;
-            check_same_base(&sum, self.group)?;
-            self.s.state.inputs.base = Some(sum);
-        }
-        let state = &mut self.s.state;
-        if state.health.is_good() {
-            state.health.last_good = Some(state.global_step);
-        }
-        let saved = match self.group.is_first() {
-            true => self.write_checkpoint(),
-            false => Ok(checkpoint_dir(&self.s.config.output_dir, self.s.state.global_step)),
-        };
-        self.last_checkpoint = Some(self.group.agree(saved)?);
-        Ok(())
-    }
-
-    fn write_checkpoint(&mut self) -> Result<PathBuf> {
-        self.reporter.sync()?;
-        let s = &self.s;
-        let trained = Trained { model: &s.model, adaptation: s.adaptation.as_ref(), info: &s.info };
-        let path = checkpoint::save(&s.config.output_dir, &trained, &s.optimizer, &s.state)?;
-        self.reporter.event(&Event::Saved { step: s.state.global_step, path: path.clone() });
-        self.prune()?;
-        Ok(path)
-    }
-
-    /// Removes checkpoints beyond `save_total_limit`, but not the newest, the best and the last good one.
-    pub fn prune(&self) -> Result<()> {
-        let s = &self.s;
-        let best = s.state.best_step.filter(|_| s.config.tracks_best());
-        let keep = [best, s.state.health.last_good, Some(s.state.global_step)];
-        match s.config.save_total_limit {
-            Some(limit) => checkpoint::prune(&s.config.output_dir, limit, &keep),
-            None => Ok(()),
-        }
-    }
-
-    pub fn last_checkpoint(&self) -> Option<PathBuf> {
-        self.last_checkpoint.clone()
-    }
 }
 
 /// Prepares the folder of the run and its files.
@@ -580,17 +400,4 @@ fn open_folder(s: &Setup<'_>, group: &ProcessGroup, reporter: &mut Reporter<'_>)
     }
     let data = [&c.train_data[..], &c.eval_data].concat();
     write_environment(dir, &s.base, Arithmetic::of(c)?, &data, s.state.rate.as_ref(), group)
-}
-
-/// Units that the loss of a step is a mean over.
-fn units(batches: &[Vec<usize>], train: &Dataset) -> usize {
-    batches.iter().flatten().map(|&i| train.examples[i].units()).sum()
-}
-
-/// Seed of the dropout of batch number `batch` of a run: SplitMix64 of both numbers.
-fn step_seed(seed: u64, batch: u64) -> u64 {
-    let mut z = seed.wrapping_add((batch + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
