@@ -123,7 +123,7 @@ pub fn command() -> Command {
         "plan" => with_keys(c, |k| k.is(Mark::Plan)),
         "info" => with_keys(c, |k| k.is(Mark::Info)),
         "eval" => with_keys(c, |k| k.is(Mark::Eval)),
-        "predict" => with_keys(c, |k| k.is(Mark::Eval)),
+        "predict" => with_flags(c, |k| k.is(Mark::Predict)),
         "generate" | "serve" => with_flags(c, |k| k.is(Mark::Generate)),
         _ => c,
     })

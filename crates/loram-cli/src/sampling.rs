@@ -1,7 +1,8 @@
 //! Flags of generated texts.
 
 use crate::error::{Error, Result};
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
 use loram_train::{GenerateOptions, Sampling};
 
 /// How texts are generated.
@@ -31,6 +32,19 @@ pub struct SamplingArgs {
 }
 
 impl SamplingArgs {
+    /// An error for the first of these flags that was given, where none of them has a meaning.
+    ///
+    /// # Errors
+    /// The flag, and `why` it has none.
+    pub fn refuse(matches: &ArgMatches, why: &str) -> Result<()> {
+        let names = ["temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens", "stop", "seed"];
+        let given = names.iter().find(|n| matches.value_source(n) == Some(ValueSource::CommandLine));
+        match given {
+            Some(name) => Err(Error::Usage(format!("--{}: {why}", name.replace('_', "-")))),
+            None => Ok(()),
+        }
+    }
+
     /// These settings on those of a model.
     ///
     /// # Errors

@@ -79,7 +79,7 @@ pub fn run(
     })
 }
 
-/// What a run has before it is trained.
+/// The state of a run before it is trained.
 #[derive(Serialize, Deserialize)]
 enum Begun {
     /// Everything, or another process makes it.
@@ -119,7 +119,7 @@ fn begin(
     Ok(Begun::Open { before, trained })
 }
 
-/// What rank 0 does, on all ranks.
+/// Work of rank 0, with its outcome on all ranks.
 fn by_first<T: Serialize + DeserializeOwned>(group: &ProcessGroup, work: impl FnOnce() -> Result<T>) -> Result<T> {
     match group.is_solo() {
         true => work(),

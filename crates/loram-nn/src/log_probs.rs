@@ -45,7 +45,7 @@ impl LogProbs {
         LogProbs { tokens, top, found: Vec::new() }
     }
 
-    /// What a pass found: of the second token, the third, …
+    /// The results of a pass: of the second token, the third, …
     pub fn into_found(self) -> Vec<TokenLogProb> {
         self.found
     }

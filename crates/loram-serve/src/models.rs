@@ -32,7 +32,7 @@ pub struct ServeOptions {
     pub chat_template_kwargs: Map<String, Value>,
 }
 
-/// What the interface knows of a model.
+/// Facts about a model for the interface.
 pub(crate) struct Facts {
     pub name: String,
     pub tokenizer: TextTokenizer,

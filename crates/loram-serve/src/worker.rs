@@ -23,7 +23,7 @@ pub(crate) struct Job {
     pub events: UnboundedSender<(usize, Event)>,
 }
 
-/// What happens to a text.
+/// An event in the life of a text.
 pub(crate) enum Event {
     /// Probabilities of the prompt's tokens from the second on.
     Scored(Vec<TokenLogProb>),

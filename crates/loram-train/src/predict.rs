@@ -149,7 +149,7 @@ impl Session {
         let total = (inputs.len() * samples) as u64;
         let mut prompts = Vec::new();
         for (i, input) in inputs.iter().enumerate() {
-            let (ids, generation) = self.prompt(&preparer, input, &options.generation)?;
+            let (ids, generation) = self.prompt(&preparer, input, &options.generation, data.max_length)?;
             if ids.len() >= generation.max_length {
                 let what = format!("the prompt has {} tokens, the model takes {}", ids.len(), generation.max_length);
                 return Err(Error::Data(format!("{}: {what} together with the answer", input.at)));
@@ -223,14 +223,16 @@ impl Session {
         preparer.prepare(&record)?.into_iter().next().ok_or_else(none)
     }
 
-    /// The tokens of a prompt, and the settings with the ends that its chat template names.
+    /// The tokens of a prompt, and the settings with the ends that its chat template names; both together have at most `longest` tokens.
     fn prompt(
         &self,
         preparer: &Preparer,
         input: &Input,
         options: &GenerateOptions,
+        longest: Option<usize>,
     ) -> Result<(Vec<u32>, GenerateOptions)> {
         let (tokenizer, mut options) = (&self.base.tokenizer, options.clone());
+        options.max_length = longest.map_or(options.max_length, |n| n.min(options.max_length));
         let named = |e: Error| Error::Data(format!("{}: {e}", input.at));
         let ids = match &input.text {
             Text::Chat(chat) => {

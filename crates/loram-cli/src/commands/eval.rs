@@ -35,6 +35,9 @@ pub struct EvalArgs {
 }
 
 pub fn run(args: &EvalArgs, matches: &ArgMatches, console: &Console) -> Result<()> {
+    if !args.generate {
+        SamplingArgs::refuse(matches, "nothing is generated without --generate")?;
+    }
     let (mut config, group) = ranks::join(keys::partial(matches), console)?;
     config.eval_data.clone_from(&args.data);
     let mut show = Show::new(console);
@@ -53,10 +56,10 @@ pub fn run(args: &EvalArgs, matches: &ArgMatches, console: &Console) -> Result<(
         samples: 1,
     };
     // rank 0 alone: texts are compared as a whole
-    let texts = match args.generate && group.is_first() {
-        true => Some(session.evaluate_texts(&DataOptions::evaluation(&config), &generation, &mut show)?),
-        false => None,
-    };
+    let texts = group.agree(match args.generate && group.is_first() {
+        true => session.evaluate_texts(&DataOptions::evaluation(&config), &generation, &mut show).map(Some),
+        false => Ok(None),
+    })?;
     show.clear();
     if data.report.truncated > 0 {
         console.warn(format!(

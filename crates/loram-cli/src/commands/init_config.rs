@@ -25,7 +25,7 @@ pub struct InitConfigArgs {
     pub overwrite: bool,
 }
 
-/// What a terminal is asked for, where no flag gives it, and whether a run needs it.
+/// Keys that are asked for on a terminal where no flag gives them; true for those that a run needs.
 const QUESTIONS: [(&str, bool); 4] =
     [("model_name_or_path", true), ("train_data", true), ("eval_data", false), ("output_dir", false)];
 

@@ -54,10 +54,12 @@ pub fn run(args: &PredictArgs, matches: &ArgMatches, console: &Console) -> Resul
     let mut show = Show::new(console);
     let session = Session::open(&args.source.session(config.task, &config), &mut show)?;
     session.warnings.iter().for_each(|w| console.warn(w));
-    if args.num_samples > 1 && answer_of(&session) != Answer::Text {
-        return Err(Error::Usage(
-            "--num-samples: this model answers with labels or numbers, of which there is one".into(),
-        ));
+    if answer_of(&session) != Answer::Text {
+        let why = "this model answers with labels or numbers, and generates nothing";
+        if args.num_samples > 1 {
+            return Err(Error::Usage(format!("--num-samples: {why}")));
+        }
+        SamplingArgs::refuse(matches, why)?;
     }
     let options = PredictOptions {
         batch_size: config.per_device_eval_batch_size,

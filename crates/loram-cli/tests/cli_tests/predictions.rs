@@ -76,7 +76,13 @@ fn labels_with_probabilities() {
     refused(dir, &["predict", "--adapter", "run/adapter", "--data", &asked, "--num-samples", "0"], &["--num-samples"]);
     let several = ["--num-samples", "2", "--temperature", "1"];
     refused(dir, &[&["predict", "--adapter", "run/adapter", "--data", &asked], &several[..]].concat(), &["labels"]);
+    refused(dir, &["predict", "--adapter", "run/adapter", "--data", &asked, "--top-k", "3"], &["--top-k", "labels"]);
     refused(dir, &["eval", "--adapter", "run/adapter", "--data", "train.jsonl", "--generate"], &["--generate"]);
+    refused(
+        dir,
+        &["eval", "--adapter", "run/adapter", "--data", "train.jsonl", "--stop", "x"],
+        &["--stop", "--generate"],
+    );
     let wrong = lines(dir, "wrong.jsonl", &[json!({"tekst": "a"})]);
     refused(dir, &["predict", "--adapter", "run/adapter", "--data", &wrong], &["wrong.jsonl:1", "`text`", "`tekst`"]);
     refused(dir, &["predict", "--adapter", "run/adapter", "--data", &wrong, "-o", "no.jsonl"], &["wrong.jsonl:1"]);
@@ -154,6 +160,11 @@ fn texts_are_those_of_generate() {
     let word = found[1]["prediction"].as_str().unwrap().split_whitespace().nth(2).unwrap().to_string();
     let cut = rows(dir, &[&all[..], &["--stop", &word]].concat());
     assert!(!cut[1]["prediction"].as_str().unwrap().contains(&word) && cut[1]["finish"] == "eos", "{}", cut[1]);
+    // prompt and answer together have at most so many tokens
+    let short = rows(dir, &[&all[..], &["--max-length", "20"]].concat());
+    assert!(short[1]["prediction"].as_str().unwrap().len() < found[1]["prediction"].as_str().unwrap().len());
+    let beyond = ["--max-length", "4"];
+    refused(dir, &[&["predict"], &all[..], &beyond].concat(), &["asked.jsonl:2", "the model takes 4"]);
     // samples differ, and do not depend on what is generated beside them
     let sampled = |batch: &str| {
         let how = ["--num-samples", "3", "--temperature", "1", "--per-device-eval-batch-size", batch];

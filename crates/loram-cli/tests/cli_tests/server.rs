@@ -139,6 +139,7 @@ fn completions() {
         (json!({"prompt": "a", "frequency_penalty": 0.5}), "`frequency_penalty` is not supported"),
         (json!({"prompt": []}), "at least one token"),
         (json!({"prompt": [4_000_000]}), "token id 4000000"),
+        (json!({"prompt": vec!["a"; 600], "n": 2}), "expected at most 1024 texts"),
         (json!({"text": "a"}), "prompt"),
         (json!({"prompt": "a ".repeat(3000)}), "tokens"),
     ] {
@@ -156,7 +157,7 @@ fn completions() {
     );
 }
 
-/// What `lm-eval` reads: the loss of a text from the probabilities of its tokens.
+/// The figures that `lm-eval` reads: the loss of a text from the probabilities of its tokens.
 #[test]
 fn probabilities_of_a_prompt() {
     let room = tempfile::tempdir().unwrap();

@@ -4,11 +4,11 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::logprobs;
 use super::state::{State, Wanted, now};
-use super::stream::{Shape, Text, collect, reason, stream, usage};
+use super::stream::{Shape, Text, reason, respond};
 use axum::Json;
 use axum::extract::State as Extract;
 use axum::extract::rejection::JsonRejection;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use loram_io::chat::Message;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -71,10 +71,16 @@ impl Shape for Answer {
         self.chunk(choice, json!({}), self.logprobs(text), Some(reason(&text.made)))
     }
 
-    fn usage(&self, usage: Value) -> Value {
-        let mut object = self.object("chat.completion.chunk", Vec::new());
-        object["usage"] = usage;
-        object
+    fn empty(&self) -> Value {
+        self.object("chat.completion.chunk", Vec::new())
+    }
+
+    fn whole(&self, texts: &[Text]) -> Value {
+        let choices = texts.iter().enumerate().map(|(i, text)| {
+            let message = json!({"role": "assistant", "content": text.made.text});
+            json!({"index": i, "message": message, "logprobs": self.logprobs(text), "finish_reason": reason(&text.made)})
+        });
+        self.object("chat.completion", choices.collect())
     }
 }
 
@@ -117,15 +123,5 @@ pub(super) async fn answer(
         model,
         state,
     };
-    if request.fields.stream == Some(true) {
-        return Ok(stream(events, texts, request.fields.usage(), shape));
-    }
-    let made = collect(events, texts).await?;
-    let choices = made.iter().enumerate().map(|(i, text)| {
-        let message = json!({"role": "assistant", "content": text.made.text});
-        json!({"index": i, "message": message, "logprobs": shape.logprobs(text), "finish_reason": reason(&text.made)})
-    });
-    let mut object = shape.object("chat.completion", choices.collect());
-    object["usage"] = usage(&made);
-    Ok(Json(object).into_response())
+    respond(events, texts, &request.fields, shape).await
 }

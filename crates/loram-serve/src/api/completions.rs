@@ -1,14 +1,14 @@
 //! `/v1/completions`: texts that continue prompts.
 
 use super::error::ApiError;
-use super::fields::Fields;
+use super::fields::{Fields, MOST_IN_ALL};
 use super::logprobs;
 use super::state::{State, Wanted, now};
-use super::stream::{Shape, Text, collect, reason, stream, usage};
+use super::stream::{Shape, Text, reason, respond};
 use axum::Json;
 use axum::extract::State as Extract;
 use axum::extract::rejection::JsonRejection;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use loram_train::generate::prompt_ids;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -88,10 +88,16 @@ impl Shape for Completion {
         self.object(vec![self.choice(choice, "", self.logprobs(choice, text), Some(reason(&text.made)))])
     }
 
-    fn usage(&self, usage: Value) -> Value {
-        let mut object = self.object(Vec::new());
-        object["usage"] = usage;
-        object
+    fn empty(&self) -> Value {
+        self.object(Vec::new())
+    }
+
+    fn whole(&self, texts: &[Text]) -> Value {
+        let choices = texts.iter().enumerate().map(|(i, text)| {
+            let before = if self.echo { self.prompt_text(i) } else { String::new() };
+            self.choice(i, &(before + &text.made.text), self.logprobs(i, text), Some(reason(&text.made)))
+        });
+        self.object(choices.collect())
     }
 }
 
@@ -112,6 +118,10 @@ pub(super) async fn complete(
         return Err(ApiError::invalid("prompt", "expected at least one token"));
     }
     let each = request.fields.texts()?;
+    if prompts.len() * each > MOST_IN_ALL {
+        let what = format!("{} prompts with {each} texts each: expected at most {MOST_IN_ALL} texts", prompts.len());
+        return Err(ApiError::invalid("prompt", what));
+    }
     let prompts: Vec<Vec<u32>> = prompts.into_iter().flat_map(|p| vec![p; each]).collect();
     let score = request.logprobs.filter(|_| request.echo);
     let wanted = prompts.iter().enumerate().map(|(i, prompt)| {
@@ -130,18 +140,7 @@ pub(super) async fn complete(
         prompts,
         state,
     };
-    if request.fields.stream == Some(true) {
-        return Ok(stream(events, texts, request.fields.usage(), shape));
-    }
-    let made = collect(events, texts).await?;
-    let choices = made.iter().enumerate().map(|(i, text)| {
-        let before = if shape.echo { shape.prompt_text(i) } else { String::new() };
-        let whole = before + &text.made.text;
-        shape.choice(i, &whole, shape.logprobs(i, text), Some(reason(&text.made)))
-    });
-    let mut object = shape.object(choices.collect());
-    object["usage"] = usage(&made);
-    Ok(Json(object).into_response())
+    respond(events, texts, &request.fields, shape).await
 }
 
 fn ids_of(state: &State, model: usize, text: &str) -> Result<Vec<u32>, ApiError> {

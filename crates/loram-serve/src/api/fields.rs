@@ -6,8 +6,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Texts of a request, at most.
+/// Texts for each prompt of a request, and in all of it, at most.
 const MOST: usize = 128;
+pub(super) const MOST_IN_ALL: usize = 1024;
 
 /// Likeliest tokens that a request may ask for, as at OpenAI's.
 const MOST_LOGPROBS: usize = 20;

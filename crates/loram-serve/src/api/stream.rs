@@ -1,7 +1,9 @@
 //! From events to answers: all at once, or piece by piece as server-sent events.
 
 use super::error::ApiError;
+use super::fields::Fields;
 use crate::worker::Event;
+use axum::Json;
 use axum::http::StatusCode;
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -30,15 +32,31 @@ pub(super) trait Shape: Send + 'static {
     /// The end of a text.
     fn end(&self, choice: usize, text: &Text) -> Value;
 
-    /// The number of tokens, after all texts.
-    fn usage(&self, usage: Value) -> Value;
+    /// A chunk without texts, for the number of tokens after all of them.
+    fn empty(&self) -> Value;
+
+    /// The answer that is not streamed, without the number of tokens.
+    fn whole(&self, texts: &[Text]) -> Value;
+}
+
+/// Answers a request for so many texts: piece by piece where it asks for that, else when all are done.
+pub(super) async fn respond(
+    events: UnboundedReceiver<(usize, Event)>,
+    texts: usize,
+    fields: &Fields,
+    shape: impl Shape,
+) -> Result<Response, ApiError> {
+    if fields.stream == Some(true) {
+        return Ok(stream(events, texts, fields.usage(), shape));
+    }
+    let made = collect(events, texts).await?;
+    let mut object = shape.whole(&made);
+    object["usage"] = usage(&made);
+    Ok(Json(object).into_response())
 }
 
 /// Waits for all texts.
-pub(super) async fn collect(
-    mut events: UnboundedReceiver<(usize, Event)>,
-    texts: usize,
-) -> Result<Vec<Text>, ApiError> {
+async fn collect(mut events: UnboundedReceiver<(usize, Event)>, texts: usize) -> Result<Vec<Text>, ApiError> {
     let mut prompts: Vec<Vec<TokenLogProb>> = (0..texts).map(|_| Vec::new()).collect();
     let mut made: Vec<Option<Text>> = (0..texts).map(|_| None).collect();
     while let Some((choice, event)) = events.recv().await {
@@ -56,12 +74,7 @@ pub(super) async fn collect(
 }
 
 /// Sends texts as they are written.
-pub(super) fn stream(
-    mut events: UnboundedReceiver<(usize, Event)>,
-    texts: usize,
-    count: bool,
-    shape: impl Shape,
-) -> Response {
+fn stream(mut events: UnboundedReceiver<(usize, Event)>, texts: usize, count: bool, shape: impl Shape) -> Response {
     let (chunks, received) = unbounded_channel::<Result<sse::Event, Infallible>>();
     // its end closes `events`, which stops texts that nobody reads
     tokio::spawn(async move {
@@ -97,7 +110,9 @@ pub(super) fn stream(
             }
         }
         if count {
-            send(shape.usage(usage(&done)));
+            let mut last = shape.empty();
+            last["usage"] = usage(&done);
+            send(last);
         }
         // the last line of the protocol
         let _ = chunks.send(Ok(sse::Event::default().data("[DONE]")));
@@ -106,7 +121,7 @@ pub(super) fn stream(
 }
 
 /// The object `usage`.
-pub(super) fn usage(texts: &[Text]) -> Value {
+fn usage(texts: &[Text]) -> Value {
     let prompt: usize = texts.iter().map(|t| t.made.prompt_tokens).sum();
     let completion: usize = texts.iter().map(|t| t.made.token_ids.len()).sum();
     json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion})

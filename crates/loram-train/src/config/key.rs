@@ -40,6 +40,8 @@ pub enum Mark {
     Info,
     /// It is a flag of `loram eval`.
     Eval,
+    /// It is a flag of `loram predict`.
+    Predict,
     /// It is a flag of `loram generate`.
     Generate,
     /// `-h` shows its flag; `--help` shows those of all keys.

@@ -21,13 +21,13 @@ key_table! {
         revision: Option<String> = None, [Plan Resumable Arm];
         /// Quantise the weights of linear layers to 4 bits while they are read, as bitsandbytes does. Embeddings and output layers
         /// stay as they are. An adapter remembers it.
-        load_in_4bit: bool = false, [Init Info Eval Generate Plan Common];
+        load_in_4bit: bool = false, [Init Info Eval Predict Generate Plan Common];
         /// The 4-bit type of load_in_4bit.
-        bnb_4bit_quant_type: FourBitKind = FourBitKind::Nf4, [Init Info Eval Generate Plan];
+        bnb_4bit_quant_type: FourBitKind = FourBitKind::Nf4, [Init Info Eval Predict Generate Plan];
         /// Quantise the scales of load_in_4bit as well, to 8 bits.
-        bnb_4bit_use_double_quant: bool = false, [Init Info Eval Generate Plan];
+        bnb_4bit_use_double_quant: bool = false, [Init Info Eval Predict Generate Plan];
         /// Modules that load_in_4bit leaves as they are, by the beginning or the end of their paths.
-        llm_int8_skip_modules: Vec<String> = Vec::new(), as "NAME", [Init Info Eval Generate Plan];
+        llm_int8_skip_modules: Vec<String> = Vec::new(), as "NAME", [Init Info Eval Predict Generate Plan];
         /// How a classifier reads a sequence, through one linear layer: the mean over the states of its tokens, the first (cls) or the
         /// last one; null: as the model's class in transformers does. Sentence encoders such as MiniLM were trained with mean, BGE with
         /// cls. An adapter and a merged model remember it.
@@ -49,27 +49,27 @@ key_table! {
         /// Format of the records; null: detect it from their fields.
         dataset_format ["format"]: Option<&'static dyn DataFormat> = None, [Init Eval Plan];
         /// Rename columns: expected name → name in the data.
-        columns: BTreeMap<String, String> = BTreeMap::new(), [Init Eval Plan];
+        columns: BTreeMap<String, String> = BTreeMap::new(), [Init Eval Predict Plan];
         /// Column that holds the text.
-        dataset_text_field: Option<String> = None, [Init Eval Plan];
+        dataset_text_field: Option<String> = None, [Init Eval Predict Plan];
         /// Use at most this many training records, chosen by the seed; of text files, this many pieces of max_length.
         max_samples ["max_train_samples"]: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [MinusOne Plan];
         /// Use at most this many evaluation records, chosen by the seed; of text files, this many pieces of max_length.
-        max_eval_samples: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Eval Resumable];
+        max_eval_samples: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Eval Predict Resumable];
         /// Compute the loss on completions and assistant turns only; null: if records have a prompt.
         completion_only_loss: Option<bool> = None, [Init Eval Plan];
         /// Maximum length of an example in tokens, and the size of a pack; null: the model's own limit, at most 1024.
         max_length ["max_seq_length", "cutoff_len"]: Option<usize> = None, if |n| n.is_none_or(|n| n >= 2) => "at least 2",
-            [Init Info Eval Common Plan];
+            [Init Info Eval Predict Common Plan];
         /// Pack several examples into one row of max_length tokens, without attention between them.
         packing: bool = false, [Common Plan];
         /// Chat template that replaces the model's: Jinja text, a file with it, or chatml.
-        chat_template: Option<String> = None, [Init Eval Plan];
+        chat_template: Option<String> = None, [Init Eval Predict Plan];
         /// Variables of the chat template for all records, such as {enable_thinking: false}; a record's own
         /// chat_template_kwargs override them.
-        chat_template_kwargs: Map<String, Value> = Map::new(), [Init Eval Plan];
+        chat_template_kwargs: Map<String, Value> = Map::new(), [Init Eval Predict Plan];
         /// Training objective; null: chosen by the data and the model.
-        task: Option<&'static dyn Objective> = None, [Init Eval Plan];
+        task: Option<&'static dyn Objective> = None, [Init Eval Predict Plan];
     }
     "Preferences" {
         /// Loss of preferences; empty: sigmoid for dpo and cpo, kto for kto. Several are added. dpo has sigmoid, hinge, ipo, exo_pair,
@@ -183,7 +183,7 @@ key_table! {
             [Init Info Common Plan];
         /// Examples per forward pass of an evaluation.
         per_device_eval_batch_size ["eval_batch_size"]: usize = 8, if |n| *n > 0 => "at least 1",
-            [Eval Resumable Cosmetic];
+            [Eval Predict Resumable Cosmetic];
         /// Split a batch into forward passes of at most this many tokens. The optimiser step stays the same: gradients are
         /// those of the whole batch.
         max_tokens_per_batch: Option<usize> = None, if |n| *n != Some(0) => "at least 1", [Common Plan];
@@ -277,10 +277,10 @@ key_table! {
         report_to: ReportTo = ReportTo::TENSORBOARD, [Resumable Cosmetic];
         /// Device: cuda is an NVIDIA GPU, in bfloat16 with f32 adapters; auto takes one if this build supports it and the
         /// machine has one.
-        device: DeviceKind = DeviceKind::Auto, [Init Info Eval Generate Common Plan];
+        device: DeviceKind = DeviceKind::Auto, [Init Info Eval Predict Generate Common Plan];
         /// Number type of products with frozen weights and in attention on the CPU, with sums and everything else in float32. auto
         /// takes bfloat16 for weights that are stored in it or quantised if the processor has AMX or, from AMD, AVX512-BF16.
-        compute_dtype ["bnb_4bit_compute_dtype"]: ComputeDtype = ComputeDtype::Auto, [Init Eval Generate Plan];
+        compute_dtype ["bnb_4bit_compute_dtype"]: ComputeDtype = ComputeDtype::Auto, [Init Eval Predict Generate Plan];
         /// Reaction to a memory estimate that exceeds the free memory.
         memory_check: MemoryCheck = MemoryCheck::Error, [Resumable Cosmetic];
     }

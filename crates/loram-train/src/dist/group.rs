@@ -151,7 +151,7 @@ impl ProcessGroup {
         Ok(lengths.iter().enumerate().map(|(rank, n)| all[rank * most..][..*n].to_vec()).collect())
     }
 
-    /// What rank 0 computes, on all ranks. The others do not call `compute`.
+    /// Returns the value that rank 0 computes, on all ranks. The others do not call `compute`.
     ///
     /// # Errors
     /// That of `compute`, or of another rank.

@@ -31,7 +31,7 @@ impl Divergence {
     }
 }
 
-/// What a run settles of its loss. Objectives without such settings ignore them.
+/// Settings of the loss of a run. Objectives without such settings ignore them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LossSettings {
     /// Names of the losses, of which the weighted sum is taken; empty: the first of the objective.

@@ -316,7 +316,7 @@ fn needs_search(config: &TrainConfig) -> Result<bool> {
     Ok(config.learning_rate.times_auto().is_some() || config.scheme()?.behaviour().takes_share)
 }
 
-/// What a line search judges rates by: the training examples and their loss, or the likelihood of the better answers.
+/// The measure by which a line search judges rates: the training examples and their loss, or the likelihood of the better answers.
 enum SearchSet<'a> {
     Own(&'a Dataset),
     Likely(Vec<Example>),

@@ -4,7 +4,7 @@ use loram_train::dist::{Collective, Failure, Lost, ProcessGroup, Wire};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-/// What the ranks leave for each other in a round.
+/// Values that the ranks leave for each other in a round.
 #[derive(Debug, Default)]
 struct Round {
     number: usize,

@@ -1,4 +1,4 @@
-//! What the losses over pairs of answers have in common: the tokens of a batch, figures of a pair, and metrics.
+//! Common to the losses over pairs of answers: the tokens of a batch, figures of a pair, and metrics.
 
 use super::numeric::mean;
 use crate::Result;
@@ -29,7 +29,7 @@ impl Pair {
     }
 }
 
-/// What a formula makes of a pair.
+/// The result of a formula for a pair.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct PairLoss {
     /// The loss.
@@ -62,7 +62,7 @@ pub(super) struct Likelihood {
 struct Pairs {
     formula: Arc<dyn Formula>,
     likelihood: Likelihood,
-    /// What is known before the pass.
+    /// The pairs, with the figures that are known before the pass.
     pairs: Vec<Pair>,
     /// Tokens of the likelihood, for each pair.
     tokens: Vec<f64>,
@@ -138,7 +138,7 @@ pub(super) fn losses(
     Ok(out)
 }
 
-/// What objectives over pairs have in common.
+/// Methods that all objectives over pairs share.
 macro_rules! of_pairs {
     ($name:ident, $metrics:expr) => {
         fn takes(&self, record: &loram_io::data::Record) -> bool {
