@@ -27,7 +27,7 @@ pub fn connect(launch: Option<&Launch>, on_gpu: bool) -> Result<ProcessGroup> {
     #[cfg(not(feature = "mpi"))]
     Err(refused(
         launch,
-        "this build of loram cannot join them: it lacks the feature `mpi` (cargo install --path crates/loram-cli --features \
+        "this build of loram cannot join them: it lacks the feature `mpi` (cargo install --locked --path crates/loram-cli --features \
          mpi; docs/distributed.md). To run one process, leave the launcher out",
     ))
 }
