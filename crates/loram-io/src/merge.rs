@@ -2,7 +2,7 @@
 //! other files copied. A GGUF file becomes such a folder. Quantised weights are written in BF16. Weights are streamed: one tensor is in memory at a time. Arithmetic is f32, rounded once.
 
 use crate::atomic::{self, AtomicDir, Output};
-use crate::checkpoint::{DType, INDEX_FILE, SINGLE_FILE, SafetensorsWriter, TensorRef, TensorSpec};
+use crate::checkpoint::{DType, SINGLE_FILE, SafetensorsWriter, TensorRef, TensorSpec};
 use crate::config::CONFIG_FILE;
 use crate::family::TensorNames;
 use crate::layer_weight::transposed;
@@ -98,8 +98,8 @@ pub fn write_merged<'a, E: From<Error>>(
     for (file, tensors) in &plan.files {
         write_shard(&dir.path().join(file), ckpt, &plan, file, tensors, source, &mut report)?;
     }
-    if ckpt.is_sharded() {
-        atomic::write_json(dir.path().join(INDEX_FILE), &plan.index(ckpt)?)?;
+    if let Some(name) = ckpt.index_file() {
+        atomic::write_json(dir.path().join(name), &plan.index(&ckpt.root().join(name))?)?;
     }
     for file in &others {
         let from = ckpt.root().join(file);
@@ -264,8 +264,9 @@ impl Plan {
         self.files.last_key_value().map_or("", |(f, _)| f)
     }
 
-    fn index(&self, ckpt: &Checkpoint) -> Result<Value> {
-        let old = crate::config::read_object(&ckpt.root().join(INDEX_FILE))?;
+    /// The index, with the entries of an earlier one that are not about tensors.
+    fn index(&self, old: &Path) -> Result<Value> {
+        let old = crate::config::read_object(old)?;
         let mut metadata = old.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
         metadata.insert("total_size".into(), json!(self.bytes()));
         let mut map: BTreeMap<&str, &str> = BTreeMap::new();

@@ -52,3 +52,41 @@ fn from_an_initialisation_to_a_pipeline() {
     json(dir, &["init", "unet", "-o", "u", "--r", "4"]);
     assert_eq!(json(dir, &["export", "u", "-o", "u-lora", "--format", "diffusers"])["component"], "unet");
 }
+
+/// A residual base keeps the layout, with shards too.
+#[test]
+fn a_residual_base_in_shards() {
+    let room = tempfile::tempdir().unwrap();
+    let dir = room.path();
+    transformer(&dir.join("whole"), "FluxTransformer2DModel");
+    let whole = Checkpoint::open(dir.join("whole")).unwrap();
+    let parts = dir.join("parts");
+    fs::create_dir(&parts).unwrap();
+    fs::copy(dir.join("whole/config.json"), parts.join("config.json")).unwrap();
+    let mut map = serde_json::Map::new();
+    for (i, (layer, shape)) in LAYERS.iter().enumerate() {
+        let (name, file) =
+            (format!("{layer}.weight"), format!("diffusion_pytorch_model-0000{}-of-00003.safetensors", i + 1));
+        let values = whole.tensor(&name).unwrap().to_f32().unwrap();
+        let tensors = vec![(TensorSpec::new(name.clone(), DType::F32, shape), Cow::Owned(values))];
+        write_safetensors(parts.join(&file), &pt_metadata(), tensors).unwrap();
+        map.insert(name, file.into());
+    }
+    let index = "diffusion_pytorch_model.safetensors.index.json";
+    fs::write(parts.join(index), serde_json::json!({"metadata": {}, "weight_map": map}).to_string()).unwrap();
+    json(dir, &["init", "parts", "-o", "a", "--r", "2", "--init", "pissa", "--residual", "residual"]);
+    assert!(dir.join("residual").join(index).is_file() && !dir.join("residual/model.safetensors.index.json").exists());
+    let residual = Checkpoint::open(dir.join("residual")).unwrap();
+    let factors = Checkpoint::open_file(dir.join("a/adapter_model.safetensors")).unwrap();
+    for (layer, [n, m]) in LAYERS {
+        let of =
+            |name: &str| factors.tensor(&format!("base_model.model.{layer}.{name}.weight")).unwrap().to_f32().unwrap();
+        let (a, b) = (of("lora_A"), of("lora_B"));
+        let weight = |c: &Checkpoint| c.tensor(&format!("{layer}.weight")).unwrap().to_f32().unwrap();
+        let (w, rest) = (weight(&whole), weight(&residual));
+        for (i, j) in (0..n).flat_map(|i| (0..m).map(move |j| (i, j))) {
+            let product = b[2 * i] * a[j] + b[2 * i + 1] * a[m + j];
+            assert!((rest[i * m + j] + product - w[i * m + j]).abs() < 1e-5, "{layer} ({i}, {j})");
+        }
+    }
+}

@@ -2,8 +2,9 @@
 
 use super::dtype::DType;
 use super::header::TensorInfo;
-use super::index::{INDEX_FILE, IndexProblem, parse_index};
+use super::index::{IndexProblem, LAYOUTS, parse_index};
 use super::load_in_4bit::LoadIn4Bit;
+use super::no_safetensors::no_safetensors;
 use super::packings::{Packed, Packing, packings};
 use super::shard::Shard;
 use super::tensor::TensorRef;
@@ -16,15 +17,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// File name of an unsharded model.
-pub const SINGLE_FILE: &str = "model.safetensors";
-
-/// File and index of a model in the layout of transformers, and of one that is a part of a diffusers pipeline.
-const LAYOUTS: [(&str, &str); 2] = [
-    (SINGLE_FILE, INDEX_FILE),
-    ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json"),
-];
-
 /// The weights of a model folder. Opening maps the files and checks headers and index; no weight is
 /// read but those that are stored down their columns (GPTQ, AWQ).
 #[derive(Debug)]
@@ -33,7 +25,8 @@ pub struct Checkpoint {
     shards: Vec<Shard>,
     /// name → (shard, tensor in it)
     by_name: BTreeMap<String, (usize, usize)>,
-    sharded: bool,
+    /// Name of the index file, of a checkpoint with shards.
+    index: Option<String>,
     /// Weights that are packed, by name.
     packed: BTreeMap<String, PackedTensor>,
     /// Tensors whose rows are stored in another order, by name.
@@ -101,7 +94,7 @@ impl Checkpoint {
             root,
             shards: vec![shard],
             by_name,
-            sharded: false,
+            index: None,
             packed: BTreeMap::new(),
             orders: BTreeMap::new(),
             shifts: BTreeMap::new(),
@@ -141,7 +134,7 @@ impl Checkpoint {
             root,
             shards,
             by_name,
-            sharded: false,
+            index: None,
             packed: BTreeMap::new(),
             orders: BTreeMap::new(),
             shifts: BTreeMap::new(),
@@ -192,7 +185,7 @@ impl Checkpoint {
             root: dir.to_path_buf(),
             shards,
             by_name,
-            sharded: true,
+            index: index.file_name().map(|name| name.to_string_lossy().into_owned()),
             packed: BTreeMap::new(),
             orders: BTreeMap::new(),
             shifts: BTreeMap::new(),
@@ -322,7 +315,12 @@ impl Checkpoint {
 
     /// True when the folder has an index and shards.
     pub fn is_sharded(&self) -> bool {
-        self.sharded
+        self.index.is_some()
+    }
+
+    /// Name of the index file of a checkpoint with shards.
+    pub fn index_file(&self) -> Option<&str> {
+        self.index.as_deref()
     }
 
     /// Tensor names in alphabetical order.
@@ -390,40 +388,4 @@ impl Checkpoint {
         let tables: usize = self.packed.values().map(|p| p.tables).sum();
         self.names().filter_map(|name| self.info(name)).map(|info| info.bytes as u64).sum::<u64>() + tables as u64
     }
-}
-
-/// Explains why a folder without safetensors files cannot be opened, and how to fix it.
-fn no_safetensors(dir: &Path) -> String {
-    let mut names: Vec<String> = std::fs::read_dir(dir)
-        .map(|d| d.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
-        .unwrap_or_default();
-    names.sort();
-    let find = |suffixes: &[&str]| names.iter().find(|n| suffixes.iter().any(|s| n.ends_with(s)));
-    if names.iter().any(|n| n == "adapter_model.safetensors" || n == "adapter_model.bin") {
-        return "is an adapter folder, not a model: give the base model here and this folder as the adapter".into();
-    }
-    if dir.join("adapter/adapter_config.json").exists() {
-        let adapter = dir.join("adapter");
-        return format!("is a run folder, not a model: its adapter is {}", adapter.display());
-    }
-    if let Some(pickle) = find(&[".bin", ".bin.index.json", ".pt", ".pth", ".ckpt"]) {
-        return format!(
-            "holds `{pickle}` but no safetensors: pickled files can run code and are never loaded; convert once with \
-             `python -c \"from transformers import AutoModel as M; m = M.from_pretrained('{d}'); m.save_pretrained('{d}')\"` \
-             (AutoModelForCausalLM for a language model), or take a revision of the model that has safetensors",
-            d = dir.display()
-        );
-    }
-    if let Some(gguf) = find(&[".gguf"]) {
-        return format!("holds `{gguf}` but no safetensors: give the GGUF file itself, {}", dir.join(gguf).display());
-    }
-    if names.iter().any(|n| n == "model_index.json") {
-        let part =
-            ["transformer", "unet"].iter().find(|part| names.iter().any(|n| n == *part)).unwrap_or(&"transformer");
-        return format!("is a pipeline of diffusers: give the folder of its model, {}", dir.join(part).display());
-    }
-    if let Some(other) = find(&[".safetensors"]) {
-        return format!("holds `{other}`, but neither `{SINGLE_FILE}` nor `{INDEX_FILE}`: the index is missing");
-    }
-    format!("holds neither `{SINGLE_FILE}` nor `{INDEX_FILE}`: not a model folder")
 }

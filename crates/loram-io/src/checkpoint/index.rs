@@ -6,6 +6,15 @@ use std::collections::BTreeMap;
 /// File name of the index of a sharded model.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 
+/// File name of an unsharded model.
+pub const SINGLE_FILE: &str = "model.safetensors";
+
+/// File and index of a model in the layout of transformers, and of one that is a part of a diffusers pipeline.
+pub(super) const LAYOUTS: [(&str, &str); 2] = [
+    (SINGLE_FILE, INDEX_FILE),
+    ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json"),
+];
+
 /// The rule that an index file breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]

@@ -4,6 +4,7 @@
 //! checkpoints), and saves the result (`finish`).
 
 mod advice;
+mod alike;
 mod data_warnings;
 mod entry;
 mod finish;
@@ -14,6 +15,7 @@ mod prompts;
 mod reference;
 mod run;
 mod saving;
+mod search;
 mod setup;
 mod step;
 mod stop;

@@ -1,7 +1,7 @@
 //! Checkpoints of a run.
 
+use super::alike::check_same_base;
 use super::run::Run;
-use super::setup::check_same_base;
 use crate::Result;
 use crate::checkpoint::{self, Trained, checkpoint_dir};
 use crate::observer::{Event, Observer};

@@ -1,8 +1,10 @@
 //! Preparation of a run: data, model, adapters, and the checkpoint to resume from.
 
+use super::alike::{check_same_inputs, start_alike};
 use super::data_warnings::data_warnings;
 use super::passes::{Passes, Sizes};
 use super::reference;
+use super::search::{SearchSet, needs_search, tell_about_rate};
 use crate::adapt::{Adaptation, Calibration, ExportInfo, LoadAdapter, initialize, load};
 use crate::base::{Base, resolve, stage};
 use crate::batching::Order;
@@ -10,12 +12,12 @@ use crate::checkpoint::{self, Inputs, TrainerState, read_state};
 use crate::config::{FinetuningType, Key, LearningRate, Mark, Strategy, TrainConfig, marked};
 use crate::dataset::{DataOptions, Dataset, Known, calibration_examples, data_checksum, read_dataset};
 use crate::device::{self, Arithmetic};
-use crate::dist::{ProcessGroup, replicas};
+use crate::dist::ProcessGroup;
 use crate::estimate::MemoryEstimate;
-use crate::objective::{NextToken, Objective, Task};
+use crate::objective::Objective;
 use crate::observer::{Level, Observer, Stage};
 use crate::optim::Optimizer;
-use crate::rate::{FoundRate, Job, OF_LIKELIHOOD};
+use crate::rate::FoundRate;
 use crate::report::Reporter;
 use crate::{Error, Result};
 use loram_core::Statistic;
@@ -277,79 +279,6 @@ fn batches_per_step(
         reporter.message(Level::Info, text);
     }
     then
-}
-
-/// Every rank reads the same data: an error names the rank that does not.
-fn check_same_inputs(inputs: &Inputs, group: &ProcessGroup) -> Result<()> {
-    for (name, sum) in [("training", &inputs.train_data), ("evaluation", &inputs.eval_data)] {
-        let differs = format!("has other {name} data than rank 0");
-        group.same(sum.as_deref().unwrap_or_default().as_bytes(), &differs, "the same files and the same tokenizer")?;
-    }
-    Ok(())
-}
-
-/// Checks that all ranks train the same base, and gives all of them the values of rank 0 where their processors round otherwise.
-fn start_alike(model: &mut Model, base: &Base, group: &ProcessGroup, reporter: &mut Reporter<'_>) -> Result<()> {
-    if group.is_solo() {
-        return Ok(());
-    }
-    let mut flat = Vec::new();
-    replicas::values(model, &mut flat)?;
-    let sums = group.gather(&replicas::checksum(&flat).to_le_bytes())?;
-    let Some(rank) = sums.iter().position(|sum| *sum != sums[0]) else { return Ok(()) };
-    // the base is read as a whole only where there is a reason to
-    check_same_base(&base.checksum()(true)?, group)?;
-    group.take_from_first(&mut flat)?;
-    replicas::set_values(model, &flat)?;
-    let text = format!("{} rounds otherwise than rank 0: all ranks start from the values of rank 0", group.name(rank));
-    reporter.message(Level::Info, text);
-    Ok(())
-}
-
-/// Every rank trains the same base: an error names the rank that does not.
-pub(super) fn check_same_base(sum: &str, group: &ProcessGroup) -> Result<()> {
-    group.same(sum.as_bytes(), "has another base model than rank 0 (weights or config.json)", "the same files")
-}
-
-/// True if the run has a line search: for its learning rate, or for initial factors that follow its result.
-fn needs_search(config: &TrainConfig) -> Result<bool> {
-    Ok(config.learning_rate.times_auto().is_some() || config.scheme()?.behaviour().takes_share)
-}
-
-/// The measure by which a line search judges rates: the training examples and their loss, or the likelihood of the better answers.
-enum SearchSet<'a> {
-    Own(&'a Dataset),
-    Likely(Vec<Example>),
-}
-
-impl<'a> SearchSet<'a> {
-    fn new(train: &'a Dataset) -> SearchSet<'a> {
-        train.objective.likely(&train.examples).map_or(SearchSet::Own(train), SearchSet::Likely)
-    }
-
-    /// The line search of a run.
-    fn job(
-        &'a self,
-        config: &'a TrainConfig,
-        base: &'a Base,
-        options: &'a LoadOptions,
-        max_tokens: Option<usize>,
-    ) -> Job<'a> {
-        let (task, examples, share) = match self {
-            SearchSet::Own(train) => (train.task(), &train.examples[..], 1.0),
-            SearchSet::Likely(examples) => (Task::new(&NextToken, &[]), &examples[..], OF_LIKELIHOOD),
-        };
-        Job { config, base, task, examples, share, options, max_tokens }
-    }
-}
-
-fn tell_about_rate(rate: &FoundRate, reporter: &mut Reporter<'_>) {
-    if let Some(text) = rate.text() {
-        reporter.message(Level::Info, text);
-    }
-    if let Some(text) = rate.warning() {
-        reporter.message(Level::Warning, text);
-    }
 }
 
 /// Attaches adapters to the model: those of a checkpoint, those of an adapter to train further, or new ones. `share` is the size
